@@ -1,0 +1,61 @@
+# `make quickstart` and `make test` are all that most people need; `make help` lists the rest.
+
+# cpu, or cuda12, cuda13, tpu for an accelerator: make quickstart EXTRA=cuda12
+EXTRA ?= cpu
+WORKDIR ?= runs/quickstart
+# Test processes; compiling dominates, so more than a few only costs memory.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
+BIN := .venv/bin
+
+.PHONY: help quickstart test test-slow lint types unit format lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+quickstart: .venv/.$(EXTRA)-installed ## pretrain, finetune, compare with training from scratch
+	$(BIN)/python -m atomjax.launch --config configs/quickstart.py --workdir $(WORKDIR)
+
+# -k: later checks still run, and the command fails all the same.
+test: .venv/.dev-installed ## lint, format, types and the fast tests
+	@$(MAKE) --no-print-directory -k lint types unit
+
+test-slow: .venv/.dev-installed ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev-installed
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+unit: .venv/.dev-installed
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+format: .venv/.dev-installed ## rewrite the sources in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/.%-installed: requirements/%.txt requirements/sync.sh pyproject.toml
+	requirements/sync.sh $*
+	@touch $@
+
+# The dev lock holds everything the cpu lock holds.
+.venv/.dev-installed: requirements/dev.txt requirements/sync.sh pyproject.toml
+	requirements/sync.sh dev
+	@touch $@ .venv/.cpu-installed
+
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" --group build $(if $(UPGRADE),--upgrade) pyproject.toml
+
+lock: ## pin every dependency again (needs uv); UPGRADE=1 takes the newest versions
+	$(COMPILE) --extra demo -o requirements/cpu.txt
+	$(COMPILE) --extra demo --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra demo --extra cuda12 -o requirements/cuda12.txt
+	$(COMPILE) --extra demo --extra cuda13 -o requirements/cuda13.txt
+	$(COMPILE) --extra demo --extra tpu -o requirements/tpu.txt
+	$(COMPILE) --extra demo --extra convert -o requirements/convert.txt
+
+clean: ## remove .venv, caches and builds, but not runs/
+	rm -rf .venv .cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Make or reuse .venv and install a lock into it, then the checkout itself:
+#
+#     requirements/sync.sh LOCK        (LOCK: cpu, dev, cuda12, cuda13, tpu or convert)
+#
+# Uses uv where it is on PATH, else venv and pip. PYTHON=... picks the interpreter of a new .venv.
+set -eu
+cd "$(dirname "$0")/.."
+lock=requirements/$1.txt
+if [ ! -f "$lock" ]; then
+    echo "sync: there is no lock $lock; choose one of:" requirements/*.txt >&2
+    exit 2
+fi
+uv=$(command -v uv || true)
+
+# Runs each candidate: a name on PATH may be a version manager's shim that starts nothing.
+suitable() {
+    modules="sys"
+    [ -n "$uv" ] || modules="sys, venv, ensurepip"
+    "$1" -c "import $modules; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1
+}
+
+find_python() {
+    for candidate in ${PYTHON:-python3.12 python3.11 python3 python}; do
+        if suitable "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+}
+
+if ! suitable .venv/bin/python; then
+    python=$(find_python)
+    rm -rf .venv
+    if [ -n "$uv" ]; then
+        # Without a suitable interpreter uv can bring one.
+        "$uv" venv --quiet --python "${python:-3.12}" .venv
+    elif [ -n "$python" ]; then
+        "$python" -m venv .venv
+    else
+        echo "sync: no Python >= 3.11 with the venv module found (${PYTHON:-python3.12, python3.11," \
+            "python3, python} tried); install one, e.g. the Debian packages python3 and" \
+            "python3-venv, or set PYTHON=/path/to/python" >&2
+        exit 1
+    fi
+fi
+
+# The locks are complete and hashed, so the resolver has nothing left to decide.
+if [ -n "$uv" ]; then
+    "$uv" pip install --quiet --python .venv/bin/python --require-hashes --no-deps -r "$lock"
+    "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+else
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --no-deps -r "$lock"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --no-deps --no-build-isolation -e .
+fi

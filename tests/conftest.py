@@ -1,0 +1,41 @@
+"""Settings and fixtures that every test shares."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# In the environment rather than in jax.config, and before jax is imported, so that the processes
+# which tests start inherit them.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference outputs and real data that lies beside the checkout.
+
+    Tests that need it are skipped without it, except under CI, where a missing folder would
+    leave parity with the originals unchecked without anybody noticing.
+    """
+    path = Path(os.environ.get("ATOMJAX_SHARED", ROOT.parent / "shared"))
+    if path.is_dir():
+        return path
+    reason = f"no reference data at {path}; set ATOMJAX_SHARED to the folder that holds oracle/"
+    if os.environ.get("CI") == "true" and not os.environ.get("ATOMJAX_ALLOW_NO_SHARED"):
+        pytest.fail(f"{reason}, or ATOMJAX_ALLOW_NO_SHARED=1 to skip these tests", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Runs the test in float64."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield

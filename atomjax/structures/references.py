@@ -1,0 +1,332 @@
+"""Energy references and label scales: fitted on a data set, undone on a prediction.
+
+A model learns energies with the atoms' own share removed, in units of what is left, and forces in
+units of their size. What was taken out is kept here and put back, so that every figure that a user
+sees is in eV and eV/Å.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from atomjax.structures.elements import MAX_ATOMIC_NUMBER, SYMBOLS, atomic_number
+from atomjax.structures.structure import Structure
+
+TABLE_SIZE = MAX_ATOMIC_NUMBER + 1
+# A set that is linear in its composition leaves rounding; a smaller scale would learn rounding.
+SMALLEST_SCALE = 1e-5
+# Singular values below this share of the largest count as zero (compositions are small integers).
+RANK_TOLERANCE = 1e-10
+
+
+class ReferencesError(ValueError):
+    """Labels that cannot be referenced; the message says which and how to mend it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ElementFit:
+    """Least-squares share of each element in a sum over atoms.
+
+    Attributes:
+        values: [119] index = atomic number, in the unit of what was fitted; zero where unseen.
+        seen: [119] bool, the elements that the fit met.
+        residual: [S] what the elements do not explain, in the same unit.
+        degrees_of_freedom: structures minus rank; zero where the fit explains anything.
+    """
+
+    values: np.ndarray
+    seen: np.ndarray
+    residual: np.ndarray
+    degrees_of_freedom: int
+
+    @property
+    def residual_scale(self) -> float:
+        """Root mean square of the residual; 1.0 where the fit had no freedom left to tell."""
+        if self.degrees_of_freedom == 0:
+            return 1.0
+        return max(float(np.sqrt(np.mean(self.residual**2))), SMALLEST_SCALE)
+
+
+def fit_elements(structures: Sequence[Structure], values: ArrayLike) -> ElementFit:
+    """Fit `values` [S] as sums over atoms of one number per element.
+
+    Compositions that always go together (C6H6 alone, say) leave the split between elements
+    open; the smallest solution is taken, which shares the value out by the number of atoms.
+    """
+    counts = np.zeros((len(structures), TABLE_SIZE))
+    for row, structure in enumerate(structures):
+        counts[row] = np.bincount(structure.atomic_numbers, minlength=TABLE_SIZE)
+    seen = np.asarray(counts.any(axis=0))
+    y = np.asarray(values, dtype=np.float64)
+    solution, _, rank, _ = np.linalg.lstsq(counts[:, seen], y, rcond=RANK_TOLERANCE)
+    table = np.zeros(TABLE_SIZE)
+    table[seen] = solution
+    return ElementFit(table, seen, y - counts @ table, len(structures) - int(rank))
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """What separates physical energies and forces from what a model predicts.
+
+    model energy = (E - Σ element_energies[Z] - energy_mean) / energy_scale, and
+    model forces = F / force_scale.
+
+    Attributes:
+        element_energies: [119] eV, index = atomic number, zero where unseen.
+        energy_mean: eV a structure, whatever its size; zero unless set by hand.
+        energy_scale: eV, root mean square of what the elements do not explain.
+        force_scale: eV/Å, root mean square component of the forces on free atoms.
+        seen: [119] bool, elements in the fit.
+    """
+
+    element_energies: np.ndarray
+    energy_mean: float
+    energy_scale: float
+    force_scale: float
+    seen: np.ndarray
+
+    @classmethod
+    def fit(cls, structures: Sequence[Structure], *, conservative: bool = False) -> Self:
+        """Fit references on labelled structures.
+
+        Structures without an energy (or without forces) do not enter that half of the fit. A scale
+        that the labels cannot tell is 1.
+
+        Args:
+            structures: the training set, labels in eV and eV/Å.
+            conservative: forces will be the energy's gradient, so both get one scale: that of the
+                forces, or of the energies where no structure has forces.
+
+        Raises:
+            ReferencesError: no structure has an energy or forces.
+        """
+        with_energy = [s for s in structures if s.energy is not None]
+        force_scale = _force_scale(structures)
+        if not with_energy and force_scale is None:
+            raise ReferencesError(
+                f"none of the {len(structures)} structures has an energy or forces to fit"
+                " references on; check the reader's options, or predict a scalar target instead"
+            )
+        elements, energy_scale = np.zeros(TABLE_SIZE), 1.0
+        seen = np.zeros(TABLE_SIZE, dtype=bool)
+        if with_energy:
+            fitted = fit_elements(with_energy, [float(s.energy or 0.0) for s in with_energy])
+            elements, seen, energy_scale = fitted.values, fitted.seen, fitted.residual_scale
+        else:
+            for structure in structures:
+                seen[structure.atomic_numbers] = True
+        if conservative:
+            energy_scale = energy_scale if force_scale is None else force_scale
+            force_scale = energy_scale
+        return cls(elements, 0.0, energy_scale, 1.0 if force_scale is None else force_scale, seen)
+
+    def reference_energy(self, atomic_numbers: ArrayLike) -> float:
+        """Energy that the model does not predict, for one structure [N]; eV.
+
+        Raises:
+            ReferencesError: an element that the fit never met.
+        """
+        numbers = np.asarray(atomic_numbers, dtype=np.int64)
+        _check_seen(numbers, self.seen)
+        return float(self.element_energies[numbers].sum()) + self.energy_mean
+
+    def normalize_energy(self, structure: Structure) -> float:
+        """A structure's energy in the model's unit.
+
+        Raises:
+            ReferencesError: the structure has no energy, or an element that the fit never met.
+        """
+        if structure.energy is None:
+            raise ReferencesError(f"{structure!r} has no energy")
+        reference = self.reference_energy(structure.atomic_numbers)
+        return (structure.energy - reference) / self.energy_scale
+
+    def normalize_forces(self, structure: Structure) -> np.ndarray:
+        """A structure's forces [N, 3] in the model's unit.
+
+        Raises:
+            ReferencesError: the structure has no forces.
+        """
+        if structure.forces is None:
+            raise ReferencesError(f"{structure!r} has no forces")
+        return structure.forces / self.force_scale
+
+    def energy(self, atomic_numbers: ArrayLike, model_energy: float) -> float:
+        """A predicted energy in eV, for one structure with `atomic_numbers` [N]."""
+        return float(model_energy) * self.energy_scale + self.reference_energy(atomic_numbers)
+
+    def forces(self, model_forces: ArrayLike) -> np.ndarray:
+        """Predicted forces [..., 3] in eV/Å."""
+        return np.asarray(model_forces, dtype=np.float64) * self.force_scale
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file; elements by symbol."""
+        return {
+            "element_energies": _by_symbol(self.element_energies, self.seen),
+            "energy_mean": self.energy_mean,
+            "energy_scale": self.energy_scale,
+            "force_scale": self.force_scale,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ReferencesError: a field is missing or unknown, or a scale is not positive.
+        """
+        _check_fields(values, ("element_energies", "energy_mean", "energy_scale", "force_scale"))
+        _check_scales(values, ("energy_scale", "force_scale"))
+        elements, seen = _from_symbols(values["element_energies"])
+        return cls(
+            elements,
+            float(values["energy_mean"]),
+            float(values["energy_scale"]),
+            float(values["force_scale"]),
+            seen,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PropertyScale:
+    """Mean and deviation of one scalar target, with its elements' shares where asked for.
+
+    model value = (y - Σ element_values[Z] - mean) / std.
+
+    Attributes:
+        name: key into `Structure.targets`.
+        mean: in the target's unit.
+        std: in the target's unit.
+        element_values: [119] in the target's unit; zero unless the target grows with the atoms
+            (energies, enthalpies) and was fitted so.
+        seen: [119] bool, elements in the fit.
+    """
+
+    name: str
+    mean: float
+    std: float
+    element_values: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def fit(cls, structures: Sequence[Structure], name: str, *, extensive: bool = False) -> Self:
+        """Fit on the structures' target `name`.
+
+        Args:
+            structures: the training set.
+            name: key into `Structure.targets`.
+            extensive: the target grows with the atoms, so take out each element's share first.
+
+        Raises:
+            ReferencesError: a structure lacks the target, or there are no structures.
+        """
+        if not structures:
+            raise ReferencesError(f"no structures to fit the scale of target {name!r} on")
+        values = np.asarray([_target(structure, name) for structure in structures])
+        fitted = fit_elements(structures, values if extensive else np.zeros(len(values)))
+        if extensive:
+            return cls(name, 0.0, fitted.residual_scale, fitted.values, fitted.seen)
+        spread = max(float(values.std()), SMALLEST_SCALE) if len(values) > 1 else 1.0
+        return cls(name, float(values.mean()), spread, fitted.values, fitted.seen)
+
+    def normalize(self, structure: Structure) -> float:
+        """A structure's target in the model's unit.
+
+        Raises:
+            ReferencesError: the target is missing, or its elements' shares are unknown.
+        """
+        share = self._share(structure.atomic_numbers)
+        return (_target(structure, self.name) - share - self.mean) / self.std
+
+    def value(self, atomic_numbers: ArrayLike, model_value: float) -> float:
+        """A predicted value in the target's unit, for one structure with `atomic_numbers` [N]."""
+        return float(model_value) * self.std + self.mean + self._share(atomic_numbers)
+
+    def _share(self, atomic_numbers: ArrayLike) -> float:
+        if not self.element_values.any():
+            return 0.0
+        numbers = np.asarray(atomic_numbers, dtype=np.int64)
+        _check_seen(numbers, self.seen)
+        return float(self.element_values[numbers].sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file; elements by symbol."""
+        elements = _by_symbol(self.element_values, self.seen)
+        return {"name": self.name, "mean": self.mean, "std": self.std, "element_values": elements}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ReferencesError: a field is missing or unknown, or the deviation is not positive.
+        """
+        _check_fields(values, ("name", "mean", "std", "element_values"))
+        _check_scales(values, ("std",))
+        elements, seen = _from_symbols(values["element_values"])
+        return cls(str(values["name"]), float(values["mean"]), float(values["std"]), elements, seen)
+
+
+def _force_scale(structures: Sequence[Structure]) -> float | None:
+    """Root mean square force component on free atoms, eV/Å; None where there are no forces."""
+    total, count, labelled = 0.0, 0, False
+    for structure in structures:
+        if structure.forces is not None:
+            labelled = True
+            free = structure.forces[~structure.fixed]
+            total += float(np.sum(free**2))
+            count += free.size
+    if not labelled:
+        return None
+    if total == 0.0:
+        return 1.0
+    return max(float(np.sqrt(total / count)), SMALLEST_SCALE)
+
+
+def _target(structure: Structure, name: str) -> float:
+    try:
+        return structure.targets[name]
+    except KeyError:
+        known = ", ".join(sorted(structure.targets)) or "none"
+        raise ReferencesError(f"{structure!r} has no target {name!r}; it has: {known}") from None
+
+
+def _check_seen(numbers: np.ndarray, seen: np.ndarray) -> None:
+    unseen = np.unique(numbers[~seen[numbers]])
+    if len(unseen):
+        names = ", ".join(SYMBOLS[z] for z in unseen)
+        known = ", ".join(SYMBOLS[z] for z in np.flatnonzero(seen))
+        raise ReferencesError(
+            f"no reference for {names}: the training set held only {known}."
+            " Add structures with these elements to the fit, or leave such structures out"
+        )
+
+
+def _by_symbol(table: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+    return {SYMBOLS[z]: float(table[z]) for z in np.flatnonzero(seen)}
+
+
+def _from_symbols(values: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    table, seen = np.zeros(TABLE_SIZE), np.zeros(TABLE_SIZE, dtype=bool)
+    for symbol, value in values.items():
+        table[atomic_number(symbol)] = float(value)
+        seen[atomic_number(symbol)] = True
+    return table, seen
+
+
+def _check_fields(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    missing, extra = set(names) - set(values), set(values) - set(names)
+    if missing or extra:
+        raise ReferencesError(
+            f"references must hold {', '.join(names)};"
+            f" missing: {sorted(missing) or 'none'}, unknown: {sorted(extra) or 'none'}"
+        )
+
+
+def _check_scales(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if not float(values[name]) > 0.0:
+            raise ReferencesError(f"{name} must be positive, got {values[name]}")

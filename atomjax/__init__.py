@@ -1,0 +1,3 @@
+"""atomjax: data-efficient pretraining of atomic-property models in JAX."""
+
+__version__ = "0.1.0"

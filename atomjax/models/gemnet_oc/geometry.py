@@ -1,0 +1,212 @@
+"""Distances and angles of a batch, once per step, in the dense neighbour-slot layout.
+
+Names follow the papers: an edge c→a is updated; b→a is another edge into a; d→b an edge into b.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from atomjax.graphs.batch import GraphBatch, QuadrupletGraph
+from atomjax.ops import safe_normalize, take, to_slots
+
+
+@struct.dataclass
+class Triplets:
+    """Angles between the main edges (slots K) and the a2ee2a edges (slots J) into each atom.
+
+    Attributes:
+        cosine: [N, K, J] cosine of the angle at the atom.
+        mask: [N, K, J] false where both are the same edge.
+    """
+
+    cosine: jax.Array
+    mask: jax.Array
+
+
+@struct.dataclass
+class Quadruplets:
+    """Angles of c→a←b←d, over the atoms a (Q) and their middle edges b→a (slots B).
+
+    Attributes:
+        distance: [Q, B] Å, of the middle edges.
+        cosine_abd: [Q, B, K] at b, to each edge d→b.
+        cosine_cab: [Q, B, K] at a, to each edge c→a.
+        cosine_dihedral: [Q, B, K, K] of the half dihedral between c (first K) and d (second).
+        mask_d: [Q, B, K] false where d is a itself.
+        mask_c: [Q, B, K] false where c is b.
+        mask_cd: [Q, B, K, K] false where c and d are the same image of the same atom.
+    """
+
+    distance: jax.Array
+    cosine_abd: jax.Array
+    cosine_cab: jax.Array
+    cosine_dihedral: jax.Array
+    mask_d: jax.Array
+    mask_c: jax.Array
+    mask_cd: jax.Array
+
+
+@struct.dataclass
+class Geometry:
+    """All distances and angles that the model reads; None for interactions that are off.
+
+    Attributes:
+        distance: [E] Å, of the main edges.
+        unit: [E, 3] unit vectors of the main edges.
+        cosine_e2e: [N, K, K] between the main edges into each atom.
+        a2ee2a_distance: [A] Å.
+        a2ee2a: angles between main and a2ee2a edges.
+        a2a_distance: [N, P] Å.
+        quadruplets: angles of quadruplets.
+    """
+
+    distance: jax.Array
+    unit: jax.Array
+    cosine_e2e: jax.Array
+    a2ee2a_distance: jax.Array | None
+    a2ee2a: Triplets | None
+    a2a_distance: jax.Array | None
+    quadruplets: Quadruplets | None
+
+
+def displaced(batch: GraphBatch, displacement: jax.Array | None) -> GraphBatch:
+    """The batch with every edge vector moved along with its atoms.
+
+    Args:
+        batch: any batch.
+        displacement: [N, 3] Å added to the positions, or None. Edges stay those of the batch.
+    """
+    if displacement is None:
+        return batch
+    u, graph = displacement, batch.graph
+    sender_readers = main_sender_readers(batch)
+    vector = (
+        graph.edges["vector"]
+        + take(u, graph.receivers, batch.slots.index)
+        - take(u, graph.senders, sender_readers)
+    )
+    batch = batch.replace(graph=graph._replace(edges={**graph.edges, "vector": vector}))
+    if (ae := batch.a2ee2a) is not None:
+        receivers = ae.slots.position // ae.slots.index.shape[1]
+        moved = take(u, receivers, ae.slots.index) - take(u, ae.senders, ae.reverse)
+        batch = batch.replace(a2ee2a=ae.replace(vector=ae.vector + moved))
+    if (aa := batch.a2a) is not None:
+        real = (aa.senders < u.shape[0])[..., None]
+        moved = jnp.where(real, u[:, None] - take(u, aa.senders, aa.reverse), 0)
+        batch = batch.replace(a2a=aa.replace(vector=aa.vector + moved))
+    if (qd := batch.quadruplets) is not None:
+        real = (qd.senders < u.shape[0])[..., None]
+        at_a = take(u, qd.atom, qd.inverse[:, None])
+        moved = jnp.where(real, at_a[:, None] - take(u, qd.senders, qd.reverse), 0)
+        batch = batch.replace(quadruplets=qd.replace(vector=qd.vector + moved))
+    return batch
+
+
+def main_sender_readers(batch: GraphBatch) -> jax.Array:
+    """[N, K] the main edges that each atom sends: the reverses of those it receives."""
+    num_edges = batch.swap.shape[0]
+    return batch.swap.at[batch.slots.index].get(mode="fill", fill_value=num_edges)
+
+
+def slot_senders(batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
+    """[N, K] sender and image code of the main edge in each slot; senders N where empty."""
+    num_atoms = batch.node_graph.shape[0]
+    index = batch.slots.index
+    senders = batch.graph.senders.at[index].get(mode="fill", fill_value=num_atoms)
+    image = batch.graph.edges["image"].at[index].get(mode="fill", fill_value=0)
+    return senders, image
+
+
+def compute_geometry(batch: GraphBatch) -> Geometry:
+    """Distances and angles of every interaction graph that the batch carries."""
+    unit, distance = safe_normalize(batch.graph.edges["vector"])
+    unit_NK = to_slots(unit, batch.slots)
+    senders_NK, image_NK = slot_senders(batch)
+
+    ae_distance = triplets = None
+    if (ae := batch.a2ee2a) is not None:
+        ae_unit, ae_distance = safe_normalize(ae.vector)
+        ae_senders = ae.senders.at[ae.slots.index].get(mode="fill", fill_value=0)
+        ae_image = ae.image.at[ae.slots.index].get(mode="fill", fill_value=0)
+        same = (senders_NK[:, :, None] == ae_senders[:, None]) & (
+            image_NK[:, :, None] == ae_image[:, None]
+        )
+        cosine = jnp.einsum("nkx,njx->nkj", unit_NK, to_slots(ae_unit, ae.slots))
+        triplets = Triplets(cosine=cosine, mask=~same)
+    a2a_distance = None if batch.a2a is None else safe_normalize(batch.a2a.vector)[1]
+    quadruplets = None
+    if batch.quadruplets is not None:
+        quadruplets = quadruplet_geometry(batch.quadruplets, unit_NK, senders_NK, image_NK)
+    return Geometry(
+        distance=distance,
+        unit=unit,
+        cosine_e2e=jnp.einsum("nkx,njx->nkj", unit_NK, unit_NK),
+        a2ee2a_distance=ae_distance,
+        a2ee2a=triplets,
+        a2a_distance=a2a_distance,
+        quadruplets=quadruplets,
+    )
+
+
+def quadruplet_geometry(
+    graph: QuadrupletGraph, unit_NK: jax.Array, senders_NK: jax.Array, image_NK: jax.Array
+) -> Quadruplets:
+    """Angles and exclusions of the quadruplets.
+
+    Args:
+        graph: middle edges.
+        unit_NK: [N, K, 3] unit vectors of the main edges in their slots.
+        senders_NK: [N, K] their senders.
+        image_NK: [N, K] their image codes.
+    """
+    num_atoms = senders_NK.shape[0]
+    ba, distance = safe_normalize(graph.vector)
+    ca = take(unit_NK, graph.atom, graph.inverse[:, None])  # [Q, K, 3]
+    db = take(unit_NK, graph.senders, graph.reverse)  # [Q, B, K, 3]
+
+    def at(values: jax.Array, index: jax.Array, empty: int) -> jax.Array:
+        return values.at[index].get(mode="fill", fill_value=empty)
+
+    c, d = at(senders_NK, graph.atom, num_atoms), at(senders_NK, graph.senders, num_atoms)
+    image_c, image_d = at(image_NK, graph.atom, 0), at(image_NK, graph.senders, 0)
+    image_d = image_d + graph.image[..., None]  # the image of d as seen from a
+    same_cd = (c[:, None, :, None] == d[:, :, None]) & (
+        image_c[:, None, :, None] == image_d[:, :, None]
+    )
+    return Quadruplets(
+        distance=distance,
+        cosine_abd=jnp.einsum("qbx,qbkx->qbk", ba, db),
+        cosine_cab=jnp.einsum("qbx,qkx->qbk", ba, ca),
+        cosine_dihedral=half_dihedral_cosine(
+            jnp.cross(ca[:, None], ba[:, :, None]), jnp.cross(db, ba[:, :, None])
+        ),
+        mask_d=(d != graph.atom[:, None, None]) | (image_d != 0),
+        mask_c=(c[:, None] != graph.senders[..., None])
+        | (image_c[:, None] != graph.image[..., None]),
+        mask_cd=~same_cd,
+    )
+
+
+def half_dihedral_cosine(u: jax.Array, v: jax.Array) -> jax.Array:
+    """Cosine of the angle between normals, defined as 0 where an edge is collinear with b→a.
+
+    Equals cos(atan2(max(|u × v|, 1e-9), u · v)), the form of the original, without angles or cross
+    products of every pair. Where a normal vanishes the dihedral does not exist and the original
+    returns rounding noise about π/2; here it is exactly π/2, with zero derivative.
+
+    Args:
+        u: [Q, B, K, 3] normals c→a × b→a.
+        v: [Q, B, K, 3] normals d→b × b→a.
+
+    Returns:
+        [Q, B, K, K] cosines.
+    """
+    uu = jnp.sum(u * u, -1)[..., :, None]
+    vv = jnp.sum(v * v, -1)[..., None, :]
+    uv = jnp.einsum("qbkx,qbjx->qbkj", u, v)
+    # Normals of unit vectors carry an error of a few eps; far above it, far below any real angle.
+    threshold = float(jnp.finfo(u.dtype).eps) ** 1.5
+    degenerate = (uu < threshold) | (vv < threshold)
+    square = jnp.maximum(uu * vv, uv * uv + 1e-18)
+    return jnp.where(degenerate, 0, uv * jax.lax.rsqrt(jnp.where(degenerate, 1, square)))

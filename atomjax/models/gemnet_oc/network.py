@@ -1,0 +1,155 @@
+"""The GemNet-OC backbone."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models.features import Features
+from atomjax.models.gemnet_oc.basis_embedding import BasisEmbedding, Bases
+from atomjax.models.gemnet_oc.config import GemNetOCConfig
+from atomjax.models.gemnet_oc.geometry import compute_geometry
+from atomjax.models.gemnet_oc.interaction import (
+    EdgeEmbedding,
+    PairInteraction,
+    QuadrupletInteraction,
+    TripletInteraction,
+)
+from atomjax.models.gemnet_oc.update import AtomUpdate, OutputBlock
+from atomjax.models.layers import INV_SQRT_2, Dense, ResidualLayer, scaled_silu
+
+
+def uniform_sqrt3(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+    """U(-√3, √3): unit variance."""
+    return jax.random.uniform(key, shape, dtype, -math.sqrt(3), math.sqrt(3))
+
+
+class InteractionBlock(nn.Module):
+    """Messages between edges and atoms, then the updates of both."""
+
+    config: GemNetOCConfig
+
+    @nn.compact
+    def __call__(
+        self, h: jax.Array, m: jax.Array, bases: Bases, batch: GraphBatch
+    ) -> tuple[jax.Array, jax.Array]:
+        """[N, C] atoms and [E, D] edges → the same, updated."""
+        c = self.config
+        x, num_edge_terms = self.edge_messages(h, m, bases, batch)
+        h, num_atom_terms = self.atom_messages(h, m, bases, batch)
+        x = x / math.sqrt(num_edge_terms)
+        h = h / math.sqrt(num_atom_terms)
+
+        for i in range(c.num_before_skip):
+            x = ResidualLayer(c.dropout, name=f"layers_before_skip_{i}")(x)
+        m = (m + x) * INV_SQRT_2
+        for i in range(c.num_after_skip):
+            m = ResidualLayer(c.dropout, name=f"layers_after_skip_{i}")(m)
+
+        for i in range(c.num_atom_emb_layers):
+            h = ResidualLayer(c.dropout, name=f"atom_emb_layers_{i}")(h)
+        h = (h + AtomUpdate(c, name="atom_update")(m, bases.atom_update, batch)) * INV_SQRT_2
+
+        m2 = EdgeEmbedding(c.emb_size_edge, c.dropout, name="concat_layer")(h, m, batch)
+        for i in range(c.num_concat):
+            m2 = ResidualLayer(c.dropout, name=f"residual_m_{i}")(m2)
+        return h, (m + m2) * INV_SQRT_2
+
+    @nn.nowrap
+    def edge_messages(self, h, m, bases: Bases, batch: GraphBatch) -> tuple[jax.Array, int]:
+        """Sum of the skip connection and the messages to edges, and the number of terms."""
+        c = self.config
+        x = Dense(c.emb_size_edge, scaled_silu, c.dropout, name="dense_ca")(m)
+        x += TripletInteraction(
+            c.emb_size_edge, c.emb_size_trip_in, c.emb_size_trip_out, c.dropout,
+            name="trip_interaction",
+        )(m, bases.edge_to_edge, batch.slots, batch)  # fmt: skip
+        terms = 2
+        if bases.quadruplets is not None:
+            x += QuadrupletInteraction(
+                c.emb_size_edge, c.emb_size_quad_in, c.emb_size_quad_out, c.dropout,
+                name="quad_interaction",
+            )(m, bases.quadruplets, batch)  # fmt: skip
+            terms += 1
+        if bases.atom_to_edge is not None:
+            assert batch.a2ee2a is not None  # the bases were computed from it
+            graph = batch.a2ee2a
+            x += TripletInteraction(
+                c.emb_size_edge, c.emb_size_trip_in, c.emb_size_trip_out, c.dropout,
+                name="atom_edge_interaction",
+            )(h, bases.atom_to_edge, graph.slots, batch, (graph.senders, graph.reverse))  # fmt: skip
+            terms += 1
+        return x, terms
+
+    @nn.nowrap
+    def atom_messages(self, h, m, bases: Bases, batch: GraphBatch) -> tuple[jax.Array, int]:
+        """Sum of the atoms and the messages to them, and the number of terms."""
+        c = self.config
+        x, terms = h, 1
+        if bases.edge_to_atom is not None:
+            x += TripletInteraction(
+                c.emb_size_atom, c.emb_size_trip_in, c.emb_size_trip_out, c.dropout,
+                name="edge_atom_interaction",
+            )(m, bases.edge_to_atom, batch.slots, batch)  # fmt: skip
+            terms += 1
+        if bases.atom_to_atom is not None:
+            assert batch.a2a is not None  # the bases were computed from it
+            x += PairInteraction(
+                c.emb_size_aint_in, c.emb_size_aint_out, c.dropout, name="atom_interaction"
+            )(h, bases.atom_to_atom, batch.a2a, batch.node_mask)
+            terms += 1
+        return x, terms
+
+
+class OutputMLP(nn.Module):
+    """Merges the outputs of all blocks."""
+
+    features: int
+    depth: int
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, outputs: list[jax.Array]) -> jax.Array:
+        """Blocks of [rows, C] → [rows, features]."""
+        x = jnp.concatenate(outputs, axis=-1)
+        x = Dense(self.features, scaled_silu, self.dropout, name="layers_0")(x)
+        for i in range(self.depth):
+            x = ResidualLayer(self.dropout, name=f"layers_{i + 1}")(x)
+        return x
+
+
+class GemNetOC(nn.Module):
+    """GemNet-OC up to, not including, the heads (Gasteiger et al., 2022; JMP, section 4.1)."""
+
+    config: GemNetOCConfig
+
+    @nn.compact
+    def __call__(self, batch: GraphBatch) -> Features:
+        """Node features [N, emb_size_atom] and edge features [E, emb_size_edge]."""
+        c = self.config
+        numbers = batch.graph.nodes["atomic_numbers"]
+        table = self.param("embedding", uniform_sqrt3, (c.num_elements, c.emb_size_atom))
+        geometry = compute_geometry(batch)
+        bases = BasisEmbedding(c, name="bases")(batch, geometry)
+        # Row Z - 1 as a product: its derivative is then no scatter into a few rows. Padding reads 0.
+        h = jax.nn.one_hot(numbers - 1, c.num_elements, dtype=geometry.unit.dtype) @ table
+        m = EdgeEmbedding(c.emb_size_edge, c.dropout, name="edge_emb")(h, bases.radial, batch)
+
+        outputs = [OutputBlock(c, name="out_blocks_0")(h, m, bases.output, batch)]
+        for i in range(c.num_blocks):
+            h, m = InteractionBlock(c, name=f"int_blocks_{i}")(h, m, bases, batch)
+            self.sow("intermediates", f"h_block{i}", h)
+            self.sow("intermediates", f"m_block{i}", m)
+            outputs.append(OutputBlock(c, name=f"out_blocks_{i + 1}")(h, m, bases.output, batch))
+
+        node = OutputMLP(c.emb_size_atom, c.num_global_out_layers, name="out_mlp_energy")(
+            [x for x, _ in outputs]
+        )
+        edge = None
+        if c.edge_output:
+            edge = OutputMLP(
+                c.emb_size_edge, c.num_global_out_layers, c.dropout, name="out_mlp_forces"
+            )([y for _, y in outputs if y is not None])
+        return Features(node=node, edge=edge, edge_unit=geometry.unit)

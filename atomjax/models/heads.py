@@ -1,0 +1,140 @@
+"""Heads: from backbone features to energies, forces and scalar properties.
+
+All outputs are in the normalised units that the model is trained in; ``References`` turn them into
+eV and eV/Å.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models.features import Features
+from atomjax.models.layers import scaled_silu
+from atomjax.ops import sum_slots, to_slots
+
+Kind = Literal["energy_forces", "energy", "scalar"]
+Forces = Literal["direct", "conservative"]
+Pooling = Literal["sum", "mean", "max"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """One task's head. Head i serves the structures of data set i.
+
+    Attributes:
+        name: of the head, the key of its parameters and predictions.
+        kind: "energy_forces", "energy" or "scalar" (any property of a structure).
+        forces: "direct" (from edge features) or "conservative" (-dE/dR); for "energy_forces" only.
+        pooling: of the atoms' contributions.
+        target: name of the property that a scalar head predicts.
+        num_layers: linear layers of the head.
+    """
+
+    name: str
+    kind: Kind = "energy_forces"
+    forces: Forces | None = None
+    pooling: Pooling = "sum"
+    target: str | None = None
+    num_layers: int = 5
+
+    def __post_init__(self):
+        """Fills in the default force kind.
+
+        Raises:
+            ValueError: on an unknown or contradictory setting.
+        """
+        for field, value, allowed in (
+            ("kind", self.kind, get_args(Kind)),
+            ("forces", self.forces, (None, *get_args(Forces))),
+            ("pooling", self.pooling, get_args(Pooling)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"head {self.name!r}: {field}={value!r} is not one of {allowed}.")
+        if self.kind == "energy_forces" and self.forces is None:
+            object.__setattr__(self, "forces", "direct")
+        if self.kind != "energy_forces" and self.forces is not None:
+            raise ValueError(
+                f"head {self.name!r}: forces={self.forces!r} needs kind='energy_forces', "
+                f"not {self.kind!r}."
+            )
+        if (self.kind == "scalar") != (self.target is not None):
+            raise ValueError(
+                f"head {self.name!r}: kind='scalar' and target go together "
+                f"(kind={self.kind!r}, target={self.target!r})."
+            )
+        if self.num_layers < 1:
+            raise ValueError(f"head {self.name!r}: num_layers must be at least 1.")
+
+    @property
+    def direct_forces(self) -> bool:
+        """Whether the head reads edge features."""
+        return self.forces == "direct"
+
+
+def uniform_fan_in(fan_in: int):
+    """U(-1/√fan_in, 1/√fan_in) for kernels and biases of heads."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class HeadMLP(nn.Module):
+    """Linear layers of the input's width with activations between; the last has one output."""
+
+    num_layers: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[rows, C] → [rows]."""
+        width = x.shape[-1]
+        init = uniform_fan_in(width)
+        for i in range(self.num_layers - 1):
+            x = scaled_silu(nn.Dense(width, kernel_init=init, bias_init=init, name=f"dense_{i}")(x))
+        last = nn.Dense(1, use_bias=False, kernel_init=init, name=f"dense_{self.num_layers - 1}")
+        return last(x)[..., 0]
+
+
+def pool(x: jax.Array, batch: GraphBatch, pooling: Pooling) -> jax.Array:
+    """Atom values [N] pooled over each structure, [G]; zero for padding structures."""
+    if pooling == "sum":
+        return sum_slots(x, batch.atoms)
+    if pooling == "mean":
+        return sum_slots(x, batch.atoms) / jnp.maximum(batch.num_atoms, 1)
+    values = to_slots(x, batch.atoms)
+    real = batch.atoms.index < x.shape[0]
+    highest = jnp.max(jnp.where(real, values, -jnp.inf), axis=1, initial=-jnp.inf)
+    return jnp.where(real.any(axis=1), highest, 0)
+
+
+class Head(nn.Module):
+    """The head of one task."""
+
+    config: HeadConfig
+
+    @nn.compact
+    def __call__(
+        self, features: Features, batch: GraphBatch
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Atom contributions [N], their pool [G], and direct forces [N, 3] or None."""
+        c = self.config
+        name = "value" if c.kind == "scalar" else "energy"
+        contributions = HeadMLP(c.num_layers, name=name)(features.node)
+        pooled = pool(contributions, batch, c.pooling)
+        forces = None
+        if c.direct_forces:
+            if features.edge is None:
+                raise ValueError(
+                    f"head {c.name!r} predicts direct forces, but the backbone computes no edge "
+                    "features: set edge_output=True in the model's config."
+                )
+            strength = HeadMLP(c.num_layers, name="forces")(features.edge)
+            forces = sum_slots(strength[:, None] * features.edge_unit, batch.slots)
+        return contributions, pooled, forces

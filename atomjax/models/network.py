@@ -1,0 +1,123 @@
+"""A backbone with its heads, and the pure functions that apply it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models.features import Features
+from atomjax.models.gemnet_oc.geometry import displaced
+from atomjax.models.heads import Head, HeadConfig
+
+Variables = Mapping[str, Any]
+
+
+@struct.dataclass
+class Prediction:
+    """What one head says of a batch, in normalised units; None for what it does not predict.
+
+    Attributes:
+        energy: [G].
+        forces: [N, 3].
+        value: [G] scalar property.
+        atom_contributions: [N] whose pool the energy or value is.
+    """
+
+    energy: jax.Array | None
+    forces: jax.Array | None
+    value: jax.Array | None
+    atom_contributions: jax.Array
+
+
+class AtomicModel(nn.Module):
+    """A backbone and its heads.
+
+    Attributes:
+        backbone: module from GraphBatch to Features; its parameters lie under ``backbone``.
+        heads: head i serves data set i; their parameters lie under ``head_<name>``.
+    """
+
+    backbone: nn.Module
+    heads: tuple[HeadConfig, ...]
+
+    def setup(self):
+        for config in self.heads:
+            setattr(self, head_key(config.name), Head(config))
+
+    def __call__(self, batch: GraphBatch, displacement: jax.Array | None = None):
+        """Head name → (atom contributions, pooled value, direct forces)."""
+        features = self.features(batch, displacement)
+        return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
+
+    def features(self, batch: GraphBatch, displacement: jax.Array | None = None) -> Features:
+        """Backbone features of the batch, with its atoms displaced (Å)."""
+        return self.backbone(displaced(batch, displacement))
+
+
+def head_key(name: str) -> str:
+    """Key of a head's parameters."""
+    return f"head_{name}"
+
+
+def predict(
+    model: AtomicModel,
+    variables: Variables,
+    batch: GraphBatch,
+    *,
+    train: bool = False,
+    rngs: Mapping[str, jax.Array] | None = None,
+) -> dict[str, Prediction]:
+    """Predictions of every head, differentiable and to be jit-compiled by the caller.
+
+    Args:
+        model: from ``build_model``.
+        variables: {"params", "scale_factors"}.
+        batch: one unstacked batch.
+        train: switches dropout on; needs ``rngs={"dropout": key}``.
+        rngs: random streams.
+
+    Returns:
+        Head name → Prediction in normalised units.
+
+    Raises:
+        ValueError: if training is asked for without a dropout key.
+    """
+    if train and not (rngs and "dropout" in rngs):
+        raise ValueError("predict(train=True) needs rngs={'dropout': key}.")
+    streams = dict(rngs or {}) if train else {}
+
+    def apply(displacement=None):
+        return model.apply(variables, batch, displacement, rngs=streams)
+
+    conservative = [c.name for c in model.heads if c.forces == "conservative"]
+    forces: dict[str, jax.Array] = {}
+    if conservative:
+        zero = jnp.zeros_like(batch.graph.nodes["positions"])
+        outputs, backward = jax.vjp(apply, zero)
+        for name in conservative:
+            seed = jax.tree.map(jnp.zeros_like, outputs)
+            contributions, energy, direct = seed[name]
+            seed[name] = (contributions, jnp.ones_like(energy), direct)
+            forces[name] = -backward(seed)[0]
+    else:
+        outputs = apply()
+
+    predictions = {}
+    for c in model.heads:
+        contributions, pooled, direct = outputs[c.name]
+        predictions[c.name] = Prediction(
+            energy=None if c.kind == "scalar" else pooled,
+            forces=forces.get(c.name, direct),
+            value=pooled if c.kind == "scalar" else None,
+            atom_contributions=contributions,
+        )
+    return predictions
+
+
+def features(model: AtomicModel, variables: Variables, batch: GraphBatch) -> Features:
+    """Features of the backbone's last layer (the inputs of the heads)."""
+    return model.apply(variables, batch, method="features")

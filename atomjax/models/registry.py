@@ -1,0 +1,83 @@
+"""Named model sizes and how to build them from a config."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models.gemnet_oc import GEMNET_OC_SIZES, GemNetOC
+from atomjax.models.heads import HeadConfig
+from atomjax.models.network import AtomicModel
+
+MODEL_SIZES = dict(GEMNET_OC_SIZES)
+
+
+def backbone_config(config: Mapping[str, Any]):
+    """The configuration dataclass that a model config names.
+
+    Args:
+        config: {"name": one of ``MODEL_SIZES``, **overrides of its fields}.
+
+    Raises:
+        ValueError: on an unknown name or field, with the nearest known one.
+    """
+    settings = dict(config)
+    name = settings.pop("name", None)
+    if name not in MODEL_SIZES:
+        raise ValueError(f"Unknown model name {name!r}{_nearest(str(name), MODEL_SIZES)}")
+    size = MODEL_SIZES[name]
+    fields = [field.name for field in dataclasses.fields(size)]
+    for key in settings:
+        if key not in fields:
+            raise ValueError(f"model.{key} is not a field of {name}{_nearest(key, fields)}")
+    return dataclasses.replace(size, **settings)
+
+
+def _nearest(name: str, known) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}."
+
+
+def build_model(config: Mapping[str, Any], heads: Sequence[HeadConfig]) -> AtomicModel:
+    """A backbone of a named size with the given heads.
+
+    Edge features are computed only if a head predicts direct forces or the config asks for them.
+
+    Args:
+        config: {"name": "gemnet_oc_small", **overrides}.
+        heads: one per data set, with different names.
+
+    Raises:
+        ValueError: on unknown names or fields, no heads, or two heads of one name.
+    """
+    names = [head.name for head in heads]
+    if not names:
+        raise ValueError("A model needs at least one head.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"Two heads share a name: {names}. Give each data set its own.")
+    size = backbone_config(config)
+    if "edge_output" not in config:
+        size = dataclasses.replace(size, edge_output=any(head.direct_forces for head in heads))
+    return AtomicModel(backbone=GemNetOC(size), heads=tuple(heads))
+
+
+def init_variables(model: AtomicModel, key: jax.Array, batch: GraphBatch) -> dict[str, Any]:
+    """Fresh variables; the scale factors start unfitted, at zero.
+
+    Args:
+        model: from :func:`build_model`.
+        key: random key.
+        batch: any batch of the shapes to come; its values do not matter.
+
+    Returns:
+        {"params": ..., "scale_factors": ...} in float32.
+    """
+    variables = jax.jit(model.init)(key, batch)
+    return {
+        "params": jax.tree.map(jnp.asarray, dict(variables["params"])),
+        "scale_factors": dict(variables.get("scale_factors", {})),
+    }

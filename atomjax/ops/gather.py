@@ -1,0 +1,94 @@
+"""Gathers whose derivative is again a gather.
+
+The transpose of ``x[index]`` is a scatter-add, which XLA runs as a serial loop on CPU and with
+atomics (slow and non-deterministic) on GPU. The host that packs a batch knows every index in
+advance, so it also ships the *reverse* table: for each row of ``x``, the places that read it.
+With it both directions are plain gathers followed by a sum over a short axis: deterministic,
+fusable, and differentiable any number of times in reverse mode.
+
+Shape letters: N rows (atoms), E edges, K neighbour slots, R readers of a row.
+Out-of-range entries (``index == N``, ``reverse == index.size``) mean "nothing" and read zero.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from atomjax.graphs.batch import Slots
+
+
+def _rows(x: jax.Array, index: jax.Array) -> jax.Array:
+    return x.at[index].get(mode="fill", fill_value=0)
+
+
+def _flatten(y: jax.Array, index: jax.Array) -> jax.Array:
+    return y.reshape((index.size, *y.shape[index.ndim :]))
+
+
+@jax.custom_vjp
+def take(x: jax.Array, index: jax.Array, reverse: jax.Array) -> jax.Array:
+    """Rows ``x[index]``, zero where the index is out of range.
+
+    Args:
+        x: [N, ...] rows.
+        index: integer array of any shape with values in [0, N]; N reads zero.
+        reverse: [N, R] flat positions in ``index`` that read each row; ``index.size`` for none.
+
+    Returns:
+        ``index.shape + x.shape[1:]``.
+    """
+    del reverse
+    return _rows(x, index)
+
+
+@jax.custom_vjp
+def put(y: jax.Array, index: jax.Array, reverse: jax.Array) -> jax.Array:
+    """The transpose of :func:`take`: sums ``y`` into the rows its entries were read from.
+
+    Args:
+        y: ``index.shape + [...]`` values.
+        index: as in :func:`take`.
+        reverse: [N, R] as in :func:`take`.
+
+    Returns:
+        [N, ...] sums.
+    """
+    return _rows(_flatten(y, index), reverse).sum(axis=1)
+
+
+def _take_forward(x, index, reverse):
+    return take(x, index, reverse), (index, reverse)
+
+
+def _take_backward(residuals, g):
+    index, reverse = residuals
+    return put(g, index, reverse), None, None
+
+
+def _put_forward(y, index, reverse):
+    return put(y, index, reverse), (index, reverse)
+
+
+def _put_backward(residuals, g):
+    index, reverse = residuals
+    return take(g, index, reverse), None, None
+
+
+take.defvjp(_take_forward, _take_backward)
+put.defvjp(_put_forward, _put_backward)
+
+
+def to_slots(x: jax.Array, slots: Slots) -> jax.Array:
+    """Edge rows [E, ...] laid out by receiver and neighbour slot, [N, K, ...]; empty slots zero."""
+    return take(x, slots.index, slots.position[:, None])
+
+
+def from_slots(x: jax.Array, slots: Slots) -> jax.Array:
+    """Slot values [N, K, ...] as edge rows [E, ...]; padding edges read zero."""
+    n, k = slots.index.shape
+    flat = x.reshape((n * k, *x.shape[2:]))
+    return take(flat, slots.position, slots.index.reshape(-1, 1))
+
+
+def sum_slots(x: jax.Array, slots: Slots) -> jax.Array:
+    """Sum of edge rows [E, ...] over each receiver, [N, ...] (a segment sum without scatter)."""
+    return to_slots(x, slots).sum(axis=1)

@@ -1,0 +1,18 @@
+"""Norms with finite derivatives at zero: ``sqrt'(0) * 0`` is NaN, and padding is full of zeros."""
+
+import jax
+import jax.numpy as jnp
+
+
+def safe_norm(x: jax.Array, axis: int = -1, keepdims: bool = False) -> jax.Array:
+    """Euclidean norm along ``axis``; value and every derivative are zero for the zero vector."""
+    square = jnp.sum(x * x, axis=axis, keepdims=keepdims)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def safe_normalize(x: jax.Array, axis: int = -1) -> tuple[jax.Array, jax.Array]:
+    """Unit vectors and lengths along ``axis``; both are zero for the zero vector."""
+    length = safe_norm(x, axis=axis)
+    divisor = jnp.where(length > 0, length, 1)
+    return x / jnp.expand_dims(divisor, axis), length

@@ -1,0 +1,253 @@
+"""One run's directory: config, versions, metrics, and what the terminal shows.
+
+    config.json     the resolved configuration, with the seed
+    versions.json   one entry per start: time, command, versions, git commit, devices
+    metrics.jsonl   one JSON object per logged step
+    tensorboard/    the same metrics as TensorBoard events
+
+Only process 0 of a distributed run writes.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from atomjax import __version__
+from atomjax.config import ConfigError, differences, to_plain
+from atomjax.progress import Display, Tracker
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "jraph",
+    "grain",
+    "ase",
+    "tblite",
+)
+
+
+class Run:
+    """A directory that holds everything one run writes.
+
+    Args:
+        workdir: the directory; created where absent.
+        config: the resolved configuration (a settings dataclass, ConfigDict or mapping). A
+            directory that already holds another configuration is refused. None for a part of
+            a run that has no configuration of its own.
+        console: where messages and progress go; None writes to standard output.
+        accept_changes: continue in a directory whose configuration differs; the old one is
+            kept as ``config.previous.json``.
+
+    Raises:
+        ConfigError: ``workdir`` holds a run with another configuration, whose keys are named.
+
+    Attributes:
+        workdir: the directory.
+        primary: whether this process is the one that writes.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        config: Any = None,
+        *,
+        console: Console | None = None,
+        accept_changes: bool = False,
+    ):
+        import jax  # Not at the top: reading a config must not wait for jax.
+
+        self.workdir = Path(workdir)
+        self.primary = jax.process_index() == 0
+        self._accept_changes = accept_changes
+        self._display = Display((console or Console()) if self.primary else None)
+        self._metrics: Any = None
+        self._writer: Any = None
+        self._purge_step: int | None = None
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        if config is not None:
+            self._write_config(to_plain(config))
+            self._write_versions()
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the run's directory; its parent directory exists."""
+        path = self.workdir.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def child(self, name: str, config: Any = None) -> "Run":
+        """A run in the subdirectory ``name`` that shares this one's terminal."""
+        child = Run(
+            self.workdir / name,
+            config,
+            console=self._display.console,
+            accept_changes=self._accept_changes,
+        )
+        child._display = self._display
+        return child
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Appends metrics to ``metrics.jsonl`` and TensorBoard.
+
+        Args:
+            step: optimiser steps done.
+            metrics: name → value. Anything that ``float`` takes, so a device scalar too.
+        """
+        if not self.primary:
+            return
+        values = {name: float(value) for name, value in metrics.items()}
+        if self._metrics is None:
+            self._open_metrics()
+        self._metrics.write(json.dumps({"step": int(step), **values}) + "\n")
+        self._metrics.flush()
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def rewind(self, step: int) -> None:
+        """Forgets metrics logged after ``step``, so that a resumed run logs each step once."""
+        if not self.primary:
+            return
+        self.close()
+        self._purge_step = step + 1
+        kept = [record for record in self.metrics() if record["step"] <= step]
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        _write_atomically(self.path("metrics.jsonl"), text)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """What has been logged, oldest first. A last line cut off by a crash is left out."""
+        path = self.workdir / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        return [json.loads(line) for line in lines]
+
+    def progress(
+        self, total: int, description: str, start: int = 0
+    ) -> AbstractContextManager[Tracker]:
+        """Shows the progress of ``total`` units of work, of which ``start`` are done.
+
+        Returns:
+            A context manager whose value has ``advance(n=1, **fields)``.
+        """
+        return self._display.track(total, description, start)
+
+    def say(self, text: str) -> None:
+        """Writes text to the terminal, above any progress bar."""
+        self._display.write(text)
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Writes ``data`` as ``name`` in the run's directory, whole or not at all."""
+        path = self.path(name)
+        if self.primary:
+            _write_atomically(path, json.dumps(data, indent=2) + "\n")
+        return path
+
+    def close(self) -> None:
+        """Closes the metric files; the next :meth:`log` opens them again."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._writer.close()
+            self._metrics = self._writer = None
+
+    def _open_metrics(self) -> None:
+        from tensorboardX import SummaryWriter
+
+        path = self.path("metrics.jsonl")
+        text = path.read_text() if path.exists() else ""
+        if text and not text.endswith("\n"):
+            _write_atomically(path, text[: text.rfind("\n") + 1])
+        self._metrics = path.open("a")
+        self._writer = SummaryWriter(
+            str(self.workdir / "tensorboard"), purge_step=self._purge_step, flush_secs=10
+        )
+
+    def _write_config(self, config: dict[str, Any]) -> None:
+        config = json.loads(json.dumps(config))
+        path = self.workdir / "config.json"
+        if path.exists():
+            previous = json.loads(path.read_text())
+            changed = differences(previous, config)
+            if changed and not self._accept_changes:
+                raise ConfigError(
+                    f"{self.workdir} holds a run with another configuration:\n  "
+                    + "\n  ".join(changed)
+                    + "\nUse a new --workdir, or --accept-changes to continue this run with "
+                    "the new values."
+                )
+            if changed:
+                self.write_json("config.previous.json", previous)
+        self.write_json("config.json", config)
+
+    def _write_versions(self) -> None:
+        path = self.workdir / "versions.json"
+        starts = json.loads(path.read_text()) if path.exists() else []
+        self.write_json("versions.json", [*starts, describe_environment()])
+
+
+def describe_environment() -> dict[str, Any]:
+    """Time, command, package versions, git commit and devices of this process."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+        "atomjax": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: _installed_version(name) for name in PACKAGES},
+        "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "processes": jax.process_count(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, "-dirty" with uncommitted changes; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    with _replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Training: from datasets and a model to checkpoints and test errors."""

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.training.schema import ConfigError, from_mapping, to_mapping
-
-SPLITS = ("train", "validation", "test")
+from atomjax.config import ConfigError, build, to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +36,9 @@ class HeadSettings:
         pooling: how atoms become a structure. Energies are sums.
         target: for "scalar", the property's name in ``Structure.targets``.
         unit: for "scalar", the unit of that property, for reports.
+        extensive: for "scalar", the property grows with the atoms, so each element's share is
+            fitted and taken out first.
+        num_layers: linear layers of the head.
     """
 
     kind: Literal["energy_forces", "energy", "scalar"] = "energy_forces"
@@ -45,6 +46,8 @@ class HeadSettings:
     pooling: Literal["sum", "mean", "max"] = "sum"
     target: str | None = None
     unit: str = ""
+    extensive: bool = False
+    num_layers: int = 5
 
     def __post_init__(self):
         if (self.kind == "scalar") != (self.target is not None):
@@ -189,10 +192,12 @@ class GroupSettings:
         pattern: regular expression searched in the path of a parameter, for instance
             "^backbone/int_blocks_0/".
         multiplier: of the learning rate; 0 freezes.
+        final_factor: where this group's cosine ends, instead of ``train.final_factor``.
     """
 
     pattern: str
     multiplier: float
+    final_factor: float | None = None
 
     def __post_init__(self):
         if self.multiplier < 0:
@@ -338,11 +343,11 @@ class RunSettings:
         Raises:
             ConfigError: naming the key, and what to write instead.
         """
-        return config if isinstance(config, cls) else from_mapping(cls, config)
+        return build(cls, config)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts and lists, as JSON holds them; ``from_config`` reads them back."""
-        return to_mapping(self)
+        return to_plain(self)
 
     def replace(self, **changes: Any) -> "RunSettings":
         """A copy with some sections exchanged."""

@@ -1,0 +1,177 @@
+"""The training loss as sums and counts, so that any partition of a batch gives the same value.
+
+The loss of a set of structures is ``Σ_terms sum / count``, where both are taken over the whole
+set. A device that holds a part of the batch contributes its sums, divided by the counts of all
+devices; padding, missing labels and fixed atoms enter neither. Following JMP, every labelled
+structure weighs the same whatever its dataset, apart from the dataset's coefficients:
+
+    energy  Σ_g c_g |ΔE_g| / #structures with an energy
+    forces  Σ_g c_g mean_n‖ΔF_n‖ / #structures with forces      ("structure" reduction)
+            Σ_n c_n ‖ΔF_n‖ / #atoms with forces                 ("atom" reduction)
+    value   Σ_g c_g |Δy_g| / #structures with the property
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models import Prediction
+from atomjax.ops import safe_norm, sum_slots
+
+Reduction = Literal["structure", "atom"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A dataset and the head that it trains; the i-th task has dataset index i.
+
+    Attributes:
+        name: of the dataset and of the head.
+        kind: "energy_forces", "energy" or "scalar".
+        target: property of kind "scalar".
+        unit: of that property.
+        energy_coefficient: weight of the energy (or property) loss.
+        force_coefficient: weight of the force loss.
+        energy_scale: eV per unit of the model's energy.
+        force_scale: eV/Å per unit of the model's forces.
+        value_scale: unit of the property per unit of the model's value.
+    """
+
+    name: str
+    kind: Literal["energy_forces", "energy", "scalar"] = "energy_forces"
+    target: str | None = None
+    unit: str = ""
+    energy_coefficient: float = 1.0
+    force_coefficient: float = 1.0
+    energy_scale: float = 1.0
+    force_scale: float = 1.0
+    value_scale: float = 1.0
+
+
+@struct.dataclass
+class Errors:
+    """Prediction minus label of every structure and atom, zero where masked out.
+
+    Attributes:
+        energy: [G], model units.
+        energy_mask: [G] bool.
+        forces: [N, 3], model units.
+        force_mask: [N] bool.
+        value: [G], model units.
+        value_mask: [G] bool.
+        dataset: [G] index of the task.
+        node_dataset: [N] index of the task.
+    """
+
+    energy: jax.Array
+    energy_mask: jax.Array
+    forces: jax.Array
+    force_mask: jax.Array
+    value: jax.Array
+    value_mask: jax.Array
+    dataset: jax.Array
+    node_dataset: jax.Array
+
+
+@struct.dataclass
+class Terms:
+    """One number for each loss term.
+
+    Attributes:
+        energy, forces, value: scalars.
+    """
+
+    energy: jax.Array
+    forces: jax.Array
+    value: jax.Array
+
+
+def _masks(batch: GraphBatch, tasks: Sequence[Task]) -> tuple[jax.Array, ...]:
+    """Which structures [G], atoms [N] and structures [G] count in each term."""
+    targets = batch.targets
+    has_energy = jnp.array([task.kind != "scalar" for task in tasks])
+    has_forces = jnp.array([task.kind == "energy_forces" for task in tasks])
+    node_dataset = targets.dataset[batch.node_graph]
+    return (
+        targets.energy_mask & has_energy[targets.dataset],
+        targets.force_mask & has_forces[node_dataset],
+        batch.graph_mask & ~has_energy[targets.dataset],
+    )
+
+
+def prediction_errors(
+    predictions: Mapping[str, Prediction], batch: GraphBatch, tasks: Sequence[Task]
+) -> Errors:
+    """Compares each structure with the prediction of its own dataset's head."""
+    targets = batch.targets
+    dataset, node_dataset = targets.dataset, targets.dataset[batch.node_graph]
+    energy, value = jnp.zeros_like(targets.energy), jnp.zeros_like(targets.energy)
+    forces = jnp.zeros_like(targets.forces)
+    for i, task in enumerate(tasks):
+        head, own = predictions[task.name], dataset == i
+        if task.kind == "scalar":
+            assert head.value is not None
+            assert task.target is not None
+            value = jnp.where(own, head.value - targets.properties[task.target], value)
+            continue
+        assert head.energy is not None
+        energy = jnp.where(own, head.energy - targets.energy, energy)
+        if task.kind == "energy_forces":
+            assert head.forces is not None
+            own_atoms = (node_dataset == i)[:, None]
+            forces = jnp.where(own_atoms, head.forces - targets.forces, forces)
+    energy_mask, force_mask, value_mask = _masks(batch, tasks)
+    return Errors(
+        energy=jnp.where(energy_mask, energy, 0),
+        energy_mask=energy_mask,
+        forces=jnp.where(force_mask[:, None], forces, 0),
+        force_mask=force_mask,
+        value=jnp.where(value_mask, value, 0),
+        value_mask=value_mask,
+        dataset=dataset,
+        node_dataset=node_dataset,
+    )
+
+
+def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction) -> Terms:
+    """How many structures (or atoms) each term averages over; independent of the model."""
+    energy_mask, force_mask, value_mask = _masks(batch, tasks)
+    if reduction == "structure":
+        force_mask = sum_slots(force_mask.astype(jnp.float32), batch.atoms) > 0
+    return Terms(energy=energy_mask.sum(), forces=force_mask.sum(), value=value_mask.sum())
+
+
+def loss_sums(
+    errors: Errors, batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction
+) -> Terms:
+    """The sums over this batch, to be divided by :func:`label_counts` of all batches."""
+    energy_weight = jnp.array([task.energy_coefficient for task in tasks], errors.energy.dtype)
+    force_weight = jnp.array([task.force_coefficient for task in tasks], errors.energy.dtype)
+    norms = safe_norm(errors.forces)
+    if reduction == "structure":
+        counted = sum_slots(errors.force_mask.astype(norms.dtype), batch.atoms)
+        means = sum_slots(norms, batch.atoms) / jnp.maximum(counted, 1)
+        forces = jnp.sum(force_weight[errors.dataset] * means)
+    else:
+        forces = jnp.sum(force_weight[errors.node_dataset] * norms)
+    weight = energy_weight[errors.dataset]
+    return Terms(
+        energy=jnp.sum(weight * jnp.abs(errors.energy)),
+        forces=forces,
+        value=jnp.sum(weight * jnp.abs(errors.value)),
+    )
+
+
+def mean_terms(sums: Terms, counts: Terms) -> Terms:
+    """Each term's weighted mean; zero for a term that nothing is labelled for."""
+    return jax.tree.map(lambda s, c: s / jnp.maximum(c, 1), sums, counts)
+
+
+def total(terms: Terms) -> jax.Array:
+    """The loss."""
+    return terms.energy + terms.forces + terms.value

@@ -1,0 +1,98 @@
+"""Errors in physical units, from sums that add over batches and devices."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.training.losses import Errors, Task
+
+MILLI = 1e3
+
+
+def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict[str, jax.Array]:
+    """Sums of absolute errors and their counts for each task, model units.
+
+    Returns:
+        name → [T]. ``force_abs`` sums the mean over the three components of each atom.
+    """
+    member = errors.dataset[None] == jnp.arange(len(tasks))[:, None]
+    atom_member = errors.node_dataset[None] == jnp.arange(len(tasks))[:, None]
+    dtype = errors.energy.dtype
+
+    def over_structures(x: jax.Array) -> jax.Array:
+        return jnp.where(member, x.astype(dtype), 0).sum(axis=1)
+
+    def over_atoms(x: jax.Array) -> jax.Array:
+        return jnp.where(atom_member, x.astype(dtype), 0).sum(axis=1)
+
+    energy = jnp.abs(errors.energy)
+    return {
+        "energy_abs": over_structures(energy),
+        "energy_abs_per_atom": over_structures(energy / jnp.maximum(batch.num_atoms, 1)),
+        "energy_count": over_structures(errors.energy_mask),
+        "force_abs": over_atoms(jnp.abs(errors.forces).mean(axis=-1)),
+        "force_count": over_atoms(errors.force_mask),
+        "value_abs": over_structures(jnp.abs(errors.value)),
+        "value_count": over_structures(errors.value_mask),
+        "structures": over_structures(batch.graph_mask),
+    }
+
+
+def physical_metrics(sums: Mapping[str, np.ndarray], tasks: Sequence[Task]) -> dict[str, float]:
+    """Mean absolute errors in the units chemists report.
+
+    Args:
+        sums: as :func:`error_sums` returns, added over any number of batches.
+        tasks: in the order of the sums.
+
+    Returns:
+        For each task, where something is labelled: ``<task>/energy_mae_mev`` (meV),
+        ``<task>/energy_mae_mev_per_atom`` (meV/atom), ``<task>/force_mae_mev_per_angstrom``
+        (meV/Å, mean over components), ``<task>/value_mae`` (the property's unit).
+    """
+    metrics = {}
+    for i, task in enumerate(tasks):
+        quantities = (
+            ("energy_mae_mev", "energy_abs", "energy_count", MILLI * task.energy_scale),
+            (
+                "energy_mae_mev_per_atom",
+                "energy_abs_per_atom",
+                "energy_count",
+                MILLI * task.energy_scale,
+            ),
+            ("force_mae_mev_per_angstrom", "force_abs", "force_count", MILLI * task.force_scale),
+            ("value_mae", "value_abs", "value_count", task.value_scale),
+        )
+        for name, numerator, denominator, scale in quantities:
+            count = float(sums[denominator][i])
+            if count:
+                metrics[f"{task.name}/{name}"] = scale * float(sums[numerator][i]) / count
+    return metrics
+
+
+SELECTION = {
+    "energy_mae": "energy_mae_mev",
+    "force_mae": "force_mae_mev_per_angstrom",
+    "value_mae": "value_mae",
+}
+
+
+def selection_value(metrics: Mapping[str, float], select_by: str) -> float:
+    """The number that chooses the best checkpoint: the loss, or a mean over the tasks.
+
+    Raises:
+        ValueError: if the validation data have no label for it.
+    """
+    if select_by == "loss":
+        return metrics["loss"]
+    suffix = f"/{SELECTION[select_by]}"
+    values = [value for name, value in metrics.items() if name.endswith(suffix)]
+    if not values:
+        raise ValueError(
+            f'select_by="{select_by}", but nothing in the validation data is labelled for it; '
+            'use train.select_by="loss"'
+        )
+    return float(np.mean(values))

@@ -1,0 +1,134 @@
+"""AdamW with clipping, and a learning rate by step and parameter path."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+from atomjax.config import ConfigError
+from atomjax.training.settings import GroupSettings, TrainSettings
+
+Params = Any
+
+
+def learning_rate_schedule(
+    settings: TrainSettings, num_steps: int, *, final_factor: float | None = None
+) -> optax.Schedule:
+    """Linear warm-up to the peak, then a cosine to its fraction ``final_factor``.
+
+    Args:
+        settings: learning_rate, warmup_steps, warmup_factor, final_factor.
+        num_steps: length of the run; the cosine ends there.
+        final_factor: instead of the one in the settings.
+
+    Raises:
+        ConfigError: if the warm-up is longer than the run.
+    """
+    if settings.warmup_steps >= num_steps:
+        raise ConfigError(
+            f"train.warmup_steps={settings.warmup_steps} leaves nothing of the {num_steps} steps "
+            "of this run; lower it or train for more epochs"
+        )
+    peak = settings.learning_rate
+    factor = settings.final_factor if final_factor is None else final_factor
+    cosine = optax.cosine_decay_schedule(peak, num_steps - settings.warmup_steps, factor)
+    if settings.warmup_steps == 0:
+        return cosine
+    warmup = optax.linear_schedule(settings.warmup_factor * peak, peak, settings.warmup_steps)
+    return optax.join_schedules([warmup, cosine], [settings.warmup_steps])
+
+
+def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
+    """The index in ``groups`` of the first pattern found in each parameter's path; -1: none.
+
+    Raises:
+        ConfigError: if a pattern decides for no parameter.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    labels = {
+        path: next((i for i, g in enumerate(groups) if re.search(g.pattern, path)), -1)
+        for path in flat
+    }
+    for i, group in enumerate(groups):
+        if i not in labels.values():
+            raise ConfigError(
+                f'train.groups[{i}]: pattern "{group.pattern}" is the first match of no parameter;'
+                f" paths look like {', '.join(sorted(flat)[:3])}"
+            )
+    return traverse_util.unflatten_dict(labels, sep="/")
+
+
+class ScheduleState(NamedTuple):
+    """Number of updates made."""
+
+    count: jax.Array
+
+
+def _scale_by_group(labels: Params, schedules: dict[int, optax.Schedule]):
+    """Multiplies each update by minus the learning rate of its group."""
+
+    def init(params: Params) -> ScheduleState:
+        del params
+        return ScheduleState(jnp.zeros([], jnp.int32))
+
+    def update(updates, state, params=None):
+        del params
+        rates = {label: schedule(state.count) for label, schedule in schedules.items()}
+        scaled = jax.tree.map(
+            lambda u, label: -jnp.asarray(rates[label], u.dtype) * u, updates, labels
+        )
+        return scaled, ScheduleState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _freeze(trainable: Params):
+    """Zeroes the gradients of frozen parameters, so that clipping does not see them."""
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(
+            lambda u, train: u if train else jnp.zeros_like(u), updates, trainable
+        )
+    )
+
+
+def make_optimizer(
+    settings: TrainSettings, params: Params, num_steps: int
+) -> optax.GradientTransformation:
+    """The optimiser of a run.
+
+    Clipping sees the gradient of all trainable parameters together. Frozen ones (multiplier 0)
+    have neither moments nor decay. A group's ``multiplier`` scales its whole schedule; its
+    ``final_factor`` replaces the cosine's floor.
+    """
+    labels = parameter_groups(params, settings.groups)
+    schedules = {-1: learning_rate_schedule(settings, num_steps)}
+    for i, group in enumerate(settings.groups):
+        base = learning_rate_schedule(settings, num_steps, final_factor=group.final_factor)
+        schedules[i] = _multiplied(base, group.multiplier)
+    trainable = jax.tree.map(
+        lambda label: label < 0 or settings.groups[label].multiplier > 0, labels
+    )
+    steps = [_freeze(trainable)]
+    if settings.clip_value is not None:
+        steps.append(optax.clip(settings.clip_value))
+    if settings.clip_norm is not None:
+        steps.append(optax.clip_by_global_norm(settings.clip_norm))
+    adamw = optax.chain(
+        optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon),
+        optax.add_decayed_weights(settings.weight_decay),
+    )
+    steps += [optax.masked(adamw, trainable), _scale_by_group(labels, schedules)]
+    return optax.chain(*steps)
+
+
+def _multiplied(schedule: optax.Schedule, multiplier: float) -> optax.Schedule:
+    return lambda count: multiplier * schedule(count)
+
+
+def update_average(average: Params, params: Params, decay: float) -> Params:
+    """Exponential moving average of the parameters after one more step."""
+    return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)

@@ -1,0 +1,74 @@
+"""The rules of CONTRIBUTING.md that a linter does not know."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted((ROOT / "atomjax").rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def offenders(folder: str, *banned: str, allowed: str | None = None) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / "atomjax" / folder).rglob("*.py"))
+        if allowed is None or not path.is_relative_to(ROOT / "atomjax" / allowed)
+        for name in sorted(imports(path))
+        if any(name == module or name.startswith(f"{module}.") for module in banned)
+    ]
+
+
+def test_modules_have_at_most_400_lines() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in MODULES}
+    assert {str(path): n for path, n in lengths.items() if n > 400} == {}
+
+
+def test_functions_have_at_most_60_lines() -> None:
+    long = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > 60:
+                    long[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = lines
+    assert long == {}
+
+
+def test_nothing_is_called_utils() -> None:
+    assert [path for path in MODULES if "util" in path.stem] == []
+
+
+def test_structures_need_no_jax() -> None:
+    assert offenders("structures", "jax", "flax", "jraph") == []
+    code = "import sys, atomjax.structures; print(sorted({'jax', 'flax'} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_models_know_nothing_of_files_or_training() -> None:
+    assert offenders("models", "atomjax.training", "atomjax.structures", "h5py", "ase") == []
+
+
+@pytest.mark.parametrize("folder", ["models", "ops", "structures", "training"])
+def test_only_graphs_imports_jraph(folder: str) -> None:
+    assert offenders(folder, "jraph") == []
+
+
+def test_nothing_unpickles() -> None:
+    assert offenders("", "pickle", "cloudpickle", "dill", "shelve") == []

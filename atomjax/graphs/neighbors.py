@@ -1,0 +1,210 @@
+"""Which atoms see each other: directed edges within a cutoff, through periodic images.
+
+An edge runs from a sender s to a receiver t and carries the lattice offset o of the image of s
+that t sees, so that its vector is ``x_t - x_s - o @ cell``. Offsets refer to the positions as
+they were given, wherever these lie relative to the cell. The search itself only proposes pairs;
+vectors and distances are computed here in float64 from the input, and decide what is inside.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import vesin
+
+IMAGE_BASE = 1024
+MAX_OFFSET = 127  # sums of four offsets stay below half of IMAGE_BASE, so their codes are unique
+
+# All pairs of a molecule are cheaper than a cell list up to about this many atoms.
+_ALL_PAIRS_LIMIT = 256
+
+
+class GraphError(ValueError):
+    """A structure whose graph cannot be built; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The directed edges of one structure, sorted by receiver, then by distance.
+
+    Attributes:
+        senders: [E] int32 sending atom s.
+        receivers: [E] int32 receiving atom t.
+        offsets: [E, 3] int32 lattice offset of the image of the sender.
+        vectors: [E, 3] float64 Å, ``x_t - x_s - offset @ cell``.
+        distances: [E] float64 Å.
+    """
+
+    senders: np.ndarray
+    receivers: np.ndarray
+    offsets: np.ndarray
+    vectors: np.ndarray
+    distances: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.senders)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the arrays in bytes."""
+        return sum(getattr(self, name).nbytes for name in _COLUMNS)
+
+    def take(self, index: np.ndarray) -> "Edges":
+        """The edges at the positions ``index``, in that order."""
+        return Edges(*(getattr(self, name).take(index, axis=0) for name in _COLUMNS))
+
+    def mirrored(self) -> "Edges":
+        """These edges followed by the reverse of each."""
+        return Edges(
+            np.concatenate([self.senders, self.receivers]),
+            np.concatenate([self.receivers, self.senders]),
+            np.concatenate([self.offsets, -self.offsets]),
+            np.concatenate([self.vectors, -self.vectors]),
+            np.concatenate([self.distances, self.distances]),
+        )
+
+
+_COLUMNS = ("senders", "receivers", "offsets", "vectors", "distances")
+
+
+def image_codes(offsets: np.ndarray) -> np.ndarray:
+    """One int32 per lattice offset [..., 3], which adds, negates and orders as offsets do.
+
+    Codes of offsets (and of sums of up to four of them) are equal only if the offsets are, and
+    sort lexicographically, as long as no component exceeds ``MAX_OFFSET``.
+    """
+    code = offsets[..., 0] * (IMAGE_BASE * IMAGE_BASE) + offsets[..., 1] * IMAGE_BASE
+    return (code + offsets[..., 2]).astype(np.int32)
+
+
+def find_edges(structures: Sequence[Any], cutoff: float) -> Edges:
+    """All edges no longer than the cutoff, in one table over all structures.
+
+    Args:
+        structures: either one structure of any kind, or any number of them without periodicity,
+            small enough that all pairs of their atoms fit in memory; with ``positions`` [N, 3] Å,
+            ``cell`` [3, 3] Å, ``pbc`` [3] bool and ``identifier``.
+        cutoff: Å.
+
+    Returns:
+        Edges between atoms numbered through all structures, sorted by receiver and then by
+        distance (to 1e-8 Å), sender and offset, which settles every tie.
+
+    Raises:
+        GraphError: an atom lies more than ``MAX_OFFSET`` lattice vectors from a neighbour's image.
+    """
+    if all(is_small_molecule(s) for s in structures):
+        table = _all_pairs(structures, cutoff)
+    elif len(structures) == 1:
+        table = _cell_list(structures[0], cutoff)
+    else:
+        raise ValueError("periodic or large structures are searched one at a time")
+    return table.take(edge_order(table))
+
+
+def is_small_molecule(structure: Any) -> bool:
+    """Whether all pairs of the structure's atoms are the fastest way to its edges."""
+    return len(structure.positions) <= _ALL_PAIRS_LIMIT and not np.any(structure.pbc)
+
+
+def edge_order(edges: Edges) -> np.ndarray:
+    """[E] order by receiver, distance (to 1e-8 Å), sender and lexicographic offset."""
+    bins = np.rint(edges.distances * 1e8).astype(np.int64)
+    order = _lexicographic_order([edges.receivers, bins])
+    # Ties are rare except in crystals: settle only them by sender and offset.
+    bins, receivers = bins.take(order), edges.receivers.take(order)
+    equal = (bins[1:] == bins[:-1]) & (receivers[1:] == receivers[:-1])
+    if equal.any():
+        tied = np.zeros(len(order), dtype=bool)
+        tied[1:] |= equal
+        tied[:-1] |= equal
+        place = np.flatnonzero(tied)
+        run = np.cumsum(~np.concatenate([[False], equal])).take(place)
+        rows = order.take(place)
+        offsets = edges.offsets.take(rows, axis=0).T
+        order[place] = rows.take(_lexicographic_order([run, edges.senders.take(rows), *offsets]))
+    return order
+
+
+def _lexicographic_order(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Order by integer columns, the first most significant; stable."""
+    n = len(columns[0])
+    if n < 2:
+        return np.arange(n)
+    lows = [int(column.min()) for column in columns]
+    bits = [(int(c.max()) - low).bit_length() for c, low in zip(columns, lows, strict=True)]
+    index_bits = n.bit_length()
+    if sum(bits) + index_bits > 63:
+        return np.lexsort(tuple(columns)[::-1])
+    # Sorting values that carry their index is several times faster than an indirect sort.
+    key = np.zeros(n, dtype=np.int64)
+    for column, low, width in zip(columns, lows, bits, strict=True):
+        key <<= width
+        key += column
+        key -= low
+    key <<= index_bits
+    key += np.arange(n)
+    key.sort()
+    return key & ((1 << index_bits) - 1)
+
+
+def _all_pairs(structures: Sequence[Any], cutoff: float) -> Edges:
+    """Edges of non-periodic structures from all pairs of their atoms, vectorised over them."""
+    positions = np.concatenate([s.positions for s in structures]).astype(np.float64, copy=False)
+    counts = np.array([len(s.positions) for s in structures], dtype=np.int64)
+    first = np.cumsum(counts) - counts
+    row_length = np.repeat(counts, counts)
+    row_start = np.cumsum(row_length) - row_length
+    receivers = np.repeat(np.arange(len(positions)), row_length)
+    senders = np.arange(len(receivers)) + np.repeat(
+        np.repeat(first, counts) - row_start, row_length
+    )
+    vectors = positions.take(receivers, axis=0) - positions.take(senders, axis=0)
+    squares = np.einsum("ei,ei->e", vectors, vectors)
+    keep = np.flatnonzero((squares <= cutoff * cutoff) & (senders != receivers))
+    return Edges(
+        senders.take(keep).astype(np.int32),
+        receivers.take(keep).astype(np.int32),
+        np.zeros((len(keep), 3), dtype=np.int32),
+        vectors.take(keep, axis=0),
+        np.sqrt(squares.take(keep)),
+    )
+
+
+def _cell_list(structure: Any, cutoff: float) -> Edges:
+    """Edges of one structure, periodic or large."""
+    positions = np.ascontiguousarray(structure.positions, dtype=np.float64)
+    pbc = np.asarray(structure.pbc, dtype=bool)
+    cell = _complete_cell(np.asarray(structure.cell, dtype=np.float64), pbc)
+    search = vesin.NeighborList(cutoff=cutoff * (1 + 1e-9), full_list=False, n_threads=1)
+    receivers, senders, offsets = search.compute(positions, cell, pbc.tolist(), "ijS")
+    _check_offsets(structure, offsets)
+    receivers, senders = receivers.astype(np.int32), senders.astype(np.int32)
+    vectors = positions.take(receivers, axis=0) - positions.take(senders, axis=0) - offsets @ cell
+    distances = np.sqrt(np.einsum("ei,ei->e", vectors, vectors))
+    half = Edges(senders, receivers, offsets, vectors, distances)
+    inside = distances <= cutoff
+    return (half if inside.all() else half.take(np.flatnonzero(inside))).mirrored()
+
+
+def _complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """The cell with its non-periodic vectors replaced by unit normals, so that it has a volume."""
+    if pbc.all():
+        return cell
+    basis = cell[pbc]
+    # The last right singular vectors span what the periodic vectors leave free.
+    normals = np.linalg.svd(basis)[2][len(basis) :] if len(basis) else np.eye(3)
+    complete = cell.copy()
+    complete[~pbc] = normals
+    return complete
+
+
+def _check_offsets(structure: Any, offsets: np.ndarray) -> None:
+    apart = max(int(offsets.max()), -int(offsets.min())) if len(offsets) else 0
+    if apart > MAX_OFFSET:
+        raise GraphError(
+            f"structure {structure.identifier!r}: neighbours lie {apart} cells "
+            f"apart, more than the {MAX_OFFSET} that image codes can tell apart; wrap its "
+            "positions into the cell, and check that the cell is in Å"
+        )

@@ -1,0 +1,127 @@
+"""Names and layouts of GemNet-OC parameters in the published PyTorch checkpoints."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+
+from atomjax.models.heads import HeadConfig
+from atomjax.models.network import head_key
+
+Path = tuple[str, ...]
+
+# The two-step ("bilinear") layers of the original hold their dense layer one level deeper.
+_BILINEAR = {
+    "trip_interaction": "mlp_cbf",
+    "atom_edge_interaction": "mlp_cbf",
+    "edge_atom_interaction": "mlp_cbf",
+    "quad_interaction": "mlp_sbf",
+}
+
+# Basis weights that the original holds itself instead of in a linear layer.
+_WITHOUT_LINEAR = ("mlp_cbf", "mlp_sbf", "mlp_rbf_aint")
+
+# Modules under another name than ours.
+_RENAMED = {"out_mlp_energy": "out_mlp_E", "out_mlp_forces": "out_mlp_F"}
+
+
+def checkpoint_name(path: Path, heads: tuple[HeadConfig, ...]) -> str:
+    """Name of a parameter in a JMP checkpoint.
+
+    Args:
+        path: of the parameter in ``params`` or ``scale_factors``, as in ("backbone", "bases", ...).
+        heads: the model's heads; head i is the checkpoint's task i.
+
+    Raises:
+        KeyError: if the path belongs to no known part.
+    """
+    top, *rest = path
+    if top == "backbone":
+        return _backbone_name(tuple(rest))
+    for task, head in enumerate(heads):
+        if top == head_key(head.name):
+            output, layer, leaf = rest
+            index = 2 * int(layer.removeprefix("dense_"))
+            leaf = "weight" if leaf == "kernel" else leaf
+            return f"output.out_{output}.{task}.{index}.{leaf}"
+    raise KeyError(f"{'/'.join(path)} belongs to no part of a GemNet-OC checkpoint")
+
+
+def _backbone_name(path: Path) -> str:
+    if path == ("embedding",):
+        return "embedding.atom_embedding.weight"
+    if path[0] == "edge_emb":
+        path = ("bases", *path)
+    if path[0] == "bases" and path[1].startswith(_WITHOUT_LINEAR):
+        return f"backbone.bases.{path[1]}.weight"
+    parts = ["backbone"]
+    for parent, name in zip((None, *path), path, strict=False):
+        if name == "kernel":
+            parts.append("linear.weight")
+        elif numbered := re.fullmatch(r"(.+)_(\d+)", name):
+            stem, index = numbered.groups()
+            if stem == "dense":
+                stem = "dense_mlp"
+            elif parent in _RENAMED:
+                stem = "out_mlp"
+            parts.append(f"{stem}.{index}")
+        elif name == _BILINEAR.get(parent or ""):
+            parts.append(f"{name}.bilinear")
+        else:
+            parts.append(_RENAMED.get(name, name))
+    return ".".join(parts)
+
+
+def to_checkpoint_layout(name: str, value: np.ndarray) -> np.ndarray:
+    """A parameter of ours in the layout of the checkpoint entry ``name``."""
+    if value.ndim == 3:  # [R, I, L] holds the same memory as the original's [R, L, I]
+        return value.reshape(value.shape[0], value.shape[2], value.shape[1])
+    return value if name.startswith("embedding.") else value.T
+
+
+def from_checkpoint_layout(name: str, value: np.ndarray) -> np.ndarray:
+    """A checkpoint entry in our layout; the inverse of :func:`to_checkpoint_layout`."""
+    return to_checkpoint_layout(name, value)
+
+
+def checkpoint_entries(
+    variables: Mapping[str, Any], heads: tuple[HeadConfig, ...]
+) -> Iterator[tuple[str, Path, str, tuple[int, ...]]]:
+    """Every parameter and scale factor as (collection, path, checkpoint name, checkpoint shape)."""
+    for collection in ("params", "scale_factors"):
+        leaves = flax.traverse_util.flatten_dict(dict(variables.get(collection, {})))
+        for path, leaf in leaves.items():
+            name = checkpoint_name(path, heads)
+            shape = to_checkpoint_layout(name, np.empty(leaf.shape, np.bool_)).shape
+            yield collection, path, name, shape
+
+
+def variables_from_entries(
+    variables: Mapping[str, Any], heads: tuple[HeadConfig, ...], entries: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Variables filled from checkpoint entries.
+
+    Args:
+        variables: of the model, for the tree and the shapes.
+        heads: the model's heads.
+        entries: checkpoint name → array.
+
+    Raises:
+        ValueError: naming the entries that are missing or have another shape.
+    """
+    flat: dict[str, dict[Path, Any]] = {"params": {}, "scale_factors": {}}
+    problems = []
+    for collection, path, name, shape in checkpoint_entries(variables, heads):
+        value = entries.get(name)
+        if value is None:
+            problems.append(f"{name} is missing")
+        elif tuple(value.shape) != shape:
+            problems.append(f"{name} has shape {tuple(value.shape)}, the model needs {shape}")
+        else:
+            flat[collection][path] = jnp.asarray(from_checkpoint_layout(name, np.asarray(value)))
+    if problems:
+        raise ValueError("The checkpoint does not fit the model: " + "; ".join(problems))
+    return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}

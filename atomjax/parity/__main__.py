@@ -1,0 +1,77 @@
+"""Command line: compares this installation with a folder of reference numbers."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from atomjax.graphs import GraphConfig, build_interactions
+from atomjax.parity import gemnet_oc
+from atomjax.parity.oracle import OracleError, read_cases, read_reference
+from atomjax.parity.result import Result
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Command-line arguments."""
+    parser = argparse.ArgumentParser(prog="python -m atomjax.parity", description=__doc__)
+    parser.add_argument(
+        "--oracle", type=Path, required=True, help="folder with structures.npz and model files"
+    )
+    parser.add_argument("--salt", type=int, default=0, help="salt of the weight rule (default 0)")
+    parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
+    parser.add_argument(
+        "--model", action="append", help="stem of one model's files; repeat for several; default all"
+    )
+    return parser.parse_args(arguments)
+
+
+def model_names(folder: Path, wanted: list[str] | None) -> list[str]:
+    """The models to compare.
+
+    Raises:
+        OracleError: if a wanted model has no reference, or none of a known kind is there.
+    """
+    known = sorted(path.stem for path in folder.glob("gemnet_oc_*.json"))
+    for name in wanted or []:
+        if name not in known:
+            raise OracleError(
+                f"No comparison for the model {name!r} in {folder}; available: {', '.join(known)}."
+            )
+    if not known:
+        raise OracleError(f"{folder} holds no gemnet_oc_*.json; is it a reference folder?")
+    return wanted or known
+
+
+def compare(arguments: argparse.Namespace) -> Iterator[Result]:
+    """Every comparison that the arguments ask for."""
+    cases = read_cases(arguments.oracle)
+    for case in cases.values():
+        graphs = build_interactions(case.structure, GraphConfig())
+        yield from gemnet_oc.compare_edges(case, graphs, 1e-9)
+    for name in model_names(arguments.oracle, arguments.model):
+        reference = read_reference(arguments.oracle, name)
+        yield from gemnet_oc.compare_model(reference, cases, arguments.dtype, arguments.salt)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the comparisons; 0 if all are within their limits, 1 if not, 2 on unusable input."""
+    options = parse_arguments(arguments)
+    jax.config.update("jax_enable_x64", options.dtype == "float64")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    failed = total = 0
+    try:
+        for result in compare(options):
+            print(result, flush=True)
+            total += 1
+            failed += not result.passed
+    except OracleError as error:
+        print(f"atomjax.parity: {error}", file=sys.stderr)
+        return 2
+    print(f"{total - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""GemNet-OC against the original: edges, features, energies, direct and conservative forces."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from atomjax.graphs import GraphConfig, build_interactions, pack_structures
+from atomjax.graphs.batch import GraphBatch
+from atomjax.graphs.interactions import Edges, InteractionGraphs
+from atomjax.models import AtomicModel, HeadConfig, build_model
+from atomjax.models.gemnet_oc import GemNetOCConfig
+from atomjax.models.gemnet_oc.names import checkpoint_entries, variables_from_entries
+from atomjax.parity.oracle import GRAPHS, Case, EdgeSet, Reference, rule_uniform
+from atomjax.parity.result import Result, relative_error
+
+HEAD = HeadConfig(name="task0", kind="energy_forces", forces="direct")
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Largest relative errors allowed; see the README of the reference folder."""
+
+    dtype: str
+
+    def of(self, case: Case, quantity: str, reference: Reference) -> float:
+        """Limit of one quantity of one structure."""
+        if self.dtype == "float64":
+            if case.is_crystal:
+                return 1e-6
+            return 1e-7 if quantity == "conservative_forces" else 1e-9
+        if case.is_crystal:
+            return 1e-4
+        exact, rounded = (reference.get(case.name, quantity + end) for end in ("", "_f32"))
+        if exact is None or rounded is None:
+            return 1e-5
+        return max(3 * relative_error(rounded, exact), 1e-5)
+
+
+def model_of(reference: Reference) -> AtomicModel:
+    """The model that the reference's settings describe."""
+    settings = reference.settings["config"]
+    fields = {field.name for field in dataclasses.fields(GemNetOCConfig)}
+    shared = {key: settings[key] for key in fields & settings.keys()}
+    shared["dropout"] = shared["edge_dropout"] = 0.0
+    shared["rbf_cutoff"] = settings["absolute_rbf_cutoff"]
+    shared["envelope_exponent"] = settings["envelope"]["exponent"]
+    return build_model({"name": "gemnet_oc_small", **shared}, [HEAD])
+
+
+def rule_weight(name: str, shape: tuple[int, ...], salt: int) -> np.ndarray:
+    """Weight of a checkpoint entry by the rule of the reference folder."""
+    u = rule_uniform(name, shape, salt)
+    if "embedding" in name:
+        scale = math.sqrt(3)
+    elif name.endswith("bias"):
+        scale = 0.1
+    elif len(shape) == 3:
+        scale = math.sqrt(3 / (shape[0] * shape[1]))
+    else:
+        scale = 0.85 * math.sqrt(3 / shape[1])
+    return (scale * u).astype(np.float32)
+
+
+def rule_variables(model: AtomicModel, reference: Reference, batch: GraphBatch, salt: int):
+    """Variables of the model: weights by the rule, scale factors from the reference."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
+    factors = reference.settings["scale_factors"]
+    entries = {
+        name: (
+            np.float32(factors[name])
+            if collection == "scale_factors"
+            else rule_weight(name, shape, salt)
+        )
+        for collection, _, name, shape in checkpoint_entries(shapes, model.heads)
+    }
+    return variables_from_entries(shapes, model.heads, entries)
+
+
+@partial(jax.jit, static_argnums=0)
+def outputs(model: AtomicModel, variables: Any, batch: GraphBatch) -> dict[str, jax.Array]:
+    """Everything that is compared, in one compiled function."""
+
+    def energy(displacement):
+        (heads, features), state = model.apply(
+            variables, batch, displacement, method=_all, mutable=["intermediates"]
+        )
+        contributions, pooled, forces = heads[HEAD.name]
+        blocks = {key: value[0] for key, value in state["intermediates"]["backbone"].items()}
+        values = {"node": features.node, "edge": features.edge, **blocks}
+        values |= {"e_atom": contributions, "energy": pooled, "forces": forces}
+        return pooled.sum(), values
+
+    zero = jnp.zeros_like(batch.graph.nodes["positions"])
+    gradient, values = jax.grad(energy, has_aux=True)(zero)
+    return {**values, "conservative_energy": values["energy"], "conservative_forces": -gradient}
+
+
+def _all(model: AtomicModel, batch: GraphBatch, displacement: jax.Array):
+    features = model.features(batch, displacement)
+    heads = {c.name: getattr(model, f"head_{c.name}")(features, batch) for c in model.heads}
+    return heads, features
+
+
+def compare_edges(case: Case, graphs: InteractionGraphs, limit: float) -> Iterator[Result]:
+    """Edge sets (0 if equal, else the number of edges that differ) and their vectors."""
+    for name in GRAPHS:
+        ours = graphs.main_directed if name == "main" else getattr(graphs, name)
+        theirs = case.edges[name]
+        mine = {key: i for i, key in enumerate(edge_keys(ours))}
+        keys = oracle_edge_keys(theirs)
+        difference = set(keys) ^ set(mine)
+        yield Result("graphs", case.name, f"{name} edges", float(len(difference)), 0.0)
+        if not difference:
+            order = [mine[key] for key in keys]
+            unit = ours.vectors[order] / ours.distances[order, None]
+            error = max(
+                relative_error(ours.distances[order], theirs.distances),
+                relative_error(unit, theirs.vectors),
+            )
+            yield Result("graphs", case.name, f"{name} vectors", error, limit)
+
+
+def edge_keys(edges: Edges) -> list[tuple[int, ...]]:
+    """(source, target, offset) of our edges."""
+    return [tuple(row) for row in np.c_[edges.senders, edges.receivers, edges.offsets].tolist()]
+
+
+def oracle_edge_keys(edges: EdgeSet) -> list[tuple[int, ...]]:
+    """(source, target, offset) of reference edges."""
+    return [tuple(row) for row in np.c_[edges.edge_index.T, edges.offsets].tolist()]
+
+
+def symmetrised_keys(case: Case) -> list[tuple[int, ...]]:
+    """Keys of the symmetrised main edges in the original's order: kept edges, then reverses."""
+    keys = oracle_edge_keys(case.edges["main"])
+    kept = [k for k in keys if k[0] < k[1] or (k[0] == k[1] and k[2:] < (0, 0, 0))]
+    return kept + [(t, s, *(-o for o in offset)) for s, t, *offset in kept]
+
+
+NODE_QUANTITIES = ("node", "e_atom", "forces", "conservative_forces")
+GRAPH_QUANTITIES = ("energy", "conservative_energy")
+
+
+def compare_model(
+    reference: Reference, cases: dict[str, Case], dtype: str, salt: int
+) -> Iterator[Result]:
+    """Compares one model on every structure, alone and in the reference's batch."""
+    limits, config, model = Limits(dtype), GraphConfig(), model_of(reference)
+    members = [cases[name] for name in reference.settings["info"]["batch"]["structures"]]
+    # One shape holds every run, so that one compilation serves all.
+    together = [*members, *(case for case in cases.values() if case not in members)]
+    capacity = capacity_of([case.structure for case in together], config)
+    pack = partial(pack_structures, config=config, capacity=capacity, dtype=np.dtype(dtype))
+    batch = pack([case.structure for case in members])
+    variables = jax.tree.map(
+        lambda x: jnp.asarray(x, dtype), rule_variables(model, reference, batch, salt)
+    )
+    batched = jax.device_get(outputs(model, variables, batch))
+    singles = {}
+    for case in cases.values():
+        single = jax.device_get(outputs(model, variables, pack([case.structure])))
+        singles[case.name] = single
+        yield from compare_structure(reference, case, single, limits)
+    yield from compare_batch(reference, members, batched, singles, limits)
+
+
+def compare_structure(
+    reference: Reference, case: Case, values: dict[str, np.ndarray], limits: Limits
+) -> Iterator[Result]:
+    """All reference quantities of one structure."""
+    num_atoms = len(case.structure)
+    graphs = build_interactions(case.structure, GraphConfig())
+    mine = {key: i for i, key in enumerate(edge_keys(graphs.main))}
+    order = [mine[key] for key in symmetrised_keys(case)]
+    stated = reference.settings["info"].get(case.name, {}).get("main_edges_symmetrised")
+    if stated is not None:
+        error = float(abs(stated - len(graphs.main.senders)))
+        yield Result(reference.name, case.name, "symmetrised edges", error, 0.0)
+    for quantity, value in values.items():
+        expected = reference.get(case.name, quantity)
+        if expected is None:
+            continue
+        if quantity.startswith(("m_block", "edge")):
+            value = value[order]
+        elif quantity in GRAPH_QUANTITIES:
+            value = value[:1]
+        else:
+            value = value[:num_atoms]
+        # The larger references keep only the first rows of wide arrays.
+        error = relative_error(value[: len(expected)], expected)
+        limit = limits.of(case, quantity, reference)
+        yield Result(reference.name, case.name, quantity, error, limit)
+
+
+def compare_batch(
+    reference: Reference,
+    members: list[Case],
+    batched: dict[str, np.ndarray],
+    singles: dict[str, dict[str, np.ndarray]],
+    limits: Limits,
+) -> Iterator[Result]:
+    """The batch against the reference's batch and against our own single structures."""
+    start = 0
+    for graph, case in enumerate(members):
+        atoms, row = slice(start, start + len(case.structure)), slice(graph, graph + 1)
+        start = atoms.stop
+        for quantity in NODE_QUANTITIES + GRAPH_QUANTITIES:
+            rows = row if quantity in GRAPH_QUANTITIES else atoms
+            value, limit = batched[quantity][rows], limits.of(case, quantity, reference)
+            expected = reference.get("batch", quantity)
+            if expected is not None:
+                error = relative_error(value, expected[rows])
+                label = f"batch/{case.name}"
+                yield Result(reference.name, label, quantity, error, limit)
+            alone = singles[case.name][quantity][: len(value)]
+            error = relative_error(value, alone)
+            yield Result(reference.name, f"batch/{case.name}", f"{quantity} vs alone", error, limit)

@@ -1,0 +1,195 @@
+"""Runs a config: ``python -m atomjax.launch --config configs/quickstart.py --workdir DIR``.
+
+No logic of its own: it reads the config, brings devices and processes up, and calls the config's
+workflow. Any value of the config can be changed on the command line, as in
+``--config.train.batch_size=8``.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atomjax.config import PREFIX, ConfigError, load_config, nearest, override, to_plain
+from atomjax.workflows import Workflow, find_workflow
+
+EXIT_USAGE = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+# Mistakes and mishaps whose message says what to do; anything else is a bug and keeps its
+# traceback.
+EXPLAINED = (ValueError, OSError, FloatingPointError, ImportError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+
+    Returns:
+        The exit status: 0 done, 1 the run failed, 2 the command or config is wrong, 130
+        interrupted.
+    """
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        workflow, settings = read_settings(options.config, rest, parser)
+        if options.print_config:
+            print(json.dumps(to_plain(settings), indent=2))
+            return 0
+        notes = workflow.load_check()(settings)
+        if options.validate:
+            print("\n".join([f"{options.config}: ok", *notes]))
+            return 0
+        if options.workdir is None:
+            raise ConfigError("--workdir is missing; give the directory that the run writes to")
+    except EXPLAINED as error:
+        return explain(error, EXIT_USAGE, options)
+    try:
+        launch(workflow, settings, options)
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ConfigError as error:
+        return explain(error, EXIT_USAGE, options)
+    except EXPLAINED as error:
+        return explain(error, EXIT_FAILED, options)
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m atomjax.launch",
+        description="Run a config's workflow.",
+        epilog=f"Any config value can be set on the command line: {PREFIX}train.batch_size=8",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="Python file with get_config()")
+    add("--workdir", type=Path, metavar="DIR", help="where the run writes; resumes what is there")
+    add("--validate", action="store_true", help="check the config and stop, computing nothing")
+    add("--print-config", action="store_true", help="print the resolved config and stop")
+    add(
+        "--accept-changes",
+        action="store_true",
+        help="continue in a workdir whose config differs from this one",
+    )
+    add("--debug", action="store_true", help="show the traceback of every error")
+    add(
+        "--compilation-cache",
+        metavar="DIR",
+        help="where compiled programs are kept for the next run; 'none' keeps none "
+        "(default: compilation_cache in the workdir)",
+    )
+    processes = parser.add_argument_group("several processes (one command on each host)")
+    add = processes.add_argument
+    add("--distributed", action="store_true", help="find the others through Slurm, TPU or MPI")
+    add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    add("--num-processes", type=int, metavar="N")
+    add("--process-id", type=int, metavar="I", help="0 to N - 1")
+    return parser
+
+
+def read_settings(
+    config: str, overrides: Sequence[str], parser: argparse.ArgumentParser
+) -> tuple[Workflow, Any]:
+    """The workflow and the typed settings of a config file with overrides.
+
+    Args:
+        config: path of the file.
+        overrides: arguments that the parser does not know.
+        parser: whose options an unknown argument is compared with.
+
+    Raises:
+        ConfigError: naming the argument or key.
+    """
+    if overrides and not overrides[0].startswith(PREFIX):
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        name = overrides[0].partition("=")[0]
+        raise ConfigError(f"unknown argument '{name}'.{nearest(name, [*flags, PREFIX + 'KEY'])}")
+    plain = override(load_config(config), overrides)
+    workflow = find_workflow(plain)
+    return workflow, workflow.load_settings(plain)
+
+
+def launch(workflow: Workflow, settings: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Brings devices and processes up and runs the workflow."""
+    connect_processes(options)
+    keep_compiled_programs(options.workdir, options.compilation_cache)
+    # Imported only now: creating a run asks jax which process this is.
+    from atomjax.run import Run
+
+    run = Run(options.workdir, settings, accept_changes=options.accept_changes)
+    try:
+        return workflow.load_function()(settings, run)
+    finally:
+        run.close()
+
+
+def connect_processes(options: argparse.Namespace) -> None:
+    """Joins the other processes where the command line or the environment asks for it.
+
+    Raises:
+        ConfigError: the address, the number of processes and the number of this one were not
+            given together.
+    """
+    environment = os.environ
+    coordinator = options.coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
+    count = _given(options.num_processes, environment.get("JAX_NUM_PROCESSES"))
+    place = _given(options.process_id, environment.get("JAX_PROCESS_ID"))
+    together = [coordinator is not None, count is not None, place is not None]
+    if not any(together) and not options.distributed:
+        return
+    if any(together) and not all(together) and not options.distributed:
+        raise ConfigError(
+            "--coordinator, --num-processes and --process-id go together; give all three "
+            "(or --distributed alone under Slurm, on TPU pods or under MPI)"
+        )
+    import jax
+
+    jax.distributed.initialize(coordinator, count, place)
+
+
+def _given(option: int | None, variable: str | None) -> int | None:
+    if option is not None or variable is None:
+        return option
+    return int(variable)
+
+
+def keep_compiled_programs(workdir: Path, directory: str | None) -> None:
+    """Turns the persistent compilation cache on, unless the environment already did."""
+    import jax
+
+    if directory is None:
+        if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+            return
+        directory = str(workdir / "compilation_cache")
+    if directory == "none":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(Path(directory).resolve()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def explain(error: BaseException, status: int, options: argparse.Namespace) -> int:
+    """Prints one message; the traceback goes to the workdir, or to the terminal with --debug."""
+    if options.debug:
+        traceback.print_exception(error)
+        return status
+    print(f"error: {error}", file=sys.stderr)
+    if status == EXIT_FAILED and options.workdir.is_dir():
+        path = options.workdir / "error.txt"
+        path.write_text("".join(traceback.format_exception(error)))
+        print(f"(traceback in {path}; --debug shows it here)", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

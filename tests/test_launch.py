@@ -1,0 +1,196 @@
+"""The command line."""
+
+import json
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from atomjax import launch
+from atomjax.config import ConfigError
+from atomjax.workflows import WORKFLOWS, Workflow, find_workflow
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    workflow: str
+    batch_size: int = 4
+    seed: int = 0
+
+
+def check(settings):
+    if settings.batch_size > 100:
+        raise ConfigError("config.batch_size=101 is more than the 100 structures there are")
+    return ["100 structures"]
+
+
+def work(settings, run):
+    if settings.seed == 13:
+        raise FloatingPointError("loss is nan at step 7")
+    if settings.seed == 14:
+        raise KeyboardInterrupt
+    if settings.seed == 15:
+        raise RuntimeError("a bug")
+    run.log(1, {"loss": settings.batch_size})
+    return {}
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A config file of a workflow made for these tests."""
+    module = types.ModuleType("workflow_for_tests")
+    vars(module).update(Settings=Settings, check=check, work=work)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    parts = {
+        part: f"{module.__name__}:{name}"
+        for part, name in [("settings", "Settings"), ("check", "check"), ("function", "work")]
+    }
+    monkeypatch.setattr("atomjax.workflows.WORKFLOWS", {**WORKFLOWS, "w": Workflow(**parts)})
+    path = tmp_path / "work.py"
+    path.write_text("def get_config():\n    return {'workflow': 'w', 'batch_size': 8}\n")
+    return str(path)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return str(tmp_path / "run")
+
+
+def test_runs_with_overrides(config, workdir):
+    status = launch.main(["--config", config, "--workdir", workdir, "--config.batch_size=16"])
+    assert status == 0
+    record = json.loads((Path(workdir) / "metrics.jsonl").read_text())
+    assert record == {"step": 1, "loss": 16.0}
+    resolved = json.loads((Path(workdir) / "config.json").read_text())
+    assert resolved == {"workflow": "w", "batch_size": 16, "seed": 0}
+
+
+def test_print_config_shows_what_would_run(config, capsys):
+    assert launch.main(["--config", config, "--print-config", "--config.seed", "5"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"workflow": "w", "batch_size": 8, "seed": 5}
+
+
+def test_validate_runs_nothing(config, workdir, capsys):
+    assert launch.main(["--config", config, "--workdir", workdir, "--validate"]) == 0
+    assert "ok\n100 structures" in capsys.readouterr().out
+    assert not Path(workdir).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["--config.batch_sise=1"], ["config.batch_sise", "Did you mean 'batch_size'?"]),
+        (["--config.batch_size=x"], ["config.batch_size", "an integer", "'x'"]),
+        (["--config.workflow=v"], ["config.workflow", "'v'", "Known"]),
+        (["--config.batch_size=101"], ["config.batch_size=101", "100 structures"]),
+        (["--wokdir=x"], ["--wokdir", "Did you mean '--workdir'?"]),
+        (["--config.seed"], ["--config.seed", "no value"]),
+    ],
+)
+def test_mistakes_are_one_message_and_status_2(config, workdir, capsys, arguments, fragments):
+    assert launch.main(["--config", config, "--workdir", workdir, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
+    for fragment in fragments:
+        assert fragment in error
+    assert not Path(workdir).exists()
+
+
+def test_missing_workdir_is_asked_for(config, capsys):
+    assert launch.main(["--config", config]) == 2
+    assert "--workdir is missing" in capsys.readouterr().err
+
+
+def test_failed_run_keeps_its_traceback_in_the_workdir(config, workdir, capsys):
+    assert launch.main(["--config", config, "--workdir", workdir, "--config.seed=13"]) == 1
+    error = capsys.readouterr().err
+    assert "error: loss is nan at step 7" in error
+    assert "Traceback" not in error
+    assert "FloatingPointError" in (Path(workdir) / "error.txt").read_text()
+
+
+def test_debug_shows_the_traceback(config, workdir, capsys):
+    arguments = ["--config", config, "--workdir", workdir, "--config.seed=13", "--debug"]
+    assert launch.main(arguments) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupt_has_its_own_status(config, workdir, capsys):
+    assert launch.main(["--config", config, "--workdir", workdir, "--config.seed=14"]) == 130
+    assert "resumes" in capsys.readouterr().err
+
+
+def test_bugs_keep_their_traceback(config, workdir):
+    with pytest.raises(RuntimeError, match="a bug"):
+        launch.main(["--config", config, "--workdir", workdir, "--config.seed=15"])
+
+
+def test_changed_config_is_refused_unless_accepted(config, workdir, capsys):
+    arguments = ["--config", config, "--workdir", workdir]
+    assert launch.main(arguments) == 0
+    assert launch.main([*arguments, "--config.seed=1"]) == 2
+    assert "config.seed: 0 -> 1" in capsys.readouterr().err
+    assert launch.main([*arguments, "--config.seed=1", "--accept-changes"]) == 0
+
+
+def test_process_options_go_together(config, workdir, capsys):
+    arguments = ["--config", config, "--workdir", workdir, "--coordinator", "localhost:1234"]
+    assert launch.main(arguments) == 2
+    assert "--process-id" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["options", "environment"])
+def test_processes_connect_as_told(config, workdir, monkeypatch, source):
+    calls = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *given: calls.append(given))
+    arguments = ["--config", config, "--workdir", workdir]
+    if source == "options":
+        arguments += ["--coordinator", "host:1", "--num-processes", "2", "--process-id", "1"]
+    else:
+        monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "host:1")
+        monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+        monkeypatch.setenv("JAX_PROCESS_ID", "1")
+    assert launch.main(arguments) == 0
+    assert calls == [("host:1", 2, 1)]
+
+
+def test_compiled_programs_are_kept_in_the_workdir(tmp_path, monkeypatch):
+    settings = {}
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr("jax.config.update", lambda name, value: settings.update({name: value}))
+    launch.keep_compiled_programs(tmp_path, None)
+    assert settings["jax_compilation_cache_dir"] == str(tmp_path / "compilation_cache")
+    launch.keep_compiled_programs(tmp_path, "none")
+    assert settings["jax_enable_compilation_cache"] is False
+
+
+def test_every_workflow_resolves():
+    for name in WORKFLOWS:
+        workflow = find_workflow({"workflow": name})
+        assert callable(workflow.load_check())
+        assert callable(workflow.load_function())
+
+
+def test_missing_workflow_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"config\.workflow: missing.*finetune, pretrain"):
+        find_workflow({})
+
+
+def test_help_and_package_import_wait_for_nothing_heavy():
+    code = (
+        "import sys, atomjax, atomjax.launch\n"
+        "try:\n    atomjax.launch.main(['--help'])\n"
+        "except SystemExit as done:\n    assert done.code == 0\n"
+        "print([name for name in ('jax', 'flax', 'matplotlib', 'ase') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "--workdir" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -104,37 +104,54 @@ def _masks(batch: GraphBatch, tasks: Sequence[Task]) -> tuple[jax.Array, ...]:
     )
 
 
+def own_predictions(
+    predictions: Mapping[str, Prediction], batch: GraphBatch, tasks: Sequence[Task]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each structure what the head of its own dataset predicts, zero where it does not.
+
+    Returns:
+        Energies [G], forces [N, 3] and property values [G], in model units.
+    """
+    dataset, node_dataset = batch.targets.dataset, batch.targets.dataset[batch.node_graph]
+    energy, value = jnp.zeros_like(batch.targets.energy), jnp.zeros_like(batch.targets.energy)
+    forces = jnp.zeros_like(batch.targets.forces)
+    for i, task in enumerate(tasks):
+        head = predictions[task.name]
+        if head.energy is not None:
+            energy = jnp.where(dataset == i, head.energy, energy)
+        if head.forces is not None:
+            forces = jnp.where((node_dataset == i)[:, None], head.forces, forces)
+        if head.value is not None:
+            value = jnp.where(dataset == i, head.value, value)
+    return energy, forces, value
+
+
+def value_targets(batch: GraphBatch, tasks: Sequence[Task]) -> jax.Array:
+    """[G] the property that each structure's own task predicts, zero where it predicts none."""
+    value = jnp.zeros_like(batch.targets.energy)
+    for i, task in enumerate(tasks):
+        if task.target is not None:
+            own = batch.targets.dataset == i
+            value = jnp.where(own, batch.targets.properties[task.target], value)
+    return value
+
+
 def prediction_errors(
     predictions: Mapping[str, Prediction], batch: GraphBatch, tasks: Sequence[Task]
 ) -> Errors:
     """Compares each structure with the prediction of its own dataset's head."""
-    targets = batch.targets
-    dataset, node_dataset = targets.dataset, targets.dataset[batch.node_graph]
-    energy, value = jnp.zeros_like(targets.energy), jnp.zeros_like(targets.energy)
-    forces = jnp.zeros_like(targets.forces)
-    for i, task in enumerate(tasks):
-        head, own = predictions[task.name], dataset == i
-        if task.kind == "scalar":
-            assert head.value is not None
-            assert task.target is not None
-            value = jnp.where(own, head.value - targets.properties[task.target], value)
-            continue
-        assert head.energy is not None
-        energy = jnp.where(own, head.energy - targets.energy, energy)
-        if task.kind == "energy_forces":
-            assert head.forces is not None
-            own_atoms = (node_dataset == i)[:, None]
-            forces = jnp.where(own_atoms, head.forces - targets.forces, forces)
+    energy, forces, value = own_predictions(predictions, batch, tasks)
     energy_mask, force_mask, value_mask = _masks(batch, tasks)
+    targets = batch.targets
     return Errors(
-        energy=jnp.where(energy_mask, energy, 0),
+        energy=jnp.where(energy_mask, energy - targets.energy, 0),
         energy_mask=energy_mask,
-        forces=jnp.where(force_mask[:, None], forces, 0),
+        forces=jnp.where(force_mask[:, None], forces - targets.forces, 0),
         force_mask=force_mask,
-        value=jnp.where(value_mask, value, 0),
+        value=jnp.where(value_mask, value - value_targets(batch, tasks), 0),
         value_mask=value_mask,
-        dataset=dataset,
-        node_dataset=node_dataset,
+        dataset=targets.dataset,
+        node_dataset=targets.dataset[batch.node_graph],
     )
 
 

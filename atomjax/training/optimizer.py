@@ -81,7 +81,7 @@ def _scale_by_group(labels: Params, schedules: dict[int, optax.Schedule]):
         scaled = jax.tree.map(
             lambda u, label: -jnp.asarray(rates[label], u.dtype) * u, updates, labels
         )
-        return scaled, ScheduleState(optax.safe_increment(state.count))
+        return scaled, ScheduleState(state.count + 1)
 
     return optax.GradientTransformation(init, update)
 

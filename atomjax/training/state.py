@@ -1,0 +1,120 @@
+"""The whole state of a training run as one pytree, and its place on the devices."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models import check_fitted
+
+DATA_AXIS = "data"
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that the next step depends on, besides the batch.
+
+    Attributes:
+        step: [] int32, updates made.
+        params: trained parameters.
+        scale_factors: fitted factors of the model, constant while training.
+        opt_state: of the optax optimiser.
+        ema_params: exponential moving average of ``params``, which validation and test use.
+        rng: [2] uint32 key data; the key of step n is folded from it and n.
+    """
+
+    step: Any
+    params: Any
+    scale_factors: Any
+    opt_state: Any
+    ema_params: Any
+    rng: Any
+
+    @property
+    def averaged(self) -> dict[str, Any]:
+        """Variables with the averaged parameters."""
+        return {"params": self.ema_params, "scale_factors": self.scale_factors}
+
+
+def create_state(
+    variables: dict[str, Any], optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        variables: {"params", "scale_factors"}.
+        optimizer: as given to ``make_train_step``.
+        seed: of the dropout keys.
+
+    Raises:
+        ScaleFactorError: if a scale factor is not fitted.
+    """
+    check_fitted(variables)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros([], jnp.int32),
+        params=params,
+        scale_factors=variables["scale_factors"],
+        opt_state=optimizer.init(params),
+        ema_params=params,
+        rng=jax.random.key_data(jax.random.key(seed)),
+    )
+
+
+def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of one axis, "data", over the given devices or all devices of all processes."""
+    return Mesh(np.asarray(devices or jax.devices()), (DATA_AXIS,))
+
+
+def place_state(state: TrainState, mesh: Mesh) -> TrainState:
+    """Copies a state to every device of the mesh, in buffers of its own."""
+    # Donated buffers must not be shared: params and ema_params begin as one array, and arrays
+    # restored from disk may lie in memory that numpy owns.
+    copy = jax.jit(
+        lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=NamedSharding(mesh, P())
+    )
+    return copy(jax.tree.map(np.asarray, state))
+
+
+def place_batch(batch: GraphBatch, mesh: Mesh) -> GraphBatch:
+    """Sends a stacked batch to the devices, row d of the leading axis to device d.
+
+    Args:
+        batch: leaves [D, ...] with D the size of the mesh; of a run with several processes,
+            either all D rows or only those of this process's devices.
+        mesh: of :func:`data_mesh`.
+
+    Raises:
+        ValueError: if the number of rows is neither.
+    """
+    sharding = NamedSharding(mesh, P(DATA_AXIS))
+    devices = list(mesh.devices.flat)
+    own = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    if rows not in (len(devices), len(own)):
+        raise ValueError(
+            f"the batch has {rows} rows for {len(devices)} devices, {len(own)} of them here; "
+            "build the loader with num_devices equal to the size of the mesh"
+        )
+    if len(own) == len(devices):
+        return jax.device_put(batch, sharding)
+
+    def place(x):
+        local = x[np.asarray(own)] if rows == len(devices) else x
+        return jax.make_array_from_process_local_data(
+            sharding, np.asarray(local), (len(devices), *x.shape[1:])
+        )
+
+    return jax.tree.map(place, batch)
+
+
+def replicated_to_host(tree: Any) -> Any:
+    """Numpy copies of arrays that every device holds whole."""
+    return jax.tree.map(lambda x: np.array(x.addressable_data(0)), tree)

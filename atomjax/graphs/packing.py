@@ -1,0 +1,331 @@
+"""Structures and their graphs → one padded ``GraphBatch`` of numpy arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jraph
+import numpy as np
+from numpy.typing import DTypeLike
+
+from atomjax.graphs.batch import (
+    AtomToAtomGraph,
+    AtomToEdgeGraph,
+    GraphBatch,
+    QuadrupletGraph,
+    Slots,
+    Targets,
+)
+from atomjax.graphs.capacity import Capacity, Sizes, check_fits, fit_capacity
+from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
+from atomjax.graphs.neighbors import image_codes
+from atomjax.structures.references import PropertyScale, References
+from atomjax.structures.structure import Structure
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a model is to predict for one structure, in the units it is trained on.
+
+    Attributes:
+        energy: scaled energy, or None.
+        forces: [N, 3] scaled forces, or None.
+        properties: scaled scalar properties by name.
+        dataset: index of the structure's data set.
+        index: index of the structure in its data set.
+    """
+
+    energy: float | None = None
+    forces: np.ndarray | None = None
+    properties: Mapping[str, float] = field(default_factory=dict)
+    dataset: int = 0
+    index: int = 0
+
+
+def read_labels(
+    structure: Structure,
+    *,
+    references: References | None = None,
+    scales: Sequence[PropertyScale] = (),
+    dataset: int = 0,
+    index: int = 0,
+) -> Labels:
+    """The labels of a structure in training units.
+
+    Args:
+        structure: the structure.
+        references: what to take out of energies and forces; None leaves them as they are.
+        scales: the scalar properties to read, with what to take out of each.
+        dataset: index of the structure's data set.
+        index: index of the structure in its data set.
+
+    Raises:
+        ReferencesError: an element without a reference, or a property that is missing.
+    """
+    energy, forces = structure.energy, structure.forces
+    if references is not None:
+        energy = None if energy is None else references.normalize_energy(structure)
+        forces = None if forces is None else references.normalize_forces(structure)
+    properties = {scale.name: scale.normalize(structure) for scale in scales}
+    return Labels(energy, forces, properties, dataset, index)
+
+
+def pack(
+    graphs: Sequence[InteractionGraphs],
+    structures: Sequence[Structure],
+    capacity: Capacity,
+    *,
+    labels: Sequence[Labels] | None = None,
+    property_names: Sequence[str] = (),
+    dtype: DTypeLike = np.float32,
+) -> GraphBatch:
+    """Pack structures into one batch of static shape.
+
+    Args:
+        graphs: interaction graphs of the structures.
+        structures: the structures, none for a batch of padding.
+        capacity: the shape.
+        labels: labels of the structures; by default their own energies and forces, unscaled.
+        property_names: scalar properties of the batch; zero for structures without them.
+        dtype: float type of the result.
+
+    Returns:
+        A batch whose leaves are numpy arrays.
+
+    Raises:
+        CapacityError: the structures exceed the shape; names the field to raise.
+    """
+    check_fits(Sizes.measure(graphs), capacity, [s.identifier for s in structures])
+    if labels is None:
+        labels = [read_labels(s, index=i) for i, s in enumerate(structures)]
+    n_node = np.array([g.n_node for g in graphs], dtype=np.int64)
+    first = np.cumsum(n_node) - n_node
+    graph, slots, swap = _main_graph(graphs, structures, first, capacity, dtype)
+    structure_of_atom = np.repeat(np.arange(len(graphs)), n_node)
+    atoms = _slots(structure_of_atom, capacity.n_graph, capacity.max_atoms, capacity.n_node)
+    return GraphBatch(
+        graph=graph,
+        slots=slots,
+        swap=swap,
+        atoms=atoms,
+        node_graph=_padded(structure_of_atom, capacity.n_node, capacity.n_graph - 1),
+        a2ee2a=_atom_to_edge(graphs, first, capacity, dtype),
+        a2a=_atom_to_atom(graphs, first, capacity, dtype),
+        quadruplets=_quadruplets(graphs, first, capacity, dtype),
+        targets=_targets(structures, labels, property_names, capacity, dtype),
+    )
+
+
+def pack_structures(
+    structures: Sequence[Structure],
+    config: GraphConfig | None = None,
+    capacity: Capacity | None = None,
+    dtype: DTypeLike = np.float32,
+    slack: int = 0,
+) -> GraphBatch:
+    """Build the graphs of a few structures and pack them into one batch.
+
+    Args:
+        structures: the structures.
+        config: cutoffs and neighbour limits; the defaults if None.
+        capacity: the shape; fitted to these structures if None.
+        dtype: float type of the result.
+        slack: by how much more than needed to pad every field of a fitted capacity.
+
+    Raises:
+        CapacityError: the structures exceed the shape.
+        GraphError: a graph cannot be built.
+    """
+    graphs = build_many(structures, GraphConfig() if config is None else config)
+    if capacity is None:
+        together = Sizes.measure(graphs).needs([np.arange(len(graphs))])
+        capacity = fit_capacity(together).enlarged(slack)
+    return pack(graphs, structures, capacity, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The edges of one graph of all structures of a batch, atoms numbered through the batch."""
+
+    senders: np.ndarray
+    receivers: np.ndarray
+    vectors: np.ndarray
+    offsets: np.ndarray
+    n_edge: np.ndarray
+
+
+def _table(graphs: Sequence[InteractionGraphs], first: np.ndarray, name: str) -> _Table:
+    edges = [getattr(g, name) for g in graphs]
+    n_edge = np.array([len(e) for e in edges], dtype=np.int64)
+    shift = np.repeat(first, n_edge)
+    none = np.zeros(0, dtype=np.int64)
+    return _Table(
+        np.concatenate([none, *(e.senders for e in edges)]) + shift,
+        np.concatenate([none, *(e.receivers for e in edges)]) + shift,
+        np.concatenate([np.zeros((0, 3)), *(e.vectors for e in edges)]),
+        np.concatenate([np.zeros((0, 3), np.int32), *(e.offsets for e in edges)]),
+        n_edge,
+    )
+
+
+def _padded(values: np.ndarray, length: int, fill: int | float, dtype: DTypeLike = np.int32):
+    """``values`` followed by ``fill`` up to ``length`` rows."""
+    padded = np.full((length, *values.shape[1:]), fill, dtype=dtype)
+    padded[: len(values)] = values
+    return padded
+
+
+def _places(owners: np.ndarray, n_owner: int, width: int) -> np.ndarray:
+    """Flat slot ``owner * width + k`` of each row, given the sorted owners of the rows."""
+    count = np.bincount(owners, minlength=n_owner)
+    rank = np.arange(len(owners)) - np.repeat(np.cumsum(count) - count, count)
+    return owners * width + rank
+
+
+def _slots(owners: np.ndarray, n_owner: int, width: int, n_row: int) -> Slots:
+    """Slots of rows at their sorted owners; rows beyond ``owners`` are padding."""
+    places = _places(owners, n_owner, width)
+    index = np.full(n_owner * width, n_row, dtype=np.int32)
+    index[places] = np.arange(len(owners))
+    return Slots(
+        index=index.reshape(n_owner, width),
+        position=_padded(places, n_row, n_owner * width),
+    )
+
+
+def _reverse(
+    read: np.ndarray, readers: np.ndarray, n_read: int, width: int, nothing: int
+) -> np.ndarray:
+    """[n_read, width] the ``readers`` of each row, given the row that each of them reads."""
+    # Sorting 16-bit numbers takes linear time.
+    compact = read.astype(np.uint16) if n_read <= 2**16 else read
+    order = np.argsort(compact, kind="stable")
+    table = np.full(n_read * width, nothing, dtype=np.int32)
+    table[_places(read.take(order), n_read, width)] = readers.take(order)
+    return table.reshape(n_read, width)
+
+
+def _main_graph(
+    graphs: Sequence[InteractionGraphs],
+    structures: Sequence[Structure],
+    first: np.ndarray,
+    capacity: Capacity,
+    dtype: DTypeLike,
+) -> tuple[jraph.GraphsTuple, Slots, np.ndarray]:
+    table = _table(graphs, first, "main")
+    n, e, g = capacity.n_node, capacity.n_edge, capacity.n_graph
+    swap = np.arange(e, dtype=np.int32)
+    swap[: len(table.senders)] = np.concatenate(
+        [np.zeros(0, np.int32), *(graph.swap for graph in graphs)]
+    ) + np.repeat(np.cumsum(table.n_edge) - table.n_edge, table.n_edge)
+    n_node = _padded(np.array([graph.n_node for graph in graphs], dtype=np.int64), g, 0)
+    n_edge = _padded(table.n_edge, g, 0)
+    n_node[-1], n_edge[-1] = n - n_node.sum(), e - n_edge.sum()
+    none = np.zeros(0, dtype=np.int32)
+    atomic_numbers = np.concatenate([none, *(s.atomic_numbers for s in structures)])
+    tags = np.concatenate([none, *(s.tags for s in structures)])
+    positions = np.concatenate([np.zeros((0, 3)), *(s.positions for s in structures)])
+    cells = np.array([s.cell for s in structures], dtype=np.float64).reshape(-1, 3, 3)
+    graph = jraph.GraphsTuple(
+        nodes={
+            "atomic_numbers": _padded(atomic_numbers, n, 0),
+            "tags": _padded(tags, n, 0),
+            "positions": _padded(positions, n, 0, dtype),
+        },
+        edges={
+            "vector": _padded(table.vectors, e, 0, dtype),
+            "image": _padded(image_codes(table.offsets), e, 0),
+        },
+        senders=_padded(table.senders, e, n - 1),
+        receivers=_padded(table.receivers, e, n - 1),
+        n_node=n_node,
+        n_edge=n_edge,
+        globals={"cell": _padded(cells, g, 0, dtype)},
+    )
+    return graph, _slots(table.receivers, n, capacity.max_neighbors, e), swap
+
+
+def _atom_to_edge(
+    graphs: Sequence[InteractionGraphs], first: np.ndarray, capacity: Capacity, dtype: DTypeLike
+) -> AtomToEdgeGraph:
+    table = _table(graphs, first, "a2ee2a")
+    n, a = capacity.n_node, capacity.n_edge_a2ee2a
+    edges = np.arange(len(table.senders))
+    return AtomToEdgeGraph(
+        senders=_padded(table.senders, a, n - 1),
+        vector=_padded(table.vectors, a, 0, dtype),
+        image=_padded(image_codes(table.offsets), a, 0),
+        slots=_slots(table.receivers, n, capacity.max_a2ee2a, a),
+        reverse=_reverse(table.senders, edges, n, capacity.readers_a2ee2a, a),
+    )
+
+
+def _dense(places: np.ndarray, values: np.ndarray, shape: tuple[int, ...], fill, dtype):
+    """``values`` written to flat ``places`` of an array whose leading two axes are slots."""
+    array = np.full((shape[0] * shape[1], *shape[2:]), fill, dtype=dtype)
+    array[places] = values
+    return array.reshape(shape)
+
+
+def _atom_to_atom(
+    graphs: Sequence[InteractionGraphs], first: np.ndarray, capacity: Capacity, dtype: DTypeLike
+) -> AtomToAtomGraph:
+    table = _table(graphs, first, "a2a")
+    n, p = capacity.n_node, capacity.max_a2a
+    places = _places(table.receivers, n, p)
+    return AtomToAtomGraph(
+        senders=_dense(places, table.senders, (n, p), n, np.int32),
+        vector=_dense(places, table.vectors, (n, p, 3), 0, dtype),
+        reverse=_reverse(table.senders, places, n, capacity.readers_a2a, n * p),
+    )
+
+
+def _quadruplets(
+    graphs: Sequence[InteractionGraphs], first: np.ndarray, capacity: Capacity, dtype: DTypeLike
+) -> QuadrupletGraph:
+    table = _table(graphs, first, "qint")
+    n, q, b = capacity.n_node, capacity.n_quad, capacity.max_quad
+    atom = np.flatnonzero(np.bincount(table.receivers, minlength=n))
+    inverse = np.full(n, q, dtype=np.int32)
+    inverse[atom] = np.arange(len(atom))
+    places = _places(inverse.take(table.receivers).astype(np.int64), q, b)
+    return QuadrupletGraph(
+        atom=_padded(atom, q, n),
+        inverse=inverse,
+        senders=_dense(places, table.senders, (q, b), n, np.int32),
+        vector=_dense(places, table.vectors, (q, b, 3), 0, dtype),
+        image=_dense(places, image_codes(table.offsets), (q, b), 0, np.int32),
+        reverse=_reverse(table.senders, places, n, capacity.readers_quad, q * b),
+    )
+
+
+def _targets(
+    structures: Sequence[Structure],
+    labels: Sequence[Labels],
+    property_names: Sequence[str],
+    capacity: Capacity,
+    dtype: DTypeLike,
+) -> Targets:
+    g, n = capacity.n_graph, capacity.n_node
+    energy = np.array([0.0 if x.energy is None else x.energy for x in labels])
+    has_energy = np.array([x.energy is not None for x in labels], dtype=bool)
+    forces = [
+        np.zeros((len(s.positions), 3)) if x.forces is None else x.forces
+        for s, x in zip(structures, labels, strict=True)
+    ]
+    counts = [
+        np.zeros(len(s.positions), dtype=bool) if x.forces is None else ~s.fixed
+        for s, x in zip(structures, labels, strict=True)
+    ]
+    properties = {
+        name: _padded(np.array([x.properties.get(name, 0.0) for x in labels]), g, 0, dtype)
+        for name in property_names
+    }
+    return Targets(
+        energy=_padded(energy, g, 0, dtype),
+        energy_mask=_padded(has_energy, g, False, np.bool_),
+        forces=_padded(np.concatenate([np.zeros((0, 3)), *forces]), n, 0, dtype),
+        force_mask=_padded(np.concatenate([np.zeros(0, bool), *counts]), n, False, np.bool_),
+        properties=properties,
+        dataset=_padded(np.array([x.dataset for x in labels], dtype=np.int64), g, 0),
+        structure=_padded(np.array([x.index for x in labels], dtype=np.int64), g, -1),
+    )

@@ -1,0 +1,144 @@
+"""Plots of a run: curves over steps, predictions against labels. Files only, no display."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+# Points of a scatter plot; more only make the file large.
+MOST_POINTS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        label: in the legend; curves of one label share a colour and one entry.
+        steps: [n] optimiser steps.
+        values: [n].
+    """
+
+    label: str
+    steps: Sequence[float]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One set of axes.
+
+    Attributes:
+        title: above the axes.
+        y_label: with the unit.
+        curves: lines to draw; a panel without any says so.
+    """
+
+    title: str
+    y_label: str
+    curves: Sequence[Curve]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Predictions against labels.
+
+    Attributes:
+        label: above the axes.
+        true: [...] labels.
+        predicted: [...] predictions, in the same unit.
+    """
+
+    label: str
+    true: np.ndarray
+    predicted: np.ndarray
+
+
+def plot_curves(panels: Sequence[Panel], path: Path) -> None:
+    """Draws panels of curves side by side, on a logarithmic scale, and writes a PNG."""
+    figure, axes = _make_figure(len(panels))
+    for ax, panel in zip(axes, panels, strict=True):
+        colors = _colors(curve.label for curve in panel.curves)
+        named = set()
+        for curve in panel.curves:
+            label = None if curve.label in named else curve.label
+            named.add(curve.label)
+            ax.plot(
+                curve.steps,
+                curve.values,
+                color=colors[curve.label],
+                label=label,
+                linewidth=1.2,
+                marker="." if len(curve.steps) < 30 else None,
+            )
+        values = [value for curve in panel.curves for value in curve.values]
+        if values and min(values) > 0:
+            ax.set_yscale("log")
+        if panel.curves:
+            ax.legend(frameon=False)
+        else:
+            ax.text(0.5, 0.5, "nothing logged", ha="center", transform=ax.transAxes)
+        ax.set(title=panel.title, xlabel="step", ylabel=panel.y_label)
+    _save(figure, path)
+
+
+def plot_comparisons(
+    comparisons: Sequence[Comparison], quantity: str, unit: str, path: Path
+) -> None:
+    """Draws predictions against labels, one panel for each comparison on the same scale.
+
+    Args:
+        comparisons: what to draw.
+        quantity: name of what is compared.
+        unit: of both axes.
+        path: PNG to write.
+    """
+    figure, axes = _make_figure(len(comparisons))
+    ends = [
+        end
+        for item in comparisons
+        for end in (item.true.min(), item.true.max(), item.predicted.min(), item.predicted.max())
+    ]
+    low, high = min(ends), max(ends)
+    for ax, item, color in zip(axes, comparisons, COLORS, strict=False):
+        true, predicted = np.ravel(item.true), np.ravel(item.predicted)
+        chosen = slice(None, None, max(1, -(-len(true) // MOST_POINTS)))
+        ax.plot([low, high], [low, high], color="0.6", linewidth=0.8)
+        ax.scatter(true[chosen], predicted[chosen], s=3, color=color, linewidths=0, alpha=0.5)
+        error = np.abs(predicted - true).mean()
+        ax.set(
+            title=f"{item.label}: MAE {error:.4g} {unit}",
+            xlabel=f"true {quantity} ({unit})",
+            ylabel=f"predicted {quantity} ({unit})",
+            aspect="equal",
+        )
+    _save(figure, path)
+
+
+def _colors(labels) -> dict[str, str]:
+    unique = list(dict.fromkeys(labels))
+    return {label: COLORS[i % len(COLORS)] for i, label in enumerate(unique)}
+
+
+def _make_figure(panels: int) -> "tuple[Figure, Sequence[Axes]]":
+    # The canvas is named outright: pyplot would look for a display and keep global state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * panels, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)
+    return figure, list(axes[0])
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,80 @@
+"""The data card, word for word."""
+
+import numpy as np
+
+from atomjax.datacard import Spread, describe_dataset, render
+from atomjax.structures import PropertyScale, References, Structure
+
+
+def molecule(numbers, energy, force=None, **fields):
+    """Atoms on a line 1 Å apart, each pulled along x by ``force``."""
+    count = len(numbers)
+    positions = np.zeros((count, 3))
+    positions[:, 0] = np.arange(count)
+    forces = None if force is None else np.tile([force, 0.0, 0.0], (count, 1))
+    return Structure(
+        atomic_numbers=numbers, positions=positions, energy=energy, forces=forces, **fields
+    )
+
+
+def water_and_methane():
+    train = [
+        molecule([8, 1, 1], -10.0, 1.0),
+        molecule([8, 1, 1], -12.0, 2.0),
+        molecule([6, 1, 1, 1, 1], -20.0, 0.0, fixed=np.array([1, 0, 0, 0, 0], bool)),
+        molecule([6, 1, 1, 1, 1], -24.0, 3.0),
+    ]
+    return {"train": train, "validation": train[:1], "test": []}
+
+
+def test_the_card_word_for_word():
+    splits = water_and_methane()
+    references = References.fit(splits["train"])
+    card = describe_dataset(
+        "molecules", "GFN2-xTB, generated (conformers); energies total", splits, references
+    )
+    slab = molecule([29, 29], -1.0, 1.0, cell=10 * np.eye(3), pbc=True, targets={"gap": 2.0})
+    scale = PropertyScale.fit([slab, slab], "gap")
+    slabs = describe_dataset(
+        "slabs", "slabs.xyz; no energies", {"train": [slab, slab]}, None, [scale]
+    )
+    text = render(
+        [card, slabs],
+        ["4 structures a step over 1 device, 1 static shape", "real: 93 % of atoms"],
+        "C = 5 epochs × 4 unique structures = 20, in 5 steps",
+    )
+    assert text == (
+        "data card\n"
+        "molecules\n"
+        "    structures  4 train, 1 validation, 0 test; 2 classes\n"
+        "    atoms       3 to 5, mean 4.0; none periodic\n"
+        "    elements    H C O\n"
+        "    labels      GFN2-xTB, generated (conformers); energies total\n"
+        "    energy      -16.5 ± 5.723 eV; 0 ± 1.581 eV after referencing\n"
+        "    forces      rms 1.155 eV/Å, largest 3 eV/Å; 6% of atoms fixed\n"
+        "    model unit  1.581 eV, 1.155 eV/Å\n"
+        "slabs\n"
+        "    structures  2 train; 1 class\n"
+        "    atoms       2 to 2, mean 2.0; all periodic\n"
+        "    elements    Cu\n"
+        "    labels      slabs.xyz; no energies\n"
+        "    forces      rms 0.5774 eV/Å, largest 1 eV/Å\n"
+        "    gap         2 ± 0\n"
+        "batches\n"
+        "    4 structures a step over 1 device, 1 static shape\n"
+        "    real: 93 % of atoms\n"
+        "budget\n"
+        "    C = 5 epochs × 4 unique structures = 20, in 5 steps"
+    )
+
+
+def test_unlabelled_halves_are_left_out():
+    splits = {"train": [molecule([1, 1], -1.0), molecule([1, 1], -2.0)]}
+    card = describe_dataset("h2", "x", splits, References.fit(splits["train"]))
+    assert card.force_rms is None
+    assert not any("forces" in line for line in card.lines())
+
+
+def test_spread_shows_rounding_as_zero():
+    assert str(Spread(mean=1e-9, std=0.5)) == "0 ± 0.5"
+    assert str(Spread(mean=-1.25, std=0.5)) == "-1.25 ± 0.5"

@@ -1,9 +1,23 @@
 """Labelled structures: what they are, where they come from, how labels are scaled.
 
-Numpy only; nothing here imports JAX.
+Numpy only; nothing here imports JAX. `atomjax.structures.readers` reads files and
+`atomjax.structures.generate` labels new structures with physics.
 """
 
+from atomjax.structures.archive import ArchiveError, load_archive, save_archive
 from atomjax.structures.references import PropertyScale, References, ReferencesError
+from atomjax.structures.splits import SplitError, split_indices
 from atomjax.structures.structure import Structure, StructureError
 
-__all__ = ["PropertyScale", "References", "ReferencesError", "Structure", "StructureError"]
+__all__ = [
+    "ArchiveError",
+    "PropertyScale",
+    "References",
+    "ReferencesError",
+    "SplitError",
+    "Structure",
+    "StructureError",
+    "load_archive",
+    "save_archive",
+    "split_indices",
+]

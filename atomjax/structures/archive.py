@@ -1,0 +1,152 @@
+"""A list of structures as one ``.npz`` file: ragged arrays side by side, no pickled objects.
+
+Atoms of all structures are concatenated; ``n_atom`` says where each structure ends. Labels that
+some structures lack have a mask beside them. A JSON text holds what the writer wants to remember.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atomjax.structures.structure import Structure
+
+FORMAT = "atomjax-structures-1"
+
+
+class ArchiveError(ValueError):
+    """A file that is no archive of structures, or a damaged one."""
+
+
+def save_archive(
+    path: str | os.PathLike[str],
+    structures: Sequence[Structure],
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write structures to `path`; readers see the old file or the whole new one, never a part.
+
+    Args:
+        path: the file to write, its folder is made where missing.
+        structures: what to store, in this order.
+        metadata: JSON values to keep beside them.
+
+    Returns:
+        The path written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    arrays = _to_arrays(structures)
+    arrays["metadata"] = np.array(json.dumps(dict(metadata or {}), sort_keys=True))
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+    return target
+
+
+def load_archive(path: str | os.PathLike[str]) -> tuple[list[Structure], dict[str, Any]]:
+    """Read what `save_archive` wrote.
+
+    Returns:
+        The structures, and the metadata.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArchiveError: the file is damaged or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ArchiveError(
+            f"{path}: not a readable archive of structures ({error}); delete it and make it again"
+        ) from error
+    if str(arrays.get("format")) != FORMAT:
+        raise ArchiveError(
+            f"{path}: format {str(arrays.get('format'))!r}, this version reads {FORMAT!r};"
+            " delete it and make it again"
+        )
+    return _from_arrays(arrays), json.loads(str(arrays["metadata"]))
+
+
+def _to_arrays(structures: Sequence[Structure]) -> dict[str, np.ndarray]:
+    names = sorted({name for s in structures for name in s.targets})
+    count = len(structures)
+
+    def joined(parts: list[np.ndarray], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.concatenate(parts) if parts else np.zeros((0, *shape), dtype)
+
+    return {
+        "format": np.array(FORMAT),
+        "n_atom": np.array([len(s) for s in structures], dtype=np.int64),
+        "atomic_numbers": joined([s.atomic_numbers for s in structures], (), np.int32),
+        "positions": joined([s.positions for s in structures], (3,), np.float64),
+        "tags": joined([s.tags for s in structures], (), np.int32),
+        "fixed": joined([s.fixed for s in structures], (), np.bool_),
+        "forces": joined(
+            [np.zeros((len(s), 3)) if s.forces is None else s.forces for s in structures],
+            (3,),
+            np.float64,
+        ),
+        "has_forces": np.array([s.forces is not None for s in structures], dtype=bool),
+        "cell": np.array([s.cell for s in structures]).reshape(count, 3, 3),
+        "pbc": np.array([s.pbc for s in structures], dtype=bool).reshape(count, 3),
+        "energy": np.array([s.energy or 0.0 for s in structures], dtype=np.float64),
+        "has_energy": np.array([s.energy is not None for s in structures], dtype=bool),
+        "target_names": np.array(names, dtype=np.str_),
+        "targets": np.array(
+            [[s.targets.get(name, 0.0) for name in names] for s in structures], dtype=np.float64
+        ).reshape(count, len(names)),
+        "has_target": np.array(
+            [[name in s.targets for name in names] for s in structures], dtype=bool
+        ).reshape(count, len(names)),
+        "class_key": np.array([s.class_key for s in structures], dtype=np.str_),
+        "source": np.array([s.source for s in structures], dtype=np.str_),
+        "identifier": np.array([s.identifier for s in structures], dtype=np.str_),
+    }
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray]) -> list[Structure]:
+    ends = np.cumsum(arrays["n_atom"])
+    names = [str(name) for name in arrays["target_names"]]
+    structures = []
+    for i, (end, size) in enumerate(zip(ends, arrays["n_atom"], strict=True)):
+        atoms = slice(int(end - size), int(end))
+        present = arrays["has_target"][i]
+        structures.append(
+            Structure(
+                atomic_numbers=arrays["atomic_numbers"][atoms],
+                positions=arrays["positions"][atoms],
+                cell=arrays["cell"][i],
+                pbc=arrays["pbc"][i],
+                tags=arrays["tags"][atoms],
+                fixed=arrays["fixed"][atoms],
+                energy=float(arrays["energy"][i]) if arrays["has_energy"][i] else None,
+                forces=arrays["forces"][atoms] if arrays["has_forces"][i] else None,
+                targets={
+                    name: float(value)
+                    for name, value, given in zip(names, arrays["targets"][i], present, strict=True)
+                    if given
+                },
+                class_key=str(arrays["class_key"][i]),
+                source=str(arrays["source"][i]),
+                identifier=str(arrays["identifier"][i]),
+            )
+        )
+    return structures

@@ -100,7 +100,7 @@ def _split_argument(source: str) -> tuple[Path, str | None]:
 
 def to_plain(config: Any, where: str = "config") -> dict[str, Any]:
     """Nested plain dictionaries of a ConfigDict, a dataclass or a mapping."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+    if _is_settings(config):
         return {
             field.name: _plain_value(getattr(config, field.name))
             for field in dataclasses.fields(config)
@@ -110,8 +110,12 @@ def to_plain(config: Any, where: str = "config") -> dict[str, Any]:
     return {str(key): _plain_value(value) for key, value in config.items()}
 
 
+def _is_settings(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def _plain_value(value: Any) -> Any:
-    if hasattr(value, "items") or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+    if _is_settings(value) or hasattr(value, "items"):
         return to_plain(value)
     if isinstance(value, list | tuple):
         return [_plain_value(item) for item in value]

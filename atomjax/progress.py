@@ -34,8 +34,9 @@ class BarTracker:
 
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Counts ``n`` more units as done and shows ``fields`` beside the bar."""
-        changes = {"fields": describe_fields(fields)} if fields else {}
-        self._progress.update(self._task, advance=n, **changes)
+        if fields:
+            self._progress.update(self._task, fields=describe_fields(fields))
+        self._progress.advance(self._task, n)
 
 
 class LineTracker:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -74,8 +74,7 @@ class Run:
         self.primary = jax.process_index() == 0
         self._accept_changes = accept_changes
         self._display = Display((console or Console()) if self.primary else None)
-        self._metrics: Any = None
-        self._writer: Any = None
+        self._files: tuple[TextIO, Any] | None = None
         self._purge_step: int | None = None
         self.workdir.mkdir(parents=True, exist_ok=True)
         if config is not None:
@@ -109,12 +108,11 @@ class Run:
         if not self.primary:
             return
         values = {name: float(value) for name, value in metrics.items()}
-        if self._metrics is None:
-            self._open_metrics()
-        self._metrics.write(json.dumps({"step": int(step), **values}) + "\n")
-        self._metrics.flush()
+        lines, events = self._open_metrics()
+        lines.write(json.dumps({"step": int(step), **values}) + "\n")
+        lines.flush()
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            events.add_scalar(name, value, step)
 
     def rewind(self, step: int) -> None:
         """Forgets metrics logged after ``step``, so that a resumed run logs each step once."""
@@ -159,22 +157,25 @@ class Run:
 
     def close(self) -> None:
         """Closes the metric files; the next :meth:`log` opens them again."""
-        if self._metrics is not None:
-            self._metrics.close()
-            self._writer.close()
-            self._metrics = self._writer = None
+        if self._files is not None:
+            for file in self._files:
+                file.close()
+            self._files = None
 
-    def _open_metrics(self) -> None:
-        from tensorboardX import SummaryWriter
+    def _open_metrics(self) -> tuple[TextIO, Any]:
+        """The open ``metrics.jsonl`` and TensorBoard writer."""
+        if self._files is None:
+            from tensorboardX import SummaryWriter
 
-        path = self.path("metrics.jsonl")
-        text = path.read_text() if path.exists() else ""
-        if text and not text.endswith("\n"):
-            _write_atomically(path, text[: text.rfind("\n") + 1])
-        self._metrics = path.open("a")
-        self._writer = SummaryWriter(
-            str(self.workdir / "tensorboard"), purge_step=self._purge_step, flush_secs=10
-        )
+            path = self.path("metrics.jsonl")
+            text = path.read_text() if path.exists() else ""
+            if text and not text.endswith("\n"):
+                _write_atomically(path, text[: text.rfind("\n") + 1])
+            events = SummaryWriter(
+                str(self.workdir / "tensorboard"), purge_step=self._purge_step, flush_secs=10
+            )
+            self._files = path.open("a"), events
+        return self._files
 
     def _write_config(self, config: dict[str, Any]) -> None:
         config = json.loads(json.dumps(config))

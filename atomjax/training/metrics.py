@@ -41,7 +41,9 @@ def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict
     }
 
 
-def physical_metrics(sums: Mapping[str, np.ndarray], tasks: Sequence[Task]) -> dict[str, float]:
+def physical_metrics(
+    sums: Mapping[str, np.ndarray | jax.Array], tasks: Sequence[Task]
+) -> dict[str, float]:
     """Mean absolute errors in the units chemists report.
 
     Args:

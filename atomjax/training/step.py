@@ -120,7 +120,7 @@ def make_train_step(
 
         gradient = jax.value_and_grad(own_share_of_loss, has_aux=True)
         (loss, (terms, sums)), grads = jax.lax.psum(gradient(state.params), DATA_AXIS)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {

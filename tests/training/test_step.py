@@ -1,0 +1,138 @@
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from atomjax.models import ScaleFactorError
+from atomjax.training.losses import Task
+from atomjax.training.optimizer import make_optimizer
+from atomjax.training.settings import TrainSettings
+from atomjax.training.state import create_state, data_mesh, place_batch, place_state
+from atomjax.training.step import make_train_step
+from tests.training.standin import Model, init, make_batch, random_structures, stack
+
+TASKS = (
+    Task(name="a", energy_coefficient=2.0, force_coefficient=10.0),
+    Task(name="b", force_coefficient=3.0),
+)
+SETTINGS = TrainSettings(batch_size=8, epochs=1, learning_rate=1e-2)
+
+
+def setup(dropout: float = 0.0, devices: int = 1):
+    model = Model(TASKS, dropout)
+    batch = make_batch(random_structures(2), graphs=4, nodes=20)
+    variables = init(model, batch)
+    optimizer = make_optimizer(SETTINGS, variables["params"], 100)
+    mesh = data_mesh(jax.devices()[:devices])
+    step = make_train_step(model.as_function(), TASKS, optimizer, mesh, ema_decay=0.9)
+    state = place_state(create_state(variables, optimizer, seed=3), mesh)
+    return step, state, mesh
+
+
+def run_steps(step, state, mesh, batches) -> Any:
+    losses = []
+    for batch in batches:
+        with jax.transfer_guard("disallow"):
+            state, metrics = step(state, place_batch(batch, mesh))
+        losses.append(float(metrics["loss"]))
+    return jax.device_get(state), losses
+
+
+def one_device_batches(count=3, **shape):
+    return [
+        stack([make_batch(random_structures(8, seed=i, datasets=2), **shape)]) for i in range(count)
+    ]
+
+
+def test_steps_change_parameters_and_follow_the_average():
+    step, state, mesh = setup()
+    before: Any = jax.device_get(state)
+    after, losses = run_steps(step, state, mesh, one_device_batches(1, graphs=10, nodes=64))
+    assert np.isfinite(losses).all()
+    assert int(after.step) == 1
+    for old, new, average in zip(
+        jax.tree.leaves(before.params),
+        jax.tree.leaves(after.params),
+        jax.tree.leaves(after.ema_params),
+        strict=True,
+    ):
+        assert not np.array_equal(old, new)
+        np.testing.assert_allclose(average, 0.9 * old + 0.1 * new, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, before.scale_factors, after.scale_factors)
+
+
+def test_one_compilation_for_each_shape():
+    step, state, mesh = setup()
+    shapes = [{"graphs": 10, "nodes": 64}, {"graphs": 12, "nodes": 70}]
+    batches = [b for shape in shapes * 2 for b in one_device_batches(2, **shape)]
+    run_steps(step, state, mesh, batches)
+    assert step.num_compilations == 2
+
+
+def test_padding_leaves_the_update_unchanged():
+    results = []
+    for shape in ({"graphs": 9, "nodes": 60}, {"graphs": 30, "nodes": 130, "slots": 9}):
+        step, state, mesh = setup()
+        results.append(run_steps(step, state, mesh, one_device_batches(**shape)))
+    (a, losses_a), (b, losses_b) = results
+    np.testing.assert_allclose(losses_a, losses_b, rtol=1e-6)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), a.params, b.params)
+
+
+def test_dropout_follows_the_seed_and_the_step():
+    batches = one_device_batches(1, graphs=10, nodes=64) * 2
+    first, losses_first = run_steps(*setup(dropout=0.5), batches)
+    second, losses_second = run_steps(*setup(dropout=0.5), batches)
+    assert losses_first == losses_second
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    _, without = run_steps(*setup(), batches)
+    assert without[0] != losses_first[0]
+
+
+def test_non_finite_loss_is_flagged():
+    step, state, mesh = setup()
+    batch = make_batch(random_structures(8), graphs=10, nodes=64)
+    energy = np.array(batch.targets.energy)
+    energy[0] = np.inf
+    broken = batch.replace(targets=batch.targets.replace(energy=energy))  # type: ignore
+    _, metrics = step(state, place_batch(stack([broken]), mesh))
+    assert not bool(metrics["finite"])
+
+
+def test_unfitted_scale_factors_are_refused():
+    model = Model(TASKS)
+    variables = init(model, make_batch(random_structures(2), graphs=4, nodes=20))
+    variables["scale_factors"] = jax.tree.map(np.zeros_like, variables["scale_factors"])
+    optimizer = make_optimizer(SETTINGS, variables["params"], 100)
+    with pytest.raises(ScaleFactorError):
+        create_state(variables, optimizer, seed=0)
+
+
+def test_rows_that_do_not_match_the_devices_are_refused():
+    _, _, mesh = setup()
+    batch = make_batch(random_structures(2), graphs=4, nodes=20)
+    with pytest.raises(ValueError, match="2 rows for 1 devices"):
+        place_batch(stack([batch, batch]), mesh)
+
+
+def test_eight_devices_make_the_step_of_one():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.eight_devices"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment_with_devices(8),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "8 devices agree" in done.stdout
+
+
+def environment_with_devices(count: int) -> dict[str, str]:
+    import os
+
+    flags = f"--xla_force_host_platform_device_count={count}"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

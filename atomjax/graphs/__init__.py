@@ -9,6 +9,7 @@ from atomjax.graphs.batch import (
     Targets,
 )
 from atomjax.graphs.capacity import Capacity, CapacityError, Sizes, fit_capacity
+from atomjax.graphs.dataset import GraphDataset
 from atomjax.graphs.interactions import (
     GraphConfig,
     InteractionGraphs,
@@ -17,18 +18,23 @@ from atomjax.graphs.interactions import (
 )
 from atomjax.graphs.neighbors import Edges, GraphError
 from atomjax.graphs.packing import Labels, pack, pack_structures, read_labels
+from atomjax.graphs.pipeline import BatchLoader
+from atomjax.graphs.planning import Plan, plan_epoch, split_batch
 
 __all__ = [
     "AtomToAtomGraph",
     "AtomToEdgeGraph",
+    "BatchLoader",
     "Capacity",
     "CapacityError",
     "Edges",
     "GraphBatch",
     "GraphConfig",
+    "GraphDataset",
     "GraphError",
     "InteractionGraphs",
     "Labels",
+    "Plan",
     "QuadrupletGraph",
     "Sizes",
     "Slots",
@@ -38,5 +44,7 @@ __all__ = [
     "fit_capacity",
     "pack",
     "pack_structures",
+    "plan_epoch",
     "read_labels",
+    "split_batch",
 ]

@@ -142,13 +142,28 @@ class Sizes:
             np.concatenate([np.zeros((0, len(FIELDS)), np.int64), *(p.table for p in parts)])
         )
 
+    def with_dropout(self, drawn: "Sizes") -> "Sizes":
+        """These sizes under edge dropout, from one random draw of it.
+
+        Counts are those of the draw. Widths that dropout can only lower stay; where it lets
+        farther neighbours into a graph, a tenth is added, up to what the a2a graph allows.
+        """
+        table = self.table.copy()
+        table[:, _IS_COUNT] = drawn.table[:, _IS_COUNT]
+        bound = self.column("readers_a2a")
+        for name in ("max_neighbors", "readers_a2ee2a", "readers_quad"):
+            seen = np.maximum(self.column(name), drawn.column(name))
+            grown = np.maximum(self.column(name), np.minimum(-(-seen * 11 // 10), bound))
+            table[:, FIELDS.index(name)] = grown
+        return Sizes(table)
+
     def needs(self, groups: Sequence[np.ndarray]) -> np.ndarray:
         """[len(groups), 13] what each group of structures (arrays of indices) needs together."""
         needs = np.zeros((len(groups), len(FIELDS)), dtype=np.int64)
         length = np.array([len(group) for group in groups], dtype=np.int64)
         filled = np.flatnonzero(length)
         if len(filled):
-            rows = self.table[np.concatenate([groups[i] for i in filled])]
+            rows = self.table[np.concatenate([groups[i] for i in filled.tolist()])]
             start = np.cumsum(length[filled]) - length[filled]
             sums = np.add.reduceat(rows[:, _IS_COUNT], start, axis=0)
             needs[np.ix_(filled, np.flatnonzero(_IS_COUNT))] = sums

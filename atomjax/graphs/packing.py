@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jraph
 import numpy as np
@@ -20,6 +21,9 @@ from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_ma
 from atomjax.graphs.neighbors import image_codes
 from atomjax.structures.references import PropertyScale, References
 from atomjax.structures.structure import Structure
+
+# Batches are declared to hold jax arrays; on the host numpy arrays stand in for them.
+Leaf = Any
 
 
 @dataclass(frozen=True)
@@ -167,11 +171,20 @@ def _table(graphs: Sequence[InteractionGraphs], first: np.ndarray, name: str) ->
     )
 
 
-def _padded(values: np.ndarray, length: int, fill: int | float, dtype: DTypeLike = np.int32):
+def _padded(values: np.ndarray, length: int, fill: float, dtype: DTypeLike = np.int32) -> Leaf:
     """``values`` followed by ``fill`` up to ``length`` rows."""
     padded = np.full((length, *values.shape[1:]), fill, dtype=dtype)
     padded[: len(values)] = values
     return padded
+
+
+def _dense(
+    places: np.ndarray, values: np.ndarray, shape: tuple[int, ...], fill: float, dtype: DTypeLike
+) -> Leaf:
+    """``values`` written to flat ``places`` of an array whose leading two axes are slots."""
+    array = np.full((shape[0] * shape[1], *shape[2:]), fill, dtype=dtype)
+    array[places] = values
+    return array.reshape(shape)
 
 
 def _places(owners: np.ndarray, n_owner: int, width: int) -> np.ndarray:
@@ -184,24 +197,19 @@ def _places(owners: np.ndarray, n_owner: int, width: int) -> np.ndarray:
 def _slots(owners: np.ndarray, n_owner: int, width: int, n_row: int) -> Slots:
     """Slots of rows at their sorted owners; rows beyond ``owners`` are padding."""
     places = _places(owners, n_owner, width)
-    index = np.full(n_owner * width, n_row, dtype=np.int32)
-    index[places] = np.arange(len(owners))
     return Slots(
-        index=index.reshape(n_owner, width),
+        index=_dense(places, np.arange(len(owners)), (n_owner, width), n_row, np.int32),
         position=_padded(places, n_row, n_owner * width),
     )
 
 
-def _reverse(
-    read: np.ndarray, readers: np.ndarray, n_read: int, width: int, nothing: int
-) -> np.ndarray:
+def _reverse(read: np.ndarray, readers: np.ndarray, n_read: int, width: int, nothing: int) -> Leaf:
     """[n_read, width] the ``readers`` of each row, given the row that each of them reads."""
     # Sorting 16-bit numbers takes linear time.
     compact = read.astype(np.uint16) if n_read <= 2**16 else read
     order = np.argsort(compact, kind="stable")
-    table = np.full(n_read * width, nothing, dtype=np.int32)
-    table[_places(read.take(order), n_read, width)] = readers.take(order)
-    return table.reshape(n_read, width)
+    places = _places(read.take(order), n_read, width)
+    return _dense(places, readers.take(order), (n_read, width), nothing, np.int32)
 
 
 def _main_graph(
@@ -210,7 +218,7 @@ def _main_graph(
     first: np.ndarray,
     capacity: Capacity,
     dtype: DTypeLike,
-) -> tuple[jraph.GraphsTuple, Slots, np.ndarray]:
+) -> tuple[jraph.GraphsTuple, Slots, Leaf]:
     table = _table(graphs, first, "main")
     n, e, g = capacity.n_node, capacity.n_edge, capacity.n_graph
     swap = np.arange(e, dtype=np.int32)
@@ -259,13 +267,6 @@ def _atom_to_edge(
     )
 
 
-def _dense(places: np.ndarray, values: np.ndarray, shape: tuple[int, ...], fill, dtype):
-    """``values`` written to flat ``places`` of an array whose leading two axes are slots."""
-    array = np.full((shape[0] * shape[1], *shape[2:]), fill, dtype=dtype)
-    array[places] = values
-    return array.reshape(shape)
-
-
 def _atom_to_atom(
     graphs: Sequence[InteractionGraphs], first: np.ndarray, capacity: Capacity, dtype: DTypeLike
 ) -> AtomToAtomGraph:
@@ -285,7 +286,7 @@ def _quadruplets(
     table = _table(graphs, first, "qint")
     n, q, b = capacity.n_node, capacity.n_quad, capacity.max_quad
     atom = np.flatnonzero(np.bincount(table.receivers, minlength=n))
-    inverse = np.full(n, q, dtype=np.int32)
+    inverse: Leaf = np.full(n, q, dtype=np.int32)
     inverse[atom] = np.arange(len(atom))
     places = _places(inverse.take(table.receivers).astype(np.int64), q, b)
     return QuadrupletGraph(

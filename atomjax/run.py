@@ -57,6 +57,7 @@ class Run:
 
     Attributes:
         workdir: the directory.
+        root: the directory of the whole run, for a child that of its outermost parent.
         primary: whether this process is the one that writes.
     """
 
@@ -70,7 +71,7 @@ class Run:
     ):
         import jax  # Not at the top: reading a config must not wait for jax.
 
-        self.workdir = Path(workdir)
+        self.root = self.workdir = Path(workdir)
         self.primary = jax.process_index() == 0
         self._accept_changes = accept_changes
         self._display = Display((console or Console()) if self.primary else None)
@@ -95,7 +96,7 @@ class Run:
             console=self._display.console,
             accept_changes=self._accept_changes,
         )
-        child._display = self._display
+        child._display, child.root = self._display, self.root
         return child
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -101,6 +101,7 @@ def test_child_shares_the_terminal_and_has_its_own_files(tmp_path):
     run = Run(tmp_path, console=Console(file=stream))
     child = run.child("pretrain", Settings())
     child.say("hello")
+    assert child.child("deeper").root == tmp_path
     child.log(1, {"loss": 1})
     assert stream.getvalue() == "hello\n"
     assert (tmp_path / "pretrain" / "metrics.jsonl").exists()

@@ -291,15 +291,23 @@ class FinetuneSettings:
         checkpoint: directory of a pretraining run's checkpoints; None trains from scratch.
         which: "best" by validation or "latest".
         head: the new task's head.
+        seeds: for workflow "transfer", one finetuned and one scratch model are trained for each.
         data, train: for workflow "transfer", those of the downstream task (the sections of
             the same names at the top are then the pretraining's).
+        seeds: for workflow "transfer", one finetuned model and one scratch twin for each.
     """
 
     checkpoint: str | None = None
     which: Literal["best", "latest"] = "best"
     head: HeadSettings = field(default_factory=HeadSettings)
+    seeds: tuple[int, ...] = (0,)
     data: DataSettings | None = None
     train: TrainSettings | None = None
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self):
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds={list(self.seeds)} must be at least one, all different")
 
 
 @dataclass(frozen=True, kw_only=True)

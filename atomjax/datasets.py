@@ -1,0 +1,280 @@
+"""From the data section of a config to data sets that are ready to be batched.
+
+Structures are generated or read, divided, and given references fitted on the training part
+alone. What the config must declare (units, what an energy means) is checked by its schema.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from atomjax.config import ConfigError
+from atomjax.graphs import GraphConfig, GraphDataset
+from atomjax.run import Run
+from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures.generate import generate
+from atomjax.structures.readers import read
+from atomjax.structures.splits import SplitError, split_indices
+from atomjax.training.settings import (
+    SPLITS,
+    DatasetSettings,
+    DataSettings,
+    GraphSettings,
+    SplitSettings,
+)
+
+# Apart from every other use of a split's seed.
+SUBSET_STREAM = 0x5AB5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplits:
+    """The data sets of a run, divided.
+
+    Attributes:
+        train: one data set for each of the config's, in its order; ``index`` is its place.
+        validation: those that have a validation part, with the ``index`` of their training set.
+        test: those that have a test part, likewise.
+        origins: where the labels of each training set come from, in words.
+    """
+
+    train: list[GraphDataset]
+    validation: list[GraphDataset] = field(default_factory=list)
+    test: list[GraphDataset] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+
+    @property
+    def references(self) -> list[References | None]:
+        """References of each training set."""
+        return [dataset.references for dataset in self.train]
+
+    def parts(self, index: int) -> dict[str, Sequence[Structure]]:
+        """Split → structures of the training set at ``index``."""
+        return {
+            name: next((d.structures for d in getattr(self, name) if d.index == index), [])
+            for name in SPLITS
+        }
+
+
+def load_datasets(
+    settings: DataSettings,
+    run: Run,
+    *,
+    conservative: bool = False,
+    properties: Sequence[str] = (),
+    extensive: bool = False,
+    max_structures: int | None = None,
+    edge_dropout: float = 0.0,
+    references: Sequence[References | None] | None = None,
+) -> DataSplits:
+    """Makes or reads the data sets of a config and divides them.
+
+    Args:
+        settings: the data section.
+        run: shows progress; generated sets are kept under its root unless ``settings.cache_dir``
+            says where.
+        conservative: forces will be the energy's gradient, so both get one scale.
+        properties: scalar targets to train on, instead of energies and forces.
+        extensive: the properties grow with the number of atoms.
+        max_structures: train on so many structures over all data sets together, drawn at random
+            in proportion to their sizes.
+        edge_dropout: of the training sets' graphs.
+        references: given ones instead of fitted ones, for each training set.
+
+    Returns:
+        Data sets with references (or property scales) of their training parts.
+
+    Raises:
+        ConfigError: a split or subset asks for more than there is, or a target is missing.
+        ReadError: a file cannot be read.
+    """
+    parts = [_load_parts(dataset, settings, run) for dataset in settings.train]
+    _limit_training(parts, settings.train, max_structures)
+    splits = DataSplits(train=[], origins=[describe_origin(d) for d in settings.train])
+    for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
+        given = references[index] if references is not None else None
+        if properties:
+            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, extensive)}
+        else:
+            fitted = given or References.fit(part["train"], conservative=conservative)
+            labels = {"references": fitted}
+        for name in SPLITS:
+            if part[name]:
+                dropout = edge_dropout if name == "train" else 0.0
+                getattr(splits, name).append(
+                    GraphDataset(
+                        dataset.name,
+                        part[name],
+                        graph_config(dataset.graph, dropout),
+                        index=index,
+                        **labels,
+                    )
+                )
+    return splits
+
+
+def load_structures(
+    dataset: DatasetSettings, *, cache_dir: Path, workers: int, run: Run
+) -> list[Structure]:
+    """All structures of one data set, in eV and Å.
+
+    Args:
+        dataset: what to make or read.
+        cache_dir: where generated sets are kept.
+        workers: processes that label; 0 means one for each core.
+        run: shows progress.
+
+    Raises:
+        ConfigError: the generator or reader does not take an argument.
+        ReadError: the file cannot be read.
+    """
+    if dataset.kind == "generate":
+        make: Callable[..., list[Structure]] = generate
+        arguments = {
+            **dataset.arguments,
+            "recipe": dataset.generator,
+            "cache_dir": cache_dir,
+            "workers": workers,
+            "run": run,
+        }
+    else:
+        make = read
+        arguments = {
+            **dataset.arguments,
+            "path": find_file(dataset),
+            "format": dataset.format,
+            "length_unit": dataset.length_unit,
+            "force_unit": dataset.force_unit,
+            "source": dataset.name,
+        }
+        if dataset.energy_kind == "none":
+            arguments["energy_key"] = ""
+        else:
+            arguments["energy_unit"] = dataset.energy_unit
+    return make(**arguments)
+
+
+def find_file(dataset: DatasetSettings) -> Path:
+    """The file of a data set of kind "read".
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    path = Path(dataset.path or "").expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"dataset '{dataset.name}': path '{path}' is not a file; set the path in the config "
+            "or on the command line"
+        )
+    return path
+
+
+def graph_config(settings: GraphSettings, edge_dropout: float = 0.0) -> GraphConfig:
+    """The graphs that a config asks for, the limits in the proportions of the original."""
+    return GraphConfig.from_base(
+        settings.cutoff,
+        settings.max_neighbors,
+        cutoff_molecule=settings.cutoff_molecule,
+        qint_tags=settings.qint_tags,
+        edge_dropout=edge_dropout,
+    )
+
+
+def describe_origin(dataset: DatasetSettings) -> str:
+    """Where the labels of a data set come from, in words for the data card."""
+    if dataset.kind == "generate":
+        return f"generated by '{dataset.generator}'; eV, Å; total energies"
+    name = Path(dataset.path or "").name
+    if dataset.energy_kind == "none":
+        return f"{name}; no energies; lengths in {dataset.length_unit}"
+    units = f"{dataset.energy_unit} and {dataset.length_unit}"
+    forces = f", forces in {dataset.force_unit}" if dataset.force_unit else ""
+    return f"{name}, in {units}{forces}; {dataset.energy_kind} energies"
+
+
+def _load_parts(
+    dataset: DatasetSettings, settings: DataSettings, run: Run
+) -> dict[str, list[Structure]]:
+    """Split → structures of one training set, with the separate files of its name."""
+    cache_dir = Path(settings.cache_dir) if settings.cache_dir else run.root / "data"
+
+    def load(one: DatasetSettings) -> list[Structure]:
+        return load_structures(one, cache_dir=cache_dir, workers=settings.workers, run=run)
+
+    parts = divide(load(dataset), dataset.split, dataset.name)
+    for name in SPLITS[1:]:
+        for other in getattr(settings, name):
+            if other.name == dataset.name:
+                parts[name] = load(other)
+    return parts
+
+
+def divide(
+    structures: Sequence[Structure], split: SplitSettings | None, name: str
+) -> dict[str, list[Structure]]:
+    """Divides structures into training, validation and test parts.
+
+    Args:
+        structures: all of them.
+        split: how; None takes all for training.
+        name: of the data set, for messages.
+
+    Raises:
+        ConfigError: the parts ask for more than there is.
+    """
+    if split is None:
+        return {"train": list(structures), "validation": [], "test": []}
+    # The held-out parts come first, so that a larger training part keeps the same test set.
+    sizes = {"test": split.test, "validation": split.validation, "train": split.train}
+    try:
+        indices = split_indices(structures, sizes, by=split.by, seed=split.seed)
+    except SplitError as error:
+        raise ConfigError(f"dataset '{name}': split: {error}") from error
+    return {part: [structures[i] for i in indices[part]] for part in SPLITS}
+
+
+def _limit_training(
+    parts: Sequence[dict[str, list[Structure]]],
+    datasets: Sequence[DatasetSettings],
+    max_structures: int | None,
+) -> None:
+    """Leaves so many training structures as asked for."""
+    sizes = [len(part["train"]) for part in parts]
+    if max_structures is None or max_structures == sum(sizes):
+        return
+    if max_structures > sum(sizes):
+        counts = ", ".join(
+            f"{dataset.name}: {size}" for dataset, size in zip(datasets, sizes, strict=True)
+        )
+        raise ConfigError(
+            f"train.max_structures={max_structures} is more than the {sum(sizes)} training "
+            f"structures there are ({counts}); lower it or make more"
+        )
+    for part, dataset, count in zip(parts, datasets, share_out(max_structures, sizes), strict=True):
+        seed = dataset.split.seed if dataset.split else 0
+        rng = np.random.default_rng([seed, SUBSET_STREAM])
+        chosen = np.sort(rng.permutation(len(part["train"]))[:count])
+        part["train"] = [part["train"][i] for i in chosen]
+
+
+def share_out(total: int, sizes: Sequence[int]) -> list[int]:
+    """``total`` divided in proportion to ``sizes``, by largest remainder."""
+    exact = np.asarray(sizes, dtype=np.float64) * total / sum(sizes)
+    counts = np.floor(exact).astype(int)
+    order = np.argsort(counts - exact, kind="stable")
+    counts[order[: total - int(counts.sum())]] += 1
+    return counts.tolist()
+
+
+def _fit_scales(
+    dataset: DatasetSettings,
+    structures: Sequence[Structure],
+    properties: Sequence[str],
+    extensive: bool,
+) -> list[PropertyScale]:
+    try:
+        return [PropertyScale.fit(structures, name, extensive=extensive) for name in properties]
+    except ValueError as error:
+        raise ConfigError(f"dataset '{dataset.name}': head.target: {error}") from error

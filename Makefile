@@ -7,7 +7,7 @@ WORKDIR ?= runs/quickstart
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
 BIN := .venv/bin
 
-.PHONY: help quickstart test test-slow lint types unit format lock clean
+.PHONY: help quickstart install test test-slow lint types unit format lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +15,8 @@ help:
 
 quickstart: .venv/.$(EXTRA)-installed ## pretrain, finetune, compare with training from scratch
 	$(BIN)/python -m atomjax.launch --config configs/quickstart.py --workdir $(WORKDIR)
+
+install: .venv/.$(EXTRA)-installed ## only make .venv and install the locked versions
 
 # -k: later checks still run, and the command fails all the same.
 test: .venv/.dev-installed ## lint, format, types and the fast tests

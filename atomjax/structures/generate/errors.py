@@ -1,0 +1,25 @@
+"""What can go wrong while structures are made and labelled."""
+
+
+class GenerateError(RuntimeError):
+    """A set that cannot be made; the message says why and how to mend it."""
+
+
+class LabelError(Exception):
+    """One geometry that gets no label. It is dropped, counted by reason, and drawn anew.
+
+    Args:
+        reason: one of a few fixed texts, so that counts stay readable.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def missing_package(name: str) -> GenerateError:
+    """The error for a labelling package that is not installed."""
+    return GenerateError(
+        f"generating labelled structures needs the package {name}, which is not installed;"
+        " run: pip install 'atomjax[demo]'"
+    )

@@ -1,0 +1,205 @@
+"""Sets of labelled structures: specified, made in parallel, kept on disk."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+
+from atomjax.progress import Display
+from atomjax.structures.archive import load_archive, save_archive
+from atomjax.structures.generate.errors import GenerateError, missing_package
+from atomjax.structures.generate.kinds import find_kind
+from atomjax.structures.generate.tasks import make_tasks, options_from
+from atomjax.structures.generate.workers import available_cores, run_requests
+from atomjax.structures.structure import Structure
+
+# Raised when a change to this package changes what a spec gives: old caches are then left alone.
+GENERATOR_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GenerateSpec:
+    """A set to make: the same spec gives the same structures on the same machine.
+
+    Attributes:
+        kind: "conformers", "reactions", "dynamics", "properties", "slabs" or "oxides".
+        count: number of structures.
+        seed: of everything random.
+        options: fields of the kind's ``Options``; those left out have their defaults.
+    """
+
+    kind: str
+    count: int
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """A spec from one flat mapping: what is not kind, count or seed is an option.
+
+        Raises:
+            GenerateError: kind or count is missing.
+        """
+        missing = [name for name in ("kind", "count") if name not in values]
+        if missing:
+            raise GenerateError(
+                f"a generated set needs {' and '.join(missing)}; got {sorted(values)}"
+            )
+        rest = {k: v for k, v in values.items() if k not in ("kind", "count", "seed", "options")}
+        options = {**values.get("options", {}), **rest}
+        return cls(values["kind"], values["count"], values.get("seed", 0), options)
+
+    def resolve(self) -> dict[str, Any]:
+        """All that decides what comes out, defaults filled in, as JSON holds it.
+
+        Raises:
+            GenerateError: an unknown kind or option, a wrong value, or a missing package.
+        """
+        kind = find_kind(self.kind)
+        for name, lowest in (("count", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                raise GenerateError(f"{name} must be an integer from {lowest} on, got {value!r}")
+        options = options_from(kind.Options, self.options, self.kind)
+        return {
+            "kind": self.kind,
+            "count": self.count,
+            "seed": self.seed,
+            "options": dataclasses.asdict(options),
+            "versions": {name: _version(name) for name in (*kind.PACKAGES, "numpy")},
+            "generator": GENERATOR_VERSION,
+        }
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """How a set came about.
+
+    Attributes:
+        kept: structures in the set.
+        dropped: attempts that gave none, by reason.
+        path: the archive that holds the set.
+        cached: whether it was there already.
+    """
+
+    kept: int
+    dropped: Mapping[str, int]
+    path: Path
+    cached: bool
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in self.dropped.items())
+        source = f"read from {self.path}" if self.cached else f"kept in {self.path}"
+        return f"{self.kept} structures ({source}); dropped: {reasons or 'none'}"
+
+
+def default_cache_dir() -> Path:
+    """``$ATOMJAX_CACHE_DIR``, or ``atomjax`` in the user's cache folder."""
+    if "ATOMJAX_CACHE_DIR" in os.environ:
+        return Path(os.environ["ATOMJAX_CACHE_DIR"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "atomjax"
+
+
+def cache_path(spec: GenerateSpec, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where a set is kept: its name holds a hash of the spec and of the packages' versions.
+
+    Raises:
+        GenerateError: as `GenerateSpec.resolve`.
+    """
+    text = json.dumps(spec.resolve(), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    return folder / f"{spec.kind}-{spec.count}-{digest}.npz"
+
+
+def generate(
+    spec: GenerateSpec | Mapping[str, Any],
+    cache_dir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: bool | Display = True,
+) -> list[Structure]:
+    """Make a set of labelled structures, or read it where it was made before.
+
+    Args:
+        spec: what to make.
+        cache_dir: where sets are kept; None means `default_cache_dir`.
+        workers: processes; None or 0 means one per core. Their number changes nothing but time.
+        progress: whether to show progress, or where.
+
+    Returns:
+        The structures, named ``kind:index``, with energies (eV) and forces (eV/Å).
+
+    Raises:
+        GenerateError: the spec is wrong, a package is missing, or labelling fails too often.
+        ArchiveError: the cached file is damaged.
+    """
+    return generate_with_report(spec, cache_dir, workers, progress)[0]
+
+
+def generate_with_report(
+    spec: GenerateSpec | Mapping[str, Any],
+    cache_dir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: bool | Display = True,
+) -> tuple[list[Structure], GenerateReport]:
+    """As `generate`, and how many attempts were dropped for which reason."""
+    if not isinstance(spec, GenerateSpec):
+        spec = GenerateSpec.from_mapping(spec)
+    path = cache_path(spec, cache_dir)
+    cached = path.exists()
+    if cached:
+        structures, metadata = load_archive(path)
+        dropped = metadata["dropped"]
+    else:
+        display = progress if isinstance(progress, Display) else _display(progress)
+        structures, dropped = _make(spec, workers or available_cores(), display)
+        save_archive(path, structures, {"spec": spec.resolve(), "dropped": dropped})
+    return structures, GenerateReport(len(structures), dropped, path, cached)
+
+
+def _display(shown: bool) -> Display:
+    return Display(Console(stderr=True) if shown else None)
+
+
+def _make(
+    spec: GenerateSpec, workers: int, display: Display
+) -> tuple[list[Structure], dict[str, int]]:
+    resolved = spec.resolve()
+    kind = find_kind(spec.kind)
+    options = options_from(kind.Options, spec.options, spec.kind)
+    tasks = make_tasks(kind.plan(options, spec.count, spec.seed))
+    with tempfile.TemporaryDirectory(prefix="atomjax-") as folder:
+        paths = [Path(folder, f"{task.index}.npz") for task in tasks]
+        requests = [
+            {
+                "kind": spec.kind,
+                "options": resolved["options"],
+                "seed": spec.seed,
+                "task": dataclasses.asdict(task),
+                "path": str(path),
+            }
+            for task, path in zip(tasks, paths, strict=True)
+        ]
+        with display.track(spec.count, f"labelling {spec.kind}") as tracker:
+            run_requests(requests, workers, lambda reply: tracker.advance(reply["made"]))
+        parts = [load_archive(path) for path in paths]
+    dropped: Counter[str] = Counter()
+    for _, metadata in parts:
+        dropped.update(metadata["dropped"])
+    return [s for structures, _ in parts for s in structures], dict(sorted(dropped.items()))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise missing_package(package) from error

@@ -1,0 +1,166 @@
+"""A set as tasks: what one task makes, whichever process runs it and in whatever order."""
+
+import dataclasses
+import difflib
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from atomjax.structures.generate.errors import GenerateError, LabelError
+from atomjax.structures.structure import Structure, StructureError
+
+# Failures a task may have before it gives up: some, and some more for each structure asked of it.
+FAILURES_ALLOWED = 60
+FAILURES_PER_STRUCTURE = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """A share of a set.
+
+    Attributes:
+        index: place among the set's tasks; seeds the task's random numbers.
+        start: place of its first structure in the set.
+        count: number of structures to make.
+        subject: what to make them of, in the kind's own words.
+    """
+
+    index: int
+    start: int
+    count: int
+    subject: str
+
+
+class Kind(Protocol):
+    """How one kind of set is made; each module of this package that makes sets is one."""
+
+    Options: type
+    PACKAGES: tuple[str, ...]
+
+    def plan(self, options: Any, count: int, seed: int) -> list[tuple[str, int]]:
+        """Subjects and the number of structures to make of each, `count` together."""
+        ...
+
+    def begin(
+        self, subject: str, options: Any, rng: np.random.Generator
+    ) -> Callable[[], Structure]:
+        """What draws one structure of `subject` after another.
+
+        Raises:
+            LabelError: this attempt failed; another may not.
+        """
+        ...
+
+
+def make_tasks(plan: Sequence[tuple[str, int]]) -> list[Task]:
+    """Numbered tasks from a kind's plan; subjects that get nothing are left out."""
+    tasks, start = [], 0
+    for subject, count in plan:
+        if count > 0:
+            tasks.append(Task(len(tasks), start, count, subject))
+            start += count
+    return tasks
+
+
+def spread(subjects: Sequence[str], count: int, chunk: int) -> list[tuple[str, int]]:
+    """`count` structures dealt evenly over subjects, in pieces of at most `chunk`."""
+    shares = np.full(len(subjects), count // len(subjects))
+    shares[: count % len(subjects)] += 1
+    plan = []
+    for subject, share in zip(subjects, shares.tolist(), strict=True):
+        pieces = -(-share // chunk)
+        plan.extend((subject, share // pieces + (i < share % pieces)) for i in range(pieces))
+    return plan
+
+
+def shuffled(subjects: Sequence[str], seed: int) -> list[str]:
+    """`subjects` in a seeded order."""
+    order = np.random.default_rng([seed, 0x5AB]).permutation(len(subjects))
+    return [subjects[int(i)] for i in order]
+
+
+def produce(
+    kind: Kind, name: str, options: Any, seed: int, task: Task
+) -> tuple[list[Structure], Counter[str]]:
+    """Make one task's structures.
+
+    Returns:
+        The structures, and how many attempts were dropped for each reason.
+
+    Raises:
+        GenerateError: too many attempts failed.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), task.index])
+    allowed = FAILURES_ALLOWED + FAILURES_PER_STRUCTURE * task.count
+    dropped: Counter[str] = Counter()
+    structures: list[Structure] = []
+    draw: Callable[[], Structure] | None = None
+    while len(structures) < task.count:
+        try:
+            if draw is None:
+                draw = kind.begin(task.subject, options, rng)
+            structure = draw()
+        except LabelError as error:
+            dropped[error.reason] += 1
+        except StructureError:
+            dropped["not a possible structure"] += 1
+        else:
+            identifier = f"{name}:{task.start + len(structures)}"
+            structures.append(dataclasses.replace(structure, source=name, identifier=identifier))
+        if dropped.total() > allowed:
+            reasons = ", ".join(f"{reason}: {n}" for reason, n in dropped.most_common())
+            raise GenerateError(
+                f"{name}, {task.subject}: gave up after {dropped.total()} failed attempts for"
+                f" {len(structures)} of {task.count} structures ({reasons});"
+                " loosen the options or leave this subject out"
+            )
+    return structures, dropped
+
+
+def options_from(cls: type, values: Mapping[str, Any], kind: str) -> Any:
+    """An options dataclass from plain values.
+
+    Raises:
+        GenerateError: an unknown name (with the nearest known one), or a value of another type
+            than the default's.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    converted = {}
+    for name, value in values.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise GenerateError(
+                f"kind {kind!r} has no option {name!r}{hint} Known: {', '.join(fields)}"
+            )
+        converted[name] = _like(fields[name].default, value, f"{kind}: {name}")
+    return cls(**converted)
+
+
+def _like(default: Any, value: Any, where: str) -> Any:
+    """`value` as the type of `default`."""
+    if isinstance(default, tuple) and isinstance(value, Sequence) and not isinstance(value, str):
+        if not default:
+            return tuple(value)
+        return tuple(_like(default[0], entry, where) for entry in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise GenerateError(f"{where} must be of type {type(default).__name__}, got {value!r}")
+    return value
+
+
+def check_range(where: str, pair: tuple[float, ...], lowest: float = 0.0) -> None:
+    """Nothing, unless `pair` is not (smallest, largest) from `lowest` on.
+
+    Raises:
+        GenerateError: it is not.
+    """
+    if len(pair) != 2 or not lowest <= pair[0] <= pair[1]:
+        raise GenerateError(
+            f"{where} must be (smallest, largest), ordered and from {lowest:g} on, got {pair}"
+        )

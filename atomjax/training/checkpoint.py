@@ -112,19 +112,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: if there is no such checkpoint.
     """
-    root = Path(directory).resolve()
-    if not (root / which).is_dir() and (root / "checkpoints" / which).is_dir():
-        root = root / "checkpoints"
-    if not (root / which).is_dir():
-        raise CheckpointError(
-            f"no checkpoint in {root}: it has no subdirectory '{which}'; give the directory of a "
-            "run that has saved one"
-        )
-    manager = _manager(root / which, writable=False)
-    step = manager.latest_step()
-    if step is None:
-        other = "latest" if which == "best" else "best"
-        raise CheckpointError(f"{root / which} is empty; nothing was saved there, try '{other}'")
+    manager, step = _open(directory, which)
     flat = _read_item(manager, step, "variables")
     stored = traverse_util.unflatten_dict(flat, sep="/")
     metadata = _read_metadata(manager, step)
@@ -133,6 +121,18 @@ def load_checkpoint(
         "params": stored["ema_params" if averaged else "params"],
         "scale_factors": stored.get("scale_factors", {}),
     }, metadata
+
+
+def read_metadata(directory: str | Path, which: Which = "best") -> dict[str, Any]:
+    """Metadata of a run's checkpoint, as :func:`load_checkpoint` returns it, alone.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint.
+    """
+    manager, step = _open(directory, which)
+    metadata = _read_metadata(manager, step)
+    manager.close()
+    return metadata
 
 
 def load_backbone(
@@ -175,6 +175,24 @@ def _manager(directory: Path, *, writable: bool = True) -> ocp.CheckpointManager
         "metadata": ocp.JsonCheckpointHandler(),
     }
     return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+
+
+def _open(directory: str | Path, which: Which) -> tuple[ocp.CheckpointManager, int]:
+    """The manager of an existing checkpoint, and its step."""
+    root = Path(directory).resolve()
+    if not (root / which).is_dir() and (root / "checkpoints" / which).is_dir():
+        root = root / "checkpoints"
+    if not (root / which).is_dir():
+        raise CheckpointError(
+            f"no checkpoint in {root}: it has no subdirectory '{which}'; give the directory of a "
+            "run that has saved one"
+        )
+    manager = _manager(root / which, writable=False)
+    step = manager.latest_step()
+    if step is None:
+        other = "latest" if which == "best" else "best"
+        raise CheckpointError(f"{root / which} is empty; nothing was saved there, try '{other}'")
+    return manager, step
 
 
 def _select(state: TrainState, names: tuple[str, ...]) -> dict[str, Any]:

@@ -128,6 +128,7 @@ class Loop:
         schedule: learning rate by step, for the log.
         metadata: saved with every checkpoint.
         identify: (dataset index, structure index) → how errors name the structure.
+        seconds_before: wall time that went into the state that training starts from.
     """
 
     step: CountedFunction
@@ -141,8 +142,10 @@ class Loop:
     schedule: Callable[[int], Any]
     metadata: Mapping[str, Any]
     identify: Callable[[int, int], str]
+    seconds_before: float = 0.0
 
     def __post_init__(self):
+        self._began = time.perf_counter()
         self._window = _Window()
         self._pending: _Dispatched | None = None
 
@@ -165,6 +168,7 @@ class Loop:
         if start >= total or record.stopped:
             return state
         self.run.rewind(start)
+        self._began = time.perf_counter()
         self._window = _Window()
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
             for index, batch in self.loader.batches(start_step=start):
@@ -187,6 +191,11 @@ class Loop:
                     self._stop(state, record, done)
         self._read_pending()
         return state
+
+    @property
+    def seconds(self) -> float:
+        """Wall time that went into the state, before this process and in it."""
+        return self.seconds_before + time.perf_counter() - self._began
 
     def _read_pending(self) -> None:
         """Reads the metrics of the step dispatched before, and logs them when due."""
@@ -263,6 +272,7 @@ class Loop:
         return {
             **self.metadata,
             "step": done,
+            "seconds": self.seconds,
             "record": dataclasses.asdict(record),
             "validation": dict(validation),
         }

@@ -98,3 +98,31 @@ def selection_value(metrics: Mapping[str, float], select_by: str) -> float:
             'use train.select_by="loss"'
         )
     return float(np.mean(values))
+
+
+def by_dataset(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Metrics as dataset → metric → value; the loss and its terms are left out."""
+    nested: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        dataset, separator, metric = name.rpartition("/")
+        if separator:
+            nested.setdefault(dataset, {})[metric] = value
+    return nested
+
+
+def describe_metrics(split: str, metrics: Mapping[str, float], tasks: Sequence[Task]) -> str:
+    """One line for each dataset, with units."""
+    units = {
+        "energy_mae_mev": ("energy MAE", "meV"),
+        "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
+        "force_mae_mev_per_angstrom": ("force MAE", "meV/Å"),
+    }
+    property_units = {task.name: task.unit for task in tasks}
+    lines = []
+    for dataset, values in by_dataset(metrics).items():
+        named = []
+        for metric, value in values.items():
+            name, unit = units.get(metric, ("MAE", property_units[dataset]))
+            named.append(f"{name} {value:.4g} {unit}".rstrip())
+        lines.append(f"{split} {dataset}: {', '.join(named)}")
+    return "\n".join(lines)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from atomjax.config import ConfigError, build, to_plain
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -182,6 +184,12 @@ class DataSettings:
                         f'{part} dataset "{dataset.name}" has the name of no training dataset '
                         f"({', '.join(names)}); its head would not exist"
                     )
+                split = self.train[names.index(dataset.name)].split
+                if split is not None and getattr(split, part):
+                    raise ConfigError(
+                        f'dataset "{dataset.name}" takes its {part} structures both from its '
+                        f"split in data.train and from data.{part}; leave one of them out"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +302,6 @@ class FinetuneSettings:
         seeds: for workflow "transfer", one finetuned and one scratch model are trained for each.
         data, train: for workflow "transfer", those of the downstream task (the sections of
             the same names at the top are then the pretraining's).
-        seeds: for workflow "transfer", one finetuned model and one scratch twin for each.
     """
 
     checkpoint: str | None = None
@@ -303,7 +310,6 @@ class FinetuneSettings:
     seeds: tuple[int, ...] = (0,)
     data: DataSettings | None = None
     train: TrainSettings | None = None
-    seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self):
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -1,7 +1,7 @@
 """The whole state of a training run as one pytree, and its place on the devices."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.models import check_fitted
 
 DATA_AXIS = "data"
+T = TypeVar("T")
 
 
 @struct.dataclass
@@ -57,6 +58,13 @@ def create_state(
         ScaleFactorError: if a scale factor is not fitted.
     """
     check_fitted(variables)
+    return initial_state(variables, optimizer, seed)
+
+
+def initial_state(
+    variables: dict[str, Any], optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
+    """As :func:`create_state`, without the check: also for shapes, under ``jax.eval_shape``."""
     params = variables["params"]
     return TrainState(
         step=jnp.zeros([], jnp.int32),
@@ -73,14 +81,14 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.asarray(devices or jax.devices()), (DATA_AXIS,))
 
 
-def place_state(state: TrainState, mesh: Mesh) -> TrainState:
-    """Copies a state to every device of the mesh, in buffers of its own."""
+def place(tree: T, mesh: Mesh) -> T:
+    """Copies a state or variables to every device of the mesh, in buffers of their own."""
     # Donated buffers must not be shared: params and ema_params begin as one array, and arrays
     # restored from disk may lie in memory that numpy owns.
     copy = jax.jit(
-        lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=NamedSharding(mesh, P())
+        lambda leaves: jax.tree.map(jnp.copy, leaves), out_shardings=NamedSharding(mesh, P())
     )
-    return copy(jax.tree.map(np.asarray, state))
+    return copy(jax.tree.map(np.asarray, tree))
 
 
 def place_batch(batch: GraphBatch, mesh: Mesh) -> GraphBatch:
@@ -113,8 +121,3 @@ def place_batch(batch: GraphBatch, mesh: Mesh) -> GraphBatch:
         )
 
     return jax.tree.map(place, batch)
-
-
-def replicated_to_host(tree: Any) -> Any:
-    """Numpy copies of arrays that every device holds whole."""
-    return jax.tree.map(lambda x: np.array(x.addressable_data(0)), tree)

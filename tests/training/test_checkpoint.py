@@ -16,7 +16,7 @@ from atomjax.training.checkpoint import (
 )
 from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import GroupSettings, TrainSettings
-from atomjax.training.state import TrainState, create_state, data_mesh, place_state
+from atomjax.training.state import TrainState, create_state, data_mesh, place
 from tests.training.test_step import environment_with_devices
 
 METADATA = {"model": {"name": "standin"}, "references": {"a": {"energy_scale": 1 / 3}}}
@@ -39,7 +39,7 @@ def make_state(**model: Any) -> TrainState:
     frozen = (GroupSettings(pattern="block_0", multiplier=0),)
     settings = TrainSettings(batch_size=1, epochs=1, groups=frozen)
     optimizer = make_optimizer(settings, variables["params"], 10)
-    return place_state(create_state(variables, optimizer, seed=7), data_mesh())
+    return place(create_state(variables, optimizer, seed=7), data_mesh())
 
 
 def shifted(state: TrainState) -> TrainState:

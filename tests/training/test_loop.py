@@ -12,7 +12,7 @@ from atomjax.training.loop import Loop, Record
 from atomjax.training.losses import Task
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import create_state, data_mesh, place_state
+from atomjax.training.state import create_state, data_mesh, place
 from atomjax.training.step import make_train_step
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
@@ -68,7 +68,7 @@ def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **cha
         metadata={"model": "standin"},
         identify=lambda dataset, structure: f"{'ab'[dataset]}.xyz:{structure}",
     )
-    state = place_state(create_state(variables, optimizer, seed=1), mesh)
+    state = place(create_state(variables, optimizer, seed=1), mesh)
     return loop, state
 
 
@@ -116,7 +116,7 @@ def test_continuing_from_the_latest_state_equals_one_run(tmp_path):
     assert loop.checkpoints.latest_step == 4
     restored, metadata = loop.checkpoints.restore(target)
     resumed = Record(**metadata["record"])
-    final = loop.train(place_state(restored, loop.mesh), resumed)
+    final = loop.train(place(restored, loop.mesh), resumed)
     jax.tree.map(np.testing.assert_array_equal, final, expected)
     assert resumed == record
     steps = [line["step"] for line in loop.run.metrics()]

@@ -10,7 +10,7 @@ from atomjax.models import ScaleFactorError
 from atomjax.training.losses import Task
 from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import create_state, data_mesh, place_batch, place_state
+from atomjax.training.state import create_state, data_mesh, place, place_batch
 from atomjax.training.step import make_train_step
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
@@ -28,7 +28,7 @@ def setup(dropout: float = 0.0, devices: int = 1):
     optimizer = make_optimizer(SETTINGS, variables["params"], 100)
     mesh = data_mesh(jax.devices()[:devices])
     step = make_train_step(model.as_function(), TASKS, optimizer, mesh, ema_decay=0.9)
-    state = place_state(create_state(variables, optimizer, seed=3), mesh)
+    state = place(create_state(variables, optimizer, seed=3), mesh)
     return step, state, mesh
 
 

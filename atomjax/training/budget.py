@@ -1,0 +1,31 @@
+"""The budget of a run: C = epochs × unique training structures."""
+
+from atomjax.config import ConfigError
+from atomjax.training.settings import TrainSettings
+
+
+def check_budget(train: TrainSettings, structures: int) -> int:
+    """The budget of a run over ``structures`` unique structures.
+
+    Args:
+        train: epochs, and the budget that was asked for, if any.
+        structures: N, unique structures that are trained on.
+
+    Returns:
+        C = E × N.
+
+    Raises:
+        ConfigError: if ``train.budget`` is another number, with what to change.
+    """
+    total = train.epochs * structures
+    if train.budget is None or train.budget == total:
+        return total
+    ways = [f"train.budget={total}"]
+    if train.budget % structures == 0:
+        ways.append(f"train.epochs={train.budget // structures}")
+    if train.budget % train.epochs == 0:
+        ways.append(f"train.max_structures={train.budget // train.epochs}")
+    raise ConfigError(
+        f"train.budget={train.budget} is not epochs × unique structures = {train.epochs} × "
+        f"{structures} = {total}; set {' or '.join(ways)}"
+    )

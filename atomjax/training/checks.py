@@ -1,0 +1,78 @@
+"""Checks of a config that need neither data nor an accelerator."""
+
+from atomjax.config import ConfigError
+from atomjax.datasets import find_file
+from atomjax.models import backbone_config, build_model
+from atomjax.training.budget import check_budget
+from atomjax.training.checkpoint import read_metadata
+from atomjax.training.finetune import compare_backbones
+from atomjax.training.job import head_config
+from atomjax.training.settings import (
+    DataSettings,
+    HeadSettings,
+    ModelSettings,
+    RunSettings,
+    TrainSettings,
+)
+
+
+def check_settings(settings: RunSettings) -> list[str]:
+    """Checks everything about a config that can be known before reading data.
+
+    Args:
+        settings: what the config asks for.
+
+    Returns:
+        Notes on what the run will do.
+
+    Raises:
+        ConfigError: naming the key and how to mend it.
+        CheckpointError: if the checkpoint to finetune is missing or of another model.
+    """
+    notes = [f"workflow {settings.workflow}, seed {settings.seed}"]
+    finetune = settings.finetune
+    if settings.workflow != "finetune":
+        notes += _check_training(settings.model, settings.data, settings.train, settings.head)
+    if finetune is not None:
+        data, train = finetune.data or settings.data, finetune.train or settings.train
+        notes += _check_training(settings.model, data, train, finetune.head)
+        if finetune.checkpoint is not None and settings.workflow == "finetune":
+            metadata = read_metadata(finetune.checkpoint, finetune.which)
+            wanted = {"name": settings.model.name, **settings.model.overrides}
+            compare_backbones(metadata["model"], wanted, finetune.checkpoint)
+            notes.append(f"checkpoint {finetune.checkpoint}, step {metadata['step']}")
+    return notes
+
+
+def _check_training(
+    model: ModelSettings, data: DataSettings, train: TrainSettings, head: HeadSettings
+) -> list[str]:
+    config = {"name": model.name, **model.overrides}
+    try:
+        backbone_config(config)
+        build_model(config, [head_config(head, dataset.name) for dataset in data.train])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"config.model: {error}") from error
+    for dataset in (*data.train, *data.validation, *data.test):
+        if dataset.kind == "read":
+            find_file(dataset)
+    _check_selection(train, head)
+    budget = "C is known once the data are read"
+    if train.max_structures is not None:
+        total = check_budget(train, train.max_structures)
+        budget = f"C = {train.epochs} epochs × {train.max_structures} structures = {total}"
+    names = ", ".join(dataset.name for dataset in data.train)
+    return [f"{model.name} on {names}: {head.kind}, {budget}"]
+
+
+def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
+    measured = {
+        "energy_forces": ("loss", "energy_mae", "force_mae"),
+        "energy": ("loss", "energy_mae"),
+        "scalar": ("loss", "value_mae"),
+    }[head.kind]
+    if train.select_by not in measured:
+        raise ConfigError(
+            f'train.select_by="{train.select_by}" is not measured for head.kind="{head.kind}"; '
+            f"write one of {', '.join(measured)}"
+        )

@@ -1,0 +1,123 @@
+"""Finetuning: a pretrained backbone with new heads, or the same model from random weights."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+
+from atomjax.config import ConfigError, differences
+from atomjax.models import backbone_config, build_model, check_fitted, init_variables
+from atomjax.run import Run
+from atomjax.training.checkpoint import CheckpointError, Which, load_backbone, load_checkpoint
+from atomjax.training.job import Job, Variables
+from atomjax.training.session import Session
+from atomjax.training.settings import RunSettings
+
+# Fields of the backbone's config that change no parameter's meaning.
+FREE_FIELDS = ("dropout", "edge_dropout", "edge_output")
+
+
+def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
+    """Finetunes a checkpoint, or trains from scratch where there is none; resumes likewise.
+
+    The checkpoint's heads are discarded and new ones trained with the whole backbone. The scale
+    factors are the checkpoint's; a model from scratch has them fitted to its own data.
+
+    Args:
+        config: settings with a section "finetune", or a config that makes them. Data and train
+            settings come from that section where it has them.
+        run: receives metrics, checkpoints, test predictions and ``results.json``.
+
+    Returns:
+        See :meth:`atomjax.training.session.Session.train`.
+
+    Raises:
+        ConfigError: if settings contradict each other or the data.
+        CheckpointError: if the checkpoint is missing or of another model.
+        FloatingPointError: at a loss that is not finite, naming the structures.
+        RunInterrupted: after SIGTERM, with the state saved.
+    """
+    settings = RunSettings.from_config(config)
+    if settings.finetune is None:
+        raise ConfigError('section "finetune" is missing; add finetune.head')
+    job = Job(
+        model=settings.model,
+        data=settings.finetune.data or settings.data,
+        train=settings.finetune.train or settings.train,
+        head=settings.finetune.head,
+        seed=settings.seed,
+        config=settings.to_dict(),
+    )
+    session = Session(job, run)
+    checkpoint, which = settings.finetune.checkpoint, settings.finetune.which
+    if checkpoint is None:
+        return session.train()
+    return session.train(lambda variables: load_pretrained(session, variables, checkpoint, which))
+
+
+def load_pretrained(
+    session: Session, variables: Variables, checkpoint: str, which: Which
+) -> Variables:
+    """``variables`` with the averaged backbone and the scale factors of a checkpoint.
+
+    Args:
+        session: the model to load into.
+        variables: its fresh variables, whose heads are kept.
+        checkpoint: directory of a run.
+        which: "best" or "latest".
+
+    Raises:
+        CheckpointError: if the checkpoint is missing or of another backbone.
+        ScaleFactorError: if its scale factors were never fitted.
+    """
+    source, metadata = load_checkpoint(checkpoint, which)
+    compare_backbones(metadata["model"], session.model_config, checkpoint)
+    source, dropped = _without_edge_output(source, variables, session)
+    loaded = load_backbone(variables, source, checkpoint)
+    check_fitted(loaded)
+    heads = ", ".join(head["name"] for head in metadata["heads"])
+    count = len(jax.tree.leaves(loaded["params"]["backbone"]))
+    session.run.say(
+        f"backbone of {checkpoint} (step {metadata['step']}, averaged weights): {count} parameter "
+        f"arrays loaded; heads discarded: {heads}"
+        + (f"; {dropped} arrays of edge features, which no head here reads" if dropped else "")
+    )
+    return loaded
+
+
+def compare_backbones(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
+    """Refuses a checkpoint whose backbone computes something else.
+
+    Raises:
+        CheckpointError: naming the fields that differ.
+    """
+    configs = [dataclasses.asdict(backbone_config(config)) for config in (stored, wanted)]
+    for config in configs:
+        for field in FREE_FIELDS:
+            config.pop(field, None)
+    changed = differences(configs[0], configs[1], "model")
+    if changed:
+        raise CheckpointError(
+            f"{name} holds another backbone than the config asks for:\n  "
+            + "\n  ".join(changed)
+            + f"\nSet model.name={stored['name']!r} and the overrides it was trained with."
+        )
+
+
+def _without_edge_output(
+    source: Variables, target: Variables, session: Session
+) -> tuple[Variables, int]:
+    """The source less what a backbone without edge output does not have, and how much that was."""
+    complete = build_model({**session.model_config, "edge_output": True}, session.heads)
+    batch = session.train_loader.example_batch()
+    shapes = jax.eval_shape(lambda: init_variables(complete, jax.random.key(0), batch))
+    edge_only = set(_flatten(shapes)) - set(_flatten(target))
+    flat = _flatten(source)
+    kept = {path: leaf for path, leaf in flat.items() if path not in edge_only}
+    return flax.traverse_util.unflatten_dict(kept), len(flat) - len(kept)
+
+
+def _flatten(variables: Variables) -> dict[tuple[str, ...], Any]:
+    return flax.traverse_util.flatten_dict(variables)

@@ -1,0 +1,103 @@
+"""What one training is, as settings, and what follows from them for model and loss."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atomjax.config import ConfigError
+from atomjax.graphs import GraphDataset
+from atomjax.models import HeadConfig
+from atomjax.training.losses import Task
+from atomjax.training.settings import DataSettings, HeadSettings, ModelSettings, TrainSettings
+
+Variables = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one training is.
+
+    Attributes:
+        model, data, train, head: settings.
+        seed: of the choice of structures, initialisation, shuffling and dropout.
+        config: the whole config, kept in the checkpoints.
+    """
+
+    model: ModelSettings
+    data: DataSettings
+    train: TrainSettings
+    head: HeadSettings
+    seed: int
+    config: Mapping[str, Any]
+
+
+def model_config(job: Job) -> dict[str, Any]:
+    """The model's config with the training's dropout rates."""
+    train = job.train
+    config = {"name": job.model.name, **job.model.overrides}
+    if train.dropout is not None:
+        config["dropout"] = train.dropout
+    if train.edge_dropout:
+        config["edge_dropout"] = train.edge_dropout
+    return config
+
+
+def head_config(head: HeadSettings, name: str) -> HeadConfig:
+    """The model's head for one dataset."""
+    return HeadConfig(
+        name=name,
+        kind=head.kind,
+        forces=head.forces if head.kind == "energy_forces" else None,
+        pooling=head.pooling,
+        target=head.target,
+        num_layers=head.num_layers,
+    )
+
+
+def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
+    """One task for each training dataset, with its own coefficients and units."""
+    head, train = job.head, job.train
+
+    def given(value: float | None, default: float) -> float:
+        return default if value is None else value
+
+    tasks = []
+    for s, dataset in zip(job.data.train, datasets, strict=True):
+        references = dataset.references
+        tasks.append(
+            Task(
+                name=dataset.name,
+                kind=head.kind,
+                target=head.target,
+                unit=head.unit,
+                energy_coefficient=given(s.energy_coefficient, train.energy_coefficient),
+                force_coefficient=given(s.force_coefficient, train.force_coefficient),
+                energy_scale=references.energy_scale if references else 1.0,
+                force_scale=references.force_scale if references else 1.0,
+                value_scale=dataset.scales[0].std if dataset.scales else 1.0,
+            )
+        )
+    return tuple(tasks)
+
+
+def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
+    """Compares what is to be predicted with what is labelled.
+
+    Raises:
+        ConfigError: if no training structure of a dataset has the labels of the head.
+    """
+    for dataset in datasets:
+        if head.kind == "energy_forces" and not any(
+            structure.forces is not None for structure in dataset.structures
+        ):
+            raise ConfigError(
+                f'no training structure of dataset "{dataset.name}" has forces; set head.kind='
+                '"energy", or say where its forces are (arguments.forces_key)'
+            )
+        if head.kind == "energy" and not any(
+            structure.energy is not None for structure in dataset.structures
+        ):
+            raise ConfigError(
+                f'no training structure of dataset "{dataset.name}" has an energy; check its '
+                "energy_kind and arguments.energy_key"
+            )

@@ -1,0 +1,306 @@
+"""One training from its settings: the parts that pretraining and finetuning share.
+
+data → budget → loader → model and its variables → optimiser → loop → best weights → test.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from atomjax import __version__
+from atomjax.config import ConfigError
+from atomjax.datacard import data_card
+from atomjax.datasets import DataSplits, load_datasets
+from atomjax.graphs import BatchLoader, GraphBatch, GraphDataset
+from atomjax.models import build_model, fit_scale_factors, init_variables, predict
+from atomjax.run import Run
+from atomjax.structures import References
+from atomjax.training.budget import check_budget
+from atomjax.training.checkpoint import Checkpoints, load_checkpoint
+from atomjax.training.evaluate import Evaluator, StructurePrediction
+from atomjax.training.job import (
+    Job,
+    Variables,
+    check_labels,
+    head_config,
+    make_tasks,
+    model_config,
+)
+from atomjax.training.loop import Loop, Record
+from atomjax.training.metrics import by_dataset, describe_metrics
+from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
+from atomjax.training.predictions import physical_predictions, write_predictions
+from atomjax.training.settings import SPLITS, TrainSettings
+from atomjax.training.state import TrainState, create_state, data_mesh, initial_state, place
+from atomjax.training.step import make_train_step
+
+
+class Session:
+    """A job with its data read, its model built and its checkpoints open.
+
+    Args:
+        job: what to train.
+        run: where everything goes.
+
+    Raises:
+        ConfigError: if settings contradict each other or the data.
+    """
+
+    def __init__(self, job: Job, run: Run):
+        _check_precision(job.train)
+        self.job, self.run = job, run
+        self.checkpoints = Checkpoints(run.path("checkpoints"))
+        splits = self._load_splits()
+        self.tasks = make_tasks(job, splits.train)
+        self.mesh = data_mesh()
+        self.loaders = {
+            split: self._make_loader(getattr(splits, split), training=split == "train")
+            for split in SPLITS
+            if getattr(splits, split)
+        }
+        self.heads = [head_config(job.head, dataset.name) for dataset in splits.train]
+        self.model_config = model_config(job)
+        self.model = build_model(self.model_config, self.heads)
+        self._apply = functools.partial(predict, self.model)
+        run.say(data_card(splits, self.train_loader))
+
+    @property
+    def train_loader(self) -> BatchLoader:
+        """Batches of the training structures."""
+        return self.loaders["train"]
+
+    def train(self, load: Callable[[Variables], Variables] | None = None) -> dict[str, Any]:
+        """Trains, or resumes what the run directory holds, and tests the best weights.
+
+        Args:
+            load: fresh variables → variables to start from, with fitted scale factors. Without
+                it the factors are fitted to the data.
+
+        Returns:
+            "seed", "steps" made, "best_step", "seconds" of training, "budget", "structures",
+            "parameters", "compilations" of the training step in this process, "padding" (shares
+            that are real), "validation" and "test": dataset → metric → value of the best
+            weights, "checkpoint" and "predictions" (dataset → file).
+
+        Raises:
+            FloatingPointError: at a loss that is not finite.
+            RunInterrupted: after SIGTERM.
+        """
+        shapes = jax.eval_shape(self._fresh_variables)
+        train = self.job.train
+        optimizer = make_optimizer(train, shapes["params"], self.train_loader.num_steps)
+        state, record, seconds = self._first_or_latest_state(shapes, optimizer, load)
+        loop = self._make_loop(optimizer, seconds)
+        final = loop.train(state, record)
+        self._say_padding(loop.step.num_compilations)
+        results = self._results(int(final.step), loop)
+        if self.run.primary:
+            self.run.write_json("results.json", results)
+        return results
+
+    def _load_splits(self) -> DataSplits:
+        """The datasets, with the references of the checkpoint where the run resumes."""
+        job, head = self.job, self.job.head
+        stored, references = self.checkpoints.latest_metadata(), None
+        if stored is not None:
+            given = [stored["datasets"][dataset.name] for dataset in job.data.train]
+            references = [d["references"] and References.from_dict(d["references"]) for d in given]
+        splits = load_datasets(
+            job.data,
+            self.run,
+            conservative=head.kind == "energy_forces" and head.forces == "conservative",
+            properties=() if head.target is None else (head.target,),
+            extensive=head.extensive,
+            max_structures=job.train.max_structures,
+            edge_dropout=job.train.edge_dropout,
+            references=references,
+        )
+        check_labels(head, splits.train)
+        check_budget(job.train, sum(len(dataset) for dataset in splits.train))
+        return splits
+
+    def _make_loader(self, datasets: Sequence[GraphDataset], training: bool) -> BatchLoader:
+        train = self.job.train
+        return BatchLoader(
+            datasets,
+            batch_size=train.batch_size if training else train.eval_batch_size or train.batch_size,
+            seed=self.job.seed,
+            epochs=train.epochs if training else 1,
+            num_devices=self.mesh.size,
+            num_buckets=train.num_buckets,
+            shuffle=training,
+            dtype=np.dtype(train.dtype),
+        )
+
+    def _fresh_variables(self) -> Variables:
+        key = jax.random.fold_in(jax.random.key(self.job.seed), 1)
+        variables = init_variables(self.model, key, self.train_loader.example_batch())
+        return jax.tree.map(lambda x: jnp.asarray(x, self.job.train.dtype), variables)
+
+    def _first_or_latest_state(
+        self,
+        shapes: Variables,
+        optimizer: optax.GradientTransformation,
+        load: Callable[[Variables], Variables] | None,
+    ) -> tuple[TrainState, Record, float]:
+        """The placed state to go on from, its record, and the seconds trained so far."""
+        count = count_parameters(shapes["params"])
+        devices = f"{self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
+        self.run.say(f"{self.job.model.name} with {count:,} parameters on {devices}")
+        if self.checkpoints.latest_step is not None:
+            target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.job.seed))
+            state, metadata = self.checkpoints.restore(target)
+            self.run.say(f"resuming after step {metadata['step']}")
+            record = Record(**metadata["record"])
+            return place(state, self.mesh), record, metadata["seconds"]
+        variables = self._fresh_variables()
+        if load is None:
+            self.run.say("fitting scale factors")
+            variables = fit_scale_factors(self.model, variables, self._first_batches())
+        else:
+            variables = load(variables)
+        state = create_state(variables, optimizer, self.job.seed)
+        return place(state, self.mesh), Record(), 0.0
+
+    def _first_batches(self) -> list[GraphBatch]:
+        """A few unstacked batches, the same whatever the number of devices."""
+        train = self.job.train
+        loader = BatchLoader(
+            self.train_loader.datasets,
+            batch_size=train.batch_size,
+            seed=self.job.seed,
+            epochs=1,
+            drop_edges=False,
+            dtype=np.dtype(train.dtype),
+            prefetch=0,
+        )
+        first = itertools.islice(loader.batches(), train.scale_factor_batches)
+        return [jax.tree.map(lambda x: x[0], batch) for _, batch in first]
+
+    def _make_loop(self, optimizer: optax.GradientTransformation, seconds: float) -> Loop:
+        train = self.job.train
+        step = make_train_step(
+            self._apply,
+            self.tasks,
+            optimizer,
+            self.mesh,
+            reduction=train.force_reduction,
+            ema_decay=train.ema_decay,
+        )
+        return Loop(
+            step=step,
+            loader=self.train_loader,
+            evaluator=self._evaluator("validation"),
+            checkpoints=self.checkpoints,
+            run=self.run,
+            settings=train,
+            tasks=self.tasks,
+            mesh=self.mesh,
+            schedule=learning_rate_schedule(train, self.train_loader.num_steps),
+            metadata=self._metadata(),
+            identify=self.train_loader.identify,
+            seconds_before=seconds,
+        )
+
+    def _evaluator(self, split: str) -> Evaluator | None:
+        loader = self.loaders.get(split)
+        if loader is None:
+            return None
+        return Evaluator(
+            self._apply,
+            self.tasks,
+            self.mesh,
+            lambda: (batch for _, batch in loader.batches()),
+            num_structures=sum(len(dataset) for dataset in loader.datasets),
+            reduction=self.job.train.force_reduction,
+        )
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "atomjax": __version__,
+            "model": self.model_config,
+            "heads": [dataclasses.asdict(head) for head in self.heads],
+            "graphs": {
+                dataset.name: dataclasses.asdict(dataset.graph_config)
+                for dataset in self.train_loader.datasets
+            },
+            "datasets": {
+                dataset.name: label_metadata(dataset) for dataset in self.train_loader.datasets
+            },
+            "seed": self.job.seed,
+            "structures": self._num_structures,
+            "config": dict(self.job.config),
+        }
+
+    def _results(self, steps: int, loop: Loop) -> dict[str, Any]:
+        variables, metadata = load_checkpoint(self.checkpoints.directory, "best")
+        evaluator, files = self._evaluator("test"), {}
+        test: dict[str, float] = {}
+        if evaluator is not None:
+            variables = place(variables, self.mesh)
+            test = evaluator.metrics(variables)
+            files = self._write_predictions(evaluator.predictions(variables))
+            self.run.say(describe_metrics("test", test, self.tasks))
+        return {
+            "seed": self.job.seed,
+            "steps": steps,
+            "best_step": metadata["step"],
+            "seconds": loop.seconds,
+            "budget": self.job.train.epochs * self._num_structures,
+            "structures": self._num_structures,
+            "parameters": count_parameters(variables["params"]),
+            "compilations": loop.step.num_compilations,
+            "padding": self.train_loader.padding_report(),
+            "validation": by_dataset(metadata["validation"]),
+            "test": by_dataset(test),
+            "checkpoint": str(self.checkpoints.directory),
+            "predictions": files,
+        }
+
+    def _write_predictions(self, rows: Sequence[StructurePrediction]) -> dict[str, str]:
+        files = {}
+        for dataset in self.loaders["test"].datasets:
+            assert dataset.index is not None
+            path = self.run.path("predictions", f"{dataset.name}.npz")
+            if self.run.primary:
+                write_predictions(path, physical_predictions(rows, dataset, dataset.index))
+            files[dataset.name] = str(path)
+        return files
+
+    @property
+    def _num_structures(self) -> int:
+        return sum(len(dataset) for dataset in self.train_loader.datasets)
+
+    def _say_padding(self, compilations: int) -> None:
+        report = self.train_loader.padding_report()
+        self.run.say(
+            f"compiled the training step {compilations} time(s) for "
+            f"{len(self.train_loader.capacities)} shape(s); real share of padded atoms "
+            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}"
+        )
+
+
+def _check_precision(train: TrainSettings) -> None:
+    if train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
+
+
+def label_metadata(dataset: GraphDataset) -> dict[str, Any]:
+    """References and property scales as JSON."""
+    references = dataset.references
+    return {
+        "references": None if references is None else references.to_dict(),
+        "properties": [scale.to_dict() for scale in dataset.scales],
+    }
+
+
+def count_parameters(params: Any) -> int:
+    """Number of trained numbers."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

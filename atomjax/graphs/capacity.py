@@ -230,11 +230,11 @@ def _degrees(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Edges that each atom of all structures receives and sends, two arrays [sum of n_node]."""
     edges = [getattr(g, name) for g in graphs]
-    first = np.repeat(np.cumsum(n_node) - n_node, [len(e) for e in edges])
-    none = np.zeros(0, dtype=np.int64)
+    shift = np.repeat((np.cumsum(n_node) - n_node).astype(np.int32), [len(e) for e in edges])
+    none = np.zeros(0, dtype=np.int32)
     total = int(n_node.sum())
-    received = np.concatenate([none, *(e.receivers for e in edges)]) + first
-    sent = np.concatenate([none, *(e.senders for e in edges)]) + first
+    received = np.concatenate([none, *(e.receivers for e in edges)]) + shift
+    sent = np.concatenate([none, *(e.senders for e in edges)]) + shift
     return np.bincount(received, minlength=total), np.bincount(sent, minlength=total)
 
 

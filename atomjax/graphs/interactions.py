@@ -8,7 +8,6 @@ limits and cutoffs as in JMP (Shoghi et al., arXiv:2310.16802).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from atomjax.graphs.neighbors import (
     image_codes,
     is_small_molecule,
 )
+from atomjax.structures.structure import Structure
 
 # Bounds the memory of the vectorised search over molecules, 24 bytes of vector a pair.
 _PAIRS_PER_BLOCK = 100_000
@@ -118,7 +118,7 @@ class InteractionGraphs:
 
 
 def build_interactions(
-    structure: Any, config: GraphConfig, rng: np.random.Generator | None = None
+    structure: Structure, config: GraphConfig, rng: np.random.Generator | None = None
 ) -> InteractionGraphs:
     """The interaction graphs of one structure.
 
@@ -134,7 +134,7 @@ def build_interactions(
 
 
 def build_many(
-    structures: Sequence[Any],
+    structures: Sequence[Structure],
     config: GraphConfig,
     rngs: Sequence[np.random.Generator] | None = None,
 ) -> list[InteractionGraphs]:
@@ -157,7 +157,7 @@ def build_many(
     return graphs
 
 
-def _block_ends(structures: Sequence[Any]) -> list[int]:
+def _block_ends(structures: Sequence[Structure]) -> list[int]:
     """Where to cut the structures: small molecules in runs, all others one by one."""
     ends, pairs = [], 0
     for i, structure in enumerate(structures):
@@ -170,7 +170,7 @@ def _block_ends(structures: Sequence[Any]) -> list[int]:
 
 
 def _build_block(
-    structures: Sequence[Any],
+    structures: Sequence[Structure],
     config: GraphConfig,
     rngs: Sequence[np.random.Generator] | None,
 ) -> list[InteractionGraphs]:

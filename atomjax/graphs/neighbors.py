@@ -8,10 +8,11 @@ vectors and distances are computed here in float64 from the input, and decide wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import vesin
+
+from atomjax.structures.structure import Structure
 
 IMAGE_BASE = 1024
 MAX_OFFSET = 127  # sums of four offsets stay below half of IMAGE_BASE, so their codes are unique
@@ -78,7 +79,7 @@ def image_codes(offsets: np.ndarray) -> np.ndarray:
     return (code + offsets[..., 2]).astype(np.int32)
 
 
-def find_edges(structures: Sequence[Any], cutoff: float) -> Edges:
+def find_edges(structures: Sequence[Structure], cutoff: float) -> Edges:
     """All edges no longer than the cutoff, in one table over all structures.
 
     Args:
@@ -103,7 +104,7 @@ def find_edges(structures: Sequence[Any], cutoff: float) -> Edges:
     return table.take(edge_order(table))
 
 
-def is_small_molecule(structure: Any) -> bool:
+def is_small_molecule(structure: Structure) -> bool:
     """Whether all pairs of the structure's atoms are the fastest way to its edges."""
     return len(structure.positions) <= _ALL_PAIRS_LIMIT and not np.any(structure.pbc)
 
@@ -149,7 +150,7 @@ def _lexicographic_order(columns: Sequence[np.ndarray]) -> np.ndarray:
     return key & ((1 << index_bits) - 1)
 
 
-def _all_pairs(structures: Sequence[Any], cutoff: float) -> Edges:
+def _all_pairs(structures: Sequence[Structure], cutoff: float) -> Edges:
     """Edges of non-periodic structures from all pairs of their atoms, vectorised over them."""
     positions = np.concatenate([s.positions for s in structures]).astype(np.float64, copy=False)
     counts = np.array([len(s.positions) for s in structures], dtype=np.int64)
@@ -172,7 +173,7 @@ def _all_pairs(structures: Sequence[Any], cutoff: float) -> Edges:
     )
 
 
-def _cell_list(structure: Any, cutoff: float) -> Edges:
+def _cell_list(structure: Structure, cutoff: float) -> Edges:
     """Edges of one structure, periodic or large."""
     positions = np.ascontiguousarray(structure.positions, dtype=np.float64)
     pbc = np.asarray(structure.pbc, dtype=bool)
@@ -200,7 +201,7 @@ def _complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     return complete
 
 
-def _check_offsets(structure: Any, offsets: np.ndarray) -> None:
+def _check_offsets(structure: Structure, offsets: np.ndarray) -> None:
     apart = max(int(offsets.max()), -int(offsets.min())) if len(offsets) else 0
     if apart > MAX_OFFSET:
         raise GraphError(

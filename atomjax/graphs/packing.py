@@ -153,22 +153,29 @@ class _Table:
     senders: np.ndarray
     receivers: np.ndarray
     vectors: np.ndarray
-    offsets: np.ndarray
     n_edge: np.ndarray
 
 
-def _table(graphs: Sequence[InteractionGraphs], first: np.ndarray, name: str) -> _Table:
+def _table(
+    graphs: Sequence[InteractionGraphs], first: np.ndarray, name: str, dtype: DTypeLike
+) -> _Table:
     edges = [getattr(g, name) for g in graphs]
     n_edge = np.array([len(e) for e in edges], dtype=np.int64)
-    shift = np.repeat(first, n_edge)
-    none = np.zeros(0, dtype=np.int64)
+    shift = np.repeat(first.astype(np.int32), n_edge)
+    none = np.zeros(0, dtype=np.int32)
+    vectors = [np.zeros((0, 3)), *(e.vectors for e in edges)]
     return _Table(
         np.concatenate([none, *(e.senders for e in edges)]) + shift,
         np.concatenate([none, *(e.receivers for e in edges)]) + shift,
-        np.concatenate([np.zeros((0, 3)), *(e.vectors for e in edges)]),
-        np.concatenate([np.zeros((0, 3), np.int32), *(e.offsets for e in edges)]),
+        np.concatenate(vectors, dtype=dtype, casting="same_kind"),
         n_edge,
     )
+
+
+def _images(graphs: Sequence[InteractionGraphs], name: str) -> np.ndarray:
+    """Image codes of the edges of one graph of all structures."""
+    none = np.zeros((0, 3), dtype=np.int32)
+    return image_codes(np.concatenate([none, *(getattr(g, name).offsets for g in graphs)]))
 
 
 def _padded(values: np.ndarray, length: int, fill: float, dtype: DTypeLike = np.int32) -> Leaf:
@@ -219,7 +226,7 @@ def _main_graph(
     capacity: Capacity,
     dtype: DTypeLike,
 ) -> tuple[jraph.GraphsTuple, Slots, Leaf]:
-    table = _table(graphs, first, "main")
+    table = _table(graphs, first, "main", dtype)
     n, e, g = capacity.n_node, capacity.n_edge, capacity.n_graph
     swap = np.arange(e, dtype=np.int32)
     swap[: len(table.senders)] = np.concatenate(
@@ -241,7 +248,7 @@ def _main_graph(
         },
         edges={
             "vector": _padded(table.vectors, e, 0, dtype),
-            "image": _padded(image_codes(table.offsets), e, 0),
+            "image": _padded(_images(graphs, "main"), e, 0),
         },
         senders=_padded(table.senders, e, n - 1),
         receivers=_padded(table.receivers, e, n - 1),
@@ -255,13 +262,13 @@ def _main_graph(
 def _atom_to_edge(
     graphs: Sequence[InteractionGraphs], first: np.ndarray, capacity: Capacity, dtype: DTypeLike
 ) -> AtomToEdgeGraph:
-    table = _table(graphs, first, "a2ee2a")
+    table = _table(graphs, first, "a2ee2a", dtype)
     n, a = capacity.n_node, capacity.n_edge_a2ee2a
     edges = np.arange(len(table.senders))
     return AtomToEdgeGraph(
         senders=_padded(table.senders, a, n - 1),
         vector=_padded(table.vectors, a, 0, dtype),
-        image=_padded(image_codes(table.offsets), a, 0),
+        image=_padded(_images(graphs, "a2ee2a"), a, 0),
         slots=_slots(table.receivers, n, capacity.max_a2ee2a, a),
         reverse=_reverse(table.senders, edges, n, capacity.readers_a2ee2a, a),
     )
@@ -270,7 +277,7 @@ def _atom_to_edge(
 def _atom_to_atom(
     graphs: Sequence[InteractionGraphs], first: np.ndarray, capacity: Capacity, dtype: DTypeLike
 ) -> AtomToAtomGraph:
-    table = _table(graphs, first, "a2a")
+    table = _table(graphs, first, "a2a", dtype)
     n, p = capacity.n_node, capacity.max_a2a
     places = _places(table.receivers, n, p)
     return AtomToAtomGraph(
@@ -283,7 +290,7 @@ def _atom_to_atom(
 def _quadruplets(
     graphs: Sequence[InteractionGraphs], first: np.ndarray, capacity: Capacity, dtype: DTypeLike
 ) -> QuadrupletGraph:
-    table = _table(graphs, first, "qint")
+    table = _table(graphs, first, "qint", dtype)
     n, q, b = capacity.n_node, capacity.n_quad, capacity.max_quad
     atom = np.flatnonzero(np.bincount(table.receivers, minlength=n))
     inverse: Leaf = np.full(n, q, dtype=np.int32)
@@ -294,7 +301,7 @@ def _quadruplets(
         inverse=inverse,
         senders=_dense(places, table.senders, (q, b), n, np.int32),
         vector=_dense(places, table.vectors, (q, b, 3), 0, dtype),
-        image=_dense(places, image_codes(table.offsets), (q, b), 0, np.int32),
+        image=_dense(places, _images(graphs, "qint"), (q, b), 0, np.int32),
         reverse=_reverse(table.senders, places, n, capacity.readers_quad, q * b),
     )
 

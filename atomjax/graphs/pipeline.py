@@ -6,7 +6,7 @@ the seed and that number, so a run that resumes at step k sees the batches it wo
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -122,14 +122,15 @@ class BatchLoader:
     def __len__(self) -> int:
         return self.num_steps
 
-    def __iter__(self) -> Iterator[tuple[int, GraphBatch]]:
+    def __iter__(self) -> Generator[tuple[int, GraphBatch], None, None]:
         return self.batches()
 
-    def batches(self, start_step: int = 0) -> Iterator[tuple[int, GraphBatch]]:
+    def batches(self, start_step: int = 0) -> Generator[tuple[int, GraphBatch], None, None]:
         """Steps with their batches, from ``start_step`` to the last of the last epoch.
 
         Returns:
-            Iterator of (step, batch) whose leaves are numpy arrays with a leading axis D.
+            Generator of (step, batch) whose leaves are numpy arrays with a leading axis D;
+            its threads end with it, also when it is closed early.
 
         Raises:
             ValueError: ``start_step`` is not a step of the run.
@@ -179,11 +180,11 @@ class BatchLoader:
             "shapes_emitted": len(self._emitted),
         }
 
-    def _directly(self, start_step: int) -> Iterator[tuple[int, GraphBatch]]:
+    def _directly(self, start_step: int) -> Generator[tuple[int, GraphBatch], None, None]:
         for step in range(start_step, self.num_steps):
             yield step, self.build(step)
 
-    def _ahead(self, start_step: int) -> Iterator[tuple[int, GraphBatch]]:
+    def _ahead(self, start_step: int) -> Generator[tuple[int, GraphBatch], None, None]:
         threads = min(self.num_threads, self.prefetch)
         executor = ThreadPoolExecutor(threads, thread_name_prefix="atomjax-loader")
         pending = deque()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from atomjax.datasets import DataSplits
+from atomjax.graphs import BatchLoader
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.elements import SYMBOLS
 
@@ -97,6 +99,53 @@ class DatasetCard:
             body.append(f"model unit  {self.scales[0]:.4g} eV, {self.scales[1]:.4g} eV/Å")
         body += [f"{name:<11} {spread}" for name, spread in self.properties.items()]
         return [self.name, *(INDENT + line for line in body)]
+
+
+def data_card(splits: DataSplits, loader: BatchLoader) -> str:
+    """The data card of a run.
+
+    Args:
+        splits: the data sets.
+        loader: that will batch the training parts.
+
+    Returns:
+        Text of one screen for a few data sets.
+    """
+    cards = [
+        describe_dataset(
+            dataset.name,
+            splits.origins[index],
+            splits.parts(index),
+            dataset.references,
+            dataset.scales,
+        )
+        for index, dataset in enumerate(splits.train)
+    ]
+    return render(cards, describe_batches(loader), describe_budget(loader))
+
+
+def describe_batches(loader: BatchLoader) -> list[str]:
+    """Lines about the batches of a loader: size, shapes, padding."""
+    report = loader.padding_report()
+    shapes = ", ".join(
+        f"{shape.n_node} atoms × {shape.n_edge} main edges" for shape in loader.capacities
+    )
+    return [
+        f"size        {loader.batch_size:,} structures a step over {loader.num_devices} "
+        f"device{'s' if loader.num_devices > 1 else ''}, {loader.steps_per_epoch:,} steps an epoch",
+        f"shapes      {len(loader.capacities)} of a device's share: {shapes}",
+        f"real        {report['atoms']:.0%} of atoms, {report['main_edges']:.0%} of main edges, "
+        "the rest is padding",
+    ]
+
+
+def describe_budget(loader: BatchLoader) -> str:
+    """The budget C = epochs × unique structures of a loader."""
+    unique = sum(len(dataset) for dataset in loader.datasets)
+    return (
+        f"C = {loader.epochs:,} epochs × {unique:,} unique structures = "
+        f"{loader.epochs * unique:,} samples in {loader.num_steps:,} steps"
+    )
 
 
 def describe_dataset(

@@ -4,7 +4,7 @@ Structures are generated or read, divided, and given references fitted on the tr
 alone. What the config must declare (units, what an energy means) is checked by its schema.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from atomjax.config import ConfigError
 from atomjax.graphs import GraphConfig, GraphDataset
 from atomjax.run import Run
 from atomjax.structures import PropertyScale, References, Structure
-from atomjax.structures.generate import generate
+from atomjax.structures.generate import GenerateError, GenerateSpec, generate_with_report
+from atomjax.structures.generate.kinds import find_kind
+from atomjax.structures.generate.tasks import options_from
 from atomjax.structures.readers import read
 from atomjax.structures.splits import SplitError, split_indices
 from atomjax.training.settings import (
@@ -127,33 +129,47 @@ def load_structures(
         run: shows progress.
 
     Raises:
-        ConfigError: the generator or reader does not take an argument.
+        ConfigError: the generator or its arguments are wrong, or the file does not exist.
+        GenerateError: a package is missing, or labelling fails too often.
         ReadError: the file cannot be read.
     """
     if dataset.kind == "generate":
-        make: Callable[..., list[Structure]] = generate
-        arguments = {
-            **dataset.arguments,
-            "recipe": dataset.generator,
-            "cache_dir": cache_dir,
-            "workers": workers,
-            "run": run,
-        }
+        # One process makes the set; the others find it made.
+        with run.primary_first(f"generate {dataset.name}"):
+            structures, report = generate_with_report(
+                generate_spec(dataset), cache_dir, workers, run.display
+            )
+        if not report.cached:
+            run.say(f"{dataset.name}: {report}")
+        return structures
+    arguments = dict(dataset.arguments)
+    if dataset.energy_kind == "none":
+        arguments["energy_key"] = ""
     else:
-        make = read
-        arguments = {
-            **dataset.arguments,
-            "path": find_file(dataset),
-            "format": dataset.format,
-            "length_unit": dataset.length_unit,
-            "force_unit": dataset.force_unit,
-            "source": dataset.name,
-        }
-        if dataset.energy_kind == "none":
-            arguments["energy_key"] = ""
-        else:
-            arguments["energy_unit"] = dataset.energy_unit
-    return make(**arguments)
+        arguments["energy_unit"] = dataset.energy_unit
+    return read(
+        find_file(dataset),
+        dataset.format,
+        length_unit=dataset.length_unit,
+        force_unit=dataset.force_unit,
+        source=dataset.name,
+        **arguments,
+    )
+
+
+def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
+    """What the generator of a data set of kind "generate" is asked for.
+
+    Raises:
+        ConfigError: an unknown generator or argument, or one of a wrong type.
+    """
+    try:
+        spec = GenerateSpec.from_mapping({**dataset.arguments, "kind": dataset.generator})
+        find_kind(spec.kind)
+        options_from(find_kind(spec.kind).Options, spec.options, spec.kind)
+    except GenerateError as error:
+        raise ConfigError(f"dataset '{dataset.name}': {error}") from error
+    return spec
 
 
 def find_file(dataset: DatasetSettings) -> Path:

@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130
 
 # Mistakes and mishaps whose message says what to do; anything else is a bug and keeps its
 # traceback.
-EXPLAINED = (ValueError, OSError, FloatingPointError, ImportError)
+EXPLAINED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

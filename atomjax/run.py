@@ -59,6 +59,7 @@ class Run:
         workdir: the directory.
         root: the directory of the whole run, for a child that of its outermost parent.
         primary: whether this process is the one that writes.
+        display: where messages and progress go.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Run:
         self.root = self.workdir = Path(workdir)
         self.primary = jax.process_index() == 0
         self._accept_changes = accept_changes
-        self._display = Display((console or Console()) if self.primary else None)
+        self.display = Display((console or Console()) if self.primary else None)
         self._files: tuple[TextIO, Any] | None = None
         self._purge_step: int | None = None
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -93,10 +94,10 @@ class Run:
         child = Run(
             self.workdir / name,
             config,
-            console=self._display.console,
+            console=self.display.console,
             accept_changes=self._accept_changes,
         )
-        child._display, child.root = self._display, self.root
+        child.display, child.root = self.display, self.root
         return child
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -143,11 +144,28 @@ class Run:
         Returns:
             A context manager whose value has ``advance(n=1, **fields)``.
         """
-        return self._display.track(total, description, start)
+        return self.display.track(total, description, start)
+
+    @contextmanager
+    def primary_first(self, name: str) -> Iterator[None]:
+        """Lets process 0 go through the context before the others enter it.
+
+        Args:
+            name: of what is done there, the same in every process.
+        """
+        import jax
+        from jax.experimental import multihost_utils
+
+        alone = jax.process_count() == 1
+        if not (alone or self.primary):
+            multihost_utils.sync_global_devices(name)
+        yield
+        if self.primary and not alone:
+            multihost_utils.sync_global_devices(name)
 
     def say(self, text: str) -> None:
         """Writes text to the terminal, above any progress bar."""
-        self._display.write(text)
+        self.display.write(text)
 
     def write_json(self, name: str, data: Any) -> Path:
         """Writes ``data`` as ``name`` in the run's directory, whole or not at all."""

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from atomjax.datacard import Spread, describe_dataset, render
+from atomjax.datacard import Spread, data_card, describe_dataset, render
+from atomjax.datasets import DataSplits
+from atomjax.graphs import BatchLoader, GraphDataset
 from atomjax.structures import PropertyScale, References, Structure
 
 
@@ -78,3 +80,33 @@ def test_unlabelled_halves_are_left_out():
 def test_spread_shows_rounding_as_zero():
     assert str(Spread(mean=1e-9, std=0.5)) == "0 ± 0.5"
     assert str(Spread(mean=-1.25, std=0.5)) == "-1.25 ± 0.5"
+
+
+def test_the_card_of_a_run_word_for_word():
+    parts = water_and_methane()
+    references = References.fit(parts["train"])
+
+    def dataset(split):
+        return GraphDataset("molecules", parts[split], references=references, index=0)
+
+    splits = DataSplits(
+        train=[dataset("train")], validation=[dataset("validation")], origins=["made by hand"]
+    )
+    text = data_card(splits, BatchLoader(splits.train, batch_size=2, epochs=3))
+    assert text == (
+        "data card\n"
+        "molecules\n"
+        "    structures  4 train, 1 validation, 0 test; 2 classes\n"
+        "    atoms       3 to 5, mean 4.0; none periodic\n"
+        "    elements    H C O\n"
+        "    labels      made by hand\n"
+        "    energy      -16.5 ± 5.723 eV; 0 ± 1.581 eV after referencing\n"
+        "    forces      rms 1.155 eV/Å, largest 3 eV/Å; 6% of atoms fixed\n"
+        "    model unit  1.581 eV, 1.155 eV/Å\n"
+        "batches\n"
+        "    size        2 structures a step over 1 device, 2 steps an epoch\n"
+        "    shapes      1 of a device's share: 9 atoms × 26 main edges\n"
+        "    real        89% of atoms, 100% of main edges, the rest is padding\n"
+        "budget\n"
+        "    C = 3 epochs × 4 unique structures = 12 samples in 6 steps"
+    )

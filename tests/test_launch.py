@@ -35,7 +35,7 @@ def work(settings, run):
     if settings.seed == 14:
         raise KeyboardInterrupt
     if settings.seed == 15:
-        raise RuntimeError("a bug")
+        raise KeyError("a bug")
     run.log(1, {"loss": settings.batch_size})
     return {}
 
@@ -127,7 +127,7 @@ def test_interrupt_has_its_own_status(config, workdir, capsys):
 
 
 def test_bugs_keep_their_traceback(config, workdir):
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(KeyError, match="a bug"):
         launch.main(["--config", config, "--workdir", workdir, "--config.seed=15"])
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("cpu", "dev", "cuda12", "cuda13", "tpu", "convert")
 IMPORT_NAMES = {
-    "absl-py": "absl",
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
     "tensorboardx": "tensorboardX",
@@ -41,24 +41,33 @@ def locked(lock: str) -> list[tuple[Requirement, str]]:
     return [(Requirement(entry.split("\\")[0].strip()), entry) for entry in entries]
 
 
-def imported_modules(folder: Path) -> set[str]:
+def third_party_imports(*folders: str) -> set[str]:
     names = set()
-    for path in folder.rglob("*.py"):
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.split(".")[0])
-    return names
+    return names - set(sys.stdlib_module_names) - {"atomjax", "tests"}
+
+
+def import_names(requirements: Iterable[str]) -> set[str]:
+    names = {canonicalize_name(Requirement(text).name) for text in requirements}
+    return {IMPORT_NAMES.get(name, name) for name in names}
 
 
 def test_dependencies_are_what_is_imported() -> None:
-    required = {canonicalize_name(Requirement(text).name) for text in project()["dependencies"]}
-    optional = {Requirement(text).name for text in project()["optional-dependencies"]["demo"]}
-    third_party = imported_modules(ROOT / "atomjax") - set(sys.stdlib_module_names) - {"atomjax"}
-    assert third_party - optional == {
-        IMPORT_NAMES.get(name, name) for name in required - NEVER_IMPORTED
-    }
+    imported = third_party_imports("atomjax", "configs", "benchmarks")
+    # The packages of [demo] and [convert] are imported by name, where they are needed.
+    assert imported == import_names(project()["dependencies"]) - NEVER_IMPORTED
+
+
+def test_tests_import_only_declared_packages() -> None:
+    extras = project()["optional-dependencies"]
+    declared = import_names([*project()["dependencies"], *extras["demo"], *extras["dev"]])
+    # packaging comes with pytest.
+    assert third_party_imports("tests") - declared == {"packaging"}
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -84,8 +84,7 @@ def find_edges(structures: Sequence[Structure], cutoff: float) -> Edges:
 
     Args:
         structures: either one structure of any kind, or any number of them without periodicity,
-            small enough that all pairs of their atoms fit in memory; with ``positions`` [N, 3] Å,
-            ``cell`` [3, 3] Å, ``pbc`` [3] bool and ``identifier``.
+            small enough that all pairs of their atoms fit in memory.
         cutoff: Å.
 
     Returns:
@@ -135,19 +134,15 @@ def _lexicographic_order(columns: Sequence[np.ndarray]) -> np.ndarray:
         return np.arange(n)
     lows = [int(column.min()) for column in columns]
     bits = [(int(c.max()) - low).bit_length() for c, low in zip(columns, lows, strict=True)]
-    index_bits = n.bit_length()
-    if sum(bits) + index_bits > 63:
+    if sum(bits) > 63:
         return np.lexsort(tuple(columns)[::-1])
-    # Sorting values that carry their index is several times faster than an indirect sort.
+    # One combined key sorts several times faster, above all where it is nearly sorted already.
     key = np.zeros(n, dtype=np.int64)
     for column, low, width in zip(columns, lows, bits, strict=True):
         key <<= width
         key += column
         key -= low
-    key <<= index_bits
-    key += np.arange(n)
-    key.sort()
-    return key & ((1 << index_bits) - 1)
+    return np.argsort(key, kind="stable")
 
 
 def _all_pairs(structures: Sequence[Structure], cutoff: float) -> Edges:

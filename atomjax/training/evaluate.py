@@ -46,36 +46,30 @@ class StructurePrediction:
 
 
 class Evaluator:
-    """Evaluates any parameters on one set of batches; compiles once for each of their shapes.
+    """Evaluates any parameters on one set of batches.
 
     Args:
-        apply: the model.
+        step: of :func:`make_evaluation_step`; evaluators of one model share it, so that batches
+            of one shape are compiled once.
         tasks: task i serves dataset index i.
         mesh: devices.
         batches: gives a new pass over the stacked batches.
         num_structures: how many real structures a pass holds.
-        reduction: of the force loss.
     """
 
     def __init__(
         self,
-        apply: Apply,
+        step: CountedFunction,
         tasks: Sequence[Task],
         mesh: Mesh,
         batches: StackedBatches,
         num_structures: int,
-        reduction: Reduction = "structure",
     ):
+        self._step = step
         self._tasks = tasks
         self._mesh = mesh
         self._batches = batches
         self._num_structures = num_structures
-        self._step = _evaluation_step(apply, tasks, mesh, reduction)
-
-    @property
-    def num_compilations(self) -> int:
-        """Distinct shapes evaluated so far."""
-        return self._step.num_compilations
 
     def metrics(self, variables: Any) -> dict[str, float]:
         """The loss, its terms, and errors in physical units.
@@ -138,10 +132,17 @@ class Evaluator:
         return {"loss": loss, **terms, **physical_metrics(errors, self._tasks)}
 
 
-def _evaluation_step(
-    apply: Apply, tasks: Sequence[Task], mesh: Mesh, reduction: Reduction
+def make_evaluation_step(
+    apply: Apply, tasks: Sequence[Task], mesh: Mesh, *, reduction: Reduction = "structure"
 ) -> CountedFunction:
-    """``(variables, batch) -> (sums over all devices, predictions of each device)``."""
+    """The compiled ``(variables, batch) -> (sums over all devices, predictions of each)``.
+
+    Args:
+        apply: the model.
+        tasks: task i serves dataset index i.
+        mesh: devices.
+        reduction: of the force loss.
+    """
 
     def device_step(variables: Any, batch: GraphBatch):
         predictions = apply(variables, batch, train=False)

@@ -18,13 +18,13 @@ from atomjax import __version__
 from atomjax.config import ConfigError
 from atomjax.datacard import data_card
 from atomjax.datasets import DataSplits, load_datasets
-from atomjax.graphs import BatchLoader, GraphBatch, GraphDataset
+from atomjax.graphs import BatchLoader, Capacity, GraphBatch, GraphDataset
 from atomjax.models import build_model, fit_scale_factors, init_variables, predict
 from atomjax.run import Run
 from atomjax.structures import References
 from atomjax.training.budget import check_budget
 from atomjax.training.checkpoint import Checkpoints, load_checkpoint
-from atomjax.training.evaluate import Evaluator, StructurePrediction
+from atomjax.training.evaluate import Evaluator, StructurePrediction, make_evaluation_step
 from atomjax.training.job import (
     Job,
     Variables,
@@ -37,7 +37,7 @@ from atomjax.training.loop import Loop, Record
 from atomjax.training.metrics import by_dataset, describe_metrics
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.predictions import physical_predictions, write_predictions
-from atomjax.training.settings import SPLITS, TrainSettings
+from atomjax.training.settings import TrainSettings
 from atomjax.training.state import TrainState, create_state, data_mesh, initial_state, place
 from atomjax.training.step import make_train_step
 
@@ -60,21 +60,16 @@ class Session:
         splits = self._load_splits()
         self.tasks = make_tasks(job, splits.train)
         self.mesh = data_mesh()
-        self.loaders = {
-            split: self._make_loader(getattr(splits, split), training=split == "train")
-            for split in SPLITS
-            if getattr(splits, split)
-        }
+        self.train_loader = self._make_loader(splits.train, training=True)
+        self.loaders = self._make_evaluation_loaders(splits)
         self.heads = [head_config(job.head, dataset.name) for dataset in splits.train]
         self.model_config = model_config(job)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)
+        self._evaluation_step = make_evaluation_step(
+            self._apply, self.tasks, self.mesh, reduction=job.train.force_reduction
+        )
         run.say(data_card(splits, self.train_loader))
-
-    @property
-    def train_loader(self) -> BatchLoader:
-        """Batches of the training structures."""
-        return self.loaders["train"]
 
     def train(self, load: Callable[[Variables], Variables] | None = None) -> dict[str, Any]:
         """Trains, or resumes what the run directory holds, and tests the best weights.
@@ -126,7 +121,28 @@ class Session:
         check_budget(job.train, sum(len(dataset) for dataset in splits.train))
         return splits
 
-    def _make_loader(self, datasets: Sequence[GraphDataset], training: bool) -> BatchLoader:
+    def _make_evaluation_loaders(self, splits: DataSplits) -> dict[str, BatchLoader]:
+        """Loaders of "validation" and "test", where there are such data, with common shapes."""
+        given = {name: getattr(splits, name) for name in ("validation", "test")}
+        loaders = {
+            name: self._make_loader(datasets, training=False)
+            for name, datasets in given.items()
+            if datasets
+        }
+        if len(loaders) < 2:
+            return loaders
+        shapes = common_shapes(*(loader.capacities for loader in loaders.values()))
+        return {
+            name: self._make_loader(given[name], training=False, capacity=shapes)
+            for name in loaders
+        }
+
+    def _make_loader(
+        self,
+        datasets: Sequence[GraphDataset],
+        training: bool,
+        capacity: Sequence[Capacity] | None = None,
+    ) -> BatchLoader:
         train = self.job.train
         return BatchLoader(
             datasets,
@@ -137,6 +153,7 @@ class Session:
             num_buckets=train.num_buckets,
             shuffle=training,
             dtype=np.dtype(train.dtype),
+            capacity=capacity,
         )
 
     def _fresh_variables(self) -> Variables:
@@ -214,12 +231,11 @@ class Session:
         if loader is None:
             return None
         return Evaluator(
-            self._apply,
+            self._evaluation_step,
             self.tasks,
             self.mesh,
             lambda: (batch for _, batch in loader.batches()),
             num_structures=sum(len(dataset) for dataset in loader.datasets),
-            reduction=self.job.train.force_reduction,
         )
 
     def _metadata(self) -> dict[str, Any]:
@@ -290,6 +306,15 @@ class Session:
 def _check_precision(train: TrainSettings) -> None:
     if train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
+
+
+def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity]:
+    """Shapes that hold what either of two lists of shapes holds, bucket by bucket."""
+    merged = []
+    for x, y in itertools.zip_longest(a, b):
+        pair = zip(dataclasses.astuple(x or a[-1]), dataclasses.astuple(y or b[-1]), strict=True)
+        merged.append(Capacity(*(max(values) for values in pair)))
+    return merged
 
 
 def label_metadata(dataset: GraphDataset) -> dict[str, Any]:

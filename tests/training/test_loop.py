@@ -7,7 +7,7 @@ from rich.console import Console
 
 from atomjax.run import Run
 from atomjax.training.checkpoint import Checkpoints, load_checkpoint
-from atomjax.training.evaluate import Evaluator
+from atomjax.training.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.loop import Loop, Record
 from atomjax.training.losses import Task
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
@@ -58,7 +58,13 @@ def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **cha
     loop = Loop(
         step=make_train_step(model.as_function(), TASKS, optimizer, mesh, ema_decay=0.5),
         loader=loader,
-        evaluator=Evaluator(model.as_function(), TASKS, mesh, validation, num_structures=11),
+        evaluator=Evaluator(
+            make_evaluation_step(model.as_function(), TASKS, mesh),
+            TASKS,
+            mesh,
+            validation,
+            num_structures=11,
+        ),
         checkpoints=Checkpoints(workdir / "checkpoints"),
         run=Run(workdir, {"seed": 0}, console=Console(quiet=True)),
         settings=settings,
@@ -158,6 +164,8 @@ def test_evaluation_counts_every_structure_once_whatever_the_batches(tmp_path):
     mesh = data_mesh(jax.devices()[:1])
     variables = init(model, make_batch(structures[:2], **SHAPE))
 
+    step = make_evaluation_step(model.as_function(), TASKS, mesh)
+
     def evaluator(parts, count=10):
         def batches():
             start = 0
@@ -165,13 +173,13 @@ def test_evaluation_counts_every_structure_once_whatever_the_batches(tmp_path):
                 yield stack([make_batch(structures[start : start + part], **SHAPE)])
                 start += part
 
-        return Evaluator(model.as_function(), TASKS, mesh, batches, count)
+        return Evaluator(step, TASKS, mesh, batches, count)
 
     whole = evaluator([8, 2]).metrics(variables)
     parts = evaluator([1, 0, 5, 4])
     assert parts.metrics(variables) == pytest.approx(whole, rel=1e-5)
     rows = parts.predictions(variables)
-    assert parts.num_compilations == 1
+    assert step.num_compilations == 1
     assert [row.structure for row in rows] == list(range(10))
     errors = [
         abs(row.energy - item.energy)

@@ -111,38 +111,23 @@ def is_small_molecule(structure: Structure) -> bool:
 def edge_order(edges: Edges) -> np.ndarray:
     """[E] order by receiver, distance (to 1e-8 Å), sender and lexicographic offset."""
     bins = np.rint(edges.distances * 1e8).astype(np.int64)
-    order = _lexicographic_order([edges.receivers, bins])
-    # Ties are rare except in crystals: settle only them by sender and offset.
-    bins, receivers = bins.take(order), edges.receivers.take(order)
-    equal = (bins[1:] == bins[:-1]) & (receivers[1:] == receivers[:-1])
-    if equal.any():
-        tied = np.zeros(len(order), dtype=bool)
-        tied[1:] |= equal
-        tied[:-1] |= equal
-        place = np.flatnonzero(tied)
-        run = np.cumsum(~np.concatenate([[False], equal])).take(place)
-        rows = order.take(place)
-        offsets = edges.offsets.take(rows, axis=0).T
-        order[place] = rows.take(_lexicographic_order([run, edges.senders.take(rows), *offsets]))
-    return order
+    return _lexicographic_order([edges.receivers, bins, edges.senders, *edges.offsets.T])
 
 
 def _lexicographic_order(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Order by integer columns, the first most significant; stable."""
-    n = len(columns[0])
-    if n < 2:
-        return np.arange(n)
-    lows = [int(column.min()) for column in columns]
-    bits = [(int(c.max()) - low).bit_length() for c, low in zip(columns, lows, strict=True)]
-    if sum(bits) > 63:
-        return np.lexsort(tuple(columns)[::-1])
-    # One combined key sorts several times faster, above all where it is nearly sorted already.
-    key = np.zeros(n, dtype=np.int64)
-    for column, low, width in zip(columns, lows, bits, strict=True):
-        key <<= width
-        key += column
-        key -= low
-    return np.argsort(key, kind="stable")
+    """Order by integer columns, the first most significant; stable.
+
+    A radix sort: numpy sorts 16-bit numbers in linear time, an order faster than wider ones.
+    """
+    order = np.arange(len(columns[0]))
+    if len(order) < 2:
+        return order
+    for column in reversed(columns):
+        low, high = int(column.min()), int(column.max())
+        for shift in range(0, (high - low).bit_length(), 16):
+            digit = ((column - low) >> shift).astype(np.uint16)
+            order = order.take(np.argsort(digit.take(order), kind="stable"))
+    return order
 
 
 def _all_pairs(structures: Sequence[Structure], cutoff: float) -> Edges:

@@ -5,7 +5,8 @@ deterministic, whatever its dropout rates.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -26,7 +27,8 @@ def standardize(kernel: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
     return (kernel - mean) / jnp.sqrt(variance + 1e-6)
 
 
-def he_orthogonal(key: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Array:
+@partial(jax.jit, static_argnums=(1, 2))
+def he_orthogonal(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
     """Orthogonal kernel, standardised over its inputs and scaled by 1 / sqrt(fan_in).
 
     The initialisation of GemNet (Gasteiger et al., 2021, appendix).

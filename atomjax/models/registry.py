@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models.gemnet_oc import GEMNET_OC_SIZES, GemNetOC
@@ -76,8 +75,10 @@ def init_variables(model: AtomicModel, key: jax.Array, batch: GraphBatch) -> dic
     Returns:
         {"params": ..., "scale_factors": ...} in float32.
     """
-    variables = jax.jit(model.init)(key, batch)
+    # Only the initialisers run (compiled once a shape); the forward pass is merely traced.
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+    variables = model.lazy_init(key, shapes)
     return {
-        "params": jax.tree.map(jnp.asarray, dict(variables["params"])),
+        "params": dict(variables["params"]),
         "scale_factors": dict(variables.get("scale_factors", {})),
     }

@@ -16,8 +16,15 @@ import jax.numpy as jnp
 from atomjax.graphs.batch import Slots
 
 
-def _rows(x: jax.Array, index: jax.Array) -> jax.Array:
-    return x.at[index].get(mode="fill", fill_value=0)
+def rows(x: jax.Array, index: jax.Array, empty: int | bool = 0) -> jax.Array:
+    """Rows ``x[index]``, or ``empty`` where the index is out of range, for what needs no derivative.
+
+    Args:
+        x: [N, ...] rows.
+        index: integers of any shape in [0, N].
+        empty: what index N reads.
+    """
+    return jnp.asarray(x).at[index].get(mode="fill", fill_value=empty)
 
 
 def _flatten(y: jax.Array, index: jax.Array) -> jax.Array:
@@ -37,7 +44,7 @@ def take(x: jax.Array, index: jax.Array, reverse: jax.Array) -> jax.Array:
         ``index.shape + x.shape[1:]``.
     """
     del reverse
-    return _rows(x, index)
+    return rows(x, index)
 
 
 @jax.custom_vjp
@@ -52,7 +59,7 @@ def put(y: jax.Array, index: jax.Array, reverse: jax.Array) -> jax.Array:
     Returns:
         [N, ...] sums.
     """
-    return _rows(_flatten(y, index), reverse).sum(axis=1)
+    return rows(_flatten(y, index), reverse).sum(axis=1)
 
 
 def _take_forward(x, index, reverse):

@@ -22,7 +22,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--salt", type=int, default=0, help="salt of the weight rule (default 0)")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument(
-        "--model", action="append", help="stem of one model's files; repeat for several; default all"
+        "--model",
+        action="append",
+        help="stem of one model's files; repeat for several; default all",
     )
     return parser.parse_args(arguments)
 
@@ -50,7 +52,12 @@ def compare(arguments: argparse.Namespace) -> Iterator[Result]:
     for case in cases.values():
         graphs = build_interactions(case.structure, GraphConfig())
         yield from gemnet_oc.compare_edges(case, graphs, 1e-9)
-    for name in model_names(arguments.oracle, arguments.model):
+    names = model_names(arguments.oracle, arguments.model)
+    others = {path.stem for path in arguments.oracle.glob("*.json")} - set(names)
+    others = sorted(name for name in others if not name.startswith("manifest_"))
+    if others and not arguments.model:
+        print(f"not compared (no such model in this version): {', '.join(others)}", flush=True)
+    for name in names:
         reference = read_reference(arguments.oracle, name)
         yield from gemnet_oc.compare_model(reference, cases, arguments.dtype, arguments.salt)
 

@@ -12,6 +12,7 @@ out so that a block's sum over neighbours is a batched matrix product without in
 """
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -22,7 +23,7 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.models.bases import circular_basis, radial_basis
 from atomjax.models.gemnet_oc.config import GemNetOCConfig
 from atomjax.models.gemnet_oc.geometry import Geometry
-from atomjax.models.layers import Dense, he_orthogonal, standardize
+from atomjax.models.layers import Dense, standardize
 from atomjax.ops import take, to_slots
 
 
@@ -65,6 +66,7 @@ class Bases:
     quadruplets: QuadrupletBasis | None
 
 
+@partial(jax.jit, static_argnums=(1, 2))
 def angular_init(key: jax.Array, shape: tuple[int, int, int], dtype=jnp.float32) -> jax.Array:
     """He-orthogonal kernel [R, I, L], drawn and standardised as the original's [R, L, I]."""
     num_radial, features, num_spherical = shape
@@ -129,9 +131,7 @@ class BasisEmbedding(nn.Module):
                 self.edge_to_atom(batch, geometry, radial) if c.edge_atom_interaction else None
             ),
             atom_to_atom=self.atom_to_atom(geometry) if c.atom_interaction else None,
-            quadruplets=(
-                self.quadruplets(batch, geometry, radial) if c.quad_interaction else None
-            ),
+            quadruplets=(self.quadruplets(batch, geometry, radial) if c.quad_interaction else None),
         )
 
     def radial(self, distance: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from atomjax.graphs.batch import GraphBatch, QuadrupletGraph
-from atomjax.ops import safe_normalize, take, to_slots
+from atomjax.ops import rows, safe_normalize, take, to_slots
 
 
 @struct.dataclass
@@ -106,16 +106,14 @@ def displaced(batch: GraphBatch, displacement: jax.Array | None) -> GraphBatch:
 def main_sender_readers(batch: GraphBatch) -> jax.Array:
     """[N, K] the main edges that each atom sends: the reverses of those it receives."""
     num_edges = batch.swap.shape[0]
-    return batch.swap.at[batch.slots.index].get(mode="fill", fill_value=num_edges)
+    return rows(batch.swap, batch.slots.index, num_edges)
 
 
 def slot_senders(batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
     """[N, K] sender and image code of the main edge in each slot; senders N where empty."""
     num_atoms = batch.node_graph.shape[0]
     index = batch.slots.index
-    senders = batch.graph.senders.at[index].get(mode="fill", fill_value=num_atoms)
-    image = batch.graph.edges["image"].at[index].get(mode="fill", fill_value=0)
-    return senders, image
+    return rows(batch.graph.senders, index, num_atoms), rows(batch.graph.edges["image"], index)
 
 
 def compute_geometry(batch: GraphBatch) -> Geometry:
@@ -127,8 +125,7 @@ def compute_geometry(batch: GraphBatch) -> Geometry:
     ae_distance = triplets = None
     if (ae := batch.a2ee2a) is not None:
         ae_unit, ae_distance = safe_normalize(ae.vector)
-        ae_senders = ae.senders.at[ae.slots.index].get(mode="fill", fill_value=0)
-        ae_image = ae.image.at[ae.slots.index].get(mode="fill", fill_value=0)
+        ae_senders, ae_image = rows(ae.senders, ae.slots.index), rows(ae.image, ae.slots.index)
         same = (senders_NK[:, :, None] == ae_senders[:, None]) & (
             image_NK[:, :, None] == ae_image[:, None]
         )
@@ -165,11 +162,8 @@ def quadruplet_geometry(
     ca = take(unit_NK, graph.atom, graph.inverse[:, None])  # [Q, K, 3]
     db = take(unit_NK, graph.senders, graph.reverse)  # [Q, B, K, 3]
 
-    def at(values: jax.Array, index: jax.Array, empty: int) -> jax.Array:
-        return values.at[index].get(mode="fill", fill_value=empty)
-
-    c, d = at(senders_NK, graph.atom, num_atoms), at(senders_NK, graph.senders, num_atoms)
-    image_c, image_d = at(image_NK, graph.atom, 0), at(image_NK, graph.senders, 0)
+    c, d = rows(senders_NK, graph.atom, num_atoms), rows(senders_NK, graph.senders, num_atoms)
+    image_c, image_d = rows(image_NK, graph.atom), rows(image_NK, graph.senders)
     image_d = image_d + graph.image[..., None]  # the image of d as seen from a
     same_cd = (c[:, None, :, None] == d[:, :, None]) & (
         image_c[:, None, :, None] == image_d[:, :, None]

@@ -12,7 +12,7 @@ from atomjax.graphs.batch import AtomToAtomGraph, GraphBatch, Slots
 from atomjax.models.gemnet_oc.basis_embedding import QuadrupletBasis, TripletBasis
 from atomjax.models.gemnet_oc.geometry import main_sender_readers
 from atomjax.models.layers import INV_SQRT_2, Dense, ScaleFactor, scaled_silu
-from atomjax.ops import from_slots, take, to_slots
+from atomjax.ops import from_slots, rows, take, to_slots
 
 
 def real_slots(slots: Slots) -> jax.Array:
@@ -123,7 +123,7 @@ class QuadrupletInteraction(nn.Module):
 
         x = take(to_slots(x, batch.slots), graph.senders, graph.reverse)  # d→b: [Q, B, K, C]
         slots = real_slots(batch.slots)
-        mask = slots.at[graph.senders].get(mode="fill", fill_value=False)
+        mask = rows(slots, graph.senders, False)
         circular = Dense(self.emb_size_in, dropout=self.dropout, name="mlp_cbf")(basis.circular)
         x = ScaleFactor(name="scale_cbf")(x * circular, mask, x)
 
@@ -131,7 +131,7 @@ class QuadrupletInteraction(nn.Module):
         inner = jnp.einsum("qbklj,qbjc->qkblc", basis.inner, x)
         products = jnp.einsum("qkibl,qkblc->qkic", basis.outer, inner)
         y = Dense(self.emb_size_out, dropout=self.dropout, name="mlp_sbf")(flat_products(products))
-        out_mask = slots.at[graph.atom].get(mode="fill", fill_value=False)
+        out_mask = rows(slots, graph.atom, False)
         y = ScaleFactor(name="scale_sbf_sum")(y, out_mask, x, mask)
         y = take(y, graph.inverse, graph.atom[:, None])  # atoms without middle edges: zero
         return up_project_symmetric(

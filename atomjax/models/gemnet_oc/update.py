@@ -61,9 +61,7 @@ class OutputBlock(nn.Module):
         x = residual_mlp(x, c.emb_size_atom, c.num_atom, c.dropout, "seq_energy_pre")
         if c.num_output_afteratom > 0:
             x = (x + h) * INV_SQRT_2
-            x = residual_mlp(
-                x, c.emb_size_atom, c.num_output_afteratom, c.dropout, "seq_energy2"
-            )
+            x = residual_mlp(x, c.emb_size_atom, c.num_output_afteratom, c.dropout, "seq_energy2")
         if not c.edge_output:
             return x, None
         y = residual_mlp(m, c.emb_size_edge, c.num_atom, c.dropout, "seq_forces")

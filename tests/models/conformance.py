@@ -1,0 +1,112 @@
+"""The properties every model must have, as functions of a model and its variables.
+
+A backbone joins the suite by a fixture that builds it (see ``conftest.py``); all structures of the
+suite share one padded shape, so that a model compiles once.
+"""
+
+import dataclasses
+from functools import partial
+
+import ase.build
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from atomjax.graphs import (
+    Capacity,
+    GraphConfig,
+    Sizes,
+    build_many,
+    fit_capacity,
+    pack_structures,
+)
+from atomjax.models import AtomicModel, predict
+from atomjax.structures import Structure
+
+# Molecules are cut where the radial basis ends, so that energies are smooth there. Periodic ones are
+# cut before the limit of 30 neighbours bites: which edges survive it depends on the atoms' order.
+CONFIG = GraphConfig(cutoff=4.0, cutoff_molecule=12.0)
+
+
+def structure(atoms: ase.Atoms, tags: np.ndarray | None = None) -> Structure:
+    """An ASE structure as ours."""
+    return Structure(
+        atomic_numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell.array if atoms.pbc.any() else None,
+        pbc=atoms.pbc,
+        tags=tags if tags is not None else np.full(len(atoms), 2),
+        identifier=atoms.get_chemical_formula(),
+    )
+
+
+def samples() -> dict[str, Structure]:
+    """Structures that between them meet every special case."""
+    rng = np.random.default_rng(3)
+    methanol = ase.build.molecule("CH3OH")
+    methanol.rattle(0.05, seed=1)
+    slab = ase.build.fcc111("Cu", (2, 2, 2), vacuum=6.0)
+    ase.build.add_adsorbate(slab, "O", 1.2, "fcc")
+    slab.pbc = True
+    slab.rattle(0.05, seed=2)
+    salt = ase.build.bulk("NaCl", "rocksalt", a=5.6)
+    salt.set_cell(salt.cell.array @ (np.eye(3) + 0.1 * rng.normal(size=(3, 3))), scale_atoms=True)
+    return {
+        "one atom": structure(ase.Atoms("Ar")),
+        "no neighbours": structure(ase.Atoms("ArNe", [[0, 0, 0], [0, 0, 40]])),
+        "two atoms": structure(ase.build.molecule("CO")),
+        "three atoms": structure(ase.build.molecule("H2O")),
+        "linear": structure(ase.build.molecule("CO2")),
+        "methanol": structure(methanol),
+        "slab": structure(slab, tags=np.array([0] * 4 + [1] * 4 + [2])),
+        "crystal": structure(salt, tags=np.ones(2, int)),
+    }
+
+
+class Suite:
+    """A model with variables in float64, compiled for one shape."""
+
+    def __init__(self, model: AtomicModel, variables):
+        self.model = model
+        self.variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+        self.samples = samples()
+        self.capacity = capacity_of(list(self.samples.values()))
+        self.run = jax.jit(partial(predict, model))
+
+    def pack(self, *structures: Structure, capacity: Capacity | None = None):
+        """A float64 batch of the suite's shape."""
+        return pack_structures(structures, CONFIG, capacity or self.capacity, dtype=np.float64)
+
+    def predict(self, *structures: Structure, capacity: Capacity | None = None, head="direct"):
+        """Per structure: (energy, forces)."""
+        out = jax.device_get(self.run(self.variables, self.pack(*structures, capacity=capacity)))
+        ends = np.cumsum([len(s) for s in structures])
+        forces = np.split(out[head].forces[: ends[-1]] if structures else np.zeros((0, 3)), ends)
+        return [(float(out[head].energy[i]), forces[i]) for i in range(len(structures))]
+
+
+def capacity_of(structures: list[Structure], slack: int = 3) -> Capacity:
+    """A shape that holds all structures together."""
+    sizes = Sizes.measure(build_many(structures, CONFIG))
+    return fit_capacity(sizes.needs([np.arange(len(structures))])).enlarged(slack)
+
+
+def moved(s: Structure, rotation=None, shift=None, order=None) -> Structure:
+    """The structure rotated, translated, and with its atoms in another order."""
+    rotation = np.eye(3) if rotation is None else rotation
+    order = np.arange(len(s)) if order is None else order
+    return dataclasses.replace(
+        s,
+        atomic_numbers=s.atomic_numbers[order],
+        positions=(s.positions @ rotation.T + (0 if shift is None else shift))[order],
+        cell=s.cell @ rotation.T,
+        tags=s.tags[order],
+        fixed=s.fixed[order],
+    )
+
+
+def random_rotation(seed: int) -> np.ndarray:
+    """A proper rotation."""
+    q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q * np.sign(np.linalg.det(q))

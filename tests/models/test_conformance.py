@@ -1,0 +1,152 @@
+"""Every model: symmetries, padding, batching, derivatives, special cases."""
+
+import dataclasses
+
+import ase
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atomjax.models import predict
+from tests.models.conformance import moved, random_rotation, samples, structure
+
+pytestmark = pytest.mark.usefixtures("x64")
+NAMES = sorted(samples())
+# Collinear image edges of the crystal leave rounding of order 1e-9 in some angles.
+CLOSE = {"crystal": 1e-6}
+
+
+def close(value, expected, name="", scale=1.0):
+    """Equal to rounding, relative to the larger of one and the expected size."""
+    tolerance = CLOSE.get(name, 1e-10) * max(scale, float(np.abs(expected).max(initial=0)))
+    np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("head", ["direct", "conservative"])
+def test_rotation_and_translation_carry_forces_along(suite, name, head):
+    s = suite.samples[name]
+    rotation = random_rotation(5)
+    ((energy, forces),) = suite.predict(s, head=head)
+    ((turned, turned_forces),) = suite.predict(moved(s, rotation, [1.0, -2.0, 3.0]), head=head)
+    close(turned, energy, name)
+    close(turned_forces, forces @ rotation.T, name)
+    assert np.isfinite(forces).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_permutation_carries_forces_along(suite, name):
+    s = suite.samples[name]
+    order = np.random.default_rng(7).permutation(len(s))
+    ((energy, forces),) = suite.predict(s)
+    ((permuted, permuted_forces),) = suite.predict(moved(s, order=order))
+    close(permuted, energy, name)
+    close(permuted_forces, forces[order], name)
+
+
+def test_batching_and_padding_change_nothing(suite):
+    structures = [suite.samples[name] for name in NAMES]
+    together = suite.predict(*structures)
+    wider = suite.predict(*structures, capacity=suite.capacity.enlarged(40))
+    for name, s, (energy, forces), (wide, wide_forces) in zip(
+        NAMES, structures, together, wider, strict=True
+    ):
+        ((alone, alone_forces),) = suite.predict(s)
+        close(energy, alone, name)
+        close(forces, alone_forces, name)
+        close(wide, energy, name)
+        close(wide_forces, forces, name)
+
+
+def test_gradients_do_not_see_padding(suite):
+    def gradient(capacity):
+        batch = suite.pack(*suite.samples.values(), capacity=capacity)
+
+        def loss(variables):
+            out = predict(suite.model, variables, batch)
+            energies = jnp.where(batch.graph_mask, jnp.sin(out["direct"].energy), 0)
+            forces = jnp.where(batch.node_mask[:, None], jnp.cos(out["direct"].forces), 0)
+            return energies.sum() + forces.sum()
+
+        return jax.jit(jax.grad(loss))(suite.variables)["params"]
+
+    narrow, wide = gradient(suite.capacity), gradient(suite.capacity.enlarged(40))
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(narrow))
+    for a, b in zip(jax.tree.leaves(narrow), jax.tree.leaves(wide), strict=True):
+        close(b, a, "crystal", scale)
+
+
+def test_a_batch_of_padding_is_finite_and_zero(suite):
+    out = suite.run(suite.variables, suite.pack())
+    for leaf in jax.tree.leaves(jax.tree.map(np.asarray, out)):
+        assert np.isfinite(leaf).all()
+    np.testing.assert_array_equal(out["direct"].energy, 0)
+    np.testing.assert_array_equal(out["direct"].forces[:-1], 0)
+
+
+@pytest.mark.parametrize("name", ["two atoms", "three atoms", "methanol", "slab"])
+def test_conservative_forces_are_the_slope_of_the_energy(suite, name):
+    s = suite.samples[name]
+    ((_, forces),) = suite.predict(s, head="conservative")
+    step = 1e-5
+    for atom, axis in ((0, 0), (len(s) - 1, 2), (len(s) // 2, 1)):
+        shift = np.zeros_like(s.positions)
+        shift[atom, axis] = step
+        up, down = (
+            suite.predict(
+                dataclasses.replace(s, positions=s.positions + sign * shift), head="conservative"
+            )[0][0]
+            for sign in (1, -1)
+        )
+        assert forces[atom, axis] == pytest.approx(-(up - down) / (2 * step), abs=2e-7)
+
+
+def test_a_loss_on_conservative_forces_has_finite_gradients(suite):
+    batch = suite.pack(*suite.samples.values())
+
+    @jax.jit
+    def gradient(variables):
+        def loss(variables):
+            forces = predict(suite.model, variables, batch)["conservative"].forces
+            return jnp.sum(jnp.where(batch.node_mask[:, None], forces, 0) ** 2)
+
+        return jax.value_and_grad(loss)(variables)
+
+    value, grads = gradient(suite.variables)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(grads["params"]["backbone"])]
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert sum(np.abs(leaf).sum() for leaf in leaves) > 0
+    # The slope along one direction, by finite difference.
+    direction = jax.tree.map(jnp.zeros_like, suite.variables)
+    kernel = suite.variables["params"]["head_conservative"]["energy"]["dense_0"]["kernel"]
+    direction["params"]["head_conservative"]["energy"]["dense_0"]["kernel"] = jnp.ones_like(kernel)
+    step = 1e-5
+    shifted = lambda sign: jax.tree.map(  # noqa: E731
+        lambda v, d: v + sign * step * d, suite.variables, direction
+    )
+    slope = (gradient(shifted(1))[0] - gradient(shifted(-1))[0]) / (2 * step)
+    ours = grads["params"]["head_conservative"]["energy"]["dense_0"]["kernel"].sum()
+    assert float(ours) == pytest.approx(float(slope), rel=1e-5)
+    assert float(value) > 0
+
+
+def test_energy_is_smooth_where_neighbours_leave_the_cutoff(suite):
+    def energy(distance):
+        atoms = ase.Atoms("OHOH", [[0, 0, 0], [0, 0, 1], [distance, 0, 0], [distance, 0, 1]])
+        return suite.predict(structure(atoms))[0][0]
+
+    inside, outside = energy(12.0 - 1e-5), energy(12.0 + 1e-5)
+    assert inside == pytest.approx(outside, abs=1e-9)
+    assert energy(4.0) != pytest.approx(outside, abs=1e-6)
+
+
+def test_far_apart_fragments_do_not_interact(suite):
+    water = suite.samples["three atoms"]
+    numbers = np.concatenate([water.atomic_numbers] * 2)
+    positions = np.concatenate([water.positions, water.positions + [60.0, 0, 0]])
+    both = structure(ase.Atoms(numbers, positions))
+    ((energy, forces),) = suite.predict(both, head="conservative")
+    ((alone, alone_forces),) = suite.predict(water, head="conservative")
+    close(energy, 2 * alone)
+    close(forces, np.concatenate([alone_forces] * 2))

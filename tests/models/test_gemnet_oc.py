@@ -1,0 +1,136 @@
+"""GemNet-OC: sizes and names of the published checkpoints, configuration, training mode."""
+
+import json
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atomjax.graphs import pack_structures
+from atomjax.models import HeadConfig, build_model, init_variables, predict
+from atomjax.models.gemnet_oc.names import checkpoint_entries, variables_from_entries
+from atomjax.models.layers import he_orthogonal
+from tests.models.conformance import CONFIG, samples
+
+TASKS = [HeadConfig(name=name) for name in ("oc20", "oc22", "ani1x", "transition1x")]
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """A few real structures."""
+    return pack_structures([samples()["methanol"], samples()["slab"]], CONFIG)
+
+
+def shapes_of(name: str, batch, heads=TASKS):
+    """The model and the shapes of its variables."""
+    model = build_model({"name": name}, heads)
+    return model, jax.eval_shape(model.init, jax.random.key(0), batch)
+
+
+def count(tree) -> int:
+    """Number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+    ("size", "manifest"), [("gemnet_oc_small", "small"), ("gemnet_oc_large", "large")]
+)
+def test_parameters_are_those_of_the_manifest(shared, batch, size, manifest):
+    names = json.loads((shared / "oracle" / f"manifest_{manifest}.json").read_text())
+    model, variables = shapes_of(size, batch)
+    ours = {name: shape for _, _, name, shape in checkpoint_entries(variables, model.heads)}
+    # The rest of the state_dict: buffers of the radial basis, and the energy outputs' first layers
+    # under their second name.
+    buffers = {name for name in names if name.endswith((".rbf.offset", ".rbf.temps"))}
+    aliases = {n for n in names if n.startswith("backbone.out_blocks") and ".layers." in n}
+    assert {name.replace(".layers.", ".seq_energy_pre.") for name in aliases} <= set(ours)
+    assert set(ours) == set(names) - buffers - aliases
+    assert ours == {name: tuple(names[name]) for name in ours}
+
+
+def test_small_has_38_8_million_backbone_parameters(batch):
+    _, variables = shapes_of("gemnet_oc_small", batch)
+    backbone = dict(variables["params"]["backbone"])
+    embedding = backbone.pop("embedding")  # the original counts it apart
+    assert (count(backbone), embedding.size) == (38_842_368, 120 * 256)
+
+
+def test_checkpoint_entries_go_back_and_forth(batch):
+    model, variables = shapes_of("gemnet_oc_tiny", batch)
+    rng = np.random.default_rng(0)
+    entries = {
+        name: rng.normal(size=shape).astype(np.float32)
+        for _, _, name, shape in checkpoint_entries(variables, model.heads)
+    }
+    filled = variables_from_entries(variables, model.heads, entries)
+    assert jax.tree.map(jnp.shape, filled) == jax.tree.map(jnp.shape, dict(variables))
+    kernel = filled["params"]["backbone"]["int_blocks_0"]["dense_ca"]["kernel"]
+    np.testing.assert_array_equal(kernel, entries["backbone.int_blocks.0.dense_ca.linear.weight"].T)
+    del entries["backbone.int_blocks.0.dense_ca.linear.weight"]
+    entries["embedding.atom_embedding.weight"] = np.zeros((3, 3), np.float32)
+    with pytest.raises(ValueError, match=r"dense_ca.linear.weight is missing") as error:
+        variables_from_entries(variables, model.heads, entries)
+    assert "embedding.atom_embedding.weight has shape (3, 3)" in str(error.value)
+
+
+def test_every_interaction_can_be_switched_off(batch):
+    switches = ["quad", "atom_edge", "edge_atom", "atom"]
+    off = {f"{name}_interaction": False for name in switches}
+    model = build_model({"name": "gemnet_oc_tiny", **off}, [HeadConfig(name="a")])
+    variables = jax.eval_shape(model.init, jax.random.key(0), batch)
+    names = {part for path in flax.traverse_util.flatten_dict(variables) for part in path}
+    assert "trip_interaction" in names
+    assert not names & {f"{name}_interaction" for name in switches}
+    # Such a model needs none of the graphs it does not use.
+    bare = batch.replace(a2ee2a=None, a2a=None, quadruplets=None)
+    assert jax.eval_shape(model.init, jax.random.key(0), bare) == variables
+    full, _ = shapes_of("gemnet_oc_tiny", batch)
+    with pytest.raises(ValueError, match="lacks an interaction graph"):
+        jax.eval_shape(full.init, jax.random.key(0), bare)
+
+
+def test_edge_features_exist_only_for_direct_forces(batch):
+    energy = HeadConfig(name="a", kind="energy")
+    _, with_edges = shapes_of("gemnet_oc_tiny", batch)
+    _, without = shapes_of("gemnet_oc_tiny", batch, [energy])
+    assert "out_mlp_forces" in with_edges["params"]["backbone"]
+    assert "out_mlp_forces" not in without["params"]["backbone"]
+
+
+def test_dropout_acts_in_training_only(batch):
+    config = {"name": "gemnet_oc_tiny", "dropout": 0.5, "edge_dropout": 0.1}
+    model = build_model(config, [HeadConfig(name="a")])
+    variables = init_variables(model, jax.random.key(0), batch)
+    variables["scale_factors"] = jax.tree.map(jnp.ones_like, variables["scale_factors"])
+
+    def energy(**options):
+        return np.asarray(predict(model, variables, batch, **options)["a"].energy[:2])
+
+    first, second = ({"dropout": jax.random.key(i)} for i in (1, 2))
+    np.testing.assert_array_equal(energy(), energy(rngs=first))
+    assert (energy(train=True, rngs=first) != energy()).all()
+    assert (energy(train=True, rngs=first) != energy(train=True, rngs=second)).all()
+    np.testing.assert_array_equal(energy(train=True, rngs=first), energy(train=True, rngs=first))
+    with pytest.raises(ValueError, match="dropout"):
+        energy(train=True)
+
+
+def test_initial_kernels_have_unit_gain():
+    kernel = he_orthogonal(jax.random.key(0), (64, 32))
+    np.testing.assert_allclose(kernel.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(kernel.var(axis=0, ddof=1) * 64, 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "gemnet_oc_smal"}, "did you mean 'gemnet_oc_small'"),
+        ({"name": "gemnet_oc_tiny", "num_block": 2}, "did you mean 'num_blocks'"),
+        ({}, "Unknown model name"),
+    ],
+)
+def test_mistyped_model_configs_are_corrected(config, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(config, TASKS)

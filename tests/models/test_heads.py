@@ -1,0 +1,74 @@
+"""Heads: pooling, kinds, and what they refuse."""
+
+import jax
+import numpy as np
+import pytest
+
+from atomjax.graphs import pack_structures
+from atomjax.models import HeadConfig, build_model, init_variables, predict
+from atomjax.models.heads import pool
+from tests.models.conformance import CONFIG, samples
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Three and six atoms."""
+    return pack_structures([samples()["three atoms"], samples()["methanol"]], CONFIG, slack=2)
+
+
+def test_pooling_counts_real_atoms_only(batch):
+    x = np.arange(1.0, batch.node_graph.shape[0] + 1, dtype=np.float32)
+    water, methanol = x[:3], x[3:9]
+    for pooling in ("sum", "mean", "max"):
+        reduce = getattr(np, pooling)
+        pooled = pool(-x, batch, pooling)  # negative: a maximum over padding would read zero
+        np.testing.assert_allclose(pooled[:2], [reduce(-water), reduce(-methanol)])
+        np.testing.assert_array_equal(pooled[2:], 0)
+
+
+def test_every_kind_of_head_predicts_what_it_says(batch):
+    heads = [
+        HeadConfig(name="e", kind="energy"),
+        HeadConfig(name="ef"),
+        HeadConfig(name="gap", kind="scalar", target="gap", pooling="mean"),
+    ]
+    model = build_model({"name": "gemnet_oc_tiny"}, heads)
+    variables = init_variables(model, jax.random.key(0), batch)
+    out = predict(model, variables, batch)
+    assert set(variables["params"]) == {"backbone", "head_e", "head_ef", "head_gap"}
+    assert out["e"].forces is None
+    assert out["e"].value is None
+    assert out["ef"].energy.shape == batch.graph_mask.shape
+    assert out["ef"].forces.shape == batch.graph.nodes["positions"].shape
+    assert out["gap"].energy is None
+    np.testing.assert_allclose(
+        out["gap"].value[1], out["gap"].atom_contributions[3:9].mean(), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "energies"}, "kind='energies' is not one of"),
+        ({"forces": "both"}, "forces='both' is not one of"),
+        ({"pooling": "median"}, "pooling='median' is not one of"),
+        ({"kind": "energy", "forces": "direct"}, "needs kind='energy_forces'"),
+        ({"kind": "scalar"}, "kind='scalar' and target go together"),
+        ({"target": "gap"}, "kind='scalar' and target go together"),
+        ({"num_layers": 0}, "num_layers must be at least 1"),
+    ],
+)
+def test_contradictory_heads_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        HeadConfig(name="mine", **settings)
+    assert "'mine'" in str(error.value)
+
+
+def test_a_model_needs_heads_of_different_names(batch):
+    with pytest.raises(ValueError, match="at least one head"):
+        build_model({"name": "gemnet_oc_tiny"}, [])
+    with pytest.raises(ValueError, match="share a name"):
+        build_model({"name": "gemnet_oc_tiny"}, [HeadConfig(name="a"), HeadConfig(name="a")])
+    blind = build_model({"name": "gemnet_oc_tiny", "edge_output": False}, [HeadConfig(name="a")])
+    with pytest.raises(ValueError, match="edge_output=True"):
+        jax.eval_shape(blind.init, jax.random.key(0), batch)

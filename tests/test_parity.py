@@ -1,0 +1,73 @@
+"""The parity command: agreement with the originals, and that it can fail."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from atomjax.parity.__main__ import main
+
+
+@pytest.fixture
+def precision():
+    """Gives back the settings that the command changes."""
+    import jax
+
+    before = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+    yield
+    jax.config.update("jax_enable_x64", before[0])
+    jax.config.update("jax_default_matmul_precision", before[1])
+
+
+@pytest.mark.usefixtures("precision")
+@pytest.mark.parametrize(
+    ("model", "dtype"),
+    [("gemnet_oc_tiny", "float64"), ("gemnet_oc_tiny", "float32"), ("gemnet_oc_small", "float64")],
+)
+def test_agrees_with_the_original(shared, capsys, model, dtype):
+    code = main(["--oracle", str(shared / "oracle"), "--model", model, "--dtype", dtype])
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    for quantity in ("main edges", "node", "e_atom", "energy", "forces", "conservative_forces",
+                     "forces vs alone"):  # fmt: skip
+        assert f" {quantity} " in printed
+    assert "FAILED" not in printed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("precision")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_large_agrees_with_the_original(shared, capsys, dtype):
+    code = main(["--oracle", str(shared / "oracle"), "--model", "gemnet_oc_large",
+                 "--dtype", dtype])  # fmt: skip
+    assert code == 0, capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("precision")
+def test_fails_where_the_numbers_differ(shared, tmp_path, capsys):
+    folder = tmp_path / "oracle"
+    folder.mkdir()
+    for name in ("structures.npz", "gemnet_oc_tiny.json", "gemnet_oc_tiny.npz"):
+        shutil.copy(shared / "oracle" / name, folder / name)
+    with np.load(folder / "gemnet_oc_tiny.npz") as archive:
+        arrays = dict(archive)
+    arrays["ethanol/forces"] = arrays["ethanol/forces"] * (1 + 1e-8)
+    np.savez(folder / "gemnet_oc_tiny.npz", **arrays)
+    with np.load(folder / "structures.npz") as archive:
+        arrays = dict(archive)
+    arrays["methanol/qint/edge_index"] = arrays["methanol/qint/edge_index"][::-1, :-1]
+    arrays["methanol/qint/cell_offset"] = arrays["methanol/qint/cell_offset"][:-1]
+    np.savez(folder / "structures.npz", **arrays)
+    code = main(["--oracle", str(folder), "--model", "gemnet_oc_tiny"])
+    failed = [line for line in capsys.readouterr().out.splitlines() if "FAILED" in line]
+    assert code == 1
+    assert len(failed) == 2
+    assert "qint edges" in failed[0]
+    assert "ethanol" in failed[1]
+
+
+def test_names_what_is_missing(shared, tmp_path, capsys):
+    assert main(["--oracle", str(tmp_path)]) == 2
+    assert "structures.npz is missing" in capsys.readouterr().err
+    assert main(["--oracle", str(shared / "oracle"), "--model", "gemnet_oc_tny"]) == 2
+    assert "gemnet_oc_tiny" in capsys.readouterr().err

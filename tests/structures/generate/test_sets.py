@@ -1,0 +1,156 @@
+"""Whole sets: the same whatever makes them, made once, and failures that say what happened."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from atomjax.progress import Display
+from atomjax.structures import ArchiveError
+from atomjax.structures.generate import (
+    GenerateError,
+    GenerateSpec,
+    cache_path,
+    default_cache_dir,
+    generate,
+    generate_with_report,
+    sets,
+    workers,
+)
+from atomjax.structures.generate.worker import answer, serve
+
+SPEC = {
+    "kind": "slabs",
+    "count": 6,
+    "seed": 3,
+    "size": [2, 2, 3],
+    "adsorbates": ["O", "CO"],
+    "systems": 3,
+    "max_force": 4.0,
+}
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path):
+    one, first = generate_with_report(SPEC, tmp_path / "a", workers=1, progress=False)
+    two, second = generate_with_report(SPEC, tmp_path / "b", workers=2, progress=False)
+    assert len(one) == 6
+    assert first.path.read_bytes() == second.path.read_bytes()
+    assert first.dropped == second.dropped
+    assert [s.identifier for s in two] == [f"slabs:{i}" for i in range(6)]
+
+
+def test_a_set_is_made_once_and_read_after(tmp_path, monkeypatch):
+    made, first = generate_with_report(SPEC, tmp_path, workers=1, progress=False)
+    assert not first.cached
+    assert [p.name for p in tmp_path.iterdir()] == [first.path.name]
+
+    def forbidden(*args):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(sets, "run_requests", forbidden)
+    read, second = generate_with_report(SPEC, tmp_path, workers=1, progress=False)
+    assert second.cached
+    assert second.dropped == first.dropped
+    assert second.kept == first.kept == 6
+    for a, b in zip(made, read, strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+        np.testing.assert_array_equal(a.forces, b.forces)
+        assert (a.energy, a.class_key, a.identifier) == (b.energy, b.class_key, b.identifier)
+
+
+def test_drops_are_reported(tmp_path):
+    output = io.StringIO()
+    display = Display(Console(file=output, width=200))
+    _, report = generate_with_report({**SPEC, "max_force": 1.0}, tmp_path, 1, display)
+    assert report.dropped["force above the limit"] > 0
+    assert f"{report.dropped['force above the limit']} force above the limit" in str(report)
+    assert "labelling slabs: 6/6" in output.getvalue()
+    assert str(report) in output.getvalue().replace("\n", " ")
+
+
+def test_the_cache_knows_specs_apart(tmp_path):
+    paths = {
+        cache_path(GenerateSpec.from_mapping({**SPEC, **changes}), tmp_path)
+        for changes in ({}, {"seed": 4}, {"count": 7}, {"rattle": 0.2}, {"systems": 2})
+    }
+    assert len(paths) == 5
+    default = GenerateSpec.from_mapping({**SPEC, "fixed_layers": 2})
+    assert cache_path(default, tmp_path) == cache_path(GenerateSpec.from_mapping(SPEC), tmp_path)
+
+
+def test_a_new_generator_or_package_makes_a_new_set(tmp_path, monkeypatch):
+    spec = GenerateSpec("conformers", 3)
+    first = cache_path(spec, tmp_path)
+    monkeypatch.setattr(sets, "GENERATOR_VERSION", sets.GENERATOR_VERSION + 1)
+    assert cache_path(spec, tmp_path) != first
+
+
+def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATOMJAX_CACHE_DIR", str(tmp_path / "here"))
+    assert default_cache_dir() == tmp_path / "here"
+    monkeypatch.delenv("ATOMJAX_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "atomjax"
+
+
+def test_a_damaged_cache_is_an_error(tmp_path):
+    path = cache_path(GenerateSpec.from_mapping(SPEC), tmp_path)
+    path.write_bytes(b"PK half a file")
+    with pytest.raises(ArchiveError, match="delete it and make it again"):
+        generate(SPEC, tmp_path, progress=False)
+
+
+def test_a_failing_task_stops_everything_with_its_reason(tmp_path):
+    with pytest.raises(GenerateError, match=r"gave up after .*force above the limit"):
+        generate({**SPEC, "max_force": 1e-6}, tmp_path, workers=2, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dying_worker_is_an_error_with_its_last_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "WORKER_MODULE", "atomjax.structures.no_such_module")
+    with pytest.raises(GenerateError, match=r"(?s)process died.*no_such_module"):
+        generate(SPEC, tmp_path, workers=2, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named_before_any_work(tmp_path, monkeypatch):
+    def absent(name):
+        raise sets.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(sets.importlib.metadata, "version", absent)
+    with pytest.raises(GenerateError, match=r"tblite.*pip install 'atomjax\[demo\]'"):
+        generate({"kind": "conformers", "count": 1}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "slabs"}, "needs count"),
+        ({"kind": "slab", "count": 1}, "did you mean 'slabs'"),
+        ({"kind": "slabs", "count": 0}, "count must be an integer from 1 on, got 0"),
+        ({"kind": "slabs", "count": 2, "seed": -1}, "seed must be"),
+        ({"kind": "slabs", "count": 2, "sise": 3}, "did you mean 'size'"),
+    ],
+)
+def test_wrong_specs_are_refused(spec, message, tmp_path):
+    with pytest.raises(GenerateError, match=message):
+        generate(spec, tmp_path)
+
+
+def test_worker_answers_each_line(tmp_path):
+    request = {
+        "kind": "slabs",
+        "options": {"size": [1, 1, 3]},
+        "seed": 0,
+        "task": {"index": 0, "start": 0, "count": 1, "subject": "Cu(111)+O"},
+        "path": str(tmp_path / "0.npz"),
+    }
+    impossible = {**request, "options": {"size": [1, 1, 3], "max_force": 1e-9}}
+    answers = io.StringIO()
+    serve(io.StringIO(f"{json.dumps(request)}\n{json.dumps(impossible)}\n"), answers)
+    made, failed = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert made == {"made": 1}
+    assert "gave up" in failed["error"]
+    assert answer(request) == made

@@ -1,0 +1,103 @@
+"""Real processes, killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atomjax.training.checkpoint import load_checkpoint, read_metadata
+from tests.training.workflow import write_structures
+
+ROOT = Path(__file__).resolve().parents[2]
+# Saving at every step makes it likely that a kill hits a save.
+SETTINGS = ("epochs=6", "checkpoint_every=1", "eval_every=3", "dropout=0.1", "edge_dropout=0.1")
+
+
+def start(workdir: Path, structures: Path, devices: int = 1, *settings: str) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.training.workflow", str(workdir), str(structures), *settings],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags, "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> dict:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, out[-2000:] + err[-4000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def logged_steps(workdir: Path) -> list[int]:
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+
+
+def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while max(logged_steps(workdir), default=0) < step:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def leaves(workdir: Path, which) -> list[np.ndarray]:
+    import jax
+
+    variables, _ = load_checkpoint(workdir, which, averaged=False)
+    averaged, _ = load_checkpoint(workdir, which)
+    return jax.tree.leaves((variables, averaged["params"]))
+
+
+def test_killed_and_resumed_run_ends_with_identical_parameters(tmp_path):
+    structures = write_structures(tmp_path / "chains.xyz")
+    unbroken = finish(start(tmp_path / "unbroken", structures, 1, *SETTINGS))
+    assert unbroken["steps"] == 24
+    workdir = tmp_path / "killed"
+    for number, step in ((signal.SIGKILL, 4), (signal.SIGTERM, 10), (signal.SIGKILL, 17)):
+        process = start(workdir, structures, 1, *SETTINGS)
+        wait_for_step(workdir, step, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=240)
+        if number == signal.SIGTERM:
+            assert process.returncode == 128 + signal.SIGTERM, err[-4000:]
+            assert "stopped by SIGTERM after step" in out
+            assert "The same command resumes" in out
+        else:
+            assert process.returncode == -signal.SIGKILL
+    resumed = finish(start(workdir, structures, 1, *SETTINGS))
+    for which in ("latest", "best"):
+        expected, got = leaves(tmp_path / "unbroken", which), leaves(workdir, which)
+        for a, b in zip(expected, got, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for name in ("steps", "best_step", "validation", "test", "parameters"):
+        assert resumed[name] == unbroken[name]
+    records = [
+        read_metadata(tmp_path / name, "latest")["record"] for name in ("unbroken", "killed")
+    ]
+    assert records[0] == records[1]
+    assert logged_steps(workdir) == logged_steps(tmp_path / "unbroken")
+
+
+def test_number_of_devices_does_not_change_the_training(tmp_path):
+    structures = write_structures(tmp_path / "chains.xyz")
+    processes = [start(tmp_path / str(d), structures, d, "epochs=3") for d in (1, 4)]
+    results = [finish(process) for process in processes]
+    curves = []
+    for workdir in (tmp_path / "1", tmp_path / "4"):
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        curves.append([v for line in lines for k, v in line.items() if k.endswith("/loss")])
+    assert len(curves[0]) == 12 + 3
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+    test = [result["test"]["chains"] for result in results]
+    assert test[0] == pytest.approx(test[1], rel=1e-4)

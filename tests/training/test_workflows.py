@@ -1,0 +1,196 @@
+"""Pretraining and finetuning through the real loader and model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from atomjax.config import ConfigError
+from atomjax.run import Run
+from atomjax.training.checkpoint import CheckpointError, load_checkpoint, read_metadata
+from atomjax.training.checks import check_settings
+from atomjax.training.finetune import finetune
+from atomjax.training.pretrain import pretrain
+from atomjax.training.settings import RunSettings
+from tests.training.workflow import make_config, write_structures
+
+
+@pytest.fixture(scope="module")
+def structures(tmp_path_factory) -> Path:
+    return write_structures(tmp_path_factory.mktemp("data") / "chains.xyz")
+
+
+def start_run(function, config: dict[str, Any], workdir: Path) -> tuple[dict[str, Any], str]:
+    """Results, and what the terminal showed."""
+    settings = RunSettings.from_config(config)
+    check_settings(settings)
+    with (workdir.parent / f"{workdir.name}.txt").open("w+") as terminal:
+        run = Run(workdir, settings, console=Console(file=terminal, width=200))
+        results = function(settings, run)
+        run.close()
+        terminal.seek(0)
+        return results, terminal.read()
+
+
+@pytest.fixture(scope="module")
+def pretrained(structures, tmp_path_factory) -> tuple[Path, dict[str, Any], str]:
+    workdir = tmp_path_factory.mktemp("pretrained") / "run"
+    results, text = start_run(pretrain, make_config(structures, epochs=8, budget=192), workdir)
+    return workdir, results, text
+
+
+def finetune_config(structures: Path, checkpoint: Path | None, head: dict[str, Any], **train: Any):
+    config = make_config(structures, **{"epochs": 2, **train})
+    config["workflow"] = "finetune"
+    config["data"]["train"][0]["name"] = "task"
+    config["finetune"] = {"checkpoint": checkpoint and str(checkpoint), "head": head}
+    return config
+
+
+def test_pretraining_learns_and_reports(pretrained):
+    workdir, results, text = pretrained
+    assert results["budget"] == 8 * 24
+    assert results["steps"] == 32
+    assert results["compilations"] == 1
+    assert results["structures"] == 24
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
+    for part in (
+        "data card",
+        "C = 8 epochs × 24 unique structures",
+        "compiled the training step 1",
+    ):
+        assert part in text
+    assert text.index("data card") < text.index("training:")
+    assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(results))
+    metadata = read_metadata(workdir)
+    assert metadata["model"]["name"] == "gemnet_oc_tiny"
+    assert metadata["heads"][0]["forces"] == "direct"
+    assert metadata["graphs"]["chains"]["cutoff_molecule"] == 5.0
+    assert set(metadata["datasets"]["chains"]["references"]["element_energies"]) == {"H", "C", "O"}
+
+
+def test_predictions_agree_with_the_metrics(pretrained):
+    workdir, results, _ = pretrained
+    with np.load(workdir / "predictions" / "chains.npz", allow_pickle=False) as arrays:
+        energy = np.abs(arrays["energy_true"] - arrays["energy_predicted"]).mean()
+        forces = np.abs(arrays["forces_true"] - arrays["forces_predicted"]).mean()
+        assert len(arrays["identifier"]) == 8
+        assert len(set(arrays["identifier"])) == 8
+        assert len(arrays["forces_structure"]) == len(arrays["forces_true"])
+    test = results["test"]["chains"]
+    assert test["energy_mae_mev"] == pytest.approx(1000 * energy, rel=1e-3)
+    assert test["force_mae_mev_per_angstrom"] == pytest.approx(1000 * forces, rel=1e-4)
+
+
+def test_finished_run_is_not_trained_again(pretrained, structures):
+    workdir, results, _ = pretrained
+    again, text = start_run(pretrain, make_config(structures, epochs=8, budget=192), workdir)
+    assert "resuming after step 32" in text
+    assert again["compilations"] == 0
+    assert again["test"] == results["test"]
+
+
+def test_finetuning_starts_from_the_backbone_alone(pretrained, structures, tmp_path):
+    checkpoint, _, _ = pretrained
+    # A vanishing learning rate shows where training began.
+    config = finetune_config(structures, checkpoint, {}, epochs=1, learning_rate=1e-30, ema_decay=0)
+    config["train"]["weight_decay"] = 0.0
+    results, text = start_run(finetune, config, tmp_path / "run")
+    source, _ = load_checkpoint(checkpoint)
+    ours, metadata = load_checkpoint(tmp_path / "run")
+    assert set(ours["params"]) == {"backbone", "head_task"}
+    jax.tree.map(
+        np.testing.assert_array_equal, ours["params"]["backbone"], source["params"]["backbone"]
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours["scale_factors"], source["scale_factors"])
+    assert "heads discarded: chains" in text
+    assert metadata["heads"][0]["name"] == "task"
+    assert set(results["test"]["task"]) == {
+        "energy_mae_mev",
+        "energy_mae_mev_per_atom",
+        "force_mae_mev_per_angstrom",
+    }
+
+
+def test_finetuning_on_a_property_drops_the_edge_features(pretrained, structures, tmp_path):
+    checkpoint, _, _ = pretrained
+    head = {"kind": "scalar", "target": "gap", "pooling": "mean", "unit": "Å"}
+    config = finetune_config(structures, checkpoint, head, epochs=8, select_by="value_mae")
+    results, text = start_run(finetune, config, tmp_path / "run")
+    assert "edge features, which no head here reads" in text
+    assert "test task: MAE" in text
+    assert " Å" in text
+    with np.load(tmp_path / "run" / "predictions" / "task.npz") as arrays:
+        error = np.abs(arrays["value_true"] - arrays["value_predicted"]).mean()
+    assert results["test"]["task"] == {"value_mae": pytest.approx(error, rel=1e-4)}
+
+
+def test_scratch_model_has_its_factors_fitted(structures, tmp_path):
+    head = {"forces": "conservative"}
+    results, text = start_run(
+        finetune, finetune_config(structures, None, head, epochs=1), tmp_path / "run"
+    )
+    assert "fitting scale factors" in text
+    variables, metadata = load_checkpoint(tmp_path / "run")
+    factors = jax.tree.leaves(variables["scale_factors"])
+    assert factors
+    assert all(np.isfinite(f) and f != 0 for f in factors)
+    references = metadata["datasets"]["task"]["references"]
+    assert references["energy_scale"] == references["force_scale"]
+    assert np.isfinite(results["test"]["task"]["force_mae_mev_per_angstrom"])
+
+
+def test_checkpoint_of_another_model_is_refused_before_training(pretrained, structures):
+    checkpoint, _, _ = pretrained
+    config = finetune_config(structures, checkpoint, {})
+    overrides = {**config["model"]["overrides"], "num_blocks": 2}
+    config["model"] = {**config["model"], "overrides": overrides}
+    with pytest.raises(CheckpointError, match=r"model\.num_blocks: 1 -> 2"):
+        check_settings(RunSettings.from_config(config))
+
+
+def test_subset_and_budget_must_agree(structures, tmp_path):
+    config = make_config(structures, epochs=2, max_structures=12, budget=100)
+    message = (
+        r"train\.budget=100 is not .* 2 × 12 = 24; set train\.budget=24 or .*max_structures=50"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_settings(RunSettings.from_config(config))
+    config = make_config(structures, budget=100)
+    settings = RunSettings.from_config(config)
+    with pytest.raises(ConfigError, match=r"2 × 24 = 48"):
+        pretrain(settings, Run(tmp_path / "run", settings, console=Console(quiet=True)))
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("train", {"learning_rat": 1.0}, "learning_rat.*learning_rate"),
+        ("train", {"select_by": "value_mae"}, "select_by.*energy_forces.*force_mae"),
+        ("train", {"dtype": "float16"}, "dtype.*float32"),
+        ("train", {"warmup_steps": -1}, "warmup_steps"),
+        ("model", {"name": "gemnet_oc_smal"}, "gemnet_oc_small"),
+        ("model", {"overrides": {"num_block": 2}}, "num_block.*num_blocks"),
+        ("head", {"kind": "scalar"}, "target"),
+        ("finetune", {}, "finetune"),
+    ],
+)
+def test_mistaken_configs_are_explained(structures, section, changes, message):
+    config = make_config(structures)
+    config[section] = {**config.get(section, {}), **changes}
+    with pytest.raises(ConfigError, match=message):
+        check_settings(RunSettings.from_config(config))
+
+
+def test_reading_needs_declared_units_and_energy_kind(structures):
+    for name in ("energy_unit", "length_unit", "energy_kind"):
+        config = make_config(structures)
+        del config["data"]["train"][0][name]
+        with pytest.raises(ConfigError, match=f"does not declare {name}; add {name}="):
+            RunSettings.from_config(config)

@@ -1,0 +1,60 @@
+"""Pretrain on many small molecules, finetune on aspirin with few labels, compare with scratch.
+
+python -m atomjax.launch --config configs/quickstart.py --workdir runs/quickstart
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.workflow = "transfer"
+    config.seed = 0
+    config.model = {
+        "name": "gemnet_oc_tiny",
+        "overrides": {},
+    }
+    graph = {"cutoff_molecule": 6.0, "max_neighbors": 12}
+    config.data = {
+        "train": [
+            {
+                "name": "conformers",
+                "kind": "generate",
+                "generator": "conformers",
+                "arguments": {"count": 1000, "heavy_atoms": (2, 7), "seed": 0},
+                "split": {"validation": 100},
+                "graph": graph,
+            }
+        ]
+    }
+    config.train = {
+        "batch_size": 16,
+        "epochs": 20,
+        "learning_rate": 1e-3,
+        "warmup_steps": 50,
+        "select_by": "force_mae",
+    }
+    config.finetune = {
+        "seeds": (0,),
+        "head": {"kind": "energy_forces", "forces": "direct"},
+        "data": {
+            "train": [
+                {
+                    "name": "aspirin",
+                    "kind": "generate",
+                    "generator": "dynamics",
+                    "arguments": {"count": 300, "molecule": "aspirin", "seed": 0},
+                    "split": {"train": 50, "validation": 50, "test": 200},
+                    "graph": graph,
+                }
+            ]
+        },
+        "train": {
+            "batch_size": 10,
+            "epochs": 60,
+            "learning_rate": 5e-4,
+            "warmup_steps": 10,
+            "select_by": "force_mae",
+        },
+    }
+    return config

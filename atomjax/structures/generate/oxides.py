@@ -14,9 +14,8 @@ from ase.build import bulk, surface
 from ase.spacegroup import crystal
 
 from atomjax.structures.generate.errors import GenerateError, LabelError
-from atomjax.structures.generate.geometry import relax
 from atomjax.structures.generate.labels import XtbLabeler, check_force
-from atomjax.structures.generate.surfaces import check_overlaps, place_above
+from atomjax.structures.generate.surfaces import check_overlaps, descend, place_above
 from atomjax.structures.generate.tasks import check_range, shuffled, spread
 from atomjax.structures.structure import TAG_ADSORBATE, TAG_SUBSURFACE, TAG_SURFACE, Structure
 
@@ -43,8 +42,8 @@ class Options:
         adsorbates: what they carry; "none" for the bare oxide.
         formula_units: smallest and largest size of clusters.
         layers: of slabs.
-        rattle: Å, standard deviation, up to which atoms are displaced.
-        relaxation_steps: the most steps a frame is relaxed.
+        rattle: Å, standard deviation, up to which free atoms are displaced.
+        relaxation_steps: the most steps a frame is relaxed; each costs as much as a label.
         max_force: eV/Å; a frame with a larger force on an atom is dropped.
         method: "GFN1-xTB" or "GFN2-xTB".
     """
@@ -53,10 +52,10 @@ class Options:
     systems: int = 0
     oxides: tuple[str, ...] = OXIDES
     adsorbates: tuple[str, ...] = ADSORBATES
-    formula_units: tuple[int, ...] = (2, 5)
+    formula_units: tuple[int, ...] = (2, 4)
     layers: int = 2
     rattle: float = 0.1
-    relaxation_steps: int = 12
+    relaxation_steps: int = 6
     max_force: float = 30.0
     method: str = "GFN1-xTB"
 
@@ -103,39 +102,30 @@ def begin(subject: str, options: Options, rng: np.random.Generator) -> Callable[
             normal = np.array([0.0, 0.0, 1.0])
             top = atoms.positions[atoms.get_tags() == TAG_SURFACE]
             site = top[rng.integers(len(top))] + [*rng.uniform(-0.7, 0.7, size=2), 0.0]
-        fixed = atoms.get_tags() == TAG_SUBSURFACE
+        free = atoms.get_tags() != TAG_SUBSURFACE
         if guest != "none":
             atoms = place_above(atoms, guest, site, normal, rng)
-            fixed = np.append(fixed, np.zeros(len(atoms) - len(fixed), dtype=bool))
-        atoms.positions += rng.uniform(0, options.rattle) * rng.normal(size=(len(atoms), 3))
+            free = np.append(free, np.ones(len(atoms) - len(free), dtype=bool))
+        shake = rng.uniform(0.0, options.rattle) * rng.normal(size=(len(atoms), 3))
+        atoms.positions[free] += shake[free]
         check_overlaps(atoms)
-        return _label(
-            atoms, fixed, subject, options, int(rng.integers(options.relaxation_steps + 1))
+        cell = atoms.cell.array if atoms.pbc.any() else None
+        labeler = XtbLabeler(options.method, atoms.numbers, cell)
+        steps = int(rng.integers(options.relaxation_steps + 1))
+        label = check_force(descend(labeler, atoms, free, steps), options.max_force)
+        return Structure(
+            atomic_numbers=atoms.numbers,
+            positions=atoms.positions,
+            cell=cell,
+            pbc=atoms.pbc,
+            tags=atoms.get_tags(),
+            fixed=~free,
+            energy=label.energy,
+            forces=label.forces,
+            class_key=subject if cell is None else f"{formula}(100)+{guest}",
         )
 
     return draw
-
-
-def _label(atoms: Atoms, fixed: np.ndarray, key: str, options: Options, steps: int) -> Structure:
-    periodic = bool(atoms.pbc.any())
-    labeler = XtbLabeler(options.method, atoms.numbers, atoms.cell.array if periodic else None)
-    positions, label = relax(
-        labeler, atoms.numbers, atoms.positions, max_force=0.02, steps=steps, must_converge=False
-    )
-    check_force(label, options.max_force)
-    atoms.positions = positions
-    check_overlaps(atoms)
-    return Structure(
-        atomic_numbers=atoms.numbers,
-        positions=positions,
-        cell=atoms.cell.array if periodic else None,
-        pbc=atoms.pbc,
-        tags=atoms.get_tags(),
-        fixed=fixed,
-        energy=label.energy,
-        forces=label.forces,
-        class_key=key,
-    )
 
 
 def conventional_cell(formula: str) -> Atoms:

@@ -163,6 +163,7 @@ def generate_with_report(
         display = progress if isinstance(progress, Display) else _display(progress)
         structures, dropped = _make(spec, workers or available_cores(), display)
         save_archive(path, structures, {"spec": spec.resolve(), "dropped": dropped})
+        display.write(f"{spec.kind}: {GenerateReport(len(structures), dropped, path, cached)}")
     return structures, GenerateReport(len(structures), dropped, path, cached)
 
 

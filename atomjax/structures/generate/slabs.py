@@ -13,14 +13,14 @@ from ase import Atoms
 from ase.build import fcc100, fcc111
 
 from atomjax.structures.generate.errors import GenerateError
-from atomjax.structures.generate.labels import EmtLabeler, Label, check_force
-from atomjax.structures.generate.surfaces import check_overlaps, place_above
+from atomjax.structures.generate.labels import EmtLabeler, check_force
+from atomjax.structures.generate.surfaces import check_overlaps, descend, place_above
 from atomjax.structures.generate.tasks import shuffled, spread
 from atomjax.structures.structure import TAG_SUBSURFACE, TAG_SURFACE, Structure
 
 PACKAGES = ("ase",)
 CHUNK = 20
-# Å: where EMT itself puts the minimum (Jacobsen, Stoltze, Nørskov 1996, parameters s0 / √2 · 2).
+# Å: where this EMT has its minimum, within 0.01.
 LATTICE_CONSTANTS = {
     "Al": 3.99, "Ni": 3.49, "Cu": 3.59, "Pd": 3.88, "Ag": 4.06, "Pt": 3.92, "Au": 4.06,
 }  # fmt: skip
@@ -30,8 +30,6 @@ ADSORBATES = (
     "O2", "HCN", "C2H2", "C2H4", "CH3OH", "H2CO",
 )  # fmt: skip
 FACETS = {"111": fcc111, "100": fcc100}
-# Å per eV/Å and Å: a step down the forces, and the most an atom moves in it.
-DESCENT, DESCENT_LIMIT = 0.02, 0.08
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ def begin(subject: str, options: Options, rng: np.random.Generator) -> Callable[
         shake = rng.uniform(0.0, options.rattle) * rng.normal(size=(len(atoms), 3))
         atoms.positions[~fixed] += shake[~fixed]
         check_overlaps(atoms)
-        label = _descend(atoms, ~fixed, int(rng.integers(options.relaxation_steps + 1)))
+        steps = int(rng.integers(options.relaxation_steps + 1))
+        label = descend(EmtLabeler(atoms), atoms, ~fixed, steps)
         check_force(label, options.max_force)
         return Structure(
             atomic_numbers=atoms.numbers,
@@ -160,15 +159,3 @@ def make_slab(
         symbols[replaced] = other
         atoms.set_chemical_symbols(symbols.tolist())
     return atoms
-
-
-def _descend(atoms: Atoms, free: np.ndarray, steps: int) -> Label:
-    """Move free atoms down their forces in place; the label where they end."""
-    labeler = EmtLabeler(atoms)
-    label = labeler.label(atoms.positions)
-    for _ in range(steps):
-        step = DESCENT * label.forces
-        longest = np.linalg.norm(step, axis=1).max()
-        atoms.positions[free] += step[free] * min(1.0, DESCENT_LIMIT / max(longest, 1e-12))
-        label = labeler.label(atoms.positions)
-    return label

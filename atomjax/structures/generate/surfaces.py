@@ -8,10 +8,13 @@ from ase.geometry import get_distances
 
 from atomjax.structures.generate.errors import LabelError
 from atomjax.structures.generate.geometry import random_rotation
+from atomjax.structures.generate.labels import Label, Labeler
 from atomjax.structures.structure import TAG_ADSORBATE
 
 # An atom nearer to another than this multiple of their covalent radii was placed inside it.
 OVERLAP_REACH = 0.7
+# Å per eV/Å and Å: a step down the forces, and the most an atom moves in it.
+DESCENT, DESCENT_LIMIT = 0.02, 0.08
 
 
 def adsorbate_atoms(name: str) -> Atoms:
@@ -48,6 +51,17 @@ def place_above(
     guest.positions = guest_positions
     guest.set_tags(TAG_ADSORBATE)
     return surface + guest
+
+
+def descend(labeler: Labeler, atoms: Atoms, free: np.ndarray, steps: int) -> Label:
+    """Move free atoms [N] down their forces in place; the label where they end."""
+    label = labeler.label(atoms.positions)
+    for _ in range(steps):
+        step = DESCENT * label.forces[free]
+        longest = np.linalg.norm(step, axis=1).max(initial=1e-12)
+        atoms.positions[free] += step * min(1.0, DESCENT_LIMIT / longest)
+        label = labeler.label(atoms.positions)
+    return label
 
 
 def check_overlaps(atoms: Atoms) -> None:

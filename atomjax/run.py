@@ -146,6 +146,18 @@ class Run:
         """
         return self.display.track(total, description, start)
 
+    def wait_for_all(self, name: str) -> None:
+        """Waits until every process is here.
+
+        Args:
+            name: of the place, the same in every process.
+        """
+        import jax
+        from jax.experimental import multihost_utils
+
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(name)
+
     @contextmanager
     def primary_first(self, name: str) -> Iterator[None]:
         """Lets process 0 go through the context before the others enter it.
@@ -153,15 +165,11 @@ class Run:
         Args:
             name: of what is done there, the same in every process.
         """
-        import jax
-        from jax.experimental import multihost_utils
-
-        alone = jax.process_count() == 1
-        if not (alone or self.primary):
-            multihost_utils.sync_global_devices(name)
+        if not self.primary:
+            self.wait_for_all(name)
         yield
-        if self.primary and not alone:
-            multihost_utils.sync_global_devices(name)
+        if self.primary:
+            self.wait_for_all(name)
 
     def say(self, text: str) -> None:
         """Writes text to the terminal, above any progress bar."""

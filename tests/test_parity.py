@@ -7,16 +7,18 @@ import pytest
 
 from atomjax.parity.__main__ import main
 
+CHANGED = ("jax_enable_x64", "jax_default_matmul_precision")
+
 
 @pytest.fixture
 def precision():
     """Gives back the settings that the command changes."""
     import jax
 
-    before = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+    before = {name: jax.config.read(name) for name in CHANGED}
     yield
-    jax.config.update("jax_enable_x64", before[0])
-    jax.config.update("jax_default_matmul_precision", before[1])
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.mark.usefixtures("precision")

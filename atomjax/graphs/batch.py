@@ -17,6 +17,8 @@ precision; derivatives go through the displacement argument of the models instea
 Edges are sorted by receiver. Out-of-range indices mean "nothing".
 """
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import jraph
@@ -144,10 +146,41 @@ class GraphBatch:
     quadruplets: QuadrupletGraph | None
     targets: Targets
 
+    # jraph types its fields as any tree or None; these give them their type back.
+    @property
+    def atomic_numbers(self) -> jax.Array:
+        """[N] atomic numbers, 0 for padding."""
+        return cast(dict[str, jax.Array], self.graph.nodes)["atomic_numbers"]
+
+    @property
+    def positions(self) -> jax.Array:
+        """[N, 3] Å, for reference: models read the edge vectors."""
+        return cast(dict[str, jax.Array], self.graph.nodes)["positions"]
+
+    @property
+    def senders(self) -> jax.Array:
+        """[E] sending atom of each main edge."""
+        return cast(jax.Array, self.graph.senders)
+
+    @property
+    def receivers(self) -> jax.Array:
+        """[E] receiving atom of each main edge, in ascending order."""
+        return cast(jax.Array, self.graph.receivers)
+
+    @property
+    def edge_vectors(self) -> jax.Array:
+        """[E, 3] Å, from sender to receiver."""
+        return cast(dict[str, jax.Array], self.graph.edges)["vector"]
+
+    @property
+    def edge_images(self) -> jax.Array:
+        """[E] codes of the periodic image offsets of the main edges."""
+        return cast(dict[str, jax.Array], self.graph.edges)["image"]
+
     @property
     def node_mask(self) -> jax.Array:
         """[N] bool, true for real atoms."""
-        return self.graph.nodes["atomic_numbers"] > 0
+        return self.atomic_numbers > 0
 
     @property
     def edge_mask(self) -> jax.Array:

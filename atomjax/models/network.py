@@ -45,6 +45,7 @@ class AtomicModel(nn.Module):
     heads: tuple[HeadConfig, ...]
 
     def setup(self):
+        """Heads."""
         for config in self.heads:
             setattr(self, head_key(config.name), Head(config))
 
@@ -90,13 +91,13 @@ def predict(
         raise ValueError("predict(train=True) needs rngs={'dropout': key}.")
     streams = dict(rngs or {}) if train else {}
 
-    def apply(displacement=None):
+    def apply(displacement=None) -> Any:
         return model.apply(variables, batch, displacement, rngs=streams)
 
     conservative = [c.name for c in model.heads if c.forces == "conservative"]
     forces: dict[str, jax.Array] = {}
     if conservative:
-        zero = jnp.zeros_like(batch.graph.nodes["positions"])
+        zero = jnp.zeros_like(batch.positions)
         outputs, backward = jax.vjp(apply, zero)
         for name in conservative:
             seed = jax.tree.map(jnp.zeros_like, outputs)
@@ -120,4 +121,5 @@ def predict(
 
 def features(model: AtomicModel, variables: Variables, batch: GraphBatch) -> Features:
     """Features of the backbone's last layer (the inputs of the heads)."""
-    return model.apply(variables, batch, method="features")
+    value: Any = model.apply(variables, batch, method="features")
+    return value

@@ -77,7 +77,7 @@ def init_variables(model: AtomicModel, key: jax.Array, batch: GraphBatch) -> dic
     """
     # Only the initialisers run (compiled once a shape); the forward pass is merely traced.
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
-    variables = model.lazy_init(key, shapes)
+    variables: Any = model.lazy_init(key, shapes)
     return {
         "params": dict(variables["params"]),
         "scale_factors": dict(variables.get("scale_factors", {})),

@@ -17,7 +17,7 @@ from atomjax.graphs.batch import Slots
 
 
 def rows(x: jax.Array, index: jax.Array, empty: int | bool = 0) -> jax.Array:
-    """Rows ``x[index]``, or ``empty`` where the index is out of range, for what needs no derivative.
+    """Rows ``x[index]``, or ``empty`` where the index is out of range; for constants.
 
     Args:
         x: [N, ...] rows.

@@ -12,7 +12,7 @@ def safe_norm(x: jax.Array, axis: int = -1, keepdims: bool = False) -> jax.Array
 
 
 def safe_normalize(x: jax.Array, axis: int = -1) -> tuple[jax.Array, jax.Array]:
-    """Unit vectors and lengths along ``axis``; both, with derivatives, are zero for zero vectors."""
+    """Unit vectors and lengths along ``axis``; for zero vectors both are zero, to every order."""
     length = safe_norm(x, axis=axis, keepdims=True)
     unit = jnp.where(length > 0, x / jnp.where(length > 0, length, 1), 0)
     return unit, jnp.squeeze(length, axis)

@@ -91,7 +91,7 @@ def rule_variables(model: AtomicModel, reference: Reference, batch: GraphBatch, 
     factors = reference.settings["scale_factors"]
     entries = {
         name: (
-            np.float32(factors[name])
+            np.asarray(factors[name], np.float32)
             if collection == "scale_factors"
             else rule_weight(name, shape, salt)
         )
@@ -114,7 +114,7 @@ def outputs(model: AtomicModel, variables: Any, batch: GraphBatch) -> dict[str, 
         values |= {"e_atom": contributions, "energy": pooled, "forces": forces}
         return pooled.sum(), values
 
-    zero = jnp.zeros_like(batch.graph.nodes["positions"])
+    zero = jnp.zeros_like(batch.positions)
     gradient, values = jax.grad(energy, has_aux=True)(zero)
     return {**values, "conservative_energy": values["energy"], "conservative_forces": -gradient}
 

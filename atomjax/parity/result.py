@@ -29,7 +29,7 @@ class Result:
 
 
 def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
-    """Largest difference over the largest reference entry; NaN where shapes differ or not finite."""
+    """Largest difference over the largest reference entry; NaN where shapes differ."""
     value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
     if value.shape != reference.shape:
         return float("nan")

@@ -287,6 +287,9 @@ class TrainSettings:
         for name in ("ema_decay", "edge_dropout", "final_factor", "beta1", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be between 0 and 1")
+        for name in ("warmup_steps", "eval_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate={self.learning_rate} must be positive")
 

@@ -23,8 +23,8 @@ from atomjax.graphs import (
 from atomjax.models import AtomicModel, predict
 from atomjax.structures import Structure
 
-# Molecules are cut where the radial basis ends, so that energies are smooth there. Periodic ones are
-# cut before the limit of 30 neighbours bites: which edges survive it depends on the atoms' order.
+# Molecules are cut where the radial basis ends, so that energies are smooth there. Periodic ones
+# are cut before the limit of 30 neighbours bites: which edges survive it depends on atom order.
 CONFIG = GraphConfig(cutoff=4.0, cutoff_molecule=12.0)
 
 

@@ -144,7 +144,7 @@ def test_energy_is_smooth_where_neighbours_leave_the_cutoff(suite):
 def test_far_apart_fragments_do_not_interact(suite):
     water = suite.samples["three atoms"]
     numbers = np.concatenate([water.atomic_numbers] * 2)
-    positions = np.concatenate([water.positions, water.positions + [60.0, 0, 0]])
+    positions = np.concatenate([water.positions, water.positions + np.array([60.0, 0, 0])])
     both = structure(ase.Atoms(numbers, positions))
     ((energy, forces),) = suite.predict(both, head="conservative")
     ((alone, alone_forces),) = suite.predict(water, head="conservative")

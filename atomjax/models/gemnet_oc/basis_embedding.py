@@ -95,21 +95,22 @@ class BasisEmbedding(nn.Module):
     config: GemNetOCConfig
 
     def setup(self):
+        """Layers of the interactions that are on."""
         c = self.config
-        dense = lambda name: Dense(c.emb_size_rbf, dropout=c.dropout, name=name)  # noqa: E731
-        self.rbf_tint, self.rbf_h = dense("mlp_rbf_tint"), dense("mlp_rbf_h")
-        self.rbf_out = dense("mlp_rbf_out")
+        dense = partial(Dense, c.emb_size_rbf, dropout=c.dropout)
+        self.rbf_tint, self.rbf_h = dense(name="mlp_rbf_tint"), dense(name="mlp_rbf_h")
+        self.rbf_out = dense(name="mlp_rbf_out")
         self.cbf_tint = AngularEmbedding(c.emb_size_cbf, c.num_spherical, name="mlp_cbf_tint")
         if c.atom_edge_interaction:
-            self.rbf_aeint = dense("mlp_rbf_aeint")
+            self.rbf_aeint = dense(name="mlp_rbf_aeint")
             self.cbf_aeint = AngularEmbedding(c.emb_size_cbf, c.num_spherical, name="mlp_cbf_aeint")
         if c.edge_atom_interaction:
-            self.rbf_eaint = dense("mlp_rbf_eaint")
+            self.rbf_eaint = dense(name="mlp_rbf_eaint")
             self.cbf_eaint = AngularEmbedding(c.emb_size_cbf, c.num_spherical, name="mlp_cbf_eaint")
         if c.atom_interaction:
             self.rbf_aint = Dense(c.emb_size_rbf, name="mlp_rbf_aint")
         if c.quad_interaction:
-            self.rbf_qint = dense("mlp_rbf_qint")
+            self.rbf_qint = dense(name="mlp_rbf_qint")
             self.cbf_qint = AngularEmbedding(c.emb_size_cbf, c.num_spherical, name="mlp_cbf_qint")
             self.sbf_qint = AngularEmbedding(
                 c.emb_size_sbf, c.num_spherical**2, name="mlp_sbf_qint"

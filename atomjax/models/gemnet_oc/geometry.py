@@ -3,6 +3,8 @@
 Names follow the papers: an edge c→a is updated; b→a is another edge into a; d→b an edge into b.
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -82,24 +84,26 @@ def displaced(batch: GraphBatch, displacement: jax.Array | None) -> GraphBatch:
     u, graph = displacement, batch.graph
     sender_readers = main_sender_readers(batch)
     vector = (
-        graph.edges["vector"]
-        + take(u, graph.receivers, batch.slots.index)
-        - take(u, graph.senders, sender_readers)
+        batch.edge_vectors
+        + take(u, batch.receivers, batch.slots.index)
+        - take(u, batch.senders, sender_readers)
     )
-    batch = batch.replace(graph=graph._replace(edges={**graph.edges, "vector": vector}))
+    batch = replace(
+        batch, graph=graph._replace(edges={"vector": vector, "image": batch.edge_images})
+    )
     if (ae := batch.a2ee2a) is not None:
         receivers = ae.slots.position // ae.slots.index.shape[1]
         moved = take(u, receivers, ae.slots.index) - take(u, ae.senders, ae.reverse)
-        batch = batch.replace(a2ee2a=ae.replace(vector=ae.vector + moved))
+        batch = replace(batch, a2ee2a=replace(ae, vector=ae.vector + moved))
     if (aa := batch.a2a) is not None:
         real = (aa.senders < u.shape[0])[..., None]
         moved = jnp.where(real, u[:, None] - take(u, aa.senders, aa.reverse), 0)
-        batch = batch.replace(a2a=aa.replace(vector=aa.vector + moved))
+        batch = replace(batch, a2a=replace(aa, vector=aa.vector + moved))
     if (qd := batch.quadruplets) is not None:
         real = (qd.senders < u.shape[0])[..., None]
         at_a = take(u, qd.atom, qd.inverse[:, None])
         moved = jnp.where(real, at_a[:, None] - take(u, qd.senders, qd.reverse), 0)
-        batch = batch.replace(quadruplets=qd.replace(vector=qd.vector + moved))
+        batch = replace(batch, quadruplets=replace(qd, vector=qd.vector + moved))
     return batch
 
 
@@ -113,12 +117,12 @@ def slot_senders(batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
     """[N, K] sender and image code of the main edge in each slot; senders N where empty."""
     num_atoms = batch.node_graph.shape[0]
     index = batch.slots.index
-    return rows(batch.graph.senders, index, num_atoms), rows(batch.graph.edges["image"], index)
+    return rows(batch.senders, index, num_atoms), rows(batch.edge_images, index)
 
 
 def compute_geometry(batch: GraphBatch) -> Geometry:
     """Distances and angles of every interaction graph that the batch carries."""
-    unit, distance = safe_normalize(batch.graph.edges["vector"])
+    unit, distance = safe_normalize(batch.edge_vectors)
     unit_NK = to_slots(unit, batch.slots)
     senders_NK, image_NK = slot_senders(batch)
 

@@ -92,7 +92,7 @@ def checkpoint_entries(
 ) -> Iterator[tuple[str, Path, str, tuple[int, ...]]]:
     """Every parameter and scale factor as (collection, path, checkpoint name, checkpoint shape)."""
     for collection in ("params", "scale_factors"):
-        leaves = flax.traverse_util.flatten_dict(dict(variables.get(collection, {})))
+        leaves: dict[Path, Any] = flax.traverse_util.flatten_dict(variables.get(collection, {}))
         for path, leaf in leaves.items():
             name = checkpoint_name(path, heads)
             shape = to_checkpoint_layout(name, np.empty(leaf.shape, np.bool_)).shape

@@ -76,10 +76,11 @@ class InteractionBlock(nn.Module):
         if bases.atom_to_edge is not None:
             assert batch.a2ee2a is not None  # the bases were computed from it
             graph = batch.a2ee2a
+            senders = (graph.senders, graph.reverse)
             x += TripletInteraction(
                 c.emb_size_edge, c.emb_size_trip_in, c.emb_size_trip_out, c.dropout,
                 name="atom_edge_interaction",
-            )(h, bases.atom_to_edge, graph.slots, batch, (graph.senders, graph.reverse))  # fmt: skip
+            )(h, bases.atom_to_edge, graph.slots, batch, senders)  # fmt: skip
             terms += 1
         return x, terms
 
@@ -129,11 +130,11 @@ class GemNetOC(nn.Module):
     def __call__(self, batch: GraphBatch) -> Features:
         """Node features [N, emb_size_atom] and edge features [E, emb_size_edge]."""
         c = self.config
-        numbers = batch.graph.nodes["atomic_numbers"]
+        numbers = batch.atomic_numbers
         table = self.param("embedding", uniform_sqrt3, (c.num_elements, c.emb_size_atom))
         geometry = compute_geometry(batch)
         bases = BasisEmbedding(c, name="bases")(batch, geometry)
-        # Row Z - 1 as a product: its derivative is then no scatter into a few rows. Padding reads 0.
+        # Row Z - 1 as a product, whose derivative is no scatter into a few rows; padding reads 0.
         h = jax.nn.one_hot(numbers - 1, c.num_elements, dtype=geometry.unit.dtype) @ table
         m = EdgeEmbedding(c.emb_size_edge, c.dropout, name="edge_emb")(h, bases.radial, batch)
 

@@ -67,6 +67,10 @@ class CountedFunction:
         """Calls the compiled function."""
         return self._compiled(*args)
 
+    def lower(self, *args: Any) -> jax.stages.Lowered:
+        """The traced function, which tells its cost and memory once compiled."""
+        return self._compiled.lower(*args)
+
 
 def over_devices(function: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Callable[..., Any]:
     """``function(replicated, batch)`` on every device of the mesh, with its own batch [1, ...]."""

@@ -1,0 +1,56 @@
+"""What the benchmarks share: clocks, the machine's matmul rate, and who it is."""
+
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def machine() -> str:
+    """Device, count, JAX and Python versions in one line."""
+    device = jax.devices()[0]
+    name = device.device_kind if device.platform != "cpu" else platform.processor() or "CPU"
+    return (
+        f"{jax.device_count()} × {name} ({device.platform}), jax {jax.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call, device work included."""
+    begin = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - begin
+
+
+def make_matmul_rate(size: int = 2048) -> Callable[[], float]:
+    """A function that measures the device's float32 matmul rate in FLOP/s, at JAX's precision.
+
+    Args:
+        size: of the square matrices.
+    """
+    matrix = jnp.ones((size, size), jnp.float32)
+    multiply = jax.jit(lambda x: x @ x).lower(matrix).compile()
+    repeats = 3 if jax.default_backend() == "cpu" else 100
+
+    def rate() -> float:
+        def several():
+            product = matrix
+            for _ in range(repeats):
+                product = multiply(matrix)
+            return product
+
+        return repeats * 2 * size**3 / seconds(several)
+
+    rate()
+    return rate
+
+
+def peak_bytes(compiled: Any) -> int:
+    """Bytes that a compiled function needs at its peak: arguments, results and temporaries."""
+    memory = compiled.memory_analysis()
+    total = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return total + memory.temp_size_in_bytes - memory.alias_size_in_bytes

@@ -82,6 +82,9 @@ def plot_curves(panels: Sequence[Panel], path: Path) -> None:
         values = [value for curve in panel.curves for value in curve.values]
         if values and min(values) > 0:
             ax.set_yscale("log")
+            # Plain numbers: powers of ten are hard to read within one decade.
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(_sparse_label)
         if panel.curves:
             ax.legend(frameon=False)
         else:
@@ -121,6 +124,12 @@ def plot_comparisons(
             aspect="equal",
         )
     _save(figure, path)
+
+
+def _sparse_label(value: float, _position: int | None = None) -> str:
+    """Label of a minor tick of a logarithmic axis: 2 and 5 of each decade."""
+    leading = f"{value:e}"[0]
+    return f"{value:g}" if leading in "25" else ""
 
 
 def _colors(labels) -> dict[str, str]:

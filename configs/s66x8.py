@@ -1,0 +1,67 @@
+"""Finetune on ωB97x forces of non-covalent dimers, few of them labelled, against scratch.
+
+    python -m atomjax.launch --config configs/s66x8.py:s66x8_wb97x6-31gd.h5 --workdir runs/s66x8
+
+The file is S66x8 of the COMP6 benchmark (github.com/isayev/COMP6, MIT licence): 66 dimers of small
+organic molecules at 8 distances. Its dimers are divided, so those tested are new to the model.
+Pretraining is that of ``quickstart.py``: GFN2-xTB conformers of single molecules.
+"""
+
+import ml_collections
+
+
+def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.workflow = "transfer"
+    config.seed = 0
+    config.model = {"name": "gemnet_oc_tiny"}
+
+    graph = {"cutoff_molecule": 6.0, "max_neighbors": 12}
+    config.data = {
+        "train": [
+            {
+                "name": "conformers",
+                "kind": "generate",
+                "generator": "conformers",
+                "arguments": {"count": 1000, "heavy_atoms": (2, 7), "seed": 0},
+                "split": {"validation": 100},
+                "graph": graph,
+            }
+        ]
+    }
+    config.train = {
+        "batch_size": 16,
+        "epochs": 12,
+        "learning_rate": 1e-3,
+        "warmup_steps": 50,
+        "eval_every": 114,
+        "select_by": "force_mae",
+    }
+    config.finetune = {
+        "seeds": (0, 1, 2),
+        "head": {"kind": "energy_forces", "forces": "direct"},
+        "data": {
+            "train": [
+                {
+                    "name": "s66x8",
+                    "kind": "read",
+                    "path": path,
+                    "format": "comp6",
+                    "energy_unit": "Ha",
+                    "length_unit": "Å",
+                    "energy_kind": "total",
+                    "split": {"train": 80, "validation": 80, "test": 160, "by": "class_key"},
+                    "graph": graph,
+                }
+            ]
+        },
+        "train": {
+            "batch_size": 8,
+            "epochs": 40,
+            "learning_rate": 5e-4,
+            "warmup_steps": 10,
+            "eval_every": 50,
+            "select_by": "force_mae",
+        },
+    }
+    return config

@@ -1,0 +1,91 @@
+"""The main job as a user runs it, shrunk by overrides: generate, pretrain, finetune, report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {
+    "num_blocks": 1,
+    "emb_size_edge": 16,
+    "quad_interaction": False,
+    "num_before_skip": 1,
+    "num_after_skip": 1,
+    "num_atom": 1,
+    "num_output_afteratom": 1,
+}
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "atomjax.launch", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def overrides(**values: object) -> list[str]:
+    return [f"--config.{key.replace('__', '.')}={value}" for key, value in values.items()]
+
+
+def small_quickstart(workdir: Path) -> list[str]:
+    return [
+        f"--config={ROOT / 'configs' / 'quickstart.py'}",
+        f"--workdir={workdir}",
+        *overrides(**{f"model__overrides__{key}": value for key, value in SMALL.items()}),
+        *overrides(
+            data__train__0__arguments__count=40,
+            data__train__0__split__validation=8,
+            train__batch_size=8,
+            train__epochs=2,
+            train__warmup_steps=2,
+            finetune__data__train__0__arguments__count=20,
+            finetune__data__train__0__split__train=8,
+            finetune__data__train__0__split__validation=4,
+            finetune__data__train__0__split__test=8,
+            finetune__train__batch_size=4,
+            finetune__train__epochs=2,
+            finetune__train__warmup_steps=1,
+            finetune__seeds="(3,)",
+        ),
+    ]
+
+
+def test_quickstart_pretrains_finetunes_and_reports(tmp_path):
+    pytest.importorskip("tblite", reason="the quickstart labels with tblite (extra demo)")
+    command = small_quickstart(tmp_path / "run")
+    first = launch(*command)
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    for stage in ("pretrain", "finetuned/seed_3", "scratch/seed_3"):
+        assert f"== {stage}" in first.stdout
+    assert first.stdout.count("data card") == 3
+
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    pair = report["seeds"][0]
+    assert pair["seed"] == 3
+    errors = {}
+    for name in ("finetuned", "scratch"):
+        with np.load(tmp_path / "run" / name / "seed_3" / "predictions" / "aspirin.npz") as file:
+            difference = file["forces_predicted"] - file["forces_true"]
+        errors[name] = 1000 * np.abs(difference).mean()
+        mean = report[name]["force_mae_mev_per_angstrom"]["mean"]
+        assert mean == pytest.approx(errors[name], rel=1e-4)
+    assert pair["improvement"] == pytest.approx(1 - errors["finetuned"] / errors["scratch"])
+    for file in ("report.md", "plots/curves.png", "plots/forces.png"):
+        assert (tmp_path / "run" / file).stat().st_size > 0
+
+    # The same command again finds every stage done and the same result.
+    again = launch(*command)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.stdout.count("done before") == 3
+    repeated = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert repeated["seeds"] == report["seeds"]

@@ -60,7 +60,7 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
             "epochs": 60,
             "learning_rate": 5e-4,
             "warmup_steps": 10,
-            "eval_every": 60,
+            "eval_every": 120,
             "select_by": "force_mae",
         },
     }

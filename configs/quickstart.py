@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
         "epochs": 12,
         "learning_rate": 1e-3,
         "warmup_steps": 50,
-        "eval_every": 114,
+        "eval_every": 171,
         "select_by": "force_mae",
     }
     config.finetune = {
@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
             "epochs": 40,
             "learning_rate": 5e-4,
             "warmup_steps": 10,
-            "eval_every": 50,
+            "eval_every": 100,
             "select_by": "force_mae",
         },
     }

@@ -126,7 +126,7 @@ def plot_comparisons(
     _save(figure, path)
 
 
-def _sparse_label(value: float, _position: int | None = None) -> str:
+def _sparse_label(value: float, _position: float) -> str:
     """Label of a minor tick of a logarithmic axis: 2 and 5 of each decade."""
     leading = f"{value:e}"[0]
     return f"{value:g}" if leading in "25" else ""

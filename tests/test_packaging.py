@@ -49,7 +49,7 @@ def third_party_imports(*folders: str) -> set[str]:
                 names.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"atomjax", "tests"}
+    return names - set(sys.stdlib_module_names) - {"atomjax", "benchmarks", "tests"}
 
 
 def import_names(requirements: Iterable[str]) -> set[str]:

@@ -29,7 +29,7 @@ def launch(*arguments: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1800,
     )
 
 
@@ -79,7 +79,9 @@ def test_quickstart_pretrains_finetunes_and_reports(tmp_path):
         errors[name] = 1000 * np.abs(difference).mean()
         mean = report[name]["force_mae_mev_per_angstrom"]["mean"]
         assert mean == pytest.approx(errors[name], rel=1e-4)
-    assert pair["improvement"] == pytest.approx(1 - errors["finetuned"] / errors["scratch"])
+    assert pair["improvement"] == pytest.approx(
+        1 - errors["finetuned"] / errors["scratch"], abs=1e-4
+    )
     for file in ("report.md", "plots/curves.png", "plots/forces.png"):
         assert (tmp_path / "run" / file).stat().st_size > 0
 

@@ -85,6 +85,12 @@ def over_devices(function: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Ca
     )
 
 
+def _dropout_key(state: TrainState) -> jax.Array:
+    """A key for this step and device."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
+
+
 def make_train_step(
     apply: Apply,
     tasks: Sequence[Task],
@@ -111,8 +117,7 @@ def make_train_step(
     """
 
     def device_step(state: TrainState, batch: GraphBatch):
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        key = jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
+        key = _dropout_key(state)
         counts = jax.lax.psum(label_counts(batch, tasks, reduction), DATA_AXIS)
 
         def own_share_of_loss(params):

@@ -98,7 +98,7 @@ def test_pair_interpolation_keeps_ends_and_avoids_collisions():
     end = start[[0, 2, 1]]
     for share, goal in ((0.0, start), (1.0, end)):
         np.testing.assert_allclose(interpolate_pairs(start, end, share), goal, atol=1e-4)
-    bent = end + np.array([[0, 0, 0], [0.4, 0, 0], [0.4, 0, 0]])
+    bent = end + np.array([[0, 0, 0], [0.4, 0, 0], [-0.1, 0, 0]])
     middle = interpolate_pairs(start, bent, 0.5)
     line = (start + bent) / 2
     assert distances(middle).min() > distances(line).min() + 0.5

@@ -1,0 +1,171 @@
+"""From batches of structures to everything that is known of a set.
+
+An extractor is any function that maps a batch to one row of features for each of its atoms: the
+node features of a backbone, or descriptors of another kind.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.similarity.aggregation import aggregate
+from atomjax.similarity.statistics import Statistics, merge_all
+from atomjax.similarity.stream import StatisticsStream
+from atomjax.similarity.structure_sums import StructureSums, StructureSumsBuilder
+
+Extractor = Callable[[GraphBatch], jax.Array]
+# Rows of a block of an element's statistics: there may be dozens of elements.
+ELEMENT_BLOCK = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class SetFeatures:
+    """What is kept of the features of a set, of d features, or q projected ones.
+
+    Attributes:
+        parts: statistics of disjoint parts of the set, its structures dealt to them in turn; d.
+        structures: sums over each structure; q.
+        elements: atomic number → statistics of the features of its atoms; q. Empty unless every
+            atom is a row.
+        num_atoms: in all structures.
+    """
+
+    parts: tuple[Statistics, ...]
+    structures: StructureSums
+    elements: Mapping[int, Statistics]
+    num_atoms: int
+
+    @property
+    def num_structures(self) -> int:
+        """Structures of the set."""
+        return len(self.structures.counts)
+
+    def statistics(self) -> Statistics:
+        """Statistics of the whole set, of d features."""
+        return merge_all([part for part in self.parts if int(part.count)])
+
+
+class FeatureCollector:
+    """Takes in features batch by batch; memory depends on the width, hardly on the set's size.
+
+    d² float64 numbers for every part, q² for every element, and q²/2 for every structure.
+
+    Args:
+        aggregation: how atoms become rows; see :func:`aggregate`.
+        parts: number of parts; four allow extrapolation to infinite sets.
+        projection: [d, q] from :func:`random_projection`, or None to keep all d features.
+    """
+
+    def __init__(
+        self, aggregation: str = "flat", parts: int = 4, projection: np.ndarray | None = None
+    ):
+        self._aggregation = aggregation
+        self._projection = projection
+        self._num_parts = parts
+        self._streams: list[StatisticsStream] = []
+        self._structures = StructureSumsBuilder(projection)
+        self._elements: dict[int, StatisticsStream] = {}
+        self._seen = self._atoms = 0
+
+    def add(self, features: jax.Array, batch: GraphBatch) -> None:
+        """Takes in the features [N, d] of a batch.
+
+        Raises:
+            ValueError: they have the wrong shape, or are not finite.
+        """
+        rows = jax.device_get(aggregate(features, batch, self._aggregation))
+        mask = np.asarray(rows.mask)
+        values, structure = rows.values[mask], rows.structure[mask]
+        if not self._streams:
+            width = values.shape[1]
+            self._streams = [StatisticsStream(width) for _ in range(self._num_parts)]
+        part = (self._seen + structure) % self._num_parts
+        for i, stream in enumerate(self._streams):
+            stream.add(values[part == i])
+        self._structures.add(values, structure)
+        if self._aggregation == "flat":
+            self._add_elements(values, np.asarray(batch.atomic_numbers)[mask])
+        self._seen += int(np.asarray(batch.graph_mask).sum())
+        self._atoms += int(np.asarray(batch.node_mask).sum())
+
+    def result(self) -> SetFeatures:
+        """What was collected.
+
+        Raises:
+            ValueError: no structure was added.
+        """
+        return SetFeatures(
+            structures=self._structures.result(),
+            parts=tuple(stream.result() for stream in self._streams),
+            elements={z: stream.result() for z, stream in sorted(self._elements.items())},
+            num_atoms=self._atoms,
+        )
+
+    def _add_elements(self, values: np.ndarray, atomic_numbers: np.ndarray) -> None:
+        if self._projection is not None:
+            values = values @ self._projection.astype(values.dtype)
+        for z in np.unique(atomic_numbers).tolist():
+            if z not in self._elements:
+                self._elements[z] = StatisticsStream(values.shape[1], ELEMENT_BLOCK)
+            self._elements[z].add(values[atomic_numbers == z])
+
+
+def collect_features(
+    extractor: Extractor,
+    batches: Iterable[GraphBatch],
+    *,
+    aggregation: str = "flat",
+    parts: int = 4,
+    projection: np.ndarray | None = None,
+) -> SetFeatures:
+    """Runs an extractor over the batches of a set; see :class:`FeatureCollector`."""
+    collector = FeatureCollector(aggregation, parts, projection)
+    for batch in batches:
+        collector.add(extractor(batch), batch)
+    return collector.result()
+
+
+def write_features(path: Path, features: SetFeatures) -> None:
+    """Writes what is kept of a set as an ``.npz`` file."""
+    arrays: dict[str, np.ndarray] = {"num_atoms": np.asarray(features.num_atoms)}
+    named = {f"part/{i}": part for i, part in enumerate(features.parts)}
+    named |= {f"element/{z}": statistics for z, statistics in features.elements.items()}
+    for name, statistics in named.items():
+        for field in ("count", "mean", "scatter"):
+            arrays[f"{name}/{field}"] = np.asarray(getattr(statistics, field))
+    for field in ("counts", "sums", "products", "center"):
+        arrays[f"structures/{field}"] = getattr(features.structures, field)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_features(path: Path) -> SetFeatures:
+    """What :func:`write_features` wrote.
+
+    Raises:
+        ValueError: the file is something else.
+    """
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if "num_atoms" not in arrays or "structures/counts" not in arrays:
+        raise ValueError(f"{path} holds no features of a set; remove it and extract them again")
+
+    def statistics(name: str) -> Statistics:
+        return Statistics(**{f: arrays[f"{name}/{f}"] for f in ("count", "mean", "scatter")})
+
+    fields = ("counts", "sums", "products", "center")
+    return SetFeatures(
+        parts=tuple(statistics(f"part/{i}") for i in _numbers(arrays, "part")),
+        structures=StructureSums(**{field: arrays[f"structures/{field}"] for field in fields}),
+        elements={z: statistics(f"element/{z}") for z in _numbers(arrays, "element")},
+        num_atoms=int(arrays["num_atoms"]),
+    )
+
+
+def _numbers(names: Iterable[str], kind: str) -> Sequence[int]:
+    return sorted(int(n.split("/")[1]) for n in names if n.startswith(kind) and n.endswith("mean"))

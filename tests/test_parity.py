@@ -36,6 +36,15 @@ def test_agrees_with_the_original(shared, capsys, model, dtype):
     assert "FAILED" not in printed
 
 
+@pytest.mark.usefixtures("precision")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_csi_agrees_with_the_original(shared, capsys, dtype):
+    code = main(["--oracle", str(shared / "oracle"), "--model", "csi", "--dtype", dtype])
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("csi ")]
+    assert code == 0, printed
+    assert len(printed) == 3 * 4
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("precision")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

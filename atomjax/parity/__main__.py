@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 
 from atomjax.graphs import GraphConfig, build_interactions
-from atomjax.parity import gemnet_oc
+from atomjax.parity import csi, gemnet_oc
 from atomjax.parity.oracle import OracleError, read_cases, read_reference
 from atomjax.parity.result import Result
 
@@ -36,6 +36,8 @@ def model_names(folder: Path, wanted: list[str] | None) -> list[str]:
         OracleError: if a wanted model has no reference, or none of a known kind is there.
     """
     known = sorted(path.stem for path in folder.glob("gemnet_oc_*.json"))
+    if (folder / csi.FILE).is_file():
+        known.append("csi")
     for name in wanted or []:
         if name not in known:
             raise OracleError(
@@ -57,6 +59,9 @@ def compare(arguments: argparse.Namespace) -> Iterator[Result]:
     others = sorted(name for name in others if not name.startswith("manifest_"))
     if others and not arguments.model:
         print(f"not compared (no such model in this version): {', '.join(others)}", flush=True)
+    if "csi" in names:
+        names = [name for name in names if name != "csi"]
+        yield from csi.compare_distances(arguments.oracle, arguments.dtype)
     for name in names:
         reference = read_reference(arguments.oracle, name)
         yield from gemnet_oc.compare_model(reference, cases, arguments.dtype, arguments.salt)

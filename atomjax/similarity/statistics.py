@@ -164,7 +164,8 @@ def merge_over_devices(statistics: Statistics, axis_name: str) -> Statistics:
         own = own + statistics.mean_low
     common = add(weight * own) / jnp.maximum(count, 1).astype(dtype)
     shift = own - common
-    mean, mean_low = _add(reference, jax.tree.map(jnp.zeros_like, statistics.mean_low), common)
+    low = None if statistics.mean_low is None else jnp.zeros_like(common)
+    mean, mean_low = _add(reference, low, common)
     scatter = add(statistics.scatter + weight * jnp.outer(shift, shift))
     return Statistics(count, mean, scatter, mean_low, jax.tree.map(add, statistics.scatter_low))
 

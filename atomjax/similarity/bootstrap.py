@@ -49,10 +49,10 @@ class Bootstrap:
         """
         tail = (1 - level) / 2
         low, high = np.quantile(self.distance, [tail, 1 - tail], axis=0)
-        scale = self._scale(distance)
-        return np.maximum(2 - high * scale, 0) * self._of(distance), np.maximum(
-            2 - low * scale, 0
-        ) * self._of(distance)
+        about = self.estimate if distance is None else distance
+        scale = about / np.where(self.estimate > 0, self.estimate, 1)
+        lower, upper = (np.maximum(2 * self.estimate - end, 0) * scale for end in (high, low))
+        return lower, upper
 
     def probability_closer(self, upstream: int, other: int, downstream: int) -> float:
         """Share of the resampled tables in which one upstream set is closer than another.
@@ -64,12 +64,6 @@ class Bootstrap:
         # About the estimates, as the intervals are: the resampled values are all too large.
         gap = 2 * (self.estimate[upstream, downstream] - self.estimate[other, downstream])
         return float((gap - (first - second) < 0).mean())
-
-    def _of(self, distance: np.ndarray | None) -> np.ndarray:
-        return self.estimate if distance is None else distance
-
-    def _scale(self, distance: np.ndarray | None) -> np.ndarray:
-        return 1 / np.where(self.estimate > 0, self.estimate, 1)
 
 
 def bootstrap_table(

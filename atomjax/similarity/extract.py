@@ -17,6 +17,8 @@ from atomjax.similarity.statistics import Statistics, merge_all
 from atomjax.similarity.stream import StatisticsStream
 from atomjax.similarity.structure_sums import StructureSums, StructureSumsBuilder
 
+_aggregate = jax.jit(aggregate, static_argnames="aggregation")
+
 Extractor = Callable[[GraphBatch], jax.Array]
 # Rows of a block of an element's statistics: there may be dozens of elements.
 ELEMENT_BLOCK = 512
@@ -77,7 +79,7 @@ class FeatureCollector:
         Raises:
             ValueError: they have the wrong shape, or are not finite.
         """
-        rows = jax.device_get(aggregate(features, batch, self._aggregation))
+        rows = jax.device_get(_aggregate(features, batch, self._aggregation))
         mask = np.asarray(rows.mask)
         values, structure = rows.values[mask], rows.structure[mask]
         if not self._streams:

@@ -1,0 +1,121 @@
+"""Distances within elements, and the choice of structures inside a set."""
+
+import numpy as np
+import pytest
+
+from atomjax.similarity.bootstrap import bootstrap_table
+from atomjax.similarity.elements import compare_elements, element_shares
+from atomjax.similarity.frechet import frechet_distance
+from atomjax.similarity.selection import select_greedily, select_nearest
+from atomjax.similarity.structure_sums import StructureSums, StructureSumsBuilder
+from tests.similarity.samples import Population, statistics_of
+
+
+def test_elements_say_why_a_set_is_far():
+    rng = np.random.default_rng(0)
+    hydrogen, carbon = rng.normal(size=(60, 4)), rng.normal(size=(20, 4)) + 3
+    moved, copper = hydrogen + np.array([2, 0, 0, 0]), rng.normal(size=(20, 4))
+    downstream = {z: statistics_of(r) for z, r in ((1, hydrogen), (6, carbon), (29, copper))}
+    upstream = {z: statistics_of(r) for z, r in ((1, moved), (6, carbon), (8, copper))}
+    found = compare_elements(upstream, downstream)
+    assert set(found.distance) == {"H", "C"}
+    np.testing.assert_allclose(found.distance["H"], 4)
+    assert found.distance["C"] == 0
+    assert found.share == {"H": 0.6, "C": 0.2, "Cu": 0.2}
+    assert found.unseen == ("Cu",)
+    assert found.unseen_share == pytest.approx(0.2)
+    np.testing.assert_allclose(found.mean_distance, 4 * 0.6 / 0.8)
+    assert element_shares(upstream) == {"H": 0.6, "C": 0.2, "O": 0.2}
+
+
+def test_sets_without_common_elements():
+    only = {1: statistics_of(np.ones((3, 2)))}
+    other = {2: statistics_of(np.ones((3, 2)))}
+    found = compare_elements(only, other)
+    assert found.unseen_share == 1
+    assert np.isnan(found.mean_distance)
+    with pytest.raises(ValueError, match="no atoms to compare"):
+        compare_elements(only, {})
+
+
+TARGET, OTHER = Population(5, seed=1), Population(5, seed=2, shift=2.0)
+
+
+@pytest.fixture(scope="module")
+def candidates() -> tuple[list[np.ndarray], StructureSums]:
+    """300 structures, a third of which are of the target's population, in random order."""
+    pieces = []
+    for population, count, seed in ((TARGET, 100, 5), (OTHER, 200, 6)):
+        rows, owner = population.draw(count, seed)
+        pieces += [rows[owner == i] for i in range(count)]
+    order = np.random.default_rng(0).permutation(300)
+    pieces = [pieces[i] for i in order]
+    builder = StructureSumsBuilder(None)
+    owner = np.repeat(np.arange(300), [len(p) for p in pieces])
+    builder.add(np.concatenate(pieces), owner)
+    return pieces, builder.result()
+
+
+@pytest.mark.parametrize("select", [select_nearest, select_greedily])
+def test_selected_structures_are_closer_than_random_ones(candidates, select):
+    pieces, sums = candidates
+    target = TARGET.sums(150, 9)
+    rows = statistics_of(TARGET.draw(150, 9)[0])
+    chosen = select(sums, target, 60)
+    assert len(set(chosen.tolist())) == 60
+
+    def distance(indices) -> float:
+        return frechet_distance(statistics_of(np.concatenate([pieces[i] for i in indices])), rows)
+
+    random = np.random.default_rng(1).permutation(300)[:60]
+    assert distance(chosen) < 0.35 * distance(random)
+
+
+def test_greedy_choice_matches_the_covariance_that_the_nearest_loses(candidates):
+    pieces, sums = candidates
+    target = TARGET.sums(150, 9)
+    traces = [
+        np.trace(np.cov(np.concatenate([pieces[i] for i in select(sums, target, 40)]).T))
+        for select in (select_nearest, select_greedily)
+    ]
+    exact = np.trace(TARGET.covariance)
+    assert traces[0] < 0.75 * exact
+    assert abs(traces[1] - exact) < 0.15 * exact
+
+
+def test_greedy_picks_minimise_the_quadratic_form(candidates):
+    _, sums = candidates
+    target = TARGET.sums(150, 9)
+    first = int(select_greedily(sums, target, 1)[0])
+    # By brute force: whitened moments of every candidate alone.
+    rows = TARGET.draw(150, 9)[0]
+    mean, cov = rows.mean(axis=0), np.cov(rows, rowvar=False, ddof=0)
+    values, vectors = np.linalg.eigh(cov)
+    whiten = vectors / np.sqrt(values)
+    gaps = []
+    for piece in candidates[0]:
+        z = (piece - mean) @ whiten
+        second = z.T @ z / len(z)
+        gaps.append((z.mean(axis=0) ** 2).sum() + 0.25 * ((second - np.eye(5)) ** 2).sum())
+    assert first == int(np.argmin(gaps))
+
+
+def test_selection_names_what_is_wrong(candidates):
+    _, sums = candidates
+    with pytest.raises(ValueError, match="cannot select 301 of 300 structures"):
+        select_greedily(sums, TARGET.sums(9, 0), 301)
+    flat = StructureSumsBuilder(None)
+    flat.add(np.ones((4, 5)), np.arange(4))
+    with pytest.raises(ValueError, match="do not vary"):
+        select_nearest(sums, flat.result(), 3)
+
+
+def test_sums_of_structures_and_selection_share_one_set(candidates):
+    _, sums = candidates
+    target = TARGET.sums(150, 9)
+    chosen = select_greedily(sums, target, 80)
+    picked = StructureSums(
+        sums.counts[chosen], sums.sums[chosen], sums.products[chosen], sums.center
+    )
+    table = bootstrap_table([picked, sums], [target], resamples=30)
+    assert table.probability_closer(0, 1, 0) == 1

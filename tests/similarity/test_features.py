@@ -1,0 +1,171 @@
+"""Rows of a batch, invariant features, and what is kept of a set."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.similarity.aggregation import aggregate
+from atomjax.similarity.extract import (
+    FeatureCollector,
+    collect_features,
+    read_features,
+    write_features,
+)
+from atomjax.similarity.frechet import frechet_distance
+from atomjax.similarity.invariants import invariant_features
+from atomjax.similarity.structure_sums import random_projection, unpack
+from tests.similarity.samples import exact, statistics_of
+from tests.training.standin import Labelled, make_batch, random_structures
+
+WIDTH = 5
+
+
+def extractor(batch: GraphBatch) -> jax.Array:
+    """Features that depend on each atom; padding gets numbers that must not count."""
+    x = jnp.asarray(batch.positions)
+    z = jnp.asarray(batch.atomic_numbers)[:, None]
+    features = jnp.concatenate([x, x[:, :1] * z, jnp.sin(z + x[:, 1:2])], axis=1)
+    return jnp.where(z > 0, features, 1e6)
+
+
+def features_of(structure: Labelled) -> np.ndarray:
+    x, z = structure.positions.astype(np.float32), structure.atomic_numbers[:, None]
+    return np.concatenate([x, x[:, :1] * z, np.sin(z + x[:, 1:2])], axis=1)
+
+
+@pytest.fixture
+def structures() -> list[Labelled]:
+    return random_structures(23, seed=3)
+
+
+@pytest.fixture
+def batches(structures) -> list[GraphBatch]:
+    return [make_batch(structures[i : i + 8], graphs=10, nodes=60) for i in (0, 8, 16)]
+
+
+@pytest.mark.parametrize("aggregation", ["flat", "mean", "sum", "max"])
+def test_rows_are_those_of_the_real_atoms(structures, aggregation):
+    batch = make_batch(structures[:8], graphs=10, nodes=60)
+    rows = aggregate(extractor(batch), batch, aggregation)
+    reduce = {"mean": np.mean, "sum": np.sum, "max": np.max}.get(aggregation)
+    per_structure = [features_of(s) for s in structures[:8]]
+    if reduce is None:
+        expected = np.concatenate(per_structure)
+        owner = np.repeat(np.arange(8), [len(f) for f in per_structure])
+    else:
+        expected = np.stack([reduce(f, axis=0) for f in per_structure])
+        owner = np.arange(8)
+    mask = np.asarray(rows.mask)
+    np.testing.assert_allclose(rows.values[mask], expected, atol=2e-5)
+    np.testing.assert_array_equal(rows.structure[mask], owner)
+    assert (np.asarray(rows.values)[~mask] == 0).all()
+
+
+def test_aggregation_names_what_is_wrong(structures):
+    batch = make_batch(structures[:3], graphs=5, nodes=30)
+    with pytest.raises(ValueError, match="'median' is not known; use one of flat, mean, sum, max"):
+        aggregate(extractor(batch), batch, "median")
+    with pytest.raises(ValueError, match=r"each of the 30 atoms .* it returned \(5, 5\)"):
+        aggregate(extractor(batch)[:5], batch)
+
+
+def test_a_set_is_collected_whole(structures, batches):
+    collected = collect_features(extractor, batches)
+    per_structure = [features_of(s) for s in structures]
+    rows = np.concatenate(per_structure)
+    mean, cov = exact(rows)
+    whole = collected.statistics()
+    np.testing.assert_allclose(whole.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(whole.scatter / (len(rows) - 1), cov, rtol=1e-5, atol=1e-5)
+    assert collected.num_structures == len(structures)
+    assert collected.num_atoms == len(rows)
+    for i, part in enumerate(collected.parts):
+        assert int(part.count) == sum(len(f) for f in per_structure[i::4])
+    sums = collected.structures
+    np.testing.assert_array_equal(sums.counts, [len(f) for f in per_structure])
+    centred = [f - sums.center for f in per_structure]
+    np.testing.assert_allclose(sums.sums, [f.sum(axis=0) for f in centred], atol=1e-4)
+    products = np.stack([f.T @ f for f in centred])
+    np.testing.assert_allclose(unpack(sums.products, WIDTH), products, atol=1e-4, rtol=1e-5)
+    numbers = np.concatenate([s.atomic_numbers for s in structures])
+    assert {z: int(s.count) for z, s in collected.elements.items()} == {
+        z: int((numbers == z).sum()) for z in np.unique(numbers)
+    }
+    z = int(numbers[0])
+    np.testing.assert_allclose(
+        collected.elements[z].mean, rows[numbers == z].mean(axis=0), atol=1e-5
+    )
+
+
+def test_wide_features_are_projected_for_structures_and_elements_only(batches):
+    projection = random_projection(WIDTH, 2)
+    assert projection is not None
+    np.testing.assert_allclose(projection.T @ projection, WIDTH / 2 * np.eye(2), atol=1e-12)
+    assert random_projection(64) is None
+    collected = collect_features(extractor, batches, projection=projection)
+    assert collected.statistics().dimension == WIDTH
+    assert collected.structures.dimension == 2
+    plain = collect_features(extractor, batches)
+    total = plain.structures.sums.sum(axis=0) + plain.num_atoms * plain.structures.center
+    projected = collected.structures
+    np.testing.assert_allclose(
+        projected.sums.sum(axis=0) + plain.num_atoms * projected.center,
+        total @ projection,
+        rtol=1e-4,
+        atol=1e-3,
+    )
+    assert {s.dimension for s in collected.elements.values()} == {2}
+
+
+def test_elements_are_for_atoms_as_rows(batches):
+    assert collect_features(extractor, batches, aggregation="mean").elements == {}
+
+
+def test_collected_features_are_written_and_read(batches, tmp_path):
+    collected = collect_features(extractor, batches)
+    write_features(tmp_path / "a" / "set.npz", collected)
+    again = read_features(tmp_path / "a" / "set.npz")
+    jax.tree.map(np.testing.assert_array_equal, collected.parts, again.parts)
+    jax.tree.map(np.testing.assert_array_equal, collected.structures, again.structures)
+    jax.tree.map(np.testing.assert_array_equal, dict(collected.elements), dict(again.elements))
+    assert again.num_atoms == collected.num_atoms
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(ValueError, match=r"other\.npz holds no features of a set"):
+        read_features(tmp_path / "other.npz")
+
+
+def test_nothing_collected_is_an_error():
+    with pytest.raises(ValueError, match="sample at least one"):
+        FeatureCollector().result()
+
+
+def rotated(rows: np.ndarray, matrices: np.ndarray, choice: np.ndarray) -> np.ndarray:
+    """Equivariant rows [n, 16 · C] with rotation ``choice[i]`` applied to row i."""
+    components = rows.reshape(len(rows), 16, -1)
+    turned = np.einsum("nab,nbc->nac", matrices[choice][:, :16, :16], components)
+    return turned.reshape(rows.shape)
+
+
+def test_invariant_features_do_not_turn_and_the_papers_do(shared):
+    with np.load(shared / "oracle" / "equiformer_v2" / "wigner.npz") as file:
+        matrices = file["D_blockdiag_l0_6"]
+    rng = np.random.default_rng(0)
+    # All structures of this set are oriented alike: features of degree l > 0 have a mean.
+    oriented = rng.normal(size=(400, 32)) + np.repeat(rng.normal(size=16), 2)
+    other = statistics_of(rng.normal(size=(400, 32)))
+    turned = rotated(oriented, matrices, rng.integers(0, len(matrices), 400))
+    before, after = (frechet_distance(statistics_of(x), other) for x in (oriented, turned))
+    assert abs(after - before) > 0.2 * before
+    for kind, width in (("scalars", 2), ("norms", 8)):
+        a, b = (invariant_features(jnp.asarray(x), 3, kind) for x in (oriented, turned))
+        assert a.shape == (400, width)
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_invariant_features_name_what_is_wrong():
+    with pytest.raises(ValueError, match=r"30 features are not \(lmax \+ 1\)² = 16 components"):
+        invariant_features(jnp.zeros((2, 30)), 3)
+    with pytest.raises(ValueError, match="'power' is not known"):
+        invariant_features(jnp.zeros((2, 32)), 3, "power")

@@ -1,0 +1,164 @@
+"""Speed of the CSI: a table of distances against SciPy, streaming statistics, peak memory.
+
+python -m benchmarks.csi [--dimensions 512 1024 3200] [--nodes 1000000]
+
+The table is of 4 upstream and 6 downstream sets in float64. SciPy takes the square root of the
+product of two covariances, as the original code of the CSI does; where a pair takes long, it is
+run for a few pairs only, and its time for the table is extrapolated, as printed. Both use the same
+cores and the same LAPACK in the same run. Compilation is printed apart.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import scipy.linalg
+
+from atomjax.similarity.frechet import Gaussians, frechet_terms, stack_gaussians
+from atomjax.similarity.precision import host_float64
+from atomjax.similarity.statistics import Statistics
+from atomjax.similarity.stream import StatisticsStream
+from benchmarks.measure import machine, seconds
+
+UPSTREAM, DOWNSTREAM = 4, 6
+SCIPY_PAIRS = {512: 6, 1024: 2, 3200: 1}
+PIECE = 1000  # rows of a batch, about what 64 molecules have
+GIB = 2**30
+
+
+def make_statistics(dimension: int, seed: int) -> Statistics:
+    """A set of 2 d rows, with standard deviations that fall by two decades in random order."""
+    rng = np.random.default_rng(seed)
+    scales = rng.permutation(10 ** -np.linspace(0, 2, dimension))
+    stream = StatisticsStream(dimension)
+    for _ in range(2):
+        stream.add(rng.normal(size=(dimension, dimension)) * scales + 0.1 * scales)
+    return stream.result()
+
+
+def scipy_distance(first: Gaussians, second: Gaussians, i: int, j: int) -> float:
+    """One entry of the table as the original computes it."""
+    a, b = np.asarray(first.covariance[i]), np.asarray(second.covariance[j])
+    gap = np.asarray(first.mean[i] - second.mean[j])
+    root = scipy.linalg.sqrtm(a @ b)
+    return float(gap @ gap + np.trace(a) + np.trace(b) - 2 * np.trace(root).real)
+
+
+def measure_table(dimension: int) -> None:
+    """Prints the time of the table, of SciPy's, and how far they differ."""
+    sets = [make_statistics(dimension, seed) for seed in range(UPSTREAM + DOWNSTREAM)]
+    with host_float64():
+        first, second = stack_gaussians(sets[:UPSTREAM]), stack_gaussians(sets[UPSTREAM:])
+        begin = time.perf_counter()
+        compiled = jax.jit(frechet_terms).lower(first, second).compile()
+        compilation = time.perf_counter() - begin
+        begin = time.perf_counter()
+        table = jax.device_get(compiled(first, second))
+        ours = time.perf_counter() - begin
+    total = UPSTREAM * DOWNSTREAM
+    pairs = min(SCIPY_PAIRS.get(dimension, 1), total)
+    error, begin = 0.0, time.perf_counter()
+    for n in range(pairs):
+        i, j = n % UPSTREAM, n % DOWNSTREAM
+        reference = scipy_distance(first, second, i, j)
+        error = max(error, abs(table.distance[i, j] / reference - 1))
+    per_pair = (time.perf_counter() - begin) / pairs
+    print(f"d = {dimension}: {UPSTREAM} × {DOWNSTREAM} table")
+    print(f"  atomjax           {ours:9.2f} s  (compilation {compilation:.1f} s)")
+    how = "all pairs" if pairs == total else f"{pairs} of {total} pairs run, × {total}/{pairs}"
+    print(f"  scipy sqrtm       {per_pair * total:9.2f} s  ({how}: {per_pair:.2f} s a pair)")
+    print(f"  ratio             {per_pair * total / ours:9.1f} ×")
+    print(f"  largest relative difference of those pairs {error:.1e}", flush=True)
+
+
+def memory_bandwidth() -> float:
+    """Bytes per second of a copy, read and written."""
+    source = np.ones(2**25)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / min(seconds(lambda: np.copyto(target, source)) for _ in range(4))
+
+
+def float64_rate(size: int = 1536) -> float:
+    """FLOP/s of a float64 matrix product."""
+    with host_float64():
+        matrix = jax.numpy.ones((size, size))
+        multiply = jax.jit(lambda x: x @ x).lower(matrix).compile()
+        return 2 * size**3 / min(seconds(lambda: multiply(matrix)) for _ in range(3))
+
+
+def pieces(dimension: int, nodes: int) -> Iterator[np.ndarray]:
+    """Float32 features in pieces, made from a few so that making them costs nothing."""
+    rng = np.random.default_rng(0)
+    few = [rng.normal(size=(PIECE, dimension)).astype(np.float32) for _ in range(4)]
+    for i in range(nodes // PIECE):
+        yield few[i % 4]
+
+
+def measure_stream(dimension: int) -> None:
+    """Prints the rows/s of streaming statistics beside what the machine allows."""
+    nodes = max(20 * PIECE, int(4e10 / dimension**2) // PIECE * PIECE)
+    nodes = min(nodes, 200 * PIECE)
+    stream = StatisticsStream(dimension)
+    for rows in pieces(dimension, 5 * PIECE):
+        stream.add(rows)
+    begin = time.perf_counter()
+    for rows in pieces(dimension, nodes):
+        stream.add(rows)
+    stream.result()
+    rate = nodes / (time.perf_counter() - begin)
+    bandwidth, flops = memory_bandwidth(), float64_rate()
+    # Products use the symmetry: d² multiply-adds a row are d² + O(d · block) operations.
+    print(
+        f"d = {dimension}: streaming {rate:,.0f} rows/s; reading them once at "
+        f"{bandwidth / 1e9:.1f} GB/s allows {bandwidth / (4 * dimension):,.0f} "
+        f"({rate * 4 * dimension / bandwidth:.1%}), a float64 product at {flops / 1e9:.0f} GFLOP/s "
+        f"allows {flops / dimension**2:,.0f} ({rate * dimension**2 / flops:.0%})",
+        flush=True,
+    )
+
+
+def print_peak(dimension: int, nodes: int) -> None:
+    """Prints the largest memory of this process before and after streaming a set."""
+    stream = StatisticsStream(dimension)
+    for rows in pieces(dimension, 5 * PIECE):
+        stream.add(rows)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    for rows in pieces(dimension, nodes):
+        stream.add(rows)
+    stream.result()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(
+        f"d = {dimension}: peak memory of a process that streams {nodes:,} nodes "
+        f"{after / GIB:.2f} GiB, of which the nodes after the first {5 * PIECE:,} added "
+        f"{(after - before) / GIB:.3f} GiB; their float32 features would take "
+        f"{4 * nodes * dimension / GIB:.1f} GiB ({4 * nodes * dimension / after:.1f} ×)",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.csi", description=__doc__)
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[512, 1024, 3200])
+    parser.add_argument("--nodes", type=int, default=1_000_000, help="for the peak memory")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print_peak(options.peak, options.nodes)
+        return
+    print(machine())
+    for dimension in options.dimensions:
+        measure_table(dimension)
+    for dimension in options.dimensions:
+        measure_stream(dimension)
+    # In a process of its own, whose largest memory nothing else has raised.
+    command = [sys.executable, "-m", "benchmarks.csi", "--nodes", str(options.nodes), "--peak"]
+    subprocess.run([*command, str(min(options.dimensions))], check=True)
+
+
+if __name__ == "__main__":
+    main()

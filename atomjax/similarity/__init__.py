@@ -26,6 +26,7 @@ from atomjax.similarity.frechet import (
     frechet_table_float32,
 )
 from atomjax.similarity.invariants import INVARIANTS, invariant_features
+from atomjax.similarity.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.sampling import STRATEGIES, SamplingError, class_codes, sample
 from atomjax.similarity.selection import select_greedily, select_nearest
 from atomjax.similarity.statistics import (
@@ -73,6 +74,8 @@ __all__ = [
     "invariant_features",
     "merge_all",
     "merge_over_devices",
+    "mix_statistics",
+    "mixture_shares",
     "plot_coverage",
     "random_projection",
     "read_features",

@@ -15,6 +15,7 @@ from atomjax.similarity.extract import (
 )
 from atomjax.similarity.frechet import frechet_distance
 from atomjax.similarity.invariants import invariant_features
+from atomjax.similarity.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.structure_sums import random_projection, unpack
 from tests.similarity.samples import exact, statistics_of
 from tests.training.standin import Labelled, make_batch, random_structures
@@ -134,6 +135,48 @@ def test_collected_features_are_written_and_read(batches, tmp_path):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(ValueError, match=r"other\.npz holds no features of a set"):
         read_features(tmp_path / "other.npz")
+
+
+def test_a_mixture_by_the_numbers_of_structures_is_the_union(structures, batches):
+    first, second = (collect_features(extractor, part) for part in (batches[:1], batches[1:]))
+    union = collect_features(extractor, batches).statistics()
+    mixed = mix_statistics([first, second], [8, len(structures) - 8])
+    assert int(mixed.count) == int(union.count)
+    np.testing.assert_allclose(mixed.mean, union.mean, atol=1e-12)
+    np.testing.assert_allclose(mixed.scatter, union.scatter, atol=1e-9)
+    alone = mix_statistics([first, second], [0.5, 0])
+    np.testing.assert_allclose(alone.scatter, first.statistics().scatter, atol=1e-9)
+    twice = collect_features(extractor, [batches[0], batches[0], batches[1], batches[2]])
+    mixed = mix_statistics([first, second], [16, len(structures) - 8])
+    np.testing.assert_allclose(mixed.mean, twice.statistics().mean, atol=1e-12)
+    with pytest.raises(ValueError, match="do not fit 2 sets"):
+        mix_statistics([first, second], [1.0])
+
+
+def test_shares_follow_the_temperature():
+    np.testing.assert_allclose(mixture_shares([100, 1]), [100 / 101, 1 / 101])
+    np.testing.assert_allclose(mixture_shares([100, 1], 2), [10 / 11, 1 / 11])
+    np.testing.assert_allclose(mixture_shares([100, 1], np.inf), [0.5, 0.5])
+    with pytest.raises(ValueError, match="leave empty sets out"):
+        mixture_shares([100, 0])
+
+
+def test_packed_structures_give_their_atoms():
+    import ase.build
+
+    from atomjax.graphs import pack_structures
+    from atomjax.structures import Structure
+
+    atoms = [ase.build.molecule(name) for name in ("H2O", "CH3CH2OH", "C2H4")]
+    batch = pack_structures(
+        [Structure(atomic_numbers=a.numbers, positions=a.positions) for a in atoms], slack=3
+    )
+    for aggregation, expected in (
+        ("flat", np.concatenate([a.positions for a in atoms])),
+        ("max", np.stack([a.positions.max(axis=0) for a in atoms])),
+    ):
+        rows = aggregate(jnp.asarray(batch.positions), batch, aggregation)
+        np.testing.assert_allclose(rows.values[np.asarray(rows.mask)], expected, atol=1e-6)
 
 
 def test_nothing_collected_is_an_error():

@@ -27,6 +27,7 @@ from atomjax.similarity.frechet import (
 )
 from atomjax.similarity.invariants import INVARIANTS, invariant_features
 from atomjax.similarity.mixtures import mix_statistics, mixture_shares
+from atomjax.similarity.orientation import OrientationTest, plot_orientation, rotate_structures
 from atomjax.similarity.sampling import STRATEGIES, SamplingError, class_codes, sample
 from atomjax.similarity.selection import select_greedily, select_nearest
 from atomjax.similarity.statistics import (
@@ -52,6 +53,7 @@ __all__ = [
     "Extrapolation",
     "FeatureCollector",
     "FrechetTable",
+    "OrientationTest",
     "SamplingError",
     "SetFeatures",
     "Statistics",
@@ -77,8 +79,10 @@ __all__ = [
     "mix_statistics",
     "mixture_shares",
     "plot_coverage",
+    "plot_orientation",
     "random_projection",
     "read_features",
+    "rotate_structures",
     "row_statistics",
     "sample",
     "select_greedily",

@@ -69,6 +69,8 @@ def test_seeded(name):
     # To the last bit only in the workers of a set, where tblite runs on one thread.
     for a, b in zip(first, again, strict=True):
         np.testing.assert_allclose(a.positions, b.positions, atol=1e-5)
+        assert a.forces is not None
+        assert b.forces is not None
         np.testing.assert_allclose(a.forces, b.forces, atol=1e-3)
         assert a.energy == pytest.approx(b.energy, abs=1e-4)
     assert first[0].energy != other[0].energy

@@ -10,7 +10,7 @@ from atomjax.parity.__main__ import main
 CHANGED = ("jax_enable_x64", "jax_default_matmul_precision")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def precision():
     """Gives back the settings that the command changes."""
     import jax
@@ -21,7 +21,6 @@ def precision():
         jax.config.update(name, value)
 
 
-@pytest.mark.usefixtures("precision")
 @pytest.mark.parametrize(
     ("model", "dtype"),
     [("gemnet_oc_tiny", "float64"), ("gemnet_oc_tiny", "float32"), ("gemnet_oc_small", "float64")],
@@ -36,7 +35,6 @@ def test_agrees_with_the_original(shared, capsys, model, dtype):
     assert "FAILED" not in printed
 
 
-@pytest.mark.usefixtures("precision")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_csi_agrees_with_the_original(shared, capsys, dtype):
     code = main(["--oracle", str(shared / "oracle"), "--model", "csi", "--dtype", dtype])
@@ -46,7 +44,6 @@ def test_csi_agrees_with_the_original(shared, capsys, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("precision")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_large_agrees_with_the_original(shared, capsys, dtype):
     code = main(["--oracle", str(shared / "oracle"), "--model", "gemnet_oc_large",
@@ -54,7 +51,6 @@ def test_large_agrees_with_the_original(shared, capsys, dtype):
     assert code == 0, capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("precision")
 def test_fails_where_the_numbers_differ(shared, tmp_path, capsys):
     folder = tmp_path / "oracle"
     folder.mkdir()

@@ -93,7 +93,7 @@ def test_hard_covariances(dimension, count, decades):
     a, b = (statistics_of(spectrum_rows(count, dimension, decades, seed)) for seed in (1, 2))
     table = frechet_table([a, b], [a, b]).distance
     np.testing.assert_allclose(table[0, 1], by_singular_values(a, b), rtol=1e-8)
-    np.testing.assert_allclose(table[0, 1], table[1, 0], rtol=1e-9)
+    np.testing.assert_allclose(table[0, 1], table[1, 0], rtol=2e-8)
     assert (np.diag(table) == 0).all()
     assert np.isfinite(table).all()
     assert table[0, 1] > 0

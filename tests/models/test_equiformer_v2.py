@@ -174,6 +174,7 @@ def test_chunks_change_nothing(batch):
     batch = jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, batch)
     model, _ = shapes_of(ONE, batch)
     variables = init_variables(model, jax.random.key(0), batch)
+    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
 
     def outcome(chunk):
         chunked = build_model({**ONE, "edge_chunk": chunk}, [HEAD])
@@ -196,7 +197,8 @@ def test_features_are_those_of_the_final_norm(batch):
     # Degree 0 is layer-normed over its channels, all others have unit mean square over degrees.
     np.testing.assert_allclose(real[:, 0].mean(axis=-1), 0, atol=1e-5)
     np.testing.assert_allclose(real[:, 0].var(axis=-1), 1, rtol=1e-3)
-    squares = [(real[:, l * l : (l + 1) ** 2] ** 2).mean(axis=(1, 2)) for l in (1, 2, 3)]
+    parts = [real[:, degree**2 : (degree + 1) ** 2] for degree in (1, 2, 3)]
+    squares = [(part**2).mean(axis=(1, 2)) for part in parts]
     np.testing.assert_allclose(np.mean(squares, axis=0), 1, rtol=0.05)
 
 

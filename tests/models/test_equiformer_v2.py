@@ -160,7 +160,8 @@ def test_edges_along_the_axes_and_lonely_atoms_have_finite_gradients():
 
     def loss(variables):
         out = predict(model, variables, batch)
-        return sum(jnp.sum(o.forces**2) + jnp.sum(o.energy**2) for o in out.values())
+        outputs = [jnp.asarray(x) for o in out.values() for x in (o.forces, o.energy)]
+        return sum(jnp.sum(x**2) for x in outputs)
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(variables)
     assert np.isfinite(value)
@@ -178,7 +179,10 @@ def test_chunks_change_nothing(batch):
 
     def outcome(chunk):
         chunked = build_model({**ONE, "edge_chunk": chunk}, [HEAD])
-        loss = lambda v: jnp.sum(predict(chunked, v, batch)["a"].forces ** 2)  # noqa: E731
+
+        def loss(variables):
+            return jnp.sum(jnp.asarray(predict(chunked, variables, batch)["a"].forces) ** 2)
+
         return jax.jit(jax.value_and_grad(loss))(variables)
 
     whole, parts = outcome(10**6), outcome(37)
@@ -233,7 +237,7 @@ def test_training_lowers_the_loss(batch):
     def step(params, state, key):
         def loss(params):
             out = predict(model, {"params": params}, batch, train=True, rngs={"dropout": key})
-            wrong = jnp.where(batch.node_mask[:, None], out["a"].forces - targets, 0)
+            wrong = jnp.where(batch.node_mask[:, None], jnp.asarray(out["a"].forces) - targets, 0)
             return jnp.sum(wrong**2) + jnp.sum((out["gap"].value[:2] - 1) ** 2)
 
         value, gradient = jax.value_and_grad(loss)(params)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atomjax.structures.formats import FORMATS, guess_format
-from atomjax.structures.readers import ani1x, ase_db, comp6, extxyz, spice, transition1x
+from atomjax.structures.readers import (
+    ani1x,
+    ase_db,
+    aselmdb,
+    comp6,
+    extxyz,
+    open_catalyst,
+    spice,
+    transition1x,
+)
 from atomjax.structures.readers.ase_db import property_units
 from atomjax.structures.readers.records import (
     ReadError,
@@ -56,6 +65,9 @@ READERS = {
     "extxyz": Reader(extxyz.records),
     "ase_db": Reader(ase_db.records),
     "comp6": Reader(comp6.records),
+    "aselmdb": Reader(aselmdb.records),
+    "oc20": Reader(open_catalyst.oc20_records, open_catalyst.CatalystOptions),
+    "oc22": Reader(open_catalyst.oc22_records, open_catalyst.CatalystOptions),
     "ani1x": Reader(ani1x.records, ani1x.Ani1xOptions),
     "transition1x": Reader(transition1x.records, transition1x.Transition1xOptions),
     "spice": Reader(spice.records, spice.SpiceOptions),

@@ -13,14 +13,17 @@ from atomjax.structures.formats import FORMATS, guess_format
 from atomjax.structures.readers import (
     ani1x,
     ase_db,
+    ase_files,
     aselmdb,
     comp6,
     extxyz,
+    oc20_extxyz,
     open_catalyst,
     spice,
     transition1x,
 )
 from atomjax.structures.readers.ase_db import property_units
+from atomjax.structures.readers.catalyst_systems import CatalystOptions
 from atomjax.structures.readers.records import (
     ReadError,
     ReadOptions,
@@ -65,9 +68,11 @@ READERS = {
     "extxyz": Reader(extxyz.records),
     "ase_db": Reader(ase_db.records),
     "comp6": Reader(comp6.records),
+    "ase": Reader(ase_files.records, ase_files.AseOptions),
     "aselmdb": Reader(aselmdb.records),
-    "oc20": Reader(open_catalyst.oc20_records, open_catalyst.CatalystOptions),
-    "oc22": Reader(open_catalyst.oc22_records, open_catalyst.CatalystOptions),
+    "oc20": Reader(open_catalyst.oc20_records, CatalystOptions),
+    "oc20_extxyz": Reader(oc20_extxyz.records, CatalystOptions),
+    "oc22": Reader(open_catalyst.oc22_records, CatalystOptions),
     "ani1x": Reader(ani1x.records, ani1x.Ani1xOptions),
     "transition1x": Reader(transition1x.records, transition1x.Transition1xOptions),
     "spice": Reader(spice.records, spice.SpiceOptions),

@@ -80,8 +80,8 @@ class Shards:
         return self.shards[shard], record - int(self._ends[shard - 1] if shard else 0)
 
 
-# LMDB allows a file to be opened once in a process. Children made by fork inherit the mapping, which
-# is sound as long as nobody writes or locks.
+# LMDB allows a file to be opened once in a process. Children made by fork inherit the mapping,
+# which is sound as long as nobody writes or locks.
 _opened: "weakref.WeakValueDictionary[Path, lmdb.Environment]" = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 

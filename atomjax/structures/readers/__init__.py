@@ -17,8 +17,10 @@ from atomjax.structures.readers import (
     aselmdb,
     comp6,
     extxyz,
+    md22,
     oc20_extxyz,
     open_catalyst,
+    rmd17,
     spice,
     transition1x,
 )
@@ -75,8 +77,11 @@ READERS = {
     "oc22": Reader(open_catalyst.oc22_records, CatalystOptions),
     "ani1x": Reader(ani1x.records, ani1x.Ani1xOptions),
     "transition1x": Reader(transition1x.records, transition1x.Transition1xOptions),
+    "rmd17": Reader(rmd17.records, rmd17.Rmd17Options),
+    "md22": Reader(md22.records, md22.Md22Options),
     "spice": Reader(spice.records, spice.SpiceOptions),
 }
+UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")
 # What is assumed where a file of these formats does not say: ASE's formats are in eV and Å by
 # ASE's own convention; COMP6 is in Hartree.
 DEFAULT_ENERGY_UNITS = {"comp6": "Ha"}
@@ -182,13 +187,13 @@ def _prepare(
     if not (file.is_file() or (facts.is_folder and file.is_dir())):
         kind = "file or folder" if facts.is_folder else "file"
         raise FileNotFoundError(f"{file}: no such {kind}")
-    options = {key: value for key, value in given.items() if value is not None}
+    options = {k: v for k, v in given.items() if v is not None or k not in UNIT_OPTIONS}
     _check_names(name, options)
     if facts.fixes_units:
         _check_units(name, options)
     elif name in DEFAULT_ENERGY_UNITS:
         options.setdefault("energy_unit", DEFAULT_ENERGY_UNITS[name])
-    if "split" in options and not facts.has_splits:
+    if options.get("split") is not None and not facts.has_splits:
         raise ReadError(
             f"{file}: files of the format {name!r} have no splits of their own; leave split out"
             " and divide what is read (atomjax.structures.split_indices)"
@@ -217,7 +222,7 @@ def _check_names(name: str, options: dict[str, Any]) -> None:
 
 def _check_units(name: str, options: dict[str, Any]) -> None:
     facts = FORMATS[name]
-    for key in ("energy_unit", "length_unit", "force_unit"):
+    for key in UNIT_OPTIONS:
         fixed = getattr(facts, key)
         if key in options and options[key] != fixed:
             raise ReadError(

@@ -4,9 +4,11 @@ import io
 import pickle
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,28 @@ def legacy_file(values: np.ndarray) -> bytes:
     Pickler(file, protocol=2).dump(values)
     pickle.dump(["7"], file, protocol=2)
     return file.getvalue() + len(values).to_bytes(8, "little") + values.tobytes()
+
+
+def write_torch_archive(path: Path, value: Any) -> None:
+    """A file of ``torch.save`` as it is written since version 1.6."""
+    storages: list[np.ndarray] = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            if not isinstance(obj, Storage):
+                return None
+            storages.append(obj.values)
+            kind = getattr(sys.modules["torch"], STORAGES[obj.values.dtype.str[1:]])
+            return ("storage", kind, str(len(storages) - 1), "cpu", len(obj.values))
+
+    file = io.BytesIO()
+    with torch_names():
+        Pickler(file, protocol=2).dump(value)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}/data.pkl", file.getvalue())
+        archive.writestr(f"{path.stem}/byteorder", "little")
+        for key, values in enumerate(storages):
+            archive.writestr(f"{path.stem}/data/{key}", values.tobytes())
 
 
 @contextmanager

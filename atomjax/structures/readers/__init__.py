@@ -20,6 +20,7 @@ from atomjax.structures.readers import (
     md22,
     oc20_extxyz,
     open_catalyst,
+    qm9,
     rmd17,
     spice,
     transition1x,
@@ -79,6 +80,7 @@ READERS = {
     "transition1x": Reader(transition1x.records, transition1x.Transition1xOptions),
     "rmd17": Reader(rmd17.records, rmd17.Rmd17Options),
     "md22": Reader(md22.records, md22.Md22Options),
+    "qm9": Reader(qm9.records, qm9.Qm9Options),
     "spice": Reader(spice.records, spice.SpiceOptions),
 }
 UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")
@@ -187,7 +189,9 @@ def _prepare(
     if not (file.is_file() or (facts.is_folder and file.is_dir())):
         kind = "file or folder" if facts.is_folder else "file"
         raise FileNotFoundError(f"{file}: no such {kind}")
-    options = {k: v for k, v in given.items() if v is not None or k not in UNIT_OPTIONS}
+    options: dict[str, Any] = {
+        k: v for k, v in given.items() if v is not None or k not in UNIT_OPTIONS
+    }
     _check_names(name, options)
     if facts.fixes_units:
         _check_units(name, options)

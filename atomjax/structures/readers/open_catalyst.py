@@ -1,7 +1,6 @@
 """OC20 and OC22: LMDB files of pickled PyTorch-Geometric graphs, read without unpickling.
 
-Under the keys ``"0"``, ``"1"``, … lie objects of ``torch_geometric.data.Data`` in the layout of
-version 1 (fields in the object) or 2 (fields in a storage). Their fields: ``pos`` [N, 3] Å,
+Under the keys ``"0"``, ``"1"``, … lie graphs (see `pyg_graphs`) with the fields ``pos`` [N, 3] Å,
 ``atomic_numbers`` [N], ``cell`` [1, 3, 3] Å, ``tags`` [N], ``fixed`` [N], ``y`` (or ``energy``) eV,
 ``force`` (or ``forces``) [N, 3] eV/Å, ``sid`` and ``fid``, the numbers of the system and of the
 frame. Energies are adsorption energies in OC20 and total energies in OC22
@@ -14,21 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.structures.pickled_arrays import ARRAYS, TENSORS
-from atomjax.structures.pickles import PLAIN, PickleError, Record, load, record
+from atomjax.structures.pickled_arrays import ARRAYS
+from atomjax.structures.pickles import PLAIN, PickleError, load
 from atomjax.structures.readers.catalyst_systems import CatalystOptions, SystemTable, system_table
 from atomjax.structures.readers.lmdb_shards import Shard, Shards, find_shards
+from atomjax.structures.readers.pyg_graphs import graph_fields
 from atomjax.structures.readers.records import ReadError, scalar
 from atomjax.structures.readers.structure_file import StructureFile
 from atomjax.structures.structure import Structure
 
-GRAPH_CLASSES = (
-    "torch_geometric.data.data.Data",
-    "torch_geometric.data.data.DataEdgeAttr",
-    "torch_geometric.data.data.DataTensorAttr",
-    "torch_geometric.data.storage.GlobalStorage",
-)
-GRAPHS = {**TENSORS, **{name: record(name) for name in GRAPH_CLASSES}}
 SPLIT_FOLDERS = {"validation": "val_id", "test": "test_id"}
 
 
@@ -61,24 +54,6 @@ class GraphFile(StructureFile):
             raise ReadError(f"no entry under the key {str(number)!r}; entries are missing")
         fields = graph_fields(stored)
         return _structure(fields, self.options, self._systems, self._identifier(record), self.path)
-
-
-def graph_fields(stored: bytes) -> Mapping[str, Any]:
-    """The fields of a pickled graph of PyTorch Geometric 1.x or 2.x, tensors as arrays.
-
-    Raises:
-        PickleError: damaged, or more than a graph.
-    """
-    graph = load(stored, GRAPHS)
-    if not isinstance(graph, Record) or graph.name != GRAPH_CLASSES[0]:
-        raise PickleError(f"not a graph of PyTorch Geometric but {type(graph).__name__}")
-    state = graph.state
-    if isinstance(state, dict) and isinstance(state.get("_store"), Record):
-        state = state["_store"].state
-        state = state.get("_mapping") if isinstance(state, dict) else None
-    if not isinstance(state, dict):
-        raise PickleError("a graph of PyTorch Geometric without fields")
-    return {name: value for name, value in state.items() if value is not None}
 
 
 def _structure(

@@ -17,10 +17,12 @@ from atomjax.structures.readers import (
     aselmdb,
     comp6,
     extxyz,
+    matbench,
     md22,
     oc20_extxyz,
     open_catalyst,
     qm9,
+    qmof,
     rmd17,
     spice,
     transition1x,
@@ -81,6 +83,8 @@ READERS = {
     "rmd17": Reader(rmd17.records, rmd17.Rmd17Options),
     "md22": Reader(md22.records, md22.Md22Options),
     "qm9": Reader(qm9.records, qm9.Qm9Options),
+    "qmof": Reader(qmof.records, qmof.QmofOptions),
+    "matbench": Reader(matbench.records, matbench.MatbenchOptions),
     "spice": Reader(spice.records, spice.SpiceOptions),
 }
 UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")

@@ -7,6 +7,7 @@ readers themselves are in `atomjax.structures.readers`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class Format:
         energy_kinds: what its energies can mean, the default first; empty where files differ.
         suffixes: file names that tell the format.
         is_folder: whether a folder can be given instead of a file.
-        has_splits: whether it brings or defines train, validation and test parts.
+        splits: "parts" where it brings or defines train, validation and test parts, "folders"
+            where each split is a folder of files, "none" otherwise.
     """
 
     energy_unit: str | None = None
@@ -29,7 +31,7 @@ class Format:
     energy_kinds: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     is_folder: bool = False
-    has_splits: bool = False
+    splits: Literal["parts", "folders", "none"] = "none"
 
     @property
     def fixes_units(self) -> bool:
@@ -38,13 +40,8 @@ class Format:
 
 
 def _official(energy_unit: str, *energy_kinds: str, length_unit: str = "Å", **facts) -> Format:
-    return Format(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_kinds=energy_kinds,
-        has_splits=True,
-        **facts,
-    )
+    known = {"energy_unit": energy_unit, "length_unit": length_unit, "splits": "parts"}
+    return Format(energy_kinds=energy_kinds, **{**known, **facts})
 
 
 FORMATS: Mapping[str, Format] = {
@@ -52,12 +49,14 @@ FORMATS: Mapping[str, Format] = {
     "ase_db": Format(suffixes=(".db",)),
     "comp6": Format(suffixes=(".h5", ".hdf5")),
     "ase": Format(suffixes=(".traj", ".cif", ".vasp")),
-    "aselmdb": Format(suffixes=(".aselmdb",), is_folder=True, has_splits=True),
+    "aselmdb": Format(suffixes=(".aselmdb",), is_folder=True, splits="folders"),
     "ani1x": _official("Ha", "total"),
     "transition1x": _official("eV", "total", "referenced"),
-    "oc20": _official("eV", "adsorption", "total", suffixes=(".lmdb",), is_folder=True),
-    "oc20_extxyz": _official("eV", "adsorption", "total", is_folder=True),
-    "oc22": _official("eV", "total", is_folder=True),
+    "oc20": _official(
+        "eV", "adsorption", "total", suffixes=(".lmdb",), is_folder=True, splits="folders"
+    ),
+    "oc20_extxyz": _official("eV", "adsorption", "total", is_folder=True, splits="folders"),
+    "oc22": _official("eV", "total", is_folder=True, splits="folders"),
     "rmd17": _official("kcal/mol", "total"),
     "md22": _official("kcal/mol", "total"),
     "spice": _official("Ha", "total", "referenced", length_unit="bohr"),

@@ -201,7 +201,7 @@ def _prepare(
         _check_units(name, options)
     elif name in DEFAULT_ENERGY_UNITS:
         options.setdefault("energy_unit", DEFAULT_ENERGY_UNITS[name])
-    if options.get("split") is not None and not facts.has_splits:
+    if options.get("split") is not None and facts.splits == "none":
         raise ReadError(
             f"{file}: files of the format {name!r} have no splits of their own; leave split out"
             " and divide what is read (atomjax.structures.split_indices)"

@@ -6,8 +6,10 @@ parsed here in the same restricted way (layout: ``torch/serialization.py``, ``_l
 """
 
 import io
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from atomjax.structures.pickles import (
     Buildable,
     Global,
     PickleError,
+    bytes_of,
     load_next,
 )
 
@@ -93,6 +96,16 @@ ARRAYS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+# The two pickles that PyTorch writes for a storage, with their contents: parsing them instruction
+# by instruction takes most of the time of reading a graph. What does not match is parsed that way.
+_USUAL_REFERENCE = re.compile(
+    rb"\x80\x02\(X\x07\0\0\0storageq\0ctorch\n(?P<type>\w+)\nq\x01X...\0(?P<key>\d+)q\x02"
+    rb"X\x03\0\0\0cpuq\x03(?P<count>K.|M..|J...[\0-\x7f])Ntq\x04Q\."
+    rb"\x80\x02\]q\0X...\0(?P<listed>\d+)q\x01a\.",
+    re.DOTALL,
+)
+
+
 def tensor(
     storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
 ) -> np.ndarray:
@@ -134,34 +147,60 @@ def storage_from(content: Any) -> np.ndarray:
     Raises:
         PickleError: it is damaged, or something else.
     """
-    if not isinstance(content, bytes | bytearray):
-        raise PickleError(f"refused: a storage given as {type(content).__name__}")
-    stream = io.BytesIO(content)
-    sizes: dict[str, tuple[np.dtype, int]] = {}
+    data = bytes_of(content)
+    usual = _USUAL_REFERENCE.search(data)
+    if usual is not None and usual["listed"] == usual["key"]:
+        _check_preamble(data[: usual.start()])
+        name, place = f"torch.{usual['type'].decode()}", usual.end()
+        count = int.from_bytes(usual["count"][1:], "little")
+    else:
+        name, count, place = _read_header(data)
+    if name not in STORAGE_TYPES:
+        raise PickleError(f"a tensor of {name}, which is not read here")
+    dtype = STORAGE_TYPES[name]
+    stored = int.from_bytes(data[place : place + 8], "little")
+    size = len(data) - place - 8
+    if stored != count or size != count * dtype.itemsize:
+        raise PickleError(
+            f"damaged tensor: {size} bytes for {count} numbers of {dtype.itemsize} bytes"
+        )
+    return np.frombuffer(data, dtype, count, place + 8)
+
+
+def _read_header(data: bytes) -> tuple[str, int, int]:
+    """Type of a storage, its number of elements, and where the header ends."""
+    stream = io.BytesIO(data)
+    sizes: dict[str, tuple[str, int]] = {}
 
     def declare(identifier: Any) -> str:
         kind, storage_type, key, _, count, view = identifier
         if kind != "storage" or view is not None or not isinstance(storage_type, Global):
             raise PickleError(f"refused: an object stored outside of the tensor ({kind!r})")
-        sizes[str(key)] = (STORAGE_TYPES[storage_type.name], int(count))
+        sizes[str(key)] = (storage_type.name, int(count))
         return str(key)
 
-    if load_next(stream, {}) != MAGIC_NUMBER or load_next(stream, {}) != PROTOCOL_VERSION:
-        raise PickleError("a tensor's storage is not in PyTorch's format of protocol 1001")
-    system = load_next(stream, {})
-    if not system.get("little_endian", True):
-        raise PickleError("a tensor was written on a big-endian machine; convert it there")
+    _read_preamble(stream)
     key = load_next(stream, dict.fromkeys(STORAGE_TYPES, _never), declare)
     if key not in sizes or load_next(stream, {}) != [key]:
         raise PickleError("damaged tensor: its storage is missing")
-    dtype, count = sizes[key]
-    stored = int.from_bytes(stream.read(8), "little")
-    values = stream.read()
-    if stored != count or len(values) != count * dtype.itemsize:
-        raise PickleError(
-            f"damaged tensor: {len(values)} bytes for {count} numbers of {dtype.itemsize} bytes"
-        )
-    return np.frombuffer(values, dtype)
+    return *sizes[key], stream.tell()
+
+
+def _read_preamble(stream: BinaryIO) -> None:
+    if load_next(stream, {}) != MAGIC_NUMBER or load_next(stream, {}) != PROTOCOL_VERSION:
+        raise PickleError("a tensor's storage is not in PyTorch's format of protocol 1001")
+    system = load_next(stream, {})
+    if not isinstance(system, dict) or not system.get("little_endian", True):
+        raise PickleError("a tensor was written on a big-endian machine; convert it there")
+
+
+@lru_cache(maxsize=8)
+def _check_preamble(preamble: bytes) -> None:
+    """What all tensors of a file begin with is parsed once."""
+    stream = io.BytesIO(preamble)
+    _read_preamble(stream)
+    if stream.tell() != len(preamble):
+        raise PickleError("a tensor's storage is not in PyTorch's format of protocol 1001")
 
 
 def _never(*_: Any) -> None:

@@ -162,6 +162,16 @@ def test_tensors_are_windows_with_bounds() -> None:
         tensor(storage, 0, (2,), (-1,))
 
 
+def test_storages_are_read_alike_with_and_without_the_shortcut() -> None:
+    with torch_names():
+        files = [legacy_file(np.arange(count, dtype=np.int64)) for count in (0, 3, 300, 70000)]
+    for file in files:
+        # Another way to write the same: the key memoised elsewhere.
+        unusual = file.replace(b"q\x02X\x03\x00\x00\x00cpu", b"q\x09X\x03\x00\x00\x00cpu")
+        assert unusual != file
+        np.testing.assert_array_equal(storage_from(unusual), storage_from(file))
+
+
 def test_damaged_storages_are_refused() -> None:
     with torch_names():
         file = legacy_file(np.arange(4.0))

@@ -179,14 +179,19 @@ def _read_header(data: bytes) -> tuple[str, int, int]:
         sizes[str(key)] = (storage_type.name, int(count))
         return str(key)
 
-    _read_preamble(stream)
+    read_preamble(stream)
     key = load_next(stream, dict.fromkeys(STORAGE_TYPES, _never), declare)
     if key not in sizes or load_next(stream, {}) != [key]:
         raise PickleError("damaged tensor: its storage is missing")
     return *sizes[key], stream.tell()
 
 
-def _read_preamble(stream: BinaryIO) -> None:
+def read_preamble(stream: BinaryIO) -> None:
+    """Skip what files of PyTorch's old format begin with.
+
+    Raises:
+        PickleError: the stream does not begin so, or was written on a big-endian machine.
+    """
     if load_next(stream, {}) != MAGIC_NUMBER or load_next(stream, {}) != PROTOCOL_VERSION:
         raise PickleError("a tensor's storage is not in PyTorch's format of protocol 1001")
     system = load_next(stream, {})
@@ -198,7 +203,7 @@ def _read_preamble(stream: BinaryIO) -> None:
 def _check_preamble(preamble: bytes) -> None:
     """What all tensors of a file begin with is parsed once."""
     stream = io.BytesIO(preamble)
-    _read_preamble(stream)
+    read_preamble(stream)
     if stream.tell() != len(preamble):
         raise PickleError("a tensor's storage is not in PyTorch's format of protocol 1001")
 

@@ -78,6 +78,29 @@ def write_torch_archive(path: Path, value: Any) -> None:
             archive.writestr(f"{path.stem}/data/{key}", values.tobytes())
 
 
+def write_legacy_archive(path: Path, value: Any) -> None:
+    """A file of ``torch.save`` as it was written before version 1.6."""
+    storages: list[np.ndarray] = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            if not isinstance(obj, Storage):
+                return None
+            storages.append(obj.values)
+            kind = getattr(sys.modules["torch"], STORAGES[obj.values.dtype.str[1:]])
+            return ("storage", kind, str(len(storages)), "cpu", len(obj.values), None)
+
+    file = io.BytesIO()
+    for header in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+        pickle.dump(header, file, protocol=2)
+    with torch_names():
+        Pickler(file, protocol=2).dump(value)
+    pickle.dump([str(i + 1) for i in range(len(storages))], file, protocol=2)
+    for values in storages:
+        file.write(len(values).to_bytes(8, "little") + values.tobytes())
+    path.write_bytes(file.getvalue())
+
+
 @contextmanager
 def torch_names() -> Iterator[None]:
     """Modules that hold just the names which pickles of tensors and PyG's data refer to."""

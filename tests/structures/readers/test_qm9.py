@@ -9,7 +9,7 @@ import pytest
 from atomjax.structures import Structure
 from atomjax.structures.readers import ReadError, SkippedRecordsWarning, open_file, read
 from atomjax.structures.readers.qm9_properties import TARGETS
-from tests.structures.torch_pickles import Tensor, write_torch_archive
+from tests.structures.torch_pickles import Tensor, write_legacy_archive, write_torch_archive
 
 HARTREE = 27.211386245981
 # The first molecule, as published but for the tabs.
@@ -125,7 +125,8 @@ def geometric_molecule() -> dict[str, Any]:
     }
 
 
-def test_list_of_pytorch_geometric(tmp_path: Path) -> None:
+@pytest.mark.parametrize("save", [write_torch_archive, write_legacy_archive])
+def test_list_of_pytorch_geometric(tmp_path: Path, save) -> None:
     one = geometric_molecule()
     entry = {
         "name": "gdb_1",
@@ -133,11 +134,15 @@ def test_list_of_pytorch_geometric(tmp_path: Path) -> None:
         "pos": Tensor(one["pos"]),
         "y": Tensor(one["y"]),
     }
-    write_torch_archive(tmp_path / "qm9_v3.pt", [entry, entry, entry])
+    save(tmp_path / "qm9_v3.pt", [entry, {**entry}, entry])
     file = open_file(tmp_path / "qm9_v3.pt", "qm9")
     assert len(file) == 3
     check_methane(file[2])
     assert file[2].identifier == "qm9_v3.pt:2"
+    data = (tmp_path / "qm9_v3.pt").read_bytes()
+    (tmp_path / "short.pt").write_bytes(data[:-40])
+    with pytest.raises(ReadError, match=r"short\.pt: (not a readable file|storage \d has)"):
+        open_file(tmp_path / "short.pt", "qm9")
 
 
 def test_concatenated_data_of_pytorch_geometric(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ pickle stood between a header and the storages, one after the other (layouts:
 ``torch/serialization.py``, ``_save`` and ``_legacy_save``).
 """
 
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,7 +72,8 @@ def _load_zip(archive: zipfile.ZipFile, allowed: Mapping[str, Callable[..., Any]
 
 def _load_legacy(file: BinaryIO, allowed: Mapping[str, Callable[..., Any]]) -> Any:
     read_preamble(file)
-    start, table = file.tell(), {**TENSORS, **STORAGES, **allowed}
+    start, size = file.tell(), os.fstat(file.fileno()).st_size
+    table = {**TENSORS, **STORAGES, **allowed}
     declared: dict[str, tuple[np.dtype, int]] = {}
 
     def declare(identifier: Any) -> None:
@@ -87,10 +89,10 @@ def _load_legacy(file: BinaryIO, allowed: Mapping[str, Callable[..., Any]]) -> A
     for key in load_next(file, PLAIN):
         dtype, count = declared[key]
         stored = int.from_bytes(file.read(8), "little")
-        values = np.fromfile(file, dtype, count)
-        if stored != count or len(values) != count:
-            raise PickleError(f"storage {key} has {len(values)} of {count} numbers")
-        storages[key] = values
+        left = (size - file.tell()) // dtype.itemsize
+        if stored != count or not 0 <= count <= left:
+            raise PickleError(f"storage {key} has {min(stored, left)} of {count} numbers")
+        storages[key] = np.fromfile(file, dtype, count)
     file.seek(start)
     return load_next(file, table, lambda identifier: storages[str(identifier[2])])
 

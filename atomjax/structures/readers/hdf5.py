@@ -41,7 +41,14 @@ class ConformerFile(StructureFile):
     """The conformations of all molecules of an HDF5 file, in the order of the file.
 
     Subclasses say which groups are molecules (`_groups`) and what is special about them.
+
+    Attributes:
+        what: what a file has to hold, for messages.
+        layout: names of the arrays.
+        names: of the molecules.
     """
+
+    what = "molecule with conformations"
 
     def __init__(self, path: Path, options: ReadOptions, layout: Layout) -> None:
         super().__init__(path, options)
@@ -54,15 +61,13 @@ class ConformerFile(StructureFile):
             counts = [self._index(name, file[name]) for name in self.names]
         except (OSError, RuntimeError) as error:
             raise _damaged(path, error) from error
-        # Kept records as (molecule, conformation), 6 bytes each.
+        # Records as (molecule, conformation), 8 bytes each.
         self._molecule = np.repeat(
             np.arange(len(counts), dtype=np.int32), [len(kept) for kept in counts]
         )
         self._conformation = np.concatenate([np.zeros(0, np.int32), *counts]).astype(np.int32)
         if not len(self._molecule):
             raise ReadError(f"{path}: holds no {self.what}")
-
-    what = "molecule with conformations"
 
     @abstractmethod
     def _groups(self, file: h5py.File) -> list[str]:
@@ -152,7 +157,7 @@ def _check(path: Path, name: str, group: Any, layout: Layout, options: ReadOptio
     }
     for key in wanted[1:]:
         found = group[key].shape
-        if found != expected[key] and found != (*expected[key], 1):
+        if found != expected[key] and not (key == layout.energy and found == (shape[0], 1)):
             raise ReadError(
                 f"{path}: molecule {name}: {key} has shape {list(found)}, expected"
                 f" {list(expected[key])} for {atoms} atoms"

@@ -59,7 +59,6 @@ class SpiceFile(ConformerFile):
     """The conformations of a subset of SPICE."""
 
     options: SpiceOptions
-    what = "molecule with conformations"
 
     def __init__(self, path: Path, options: SpiceOptions) -> None:
         kinds = {"total": "dft_total_energy", "referenced": "formation_energy"}

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from atomjax.config import ConfigError, build, to_plain
+from atomjax.structures.formats import Format
+from atomjax.training.file_declarations import check_official_split, facts_of, fixed_fields
 
+DECLARED = ("energy_unit", "length_unit", "force_unit", "energy_kind")
 SPLITS = ("train", "validation", "test")
 
 
@@ -88,16 +91,27 @@ class SplitSettings:
     Attributes:
         train, validation, test: number of structures (int) or share of the dataset (float
             below 1). A train of None takes what the others leave.
-        by: "structure", or "class_key" so that no class (molecule, reaction, slab) is in two
-            splits.
+        by: "structure", "class_key" so that no class (molecule, reaction, slab) is in two
+            splits, or "official" for the parts that the data set itself defines.
         seed: of the shuffle, apart from the run's seed so that seeds share a test set.
     """
 
     train: int | float | None = None
     validation: int | float = 0
     test: int | float = 0
-    by: Literal["structure", "class_key"] = "structure"
+    by: Literal["structure", "class_key", "official"] = "structure"
     seed: int = 0
+
+    def __post_init__(self):
+        if self.by == "official" and (self.train is not None or self.validation or self.test):
+            raise ConfigError(
+                'split by="official" takes the sizes of the data set; leave train, validation and '
+                "test out (train.max_structures takes fewer to train on)"
+            )
+
+    def fills(self, part: str) -> bool:
+        """Whether the split leaves structures for a part."""
+        return self.by == "official" or bool(getattr(self, part))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +123,13 @@ class DatasetSettings:
         kind: "generate" (labelled here) or "read" (from a file).
         generator: for "generate", the name of the generator.
         arguments: of the generator, or further arguments of the reader.
-        path: for "read", the file.
+        path: for "read", the file, or a folder for formats that are folders.
         format: for "read", the file's format; None guesses from the name.
-        energy_unit, length_unit: for "read", units of the file, required.
+        energy_unit, length_unit: for "read", units of the file, required unless the format fixes
+            them.
         force_unit: for "read"; None means energy_unit / length_unit.
-        energy_kind: for "read", what an energy of this file means, required.
+        energy_kind: for "read", what an energy of this file means, required unless the format
+            says; "total" for OC20 and "referenced" for SPICE ask for those energies.
         split: how this dataset is divided; None for a dataset used whole.
         graph: interaction graphs of this dataset.
         energy_coefficient, force_coefficient: weights in the loss instead of those of
@@ -139,9 +155,21 @@ class DatasetSettings:
         if self.kind == "generate":
             self._require("generator")
         else:
-            self._require("path", "length_unit", "energy_kind")
+            self._require("path")
+            # What the format fixes is filled in, so that saved configs say it.
+            declared = {name: getattr(self, name) for name in DECLARED}
+            for name, value in fixed_fields(self.name, declared, self.facts).items():
+                object.__setattr__(self, name, value)
+            self._require("length_unit", "energy_kind")
             if self.energy_kind != "none":
                 self._require("energy_unit")
+        if self.split is not None and self.split.by == "official":
+            check_official_split(self.name, self.facts if self.kind == "read" else Format())
+
+    @property
+    def facts(self) -> Format:
+        """What the file's format fixes."""
+        return facts_of(self.name, self.format, self.path)
 
     def _require(self, *names: str):
         for name in names:
@@ -190,7 +218,7 @@ class DataSettings:
                         f"({', '.join(names)}); its head would not exist"
                     )
                 split = self.train[names.index(dataset.name)].split
-                if split is not None and getattr(split, part):
+                if split is not None and split.fills(part):
                     raise ConfigError(
                         f'dataset "{dataset.name}" takes its {part} structures both from its '
                         f"split in data.train and from data.{part}; leave one of them out"

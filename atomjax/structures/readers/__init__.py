@@ -1,12 +1,34 @@
 """Readers: files of labelled structures to `Structure`, in eV and Å whatever the file uses."""
 
+import dataclasses
+import difflib
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from atomjax.structures.readers import ase_db, comp6, extxyz
+from atomjax.structures.formats import FORMATS, guess_format
+from atomjax.structures.readers import (
+    ani1x,
+    ase_db,
+    ase_files,
+    aselmdb,
+    comp6,
+    extxyz,
+    matbench,
+    md22,
+    oc20_extxyz,
+    open_catalyst,
+    qm9,
+    qmof,
+    rmd17,
+    spice,
+    transition1x,
+)
 from atomjax.structures.readers.ase_db import property_units
+from atomjax.structures.readers.catalyst_systems import CatalystOptions
 from atomjax.structures.readers.records import (
     ReadError,
     ReadOptions,
@@ -15,6 +37,7 @@ from atomjax.structures.readers.records import (
     structures_from,
     warn_of_skipped,
 )
+from atomjax.structures.readers.structure_file import StructureFile
 from atomjax.structures.structure import Structure
 
 __all__ = [
@@ -23,28 +46,57 @@ __all__ = [
     "ReadOptions",
     "SkippedRecord",
     "SkippedRecordsWarning",
+    "StructureFile",
     "iterate",
+    "open_file",
     "property_units",
     "read",
 ]
 
-FORMATS = {"extxyz": extxyz.records, "ase_db": ase_db.records, "comp6": comp6.records}
-SUFFIXES = {
-    ".xyz": "extxyz",
-    ".extxyz": "extxyz",
-    ".db": "ase_db",
-    ".h5": "comp6",
-    ".hdf5": "comp6",
+Records = Iterable[tuple[str, Callable[[], Structure]]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads a format.
+
+    Attributes:
+        records: opens a file; the result is a `StructureFile` where records have numbers.
+        options: the options it takes.
+    """
+
+    records: Callable[[Path, Any], Records | StructureFile]
+    options: type[ReadOptions] = ReadOptions
+
+
+READERS = {
+    "extxyz": Reader(extxyz.records),
+    "ase_db": Reader(ase_db.records),
+    "comp6": Reader(comp6.records),
+    "ase": Reader(ase_files.records, ase_files.AseOptions),
+    "aselmdb": Reader(aselmdb.records),
+    "oc20": Reader(open_catalyst.oc20_records, CatalystOptions),
+    "oc20_extxyz": Reader(oc20_extxyz.records, CatalystOptions),
+    "oc22": Reader(open_catalyst.oc22_records, CatalystOptions),
+    "ani1x": Reader(ani1x.records, ani1x.Ani1xOptions),
+    "transition1x": Reader(transition1x.records, transition1x.Transition1xOptions),
+    "rmd17": Reader(rmd17.records, rmd17.Rmd17Options),
+    "md22": Reader(md22.records, md22.Md22Options),
+    "qm9": Reader(qm9.records, qm9.Qm9Options),
+    "qmof": Reader(qmof.records, qmof.QmofOptions),
+    "matbench": Reader(matbench.records, matbench.MatbenchOptions),
+    "spice": Reader(spice.records, spice.SpiceOptions),
 }
-# ASE's formats are in eV and Å by ASE's own convention; COMP6 is in Hartree.
-DEFAULT_ENERGY_UNITS = {"extxyz": "eV", "ase_db": "eV", "comp6": "Ha"}
+UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")
+# What is assumed where a file of these formats does not say: ASE's formats are in eV and Å by
+# ASE's own convention; COMP6 is in Hartree.
+DEFAULT_ENERGY_UNITS = {"comp6": "Ha"}
 
 
 def iterate(
     path: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002
     *,
-    energy_unit: str | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     skipped: list[SkippedRecord] | None = None,
     **options: Any,
@@ -52,31 +104,27 @@ def iterate(
     """Read structures one at a time, so that a file larger than memory can be read.
 
     Args:
-        path: the file.
+        path: the file, or a folder where the format has folders.
         format: one of `FORMATS`; None tells it from the file's name.
-        energy_unit: of the file; None means eV, and Hartree for "comp6".
         on_error: "raise" stops at the first bad record; "skip" leaves it out, appends it to
             `skipped` and warns with the count at the end. A file in which the next record cannot
             be found stops in either case.
         skipped: takes what was left out.
-        **options: further fields of `ReadOptions`.
+        **options: fields of `ReadOptions`, or of the format's own options. Units default to the
+            format's; eV and Å where it has none.
 
     Raises:
         FileNotFoundError: there is no such file.
         ReadError: the file is of another format or damaged, or a record is bad.
         UnitError: a unit is unknown.
     """
-    file = Path(path)
-    name = format or _guess_format(file)
-    if name not in FORMATS:
-        raise ReadError(f"{file}: unknown format {name!r}; known: {', '.join(FORMATS)}")
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file")
-    unit = energy_unit or DEFAULT_ENERGY_UNITS[name]
-    chosen = ReadOptions(energy_unit=unit, **options)
+    file, name, chosen = _prepare(path, format, options)
+    records = _open(file, name, chosen)
+    if isinstance(records, StructureFile):
+        records = records.records()
     left_out: list[SkippedRecord] = [] if skipped is None else skipped
     before, kept = len(left_out), 0
-    for structure in structures_from(FORMATS[name](file, chosen), on_error, left_out):
+    for structure in structures_from(records, on_error, left_out):
         yield structure
         kept += 1
     warn_of_skipped(str(file), left_out[before:], kept)
@@ -86,7 +134,6 @@ def read(
     path: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002
     *,
-    energy_unit: str | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     skipped: list[SkippedRecord] | None = None,
     **options: Any,
@@ -96,21 +143,107 @@ def read(
     Raises:
         ReadError: as `iterate`, and where the file holds no structure.
     """
-    structures = list(
-        iterate(
-            path, format, energy_unit=energy_unit, on_error=on_error, skipped=skipped, **options
-        )
-    )
+    structures = list(iterate(path, format, on_error=on_error, skipped=skipped, **options))
     if not structures:
         raise ReadError(f"{path}: holds no readable structure")
     return structures
 
 
-def _guess_format(path: Path) -> str:
-    try:
-        return SUFFIXES[path.suffix.lower()]
-    except KeyError:
+def open_file(
+    path: str | os.PathLike[str],
+    format: str | None = None,  # noqa: A002
+    **options: Any,
+) -> StructureFile:
+    """Open a file as a sequence whose structures are read when asked for, in any order.
+
+    Args:
+        path: the file or folder.
+        format: one of those of `FORMATS` whose records have numbers; None tells it from the name.
+        **options: as for `iterate`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ReadError: the file is of another format or damaged, or can only be read from its start.
+    """
+    file, name, chosen = _prepare(path, format, options)
+    records = _open(file, name, chosen)
+    if not isinstance(records, StructureFile):
         raise ReadError(
-            f"{path}: cannot tell the format from the name; give format= one of"
+            f"{file}: files of the format {name!r} are read from their start; use iterate or read"
+        )
+    return records
+
+
+def _prepare(
+    path: str | os.PathLike[str], format_name: str | None, given: dict[str, Any]
+) -> tuple[Path, str, ReadOptions]:
+    """The file, its format, and options that fit the format."""
+    file = Path(path)
+    name = format_name or guess_format(file)
+    if name is None:
+        raise ReadError(
+            f"{file}: cannot tell the format from the name; give format= one of"
             f" {', '.join(FORMATS)}"
-        ) from None
+        )
+    if name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ";"
+        raise ReadError(f"{file}: unknown format {name!r}{hint} known: {', '.join(FORMATS)}")
+    facts = FORMATS[name]
+    if not (file.is_file() or (facts.is_folder and file.is_dir())):
+        kind = "file or folder" if facts.is_folder else "file"
+        raise FileNotFoundError(f"{file}: no such {kind}")
+    options: dict[str, Any] = {
+        k: v for k, v in given.items() if v is not None or k not in UNIT_OPTIONS
+    }
+    _check_names(name, options)
+    if facts.fixes_units:
+        _check_units(name, options)
+    elif name in DEFAULT_ENERGY_UNITS:
+        options.setdefault("energy_unit", DEFAULT_ENERGY_UNITS[name])
+    if options.get("split") is not None and facts.splits == "none":
+        raise ReadError(
+            f"{file}: files of the format {name!r} have no splits of their own; leave split out"
+            " and divide what is read (atomjax.structures.split_indices)"
+        )
+    return file, name, READERS[name].options(**options)
+
+
+def _open(file: Path, name: str, options: ReadOptions) -> Records | StructureFile:
+    records = READERS[name].records(file, options)
+    if isinstance(records, StructureFile):
+        records.choose(options.split)
+        _warn_of_excluded(records)
+    return records
+
+
+def _check_names(name: str, options: dict[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(READERS[name].options)]
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ReadError(
+                f"the format {name!r} has no option {key!r}; {hint}Options: {', '.join(known)}"
+            )
+
+
+def _check_units(name: str, options: dict[str, Any]) -> None:
+    facts = FORMATS[name]
+    for key in UNIT_OPTIONS:
+        fixed = getattr(facts, key)
+        if key in options and options[key] != fixed:
+            raise ReadError(
+                f"{key}={options[key]!r}: the format {name!r} fixes its units"
+                f" ({facts.energy_unit}, {facts.length_unit}); leave {key} out"
+            )
+
+
+def _warn_of_excluded(records: StructureFile) -> None:
+    if records.excluded:
+        listed = "; ".join(f"{count}: {reason}" for reason, count in records.excluded.items())
+        warnings.warn(
+            f"{records.path}: records left out by the rules of the data set: {listed}",
+            SkippedRecordsWarning,
+            stacklevel=4,
+        )

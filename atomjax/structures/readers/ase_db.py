@@ -2,11 +2,13 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ase.db
+import numpy as np
 
 from atomjax.structures.readers.atoms import structure_from_atoms
 from atomjax.structures.readers.records import ReadError, ReadOptions
@@ -23,7 +25,7 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
     """
     index = 0
     try:
-        for row in _connect(path).select():
+        for row in connect(path).select():
             yield f"{path.name}:{row.id}", partial(_structure, row, options, path)
             index += 1
     except (sqlite3.Error, KeyError, ValueError) as error:
@@ -34,11 +36,40 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
 
 
 def property_units(path: Path) -> dict[str, str]:
-    """The units that a SchNetPack-style database declares for its properties, as written."""
-    return dict(_connect(path).metadata.get("_property_unit_dict", {}))
+    """The units that a SchNetPack-style database declares for its properties, as written.
+
+    Raises:
+        ReadError: the file is no SQLite database, or damaged.
+    """
+    try:
+        return dict(connect(path).metadata.get("_property_unit_dict", {}))
+    except sqlite3.Error as error:
+        raise ReadError(
+            f"{path}: the database cannot be read ({error}); it is damaged or truncated, copy it"
+            " again"
+        ) from error
 
 
-def _connect(path: Path) -> Any:
+def row_numbers(path: Path) -> np.ndarray:
+    """[n] int64, the numbers of the rows in their order.
+
+    Raises:
+        ReadError: the file is no SQLite database with ASE's tables, or damaged.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT id FROM systems ORDER BY id").fetchall()
+    except sqlite3.Error as error:
+        raise ReadError(f"{path}: no database of ASE, or a damaged one ({error})") from error
+    return np.array([number for (number,) in found], dtype=np.int64)
+
+
+def connect(path: Path) -> Any:
+    """Opens an SQLite database of ASE for reading.
+
+    Raises:
+        ReadError: it is no SQLite database.
+    """
     with path.open("rb") as file:
         if file.read(len(SQLITE_MAGIC)) != SQLITE_MAGIC:
             raise ReadError(f"{path}: not an SQLite database, as ASE's .db files are")

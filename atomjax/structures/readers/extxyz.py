@@ -2,8 +2,11 @@
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
+from ase import Atoms
 from ase.io.extxyz import read_xyz
 
 from atomjax.structures.readers.atoms import structure_from_atoms
@@ -19,41 +22,60 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
             told apart.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
-        index = 0
-        while (line := file.readline()) != "":
-            if not line.strip():
-                continue
+        for index, lines in enumerate(frames(file, path)):
             identifier = f"{path.name}:{index}"
-            try:
-                count = int(line)
-            except ValueError as error:
-                raise ReadError(
-                    f"{path}: frame {index} should begin with its number of atoms, found"
-                    f" {line.strip()[:60]!r}; the frame before it has more atom lines than it"
-                    " says, or this is no XYZ file"
-                ) from error
-            lines = [line, *(file.readline() for _ in range(count + 1))]
-            yield identifier, _Frame(lines, options, identifier, path.stem)
-            index += 1
+            yield identifier, partial(_structure, lines, options, identifier, path.stem)
 
 
-class _Frame:
-    """The lines of one frame, parsed when called."""
+def frames(file: TextIO, path: Path) -> Iterator[list[str]]:
+    """The lines of each frame, its number of atoms first.
 
-    def __init__(self, lines: list[str], options: ReadOptions, identifier: str, source: str):
-        self.lines = lines
-        self.options = options
-        self.identifier = identifier
-        self.source = source
+    Raises:
+        ReadError: as `records`.
+    """
+    index = 0
+    while (line := file.readline()) != "":
+        if not line.strip():
+            continue
+        count = frame_size(line, index, path)
+        yield [line, *(file.readline() for _ in range(count + 1))]
+        index += 1
 
-    def __call__(self) -> Structure:
-        expected, found = len(self.lines) - 2, sum(line != "" for line in self.lines) - 2
-        if found < expected:
-            raise ReadError(
-                f"the file ends after {max(found, 0)} of {expected} atoms: it is truncated"
-            )
-        # Structure's own error is clearer than the parser's.
-        if expected == 0:
-            raise ReadError("there are no atoms")
-        atoms = next(iter(read_xyz(io.StringIO("".join(self.lines)), 0)))
-        return structure_from_atoms(atoms, self.options, atoms.info, self.identifier, self.source)
+
+def frame_size(line: str | bytes, index: int, path: Path) -> int:
+    """The number of atoms that the first line of a frame states.
+
+    Raises:
+        ReadError: it is no number.
+    """
+    try:
+        return int(line)
+    except ValueError as error:
+        raise ReadError(
+            f"{path}: frame {index} should begin with its number of atoms, found"
+            f" {line.strip()[:60]!r}; the frame before it has more atom lines than it says, or this"
+            " is no XYZ file"
+        ) from error
+
+
+def parse_frame(lines: list[str]) -> Atoms:
+    """The atoms of one frame.
+
+    Args:
+        lines: of the frame; those that the file lacks are empty.
+
+    Raises:
+        ReadError: the frame is cut short or empty.
+    """
+    expected, found = len(lines) - 2, sum(line != "" for line in lines) - 2
+    if found < expected:
+        raise ReadError(f"the file ends after {max(found, 0)} of {expected} atoms: it is truncated")
+    # Structure's own error is clearer than the parser's.
+    if expected == 0:
+        raise ReadError("there are no atoms")
+    return next(iter(read_xyz(io.StringIO("".join(lines)), 0)))
+
+
+def _structure(lines: list[str], options: ReadOptions, identifier: str, source: str) -> Structure:
+    atoms = parse_frame(lines)
+    return structure_from_atoms(atoms, options, atoms.info, identifier, source)

@@ -64,6 +64,7 @@ class ReadOptions:
         target_units: energy units of some targets; these are converted to eV, others are kept as
             stored.
         use_tags: False forgets the file's tags: all atoms then have tag 2.
+        split: part of the data set to read, for formats that have splits; None reads all.
         source: data set name of the structures; empty means the file's name.
     """
 
@@ -75,6 +76,7 @@ class ReadOptions:
     targets: Sequence[str] | None = None
     target_units: Mapping[str, str] = field(default_factory=dict)
     use_tags: bool = True
+    split: str | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -174,16 +176,27 @@ def structures_from(
         try:
             structure = parse()
         except RECORD_ERRORS as error:
-            text = str(error) or type(error).__name__
-            reason = text.removeprefix(f"{identifier}: ")
             if on_error == "raise":
-                raise ReadError(
-                    f"{identifier}: {reason}"
-                    ' (on_error="skip" leaves such records out and counts them)'
-                ) from error
-            skipped.append(SkippedRecord(identifier, reason))
+                raise failure(identifier, error) from error
+            skipped.append(SkippedRecord(identifier, _reason(identifier, error)))
         else:
             yield structure
+
+
+def failure(identifier: str, error: Exception) -> ReadError:
+    """The error to raise for a record that could not be parsed."""
+    return ReadError(
+        f"{identifier}: {_reason(identifier, error)}"
+        ' (on_error="skip" leaves such records out and counts them)'
+    )
+
+
+def _reason(identifier: str, error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    # Structures name themselves in their errors, some in more detail than the record.
+    if text.startswith(identifier):
+        return text[len(identifier) :].partition(": ")[2] or text
+    return text
 
 
 def warn_of_skipped(path: str, skipped: Sequence[SkippedRecord], kept: int) -> None:

@@ -1,0 +1,135 @@
+"""MatBench: ``matbench_<task>.json.gz``, properties of inorganic crystals.
+
+A table as pandas writes it (``orient="split"``): ``index``, ``columns`` and ``data``, of which each
+row holds a structure of pymatgen and one number. The eight regression tasks with structures are
+read. The five folds are those of the benchmark, by its own rule: scikit-learn's
+``KFold(5, shuffle=True, random_state=18012019)`` in the order of the file (Dunn et al., npj Comput.
+Mater. 6, 138, 2020).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from atomjax.structures.readers.json_records import JsonRecords
+from atomjax.structures.readers.pymatgen_sites import crystal
+from atomjax.structures.readers.records import ReadError, ReadOptions
+from atomjax.structures.readers.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.structure import Structure
+
+FOLD_SEED, FOLDS = 18012019, 5
+# Task → the column of its property, and the unit, which is kept.
+TASKS: Mapping[str, tuple[str, str]] = {
+    "matbench_jdft2d": ("exfoliation_en", "meV/atom"),
+    "matbench_phonons": ("last phdos peak", "1/cm"),
+    "matbench_dielectric": ("n", ""),
+    "matbench_log_gvrh": ("log10(G_VRH)", "log10(GPa)"),
+    "matbench_log_kvrh": ("log10(K_VRH)", "log10(GPa)"),
+    "matbench_perovskites": ("e_form", "eV/unit cell"),
+    "matbench_mp_gap": ("gap pbe", "eV"),
+    "matbench_mp_e_form": ("e_form", "eV/atom"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatbenchOptions(ReadOptions):
+    """Options of MatBench.
+
+    Attributes:
+        fold: which of the benchmark's five, 0 to 4, is the test part.
+        train_share: share of the other four to train on; the rest is the validation part. The
+            benchmark leaves that open; 90 % and the shuffle are JMP's.
+        split_seed: of that shuffle.
+    """
+
+    fold: int = 0
+    train_share: float = 0.9
+    split_seed: int = 42
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fold not in range(FOLDS):
+            raise ReadError(f"fold={self.fold}: MatBench has the folds 0 to 4")
+
+
+class MatbenchFile(StructureFile):
+    """The crystals of one task.
+
+    Attributes:
+        target: the name of the property, the column in the file.
+    """
+
+    options: MatbenchOptions
+
+    def __init__(self, path: Path, options: MatbenchOptions) -> None:
+        super().__init__(path, options)
+        self._rows = JsonRecords(path, "data")
+        columns = self._rows.others.get("columns")
+        if not isinstance(columns, list) or "structure" not in columns or len(columns) != 2:
+            raise ReadError(
+                f"{path}: has the columns {columns}, expected a structure and one property; tasks"
+                " on compositions have no structures to read"
+            )
+        self._structure_column = columns.index("structure")
+        self.target = str(columns[1 - self._structure_column])
+        if not len(self._rows):
+            raise ReadError(f"{path}: holds no crystal")
+
+    def _count(self) -> int:
+        return len(self._rows)
+
+    def _identifier(self, record: int) -> str:
+        return f"{self.path.name}:{record}"
+
+    def _structure(self, record: int) -> Structure:
+        row = self._rows[record]
+        if not isinstance(row, list) or len(row) != 2:
+            raise ReadError("its row has not two entries")
+        described, value = row[self._structure_column], row[1 - self._structure_column]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ReadError(f"{self.target} is {value!r}, expected a number: a regression task")
+        numbers, positions, cell = crystal(described)
+        return self.options.structure(
+            atomic_numbers=numbers,
+            positions=positions,
+            cell=cell,
+            pbc=True,
+            targets=self.options.convert_targets({self.target: value}),
+            identifier=self._identifier(record),
+            source=self.options.source or self.path.name.partition(".")[0],
+        )
+
+    def _split(self, name: str) -> np.ndarray:
+        test = fold_indices(self._count(), self.options.fold)
+        if name == "test":
+            return test
+        others = np.setdiff1d(np.arange(self._count()), test)
+        order = others[shuffled(len(others), self.options.split_seed)]
+        sizes = {"train": self.options.train_share, "validation": None}
+        if name not in sizes:
+            raise self._no_split(name, (*sizes, "test"))
+        return cut(order, sizes, name, self.path)
+
+
+def fold_indices(count: int, fold: int) -> np.ndarray:
+    """The test part of a fold, sorted, by the benchmark's rule.
+
+    Args:
+        count: number of crystals of the task.
+        fold: 0 to 4.
+    """
+    sizes = np.full(FOLDS, count // FOLDS)
+    sizes[: count % FOLDS] += 1
+    end = int(np.cumsum(sizes)[fold])
+    return np.sort(shuffled(count, FOLD_SEED)[end - int(sizes[fold]) : end])
+
+
+def records(path: Path, options: MatbenchOptions) -> MatbenchFile:
+    """Opens the file of one task.
+
+    Raises:
+        ReadError: the file is damaged, or of a task without structures.
+    """
+    return MatbenchFile(path, options)

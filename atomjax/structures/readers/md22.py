@@ -1,0 +1,148 @@
+"""MD22: ``md22_<molecule>.npz`` or ``.xyz``, molecular dynamics of seven large molecules.
+
+In kcal/mol and Å: ``z`` [N], ``R`` [n, N, 3], ``E`` [n] or [n, 1] and ``F`` [n, N, 3], or the same
+as extended XYZ frames. How many frames are trained on is part of the benchmark (Chmiela et al.,
+Sci. Adv. 9, eadf0873, 2023, Table 1).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from atomjax.structures.readers.atoms import structure_from_atoms
+from atomjax.structures.readers.extxyz import frame_size, parse_frame
+from atomjax.structures.readers.npz_trajectory import ArrayNames, NpzTrajectory
+from atomjax.structures.readers.records import ReadError, ReadOptions
+from atomjax.structures.readers.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.structure import Structure
+
+NAMES = ArrayNames("z", "R", "E", "F")
+TRAIN_SIZES = {
+    "Ac-Ala3-NHMe": 6000,
+    "DHA": 8000,
+    "stachyose": 8000,
+    "AT-AT": 3000,
+    "AT-AT-CG-CG": 2000,
+    "buckyball-catcher": 600,
+    "double-walled_nanotube": 800,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Md22Options(ReadOptions):
+    """Options of MD22.
+
+    Attributes:
+        molecule: one of `TRAIN_SIZES`; None tells it from the file's name.
+        train_size: frames to train and validate on; None takes the benchmark's number.
+        validation_share: share of those that is validated on; JMP: 5 %.
+        split_seed: of the shuffle; JMP's.
+    """
+
+    energy_unit: str = "kcal/mol"
+    molecule: str | None = None
+    train_size: int | None = None
+    validation_share: float = 0.05
+    split_seed: int = 42
+
+
+class Md22File(NpzTrajectory):
+    """The frames of one molecule in an ``.npz`` file."""
+
+    options: Md22Options
+
+    def _split(self, name: str) -> np.ndarray:
+        return _part(self._count(), self.options, self.molecule, name, self.path)
+
+
+class Md22Frames(StructureFile):
+    """The frames of one molecule in an extended XYZ file; only their places are kept in memory."""
+
+    options: Md22Options
+
+    def __init__(self, path: Path, options: Md22Options, molecule: str) -> None:
+        super().__init__(path, options)
+        self.molecule = molecule
+        self._starts = _frame_starts(path)
+        if len(self._starts) < 2:
+            raise ReadError(f"{path}: holds no frame")
+        if options.energy_key is None:
+            self._frame_options = replace(options, energy_key=self._energy_name())
+        else:
+            self._frame_options = options
+
+    def _energy_name(self) -> str:
+        """How the frames call their energy: sGDML writes "Energy", ASE "energy"."""
+        comment = self._lines(0)[1]
+        for name in ("Energy", "energy"):
+            if f"{name}=" in comment:
+                return name
+        raise ReadError(
+            f"{self.path}: frame 0 has no energy=; give energy_key=, its name, or energy_key=''"
+        )
+
+    def _lines(self, record: int) -> list[str]:
+        start, end = int(self._starts[record]), int(self._starts[record + 1])
+        with self.path.open("rb") as file:
+            file.seek(start)
+            lines = file.read(end - start).decode(errors="replace").splitlines(keepends=True)
+        return lines + [""] * (frame_size(lines[0], record, self.path) + 2 - len(lines))
+
+    def _count(self) -> int:
+        return len(self._starts) - 1
+
+    def _identifier(self, record: int) -> str:
+        return f"{self.path.name}:{record}"
+
+    def _structure(self, record: int) -> Structure:
+        atoms = parse_frame(self._lines(record))
+        values = {**atoms.info, "class_key": self.molecule}
+        options, identifier = self._frame_options, self._identifier(record)
+        return structure_from_atoms(atoms, options, values, identifier, self.path.stem)
+
+    def _split(self, name: str) -> np.ndarray:
+        return _part(self._count(), self.options, self.molecule, name, self.path)
+
+
+def _frame_starts(path: Path) -> np.ndarray:
+    """[n + 1], byte at which each frame begins, and the end of the file."""
+    starts, place = [], 0
+    with path.open("rb") as file:
+        while line := file.readline():
+            if line.strip():
+                starts.append(place)
+                size = frame_size(line, len(starts) - 1, path)
+                place += sum(len(file.readline()) for _ in range(size + 1))
+            place += len(line)
+    return np.array([*starts, place])
+
+
+def _part(count: int, options: Md22Options, molecule: str, name: str, path: Path) -> np.ndarray:
+    total = options.train_size or TRAIN_SIZES.get(molecule)
+    if total is None:
+        raise ReadError(
+            f"{path}: how many frames of {molecule!r} to train on is not known; set molecule= to"
+            f" one of {', '.join(TRAIN_SIZES)}, or train_size="
+        )
+    validation = int(total * options.validation_share)
+    sizes = {"train": total - validation, "validation": validation, "test": None}
+    return cut(shuffled(count, options.split_seed), sizes, name, path)
+
+
+def _molecule(path: Path, options: Md22Options) -> str:
+    name = options.molecule or path.stem.removeprefix("md22_")
+    folded = {known.lower().replace("_", "-"): known for known in TRAIN_SIZES}
+    return folded.get(name.lower().replace("_", "-"), name)
+
+
+def records(path: Path, options: Md22Options) -> StructureFile:
+    """Opens the file of one molecule.
+
+    Raises:
+        ReadError: the file is damaged or of another layout.
+    """
+    molecule = _molecule(path, options)
+    if path.suffix == ".npz":
+        return Md22File(path, options, NAMES, molecule)
+    return Md22Frames(path, options, molecule)

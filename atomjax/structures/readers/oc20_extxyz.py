@@ -1,0 +1,166 @@
+"""OC20 S2EF as it is published: extended XYZ files, each with a text file of the same name.
+
+Line i of ``0.txt`` is ``random<sid>,frame<fid>,<reference energy>`` and belongs to frame i of
+``0.extxyz``; both may be compressed (``.xz``). A frame's energy is that of slab and adsorbate
+together, eV; less the reference energy it is the adsorption energy (OCP, ``DATASET.md`` and
+``scripts/preprocess_ef.py``).
+"""
+
+import io
+import lzma
+import re
+from pathlib import Path
+
+import numpy as np
+
+from atomjax.structures.readers.atoms import structure_from_atoms
+from atomjax.structures.readers.catalyst_systems import CatalystOptions, SystemTable, system_table
+from atomjax.structures.readers.extxyz import frames, parse_frame
+from atomjax.structures.readers.open_catalyst import split_folder
+from atomjax.structures.readers.records import ReadError, scalar
+from atomjax.structures.readers.structure_file import StructureFile
+from atomjax.structures.structure import Structure
+
+FRAMES, LOGS = (".extxyz", ".extxyz.xz"), (".txt", ".txt.xz")
+LOG_LINE = re.compile(r"random(\d+),frame(\d+)(?:,([^,\s]+))?\s*")
+
+
+class TrajectoryFile(StructureFile):
+    """The frames of one pair of files, or of all in a folder.
+
+    The text files, which are small, say how many frames there are; a file of frames is read whole
+    when one of its frames is wanted, and kept until another file is.
+    """
+
+    options: CatalystOptions
+
+    def __init__(self, path: Path, options: CatalystOptions, systems: SystemTable) -> None:
+        super().__init__(path, options)
+        self._systems = systems
+        self._pairs = _pairs(path)
+        lengths = [len(_lines(log)) for _, log in self._pairs]
+        self._ends = np.cumsum(lengths)
+        self._current: tuple[int, list[list[str]], list[str]] | None = None
+
+    def choose(self, split: str | None) -> None:
+        """Splits are folders: see `split_folder`."""
+
+    def _count(self) -> int:
+        return int(self._ends[-1])
+
+    def _locate(self, record: int) -> tuple[int, int]:
+        pair = int(np.searchsorted(self._ends, record, side="right"))
+        return pair, record - int(self._ends[pair - 1] if pair else 0)
+
+    def _identifier(self, record: int) -> str:
+        pair, frame = self._locate(record)
+        return f"{self._pairs[pair][0].name}:{frame}"
+
+    def _structure(self, record: int) -> Structure:
+        pair, frame = self._locate(record)
+        texts, log = self._load(pair)
+        system, number, reference = _parse_log(log[frame])
+        atoms = parse_frame(texts[frame])
+        if atoms.calc is not None and "energy" in atoms.calc.results:
+            atoms.calc.results["energy"] = self._energy(atoms.calc.results["energy"], reference)
+        structure_class = self._systems.class_key(system)
+        return structure_from_atoms(
+            atoms,
+            self.options,
+            {"class_key": structure_class},
+            f"{self._identifier(record)}:sid{system}:fid{number}",
+            self.path.name.partition(".")[0],
+        )
+
+    def _energy(self, total: object, reference: float | None) -> float:
+        energy = scalar(total)
+        if energy is None:
+            raise ReadError("the energy is not one number")
+        if self.options.energy_kind == "total":
+            return energy
+        if reference is None:
+            raise ReadError(
+                "its line of the text file has no reference energy, so that there is no adsorption"
+                " energy; energy_kind='total' reads the energy as it is"
+            )
+        return energy - reference
+
+    def _load(self, pair: int) -> tuple[list[list[str]], list[str]]:
+        if self._current is None or self._current[0] != pair:
+            path, log = self._pairs[pair]
+            texts = list(frames(io.StringIO(_text(path)), path))
+            lines = _lines(log)
+            if len(texts) != len(lines):
+                raise ReadError(
+                    f"{path}: {len(texts)} frames, but {log.name} has {len(lines)} lines; one of"
+                    " the two is truncated, copy them again"
+                )
+            self._current = (pair, texts, lines)
+        return self._current[1:]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_current": None}
+
+
+def _pairs(path: Path) -> list[tuple[Path, Path]]:
+    """Files of frames with their text files."""
+    if path.is_file():
+        files = [path]
+    else:
+        # Numbers are their names: 10.extxyz comes after 9.extxyz.
+        files = [p for p in path.iterdir() if p.name.endswith(FRAMES)]
+        files.sort(key=lambda p: (len(p.name.partition(".")[0]), p.name))
+    if not files:
+        folders = sorted(p.name for p in path.iterdir() if p.is_dir())
+        raise ReadError(
+            f"{path}: the folder has no file *{' or *'.join(FRAMES)}; give the folder of one split,"
+            f" or split= with its name: {', '.join(folders) or 'there are none'}"
+        )
+    pairs = []
+    for file in files:
+        stem = file.name.partition(".extxyz")[0]
+        log = next((p for p in (file.with_name(stem + s) for s in LOGS) if p.is_file()), None)
+        if log is None:
+            raise ReadError(
+                f"{file}: lacks {stem}.txt or {stem}.txt.xz beside it, which says which system each"
+                " frame is of"
+            )
+        pairs.append((file, log))
+    return pairs
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (lzma.decompress(data) if path.suffix == ".xz" else data).decode()
+    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+        raise ReadError(
+            f"{path}: cannot be decompressed ({error}); it is damaged or truncated, copy it again"
+        ) from error
+
+
+def _lines(log: Path) -> list[str]:
+    return [line for line in _text(log).splitlines() if line.strip()]
+
+
+def _parse_log(line: str) -> tuple[int, int, float | None]:
+    match = LOG_LINE.fullmatch(line)
+    if match is None:
+        raise ReadError(
+            f"its line of the text file is {line[:60]!r}, expected random<sid>,frame<fid>,<energy>"
+        )
+    system, frame, reference = match.groups()
+    return int(system), int(frame), None if reference is None else float(reference)
+
+
+def records(path: Path, options: CatalystOptions) -> TrajectoryFile:
+    """Opens the published files of OC20's S2EF task: one, or a folder of them.
+
+    Raises:
+        ReadError: a text file is missing, or files are damaged.
+    """
+    folder = split_folder(path, options.split)
+    if options.reference_energies is not None:
+        raise ReadError("reference_energies= is for LMDB files; these files bring their own")
+    table = system_table(options, "oc22" if options.energy_kind == "total" else "oc20")
+    return TrajectoryFile(folder, options, table)

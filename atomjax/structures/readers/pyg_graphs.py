@@ -1,0 +1,45 @@
+"""Pickled graphs of PyTorch Geometric, read without it and without unpickling.
+
+``torch_geometric.data.Data`` has its fields as attributes in version 1, and in the ``_mapping`` of
+a storage, its attribute ``_store``, in version 2.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from atomjax.structures.pickled_arrays import TENSORS
+from atomjax.structures.pickles import PickleError, Record, load, record
+
+GRAPH_CLASSES = (
+    "torch_geometric.data.data.Data",
+    "torch_geometric.data.data.DataEdgeAttr",
+    "torch_geometric.data.data.DataTensorAttr",
+    "torch_geometric.data.storage.GlobalStorage",
+)
+GRAPHS = {**TENSORS, **{name: record(name) for name in GRAPH_CLASSES}}
+
+
+def graph_fields(stored: bytes) -> Mapping[str, Any]:
+    """The fields of a pickled graph of version 1.x or 2.x, tensors as arrays.
+
+    Raises:
+        PickleError: damaged, or more than a graph.
+    """
+    return stored_fields(load(stored, GRAPHS))
+
+
+def stored_fields(graph: Any) -> Mapping[str, Any]:
+    """The fields of a graph that was read with the names of `GRAPHS`.
+
+    Raises:
+        PickleError: it is something else.
+    """
+    if not isinstance(graph, Record) or graph.name != GRAPH_CLASSES[0]:
+        raise PickleError(f"not a graph of PyTorch Geometric but {type(graph).__name__}")
+    state = graph.state
+    if isinstance(state, dict) and isinstance(state.get("_store"), Record):
+        state = state["_store"].state
+        state = state.get("_mapping") if isinstance(state, dict) else None
+    if not isinstance(state, dict):
+        raise PickleError("a graph of PyTorch Geometric without fields")
+    return {name: value for name, value in state.items() if value is not None}

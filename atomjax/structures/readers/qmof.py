@@ -1,0 +1,145 @@
+"""QMOF: band gaps of metal–organic frameworks, ``qmof_database`` as it is unpacked.
+
+``qmof.csv`` has a row for each framework, with ``qmof_id``, ``outputs.pbe.bandgap`` and
+``outputs.pbe.energy_total`` in eV; their crystals are in ``relaxed_structures/<qmof_id>.cif``, or
+as structures of pymatgen in ``qmof_structure_data.json`` (Rosen et al., Matter 4, 1578, 2021).
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import ase.io
+import numpy as np
+
+from atomjax.structures.readers.json_records import JsonRecords
+from atomjax.structures.readers.pymatgen_sites import crystal
+from atomjax.structures.readers.records import ReadError, ReadOptions
+from atomjax.structures.readers.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.structure import Structure
+
+TABLE, CRYSTALS, CRYSTAL_FOLDER = "qmof.csv", "qmof_structure_data.json", "relaxed_structures"
+# Column → target.
+PROPERTIES = {
+    "outputs.pbe.bandgap": "band_gap",
+    "outputs.pbe.energy_total": "energy_total",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QmofOptions(ReadOptions):
+    """Options of QMOF.
+
+    Attributes:
+        division: "standard": `train_size` frameworks to train on, and half of the rest each for
+            validation and test; "jmp": 80 %, 10 % and 10 %. Both by JMP's shuffle.
+        train_size: of division "standard".
+        split_seed: of the shuffle; JMP's.
+    """
+
+    division: Literal["standard", "jmp"] = "standard"
+    train_size: int = 10_000
+    split_seed: int = 42
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.division not in ("standard", "jmp"):
+            raise ReadError(f"division={self.division!r}; write 'standard' or 'jmp'")
+
+
+class QmofFile(StructureFile):
+    """The frameworks of ``qmof.csv``, in its order."""
+
+    options: QmofOptions
+
+    def __init__(self, path: Path, options: QmofOptions) -> None:
+        super().__init__(path, options)
+        self._folder = path if path.is_dir() else path.parent
+        table = self._folder / TABLE if path.is_dir() else path
+        self._ids, self._values = _table(table)
+        self._cifs = self._folder / CRYSTAL_FOLDER
+        self._crystals: JsonRecords | None = None
+        if not self._cifs.is_dir():
+            if not (self._folder / CRYSTALS).is_file():
+                raise ReadError(
+                    f"{self._folder}: has neither the folder {CRYSTAL_FOLDER} (unpack"
+                    f" {CRYSTAL_FOLDER}.zip) nor {CRYSTALS}, where the crystals are"
+                )
+            self._crystals = JsonRecords(self._folder / CRYSTALS)
+            self._places = {
+                str(self._crystals[i]["qmof_id"]): i for i in range(len(self._crystals))
+            }
+
+    def _count(self) -> int:
+        return len(self._ids)
+
+    def _identifier(self, record: int) -> str:
+        return self._ids[record]
+
+    def _structure(self, record: int) -> Structure:
+        name, values = self._ids[record], self._values[record]
+        numbers, positions, cell = self._crystal(name)
+        return self.options.structure(
+            atomic_numbers=numbers,
+            positions=positions,
+            cell=cell,
+            pbc=True,
+            targets=self.options.convert_targets(
+                {target: float(text) for target, text in values.items() if text}
+            ),
+            identifier=name,
+            source=self.options.source or "qmof",
+        )
+
+    def _crystal(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self._crystals is not None:
+            if name not in self._places:
+                raise ReadError(f"{CRYSTALS} has no structure of it")
+            return crystal(self._crystals[self._places[name]]["structure"])
+        file = self._cifs / f"{name}.cif"
+        if not file.is_file():
+            raise ReadError(f"there is no {CRYSTAL_FOLDER}/{file.name}")
+        atoms = ase.io.read(str(file), format="cif")
+        if isinstance(atoms, list):
+            raise ReadError(f"{file.name} holds {len(atoms)} crystals")
+        return atoms.numbers, atoms.positions, atoms.cell.array
+
+    def _split(self, name: str) -> np.ndarray:
+        options = self.options
+        sizes: dict[str, int | float | None] = {"train": 0.8, "validation": None, "test": 0.1}
+        if options.division == "standard":
+            rest = max(self._count() - options.train_size, 0)
+            sizes = {"train": options.train_size, "validation": rest // 2, "test": None}
+        return cut(shuffled(self._count(), options.split_seed), sizes, name, self.path)
+
+
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Identifiers, and properties as text."""
+    if not path.is_file():
+        raise ReadError(f"{path}: no such file; give the folder qmof_database, or its qmof.csv")
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        missing = [name for name in ("qmof_id", "outputs.pbe.bandgap") if name not in columns]
+        if missing:
+            raise ReadError(
+                f"{path}: has no column {', '.join(missing)}; its columns are:"
+                f" {', '.join(columns[:12])}"
+            )
+        rows = list(reader)
+    if not rows:
+        raise ReadError(f"{path}: holds no row")
+    values = [
+        {target: (row.get(column) or "") for column, target in PROPERTIES.items()} for row in rows
+    ]
+    return [row["qmof_id"] for row in rows], values
+
+
+def records(path: Path, options: QmofOptions) -> QmofFile:
+    """Opens ``qmof_database``, or the ``qmof.csv`` in it.
+
+    Raises:
+        ReadError: the table or the crystals are missing, damaged or of another layout.
+    """
+    return QmofFile(path, options)

@@ -1,0 +1,109 @@
+"""SPICE: ``SPICE-1.*.hdf5``, or the files of one subset that JMP used.
+
+One group a molecule, with ``subset`` [1], ``smiles`` [1], ``atomic_numbers`` [N], ``conformations``
+[n, N, 3] in Bohr, ``dft_total_energy`` [n] and ``formation_energy`` [n] in Hartree, and
+``dft_total_gradient`` [n, N, 3] in Hartree/Bohr: the gradient, so that forces are its negative
+(Eastman et al., Sci. Data 10, 11, 2023).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from atomjax.structures.readers.hdf5 import ConformerFile, Layout
+from atomjax.structures.readers.records import ReadError, ReadOptions
+from atomjax.structures.readers.structure_file import cut, shuffled
+
+# Short name → how the names in the files begin, whatever the version behind them.
+SUBSETS = {
+    "dipeptides": "SPICE Dipeptides Single Points Dataset",
+    "solvated_amino_acids": "SPICE Solvated Amino Acids Single Points Dataset",
+    "des370k": "SPICE DES370K Single Points Dataset",
+    "des_monomers": "SPICE DES Monomers Single Points Dataset",
+    "ion_pairs": "SPICE Ion Pairs Single Points Dataset",
+    "pubchem": "SPICE PubChem Set",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpiceOptions(ReadOptions):
+    """Options of SPICE.
+
+    Attributes:
+        subset: one of `SUBSETS`, or how a subset's name in the file begins; None reads all
+            molecules.
+        energy_kind: "total", or "referenced" for the formation energy.
+        train_size, test_size: number or share of the conformations; the rest are the validation
+            part. JMP: 80 %, 10 %, 10 %.
+        split_seed: of the shuffle; JMP's.
+    """
+
+    energy_unit: str = "Ha"
+    length_unit: str = "bohr"
+    subset: str | None = None
+    energy_kind: Literal["total", "referenced"] = "total"
+    train_size: int | float = 0.8
+    test_size: int | float = 0.1
+    split_seed: int = 42
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.energy_kind not in ("total", "referenced"):
+            raise ReadError(f"energy_kind={self.energy_kind!r}; write 'total' or 'referenced'")
+
+
+class SpiceFile(ConformerFile):
+    """The conformations of a subset of SPICE."""
+
+    options: SpiceOptions
+
+    def __init__(self, path: Path, options: SpiceOptions) -> None:
+        kinds = {"total": "dft_total_energy", "referenced": "formation_energy"}
+        energy = options.energy_key or kinds[options.energy_kind]
+        forces = options.forces_key or "dft_total_gradient"
+        layout = Layout("atomic_numbers", "conformations", energy, forces, force_sign=-1.0)
+        super().__init__(path, options, layout)
+
+    def _groups(self, file: h5py.File) -> list[str]:
+        names = [
+            name
+            for name, group in file.items()
+            if isinstance(group, h5py.Group) and "conformations" in group
+        ]
+        wanted = self.options.subset
+        if wanted is None:
+            return names
+        beginning = SUBSETS.get(wanted, wanted)
+        subsets = {name: _subset(file[name]) for name in names}
+        chosen = [name for name in names if subsets[name].startswith(beginning)]
+        if not chosen:
+            known = ", ".join(sorted(set(subsets.values()) - {""})) or "not named in the file"
+            raise ReadError(
+                f"{self.path}: no molecule of the subset {wanted!r}; the subsets are: {known}."
+                " A file of a single subset is read with subset=None"
+            )
+        return chosen
+
+    def _split(self, name: str) -> np.ndarray:
+        options = self.options
+        sizes = {"train": options.train_size, "validation": None, "test": options.test_size}
+        return cut(shuffled(self._count(), options.split_seed), sizes, name, self.path)
+
+
+def _subset(group: Any) -> str:
+    if "subset" not in group:
+        return ""
+    value = np.asarray(group["subset"][()]).reshape(-1)[0]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def records(path: Path, options: SpiceOptions) -> SpiceFile:
+    """Opens a SPICE file.
+
+    Raises:
+        ReadError: the file is not HDF5, is cut short or has another layout.
+    """
+    return SpiceFile(path, options)

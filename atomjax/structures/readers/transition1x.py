@@ -1,0 +1,94 @@
+"""Transition-1x: ``Transition1x.h5``, conformations along and around reaction paths.
+
+``data``, ``train``, ``val`` and ``test`` hold formulas, those hold reactions, and a reaction has
+``atomic_numbers`` [N], ``positions`` [n, N, 3] in Å, ``wB97x_6-31G(d).energy`` [n] in eV and
+``wB97x_6-31G(d).forces`` [n, N, 3] in eV/Å, beside groups of the same form for its reactant,
+transition state and product (Schreiner et al., Sci. Data 9, 779, 2022).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+
+from atomjax.structures.readers.hdf5 import ConformerFile, Layout
+from atomjax.structures.readers.records import ReadError, ReadOptions
+
+LEVEL = "wB97x_6-31G(d)"
+SPLIT_GROUPS = {"train": "train", "validation": "val", "test": "test"}
+END_POINTS = ("reactant", "transition_state", "product")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition1xOptions(ReadOptions):
+    """Options of Transition-1x.
+
+    Attributes:
+        energy_kind: "total", or "referenced" for the energy less that of the free atoms, which
+            the file has too.
+        class_by: "formula" or "reaction".
+        end_points: read the relaxed reactants, transition states and products instead.
+    """
+
+    energy_kind: Literal["total", "referenced"] = "total"
+    class_by: Literal["formula", "reaction"] = "formula"
+    end_points: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in (
+            ("energy_kind", ("total", "referenced")),
+            ("class_by", ("formula", "reaction")),
+        ):
+            if getattr(self, name) not in known:
+                raise ReadError(f"{name}={getattr(self, name)!r}; write one of {', '.join(known)}")
+
+
+class Transition1xFile(ConformerFile):
+    """The conformations of all reactions, or of those in one of the file's splits."""
+
+    options: Transition1xOptions
+    what = "reaction"
+
+    def __init__(self, path: Path, options: Transition1xOptions) -> None:
+        kinds = {"total": "energy", "referenced": "atomization_energy"}
+        energy = options.energy_key or f"{LEVEL}.{kinds[options.energy_kind]}"
+        forces = options.forces_key or f"{LEVEL}.forces"
+        super().__init__(path, options, Layout("atomic_numbers", "positions", energy, forces))
+
+    def _groups(self, file: h5py.File) -> list[str]:
+        split = self.options.split
+        if split is not None and split not in SPLIT_GROUPS and split != "val":
+            raise self._no_split(split, tuple(SPLIT_GROUPS))
+        root = "data" if split is None else SPLIT_GROUPS.get(split, split)
+        if root not in file:
+            raise ReadError(f"{self.path}: has no group {root!r}; is it Transition1x.h5?")
+        names = [
+            f"{root}/{formula}/{reaction}"
+            for formula, reactions in file[root].items()  # pyright: ignore[reportAttributeAccessIssue]
+            for reaction in reactions
+        ]
+        if self.options.end_points:
+            return [f"{name}/{point}" for name in names for point in END_POINTS]
+        return names
+
+    def choose(self, split: str | None) -> None:
+        """The splits are groups of the file, so that only theirs are indexed."""
+
+    def _split(self, name: str) -> np.ndarray:
+        raise self._no_split(name, tuple(SPLIT_GROUPS))
+
+    def _class_key(self, name: str) -> str:
+        _, formula, reaction = name.split("/")[:3]
+        return formula if self.options.class_by == "formula" else f"{formula}/{reaction}"
+
+
+def records(path: Path, options: Transition1xOptions) -> Transition1xFile:
+    """Opens ``Transition1x.h5``.
+
+    Raises:
+        ReadError: the file is not HDF5, is cut short or has another layout, or no such split.
+    """
+    return Transition1xFile(path, options)

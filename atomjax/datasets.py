@@ -19,7 +19,7 @@ from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.tasks import options_from
 from atomjax.structures.readers import SkippedRecord, read
 from atomjax.structures.splits import SplitError, split_indices
-from atomjax.training.settings import (
+from atomjax.training.data_settings import (
     SPLITS,
     DatasetSettings,
     DataSettings,
@@ -109,18 +109,10 @@ def load_datasets(
         else:
             fitted = given or References.fit(part["train"], conservative=conservative)
             labels = {"references": fitted}
-        for name in SPLITS:
-            if part[name]:
-                dropout = edge_dropout if name == "train" else 0.0
-                getattr(splits, name).append(
-                    GraphDataset(
-                        dataset.name,
-                        part[name],
-                        graph_config(dataset.graph, graph, dropout),
-                        index=index,
-                        **labels,
-                    )
-                )
+        for name in filter(part.get, SPLITS):
+            config = graph_config(dataset.graph, graph, edge_dropout if name == "train" else 0.0)
+            made = GraphDataset(dataset.name, part[name], config, index=index, **labels)
+            getattr(splits, name).append(made)
     return splits
 
 

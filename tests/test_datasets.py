@@ -12,7 +12,7 @@ from atomjax.datasets import find_file, load_datasets
 from atomjax.run import Run
 from atomjax.structures.formats import FORMATS
 from atomjax.structures.readers import READERS
-from atomjax.training.settings import DatasetSettings, DataSettings
+from atomjax.training.data_settings import DatasetSettings, DataSettings
 
 KCAL = 0.0433641042
 

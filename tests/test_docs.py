@@ -10,7 +10,8 @@ from atomjax.config import build, load_config
 from atomjax.launch import make_parser
 from atomjax.structures.generate.kinds import KINDS
 from atomjax.structures.readers import FORMATS
-from atomjax.training.settings import DatasetSettings, RunSettings
+from atomjax.training.data_settings import DatasetSettings
+from atomjax.training.settings import RunSettings
 from atomjax.units import ENERGY_UNITS, LENGTH_UNITS
 from atomjax.workflows import WORKFLOWS
 

@@ -5,15 +5,10 @@ from atomjax.datasets import find_file
 from atomjax.models import backbone_config, build_model
 from atomjax.training.budget import check_budget
 from atomjax.training.checkpoint import read_metadata
+from atomjax.training.data_settings import DataSettings
 from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
-from atomjax.training.settings import (
-    DataSettings,
-    HeadSettings,
-    ModelSettings,
-    RunSettings,
-    TrainSettings,
-)
+from atomjax.training.settings import HeadSettings, ModelSettings, RunSettings, TrainSettings
 
 
 def check_settings(settings: RunSettings) -> list[str]:

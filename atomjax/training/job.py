@@ -7,8 +7,9 @@ from typing import Any
 from atomjax.config import ConfigError
 from atomjax.graphs import GraphDataset
 from atomjax.models import HeadConfig
+from atomjax.training.data_settings import DataSettings
 from atomjax.training.losses import Task
-from atomjax.training.settings import DataSettings, HeadSettings, ModelSettings, TrainSettings
+from atomjax.training.settings import HeadSettings, ModelSettings, TrainSettings
 
 Variables = dict[str, Any]
 

@@ -14,12 +14,12 @@ from atomjax.convert.averages import Averages, find_averages
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Choices, Family, Recognised
 from atomjax.convert.gemnet_oc import GemNetOCFamily
-from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.known import licence_note
+from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.normalization import find_normalization
 from atomjax.convert.torch_file import TorchFile
 from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.models import HeadConfig, build_model, check_fitted
+from atomjax.models import HeadConfig, backbone_config, build_model, check_fitted
 from atomjax.structures import Structure
 from atomjax.training.checkpoint import save_converted
 
@@ -125,6 +125,12 @@ def find_family(contents: Contents) -> Family:
         f"the file's {len(names)} tensors ({', '.join(names[:4])}, ...) are of no known model; "
         f"known are {', '.join(family.name for family in FAMILIES)}"
     )
+
+
+def find_model_family(model: Mapping[str, Any]) -> Family:
+    """The family of a model config."""
+    config = backbone_config(model)
+    return next(family for family in FAMILIES if isinstance(config, family.config))
 
 
 def scale_dictionary(contents: Contents, found: Recognised) -> dict[str, np.ndarray]:

@@ -47,6 +47,23 @@ class Recognised:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A model under the original's names.
+
+    Attributes:
+        layout: of the names.
+        tensors: name → array; what the original holds twice is one array under two names.
+        parameters: names of the trained parameters, each once, in the order of ``tensors``.
+        settings: of the model, as the original's config has them.
+    """
+
+    layout: str
+    tensors: dict[str, np.ndarray]
+    parameters: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     """What the user may decide.
@@ -61,9 +78,15 @@ class Choices:
 
 
 class Family(Protocol):
-    """One family of models: how files of it are recognised, and its name map."""
+    """One family of models: how files of it are recognised, and its name map.
+
+    Attributes:
+        name: of the family.
+        config: class of its configs.
+    """
 
     name: str
+    config: type
 
     def matches(self, contents: Contents) -> bool:
         """Whether a file is of this family."""
@@ -85,4 +108,19 @@ class Family(Protocol):
 
     def to_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
         """A variable in the original's layout."""
+        ...
+
+    def export(
+        self,
+        model: Mapping[str, Any],
+        heads: tuple[HeadConfig, ...],
+        entries: Mapping[str, np.ndarray],
+    ) -> Exported:
+        """A model under the names that the original gives such a one.
+
+        Args:
+            model: its config.
+            heads: its heads; none for the backbone alone.
+            entries: all entries of the name map.
+        """
         ...

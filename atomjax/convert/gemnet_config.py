@@ -164,6 +164,15 @@ def check_radial_basis(contents: Contents) -> None:
             centres = np.linspace(0, 1, value.size)
             if not np.allclose(value, centres, rtol=0, atol=1e-5):
                 raise ConvertError(f"{name}: the Gaussians' centres are not linspace(0, 1, n)")
+        elif name.endswith(".rbf.temps"):
+            width = gaussian_factor(value.size)
+            if not np.allclose(value, width, rtol=1e-4, atol=0):
+                raise ConvertError(f"{name}: the Gaussians are not as wide as their distance")
+
+
+def gaussian_factor(count: int) -> float:
+    """What multiplies a squared distance in the exponent of ``count`` Gaussians on [0, 1]."""
+    return 0.5 * (count - 1) ** 2
 
 
 def graph_config(settings: Mapping[str, Any]) -> GraphConfig:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.convert.errors import ConvertError
-from atomjax.convert.family import ALIAS, NO_HEAD, Choices, Recognised
+from atomjax.convert.family import ALIAS, NO_HEAD, Choices, Exported, Recognised
 from atomjax.convert.gemnet_config import (
     backbone_settings,
     check_built_in,
@@ -15,10 +15,12 @@ from atomjax.convert.gemnet_config import (
     graph_config,
     infer_config,
 )
+from atomjax.convert.gemnet_export import export_gemnet
 from atomjax.convert.gemnet_heads import find_heads, missing_biases
 from atomjax.convert.gemnet_layouts import Layout, find_layout, ignored_reason, without_alias
 from atomjax.convert.nesting import Contents
 from atomjax.models import HeadConfig
+from atomjax.models.gemnet_oc import GemNetOCConfig
 from atomjax.models.gemnet_oc.names import (
     checkpoint_entries,
     from_checkpoint_layout,
@@ -30,6 +32,7 @@ class GemNetOCFamily:
     """GemNet-OC in the layouts of JMP, efficient-atom and fairchem v1."""
 
     name = "gemnet_oc"
+    config = GemNetOCConfig
 
     def matches(self, contents: Contents) -> bool:
         """Whether a file is of this family."""
@@ -78,6 +81,15 @@ class GemNetOCFamily:
     def to_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
         """A variable in the original's layout."""
         return to_checkpoint_layout(entry, value)
+
+    def export(
+        self,
+        model: Mapping[str, Any],
+        heads: tuple[HeadConfig, ...],
+        entries: Mapping[str, np.ndarray],
+    ) -> Exported:
+        """A model under the names that the original gives such a one; see the layouts."""
+        return export_gemnet(model, heads, entries)
 
 
 def _assign(

@@ -70,7 +70,10 @@ def _jmp(
     labels = {str(read_field(t, "name")): _labels(read_field(t, "normalization")) for t in tasks}
     for name, (energy, forces) in JMP_DEVIATIONS.items():
         if name not in labels:
-            scales = {"energy": {"mean": 0.0, "std": energy}, "forces": {"mean": 0.0, "std": forces}}
+            scales = {
+                "energy": {"mean": 0.0, "std": energy},
+                "forces": {"mean": 0.0, "std": forces},
+            }
             labels[name] = scales
     notes = [
         "energies of elements are not in the file: forces can be turned into eV/Å, energies only "

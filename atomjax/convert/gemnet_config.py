@@ -36,7 +36,7 @@ _COUNTS = {
     "num_before_skip": (r"#layers_before_skip\.(\d+)\.", 0),
     "num_after_skip": (r"#layers_after_skip\.(\d+)\.", 0),
     "num_concat": (r"#residual_m\.(\d+)\.", 0),
-    "num_atom": (r"#atom_update\.layers\.(\d+)\.", 1),
+    "num_atom": (r"#atom_update\.layers\.(\d+)\.dense_mlp\.", 0),
     "num_atom_emb_layers": (r"#atom_emb_layers\.(\d+)\.", 0),
     "num_output_afteratom": (r"backbone\.out_blocks\.0\.seq_energy2\.(\d+)\.", 0),
     "num_global_out_layers": (r"backbone\.out_mlp_E\.out_mlp\.(\d+)\.", 1),

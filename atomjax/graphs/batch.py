@@ -127,10 +127,12 @@ class GraphBatch:
             "image": [E] int32}; ``senders``, ``receivers`` [E], N - 1 for padding edges;
             ``n_node``, ``n_edge`` [G]; ``globals``: {"cell": [G, 3, 3] Å}.
         slots: [N, K] slots of the main edges at their receivers.
-        swap: [E] the reverse of each main edge (an involution; padding maps to itself).
+        swap: [E] the reverse of each main edge (an involution; padding maps to itself), or None
+            where the main graph is directed.
+        reverse: [N, R] the main edges that each atom sends, or None where ``swap`` tells.
         atoms: [G, M] slots of the atoms in their structures (padding atoms in none).
         node_graph: [N] structure of each atom; G - 1 for padding atoms.
-        a2ee2a: atom-to-edge graph, or None for models that do not use it.
+        a2ee2a: atom-to-edge graph, or None where ``GraphConfig.kind`` has none.
         a2a: atom-to-atom graph, or None.
         quadruplets: quadruplet graph, or None.
         targets: labels.
@@ -138,7 +140,8 @@ class GraphBatch:
 
     graph: jraph.GraphsTuple
     slots: Slots
-    swap: jax.Array
+    swap: jax.Array | None
+    reverse: jax.Array | None
     atoms: Slots
     node_graph: jax.Array
     a2ee2a: AtomToEdgeGraph | None

@@ -1,6 +1,6 @@
 """How large a batch may be: the static shape of a bucket, and what structures need of it.
 
-One row of thirteen numbers describes a structure, a group of structures and a bucket alike. Over
+One row of numbers describes a structure, a group of structures and a bucket alike. Over
 a group the counts add up and the widths take their maximum, so fitting a bucket to a plan of
 batches, and checking a batch against a bucket, are a few array operations.
 """
@@ -39,6 +39,7 @@ class Capacity:
         max_quad: B, qint slots of an atom.
         readers_quad: qint edges that one atom sends.
         max_atoms: M, atoms of the largest structure.
+        readers: R, main edges that one atom sends; graphs that a model does not have take 1.
     """
 
     n_graph: int
@@ -54,6 +55,7 @@ class Capacity:
     max_quad: int
     readers_quad: int
     max_atoms: int
+    readers: int
 
     def __post_init__(self):
         if self.n_graph < 2:
@@ -64,7 +66,7 @@ class Capacity:
 
     @property
     def limits(self) -> np.ndarray:
-        """[13] what real structures may take of each field."""
+        """[fields] what real structures may take of each field."""
         return np.array(astuple(self), dtype=np.int64) - _PADDING
 
     def enlarged(self, by: int) -> "Capacity":
@@ -90,6 +92,7 @@ _MEANING = {
     "max_quad": "qint neighbours of one atom",
     "readers_quad": "qint edges sent by one atom",
     "max_atoms": "atoms in one structure",
+    "readers": "main edges sent by one atom",
 }
 
 
@@ -98,7 +101,7 @@ class Sizes:
     """What each of S structures needs of every field of a ``Capacity``, padding not included.
 
     Attributes:
-        table: [S, 13] int64, columns in the order of ``FIELDS``.
+        table: [S, fields] int64, columns in the order of ``FIELDS``.
     """
 
     table: np.ndarray
@@ -114,6 +117,7 @@ class Sizes:
     def measure(cls, graphs: Sequence[InteractionGraphs]) -> "Sizes":
         """The sizes of structures from their graphs."""
         n_node = np.array([g.n_node for g in graphs], dtype=np.int64)
+        main = _degrees(graphs, n_node, "main")
         a2ee2a = _degrees(graphs, n_node, "a2ee2a")
         a2a = _degrees(graphs, n_node, "a2a")
         qint = _degrees(graphs, n_node, "qint")
@@ -121,8 +125,7 @@ class Sizes:
             "n_graph": np.ones_like(n_node),
             "n_node": n_node,
             "n_edge": np.array([len(g.main) for g in graphs], dtype=np.int64),
-            # The main graph is symmetric: one count serves both ends.
-            "max_neighbors": _most(_degrees(graphs, n_node, "main")[0], n_node),
+            "max_neighbors": _most(main[0], n_node),
             "n_edge_a2ee2a": np.array([len(g.a2ee2a) for g in graphs], dtype=np.int64),
             "max_a2ee2a": _most(a2ee2a[0], n_node),
             "readers_a2ee2a": _most(a2ee2a[1], n_node),
@@ -132,6 +135,7 @@ class Sizes:
             "max_quad": _most(qint[0], n_node),
             "readers_quad": _most(qint[1], n_node),
             "max_atoms": n_node,
+            "readers": _most(main[1], n_node),
         }
         return cls(np.stack([columns[name] for name in FIELDS], axis=1).astype(np.int64))
 
@@ -146,19 +150,21 @@ class Sizes:
         """These sizes under edge dropout, from one random draw of it.
 
         Counts are those of the draw. Widths that dropout can only lower stay; where it lets
-        farther neighbours into a graph, a tenth is added, up to what the a2a graph allows.
+        farther neighbours into a graph, a tenth is added, up to what the a2a graph allows where
+        there is one.
         """
         table = self.table.copy()
         table[:, _IS_COUNT] = drawn.table[:, _IS_COUNT]
         bound = self.column("readers_a2a")
-        for name in ("max_neighbors", "readers_a2ee2a", "readers_quad"):
+        bound = np.where(bound > 0, bound, np.iinfo(np.int64).max)
+        for name in ("max_neighbors", "readers", "readers_a2ee2a", "readers_quad"):
             seen = np.maximum(self.column(name), drawn.column(name))
             grown = np.maximum(self.column(name), np.minimum(-(-seen * 11 // 10), bound))
             table[:, FIELDS.index(name)] = grown
         return Sizes(table)
 
     def needs(self, groups: Sequence[np.ndarray]) -> np.ndarray:
-        """[len(groups), 13] what each group of structures (arrays of indices) needs together."""
+        """[groups, fields] what each group of structures (arrays of indices) needs together."""
         needs = np.zeros((len(groups), len(FIELDS)), dtype=np.int64)
         length = np.array([len(group) for group in groups], dtype=np.int64)
         filled = np.flatnonzero(length)
@@ -176,7 +182,7 @@ def fit_capacity(needs: np.ndarray, *, margin: float = 0.0) -> Capacity:
     """The smallest bucket that holds each of some groups of structures.
 
     Args:
-        needs: [groups, 13] from :meth:`Sizes.needs`.
+        needs: [groups, fields] from :meth:`Sizes.needs`.
         margin: share by which to enlarge what the groups need, for groups not yet seen.
     """
     most = np.max(needs, axis=0, initial=0)

@@ -1,13 +1,15 @@
-"""The four interaction graphs of GemNet-OC.
+"""The interaction graphs of a structure: the four of GemNet-OC, or one of nearest neighbours.
 
 From one atom-to-atom graph (a2a) within the cutoff the others keep the nearest neighbours of
 each receiver: the main graph, whose edges carry embeddings, the atom-to-edge graph (a2ee2a) and
 the quadruplet graph (qint). Source: Gasteiger et al., GemNet-OC, arXiv:2204.02782; neighbour
-limits and cutoffs as in JMP (Shoghi et al., arXiv:2310.16802).
+limits and cutoffs as in JMP (Shoghi et al., arXiv:2310.16802). Models with a single graph
+(EquiformerV2, Liao et al., arXiv:2306.12059) read the main graph alone, directed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -23,23 +25,30 @@ from atomjax.structures.structure import Structure
 # Bounds the memory of the vectorised search over molecules, 24 bytes of vector a pair.
 _PAIRS_PER_BLOCK = 100_000
 
+GraphKind = Literal["gemnet_oc", "nearest"]
+
 
 @dataclass(frozen=True)
 class GraphConfig:
     """How the graphs of a data set are built.
 
     Attributes:
+        kind: "gemnet_oc" for its four graphs; "nearest" for a main graph alone, in which every
+            receiver has its nearest senders and an edge need not have a reverse.
         cutoff: Å, for structures that are periodic in any direction.
         cutoff_molecule: Å, for structures that are not.
-        max_neighbors: nearest senders of each receiver in the main graph, before symmetrisation.
-        max_neighbors_a2ee2a: the same in the atom-to-edge graph.
+        max_neighbors: nearest senders of each receiver in the main graph, before the
+            symmetrisation of the kind "gemnet_oc".
+        max_neighbors_a2ee2a: the same in the atom-to-edge graph; this field and the next three
+            are read for the kind "gemnet_oc" only.
         max_neighbors_qint: the same in the quadruplet graph, before the tag filter.
         max_neighbors_a2a: the same in the atom-to-atom graph, which the others draw from.
         qint_tags: a quadruplet's middle edge must have at least one end with such a tag.
-        edge_dropout: probability that a directed a2a edge, and with it its copies in the other
-            graphs, is dropped in training.
+        edge_dropout: probability that a directed edge within the cutoff, and with it its copies
+            in all graphs, is dropped in training, before the nearest are chosen.
     """
 
+    kind: GraphKind = "gemnet_oc"
     cutoff: float = 12.0
     cutoff_molecule: float = 8.0
     max_neighbors: int = 30
@@ -50,6 +59,10 @@ class GraphConfig:
     edge_dropout: float = 0.0
 
     def __post_init__(self):
+        if self.kind not in get_args(GraphKind):
+            raise ValueError(
+                f"GraphConfig.kind is {self.kind!r}: give one of {get_args(GraphKind)}"
+            )
         for name in ("cutoff", "cutoff_molecule"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"GraphConfig.{name} is {getattr(self, name)}: give Å, above 0")
@@ -57,7 +70,7 @@ class GraphConfig:
         for name in (f"max_neighbors{suffix}" for suffix in limits):
             if getattr(self, name) < 1:
                 raise ValueError(f"GraphConfig.{name} is {getattr(self, name)}: give at least 1")
-            if getattr(self, name) > self.max_neighbors_a2a:
+            if self.kind == "gemnet_oc" and getattr(self, name) > self.max_neighbors_a2a:
                 raise ValueError(
                     f"GraphConfig.{name} is {getattr(self, name)}, more than max_neighbors_a2a "
                     f"({self.max_neighbors_a2a}), the graph it draws from: raise the latter"
@@ -94,6 +107,8 @@ class InteractionGraphs:
 
     Attributes:
         n_node: number of atoms.
+        kind: of ``GraphConfig``. Where it is "nearest", ``main`` is ``main_directed``, and
+            ``swap`` and the other graphs are empty.
         main: main graph after symmetrisation: every edge is there with its reverse.
         swap: [E] int32 index of the reverse of each main edge.
         a2a: atom-to-atom graph.
@@ -103,6 +118,7 @@ class InteractionGraphs:
     """
 
     n_node: int
+    kind: GraphKind
     main: Edges
     swap: np.ndarray
     a2a: Edges
@@ -179,6 +195,11 @@ def _build_block(
     periodic = np.any(structures[0].pbc)
     a2a = find_edges(structures, config.cutoff if periodic else config.cutoff_molecule)
     rank = _rank(a2a.receivers, first[-1])
+    if config.kind == "nearest":
+        if rngs is not None and config.edge_dropout > 0:
+            a2a = a2a.take(_survivors(a2a, first, config.edge_dropout, rngs))
+            rank = _rank(a2a.receivers, first[-1])
+        return _split_directed(n_node, first, _nearest(a2a, rank, config.max_neighbors))
     if len(a2a) and rank.max() >= config.max_neighbors_a2a:
         a2a = a2a.take(np.flatnonzero(rank < config.max_neighbors_a2a))
         rank = _rank(a2a.receivers, first[-1])
@@ -238,11 +259,7 @@ def _split(
 ) -> list[InteractionGraphs]:
     """The tables of many structures cut into one set of graphs for each."""
     cuts = [np.searchsorted(table.receivers, first) for table in tables]
-    local = []
-    for table, cut in zip(tables, cuts, strict=True):
-        shift = np.repeat(first[:-1], np.diff(cut)).astype(np.int32)
-        senders, receivers = table.senders - shift, table.receivers - shift
-        local.append((senders, receivers, table.offsets, table.vectors, table.distances))
+    local = [_localized(table, first, cut) for table, cut in zip(tables, cuts, strict=True)]
     swap = (swap - np.repeat(cuts[0][:-1], np.diff(cuts[0]))).astype(np.int32)
     bounds = np.stack(cuts, axis=1).tolist()
     graphs = []
@@ -254,10 +271,30 @@ def _split(
             edges if edges is not None else _slice(local[i], start[i], stop[i])
             for i, edges in enumerate(cut_edges)
         )
+        swap_cut = swap[start[0] : stop[0]]
         graphs.append(
-            InteractionGraphs(n, main, swap[start[0] : stop[0]], a2a, a2ee2a, qint, main_directed)
+            InteractionGraphs(n, "gemnet_oc", main, swap_cut, a2a, a2ee2a, qint, main_directed)
         )
     return graphs
+
+
+def _split_directed(n_node: np.ndarray, first: np.ndarray, table: Edges) -> list[InteractionGraphs]:
+    """The nearest neighbours of many structures cut into the graphs of each."""
+    cut = np.searchsorted(table.receivers, first)
+    local = _localized(table, first, cut)
+    empty, no_swap = _slice(local, 0, 0), np.zeros(0, dtype=np.int32)
+    graphs = []
+    for n, start, stop in zip(n_node.tolist(), cut[:-1].tolist(), cut[1:].tolist(), strict=True):
+        main = _slice(local, start, stop)
+        graphs.append(InteractionGraphs(n, "nearest", main, no_swap, empty, empty, empty, main))
+    return graphs
+
+
+def _localized(table: Edges, first: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Columns of a table over many structures, atoms numbered within each structure."""
+    shift = np.repeat(first[:-1], np.diff(cut)).astype(np.int32)
+    senders, receivers = table.senders - shift, table.receivers - shift
+    return senders, receivers, table.offsets, table.vectors, table.distances
 
 
 def _slice(columns: tuple[np.ndarray, ...], start: int, stop: int) -> Edges:

@@ -17,7 +17,12 @@ from atomjax.graphs.batch import (
     Targets,
 )
 from atomjax.graphs.capacity import Capacity, Sizes, check_fits, fit_capacity
-from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
+from atomjax.graphs.interactions import (
+    GraphConfig,
+    GraphKind,
+    InteractionGraphs,
+    build_many,
+)
 from atomjax.graphs.neighbors import image_codes
 from atomjax.structures.references import PropertyScale, References
 from atomjax.structures.structure import Structure
@@ -81,6 +86,7 @@ def pack(
     labels: Sequence[Labels] | None = None,
     property_names: Sequence[str] = (),
     dtype: DTypeLike = np.float32,
+    kind: GraphKind | None = None,
 ) -> GraphBatch:
     """Pack structures into one batch of static shape.
 
@@ -91,30 +97,44 @@ def pack(
         labels: labels of the structures; by default their own energies and forces, unscaled.
         property_names: scalar properties of the batch; zero for structures without them.
         dtype: float type of the result.
+        kind: of the graphs, which a batch of padding cannot tell; by default that of the first,
+            or "gemnet_oc".
 
     Returns:
         A batch whose leaves are numpy arrays.
 
     Raises:
         CapacityError: the structures exceed the shape; names the field to raise.
+        ValueError: the graphs are not all of one kind.
     """
+    kind = _kind(graphs, kind)
     check_fits(Sizes.measure(graphs), capacity, [s.identifier for s in structures])
     if labels is None:
         labels = [read_labels(s, index=i) for i, s in enumerate(structures)]
     n_node = np.array([g.n_node for g in graphs], dtype=np.int64)
     first = np.cumsum(n_node) - n_node
-    graph, slots, swap = _main_graph(graphs, structures, first, capacity, dtype)
+    graph, slots, senders = _main_graph(graphs, structures, first, capacity, dtype)
+    swap = reverse = a2ee2a = a2a = quadruplets = None
+    if kind == "gemnet_oc":
+        swap = _swap(graphs, capacity)
+        a2ee2a = _atom_to_edge(graphs, first, capacity, dtype)
+        a2a = _atom_to_atom(graphs, first, capacity, dtype)
+        quadruplets = _quadruplets(graphs, first, capacity, dtype)
+    else:
+        edges = np.arange(len(senders))
+        reverse = _reverse(senders, edges, capacity.n_node, capacity.readers, capacity.n_edge)
     structure_of_atom = np.repeat(np.arange(len(graphs)), n_node)
     atoms = _slots(structure_of_atom, capacity.n_graph, capacity.max_atoms, capacity.n_node)
     return GraphBatch(
         graph=graph,
         slots=slots,
         swap=swap,
+        reverse=reverse,
         atoms=atoms,
         node_graph=_padded(structure_of_atom, capacity.n_node, capacity.n_graph - 1),
-        a2ee2a=_atom_to_edge(graphs, first, capacity, dtype),
-        a2a=_atom_to_atom(graphs, first, capacity, dtype),
-        quadruplets=_quadruplets(graphs, first, capacity, dtype),
+        a2ee2a=a2ee2a,
+        a2a=a2a,
+        quadruplets=quadruplets,
         targets=_targets(structures, labels, property_names, capacity, dtype),
     )
 
@@ -139,11 +159,24 @@ def pack_structures(
         CapacityError: the structures exceed the shape.
         GraphError: a graph cannot be built.
     """
-    graphs = build_many(structures, GraphConfig() if config is None else config)
+    config = GraphConfig() if config is None else config
+    graphs = build_many(structures, config)
     if capacity is None:
         together = Sizes.measure(graphs).needs([np.arange(len(graphs))])
         capacity = fit_capacity(together).enlarged(slack)
-    return pack(graphs, structures, capacity, dtype=dtype)
+    return pack(graphs, structures, capacity, dtype=dtype, kind=config.kind)
+
+
+def _kind(graphs: Sequence[InteractionGraphs], kind: GraphKind | None) -> GraphKind:
+    """The kind of all graphs of a batch."""
+    kind = kind or (graphs[0].kind if graphs else "gemnet_oc")
+    others = {g.kind for g in graphs} - {kind}
+    if others:
+        raise ValueError(
+            f"a batch of graphs of kind {kind!r} cannot hold graphs of kind {others.pop()!r}; "
+            "give the data sets of a run the same GraphConfig.kind"
+        )
+    return kind
 
 
 @dataclass(frozen=True)
@@ -225,13 +258,10 @@ def _main_graph(
     first: np.ndarray,
     capacity: Capacity,
     dtype: DTypeLike,
-) -> tuple[jraph.GraphsTuple, Slots, Leaf]:
+) -> tuple[jraph.GraphsTuple, Slots, np.ndarray]:
+    """The main graph, its slots, and the senders of the real edges."""
     table = _table(graphs, first, "main", dtype)
     n, e, g = capacity.n_node, capacity.n_edge, capacity.n_graph
-    swap = np.arange(e, dtype=np.int32)
-    swap[: len(table.senders)] = np.concatenate(
-        [np.zeros(0, np.int32), *(graph.swap for graph in graphs)]
-    ) + np.repeat(np.cumsum(table.n_edge) - table.n_edge, table.n_edge)
     n_node = _padded(np.array([graph.n_node for graph in graphs], dtype=np.int64), g, 0)
     n_edge = _padded(table.n_edge, g, 0)
     n_node[-1], n_edge[-1] = n - n_node.sum(), e - n_edge.sum()
@@ -256,7 +286,16 @@ def _main_graph(
         n_edge=n_edge,
         globals={"cell": _padded(cells, g, 0, dtype)},
     )
-    return graph, _slots(table.receivers, n, capacity.max_neighbors, e), swap
+    return graph, _slots(table.receivers, n, capacity.max_neighbors, e), table.senders
+
+
+def _swap(graphs: Sequence[InteractionGraphs], capacity: Capacity) -> Leaf:
+    """[E] the reverse of each main edge of the batch."""
+    n_edge = np.array([len(graph.main) for graph in graphs], dtype=np.int64)
+    local = np.concatenate([np.zeros(0, np.int32), *(graph.swap for graph in graphs)])
+    swap = np.arange(capacity.n_edge, dtype=np.int32)
+    swap[: len(local)] = local + np.repeat(np.cumsum(n_edge) - n_edge, n_edge)
+    return swap
 
 
 def _atom_to_edge(

@@ -24,7 +24,7 @@ from atomjax.graphs.capacity import (
     fit_capacity,
 )
 from atomjax.graphs.dataset import GraphDataset
-from atomjax.graphs.interactions import InteractionGraphs
+from atomjax.graphs.interactions import GraphKind, InteractionGraphs
 from atomjax.graphs.packing import pack
 from atomjax.graphs.planning import count_batches, plan_epoch, split_batch
 
@@ -66,7 +66,8 @@ class BatchLoader:
         capacity: shape or shapes of the buckets; fitted to the data if None.
 
     Raises:
-        ValueError: an argument out of range, or two data sets with the same index.
+        ValueError: an argument out of range, two data sets with the same index, or data sets
+            whose graphs are of different kinds.
         CapacityError: the data do not fit the given capacity.
         GraphError: the graph of a structure cannot be built.
     """
@@ -107,6 +108,7 @@ class BatchLoader:
         self._indices = [i if d.index is None else d.index for i, d in enumerate(datasets)]
         if len(set(self._indices)) < len(datasets):
             raise ValueError(f"BatchLoader: data sets share an index, they have {self._indices}")
+        self._kind = _common_kind(self.datasets)
         self._first = np.cumsum([0, *(len(d) for d in datasets)])
         self._property_names = sorted({s.name for d in datasets for s in d.scales})
         self._sizes = Sizes.concatenate(
@@ -284,6 +286,7 @@ class BatchLoader:
                     labels=labels,
                     property_names=self._property_names,
                     dtype=self.dtype,
+                    kind=self._kind,
                 )
             except CapacityError:
                 # Dropout is drawn again, from the attempt's own seed, where it left too much.
@@ -304,6 +307,16 @@ class BatchLoader:
             built = self.datasets[d].graphs(own, rngs)
             graphs.update(zip(((d, i) for i in own), built, strict=True))
         return [graphs[member] for member in members]
+
+
+def _common_kind(datasets: Sequence[GraphDataset]) -> GraphKind:
+    kinds = {d.name: d.graph_config.kind for d in datasets}
+    if len(set(kinds.values())) > 1:
+        raise ValueError(
+            f"BatchLoader: data sets have graphs of different kinds, {kinds}; a model reads one "
+            "kind, so give all the same GraphConfig.kind"
+        )
+    return datasets[0].graph_config.kind
 
 
 def _smallest_first(capacities: Capacity | Sequence[Capacity]) -> list[Capacity]:

@@ -3,7 +3,13 @@
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
 from atomjax.models.network import AtomicModel, Prediction, features, predict
-from atomjax.models.registry import MODEL_SIZES, backbone_config, build_model, init_variables
+from atomjax.models.registry import (
+    MODEL_SIZES,
+    backbone_config,
+    build_model,
+    default_graph,
+    init_variables,
+)
 from atomjax.models.scale_factors import ScaleFactorError, check_fitted, fit_scale_factors
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "backbone_config",
     "build_model",
     "check_fitted",
+    "default_graph",
     "features",
     "fit_scale_factors",
     "init_variables",

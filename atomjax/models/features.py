@@ -1,5 +1,7 @@
 """What every backbone returns and every head reads."""
 
+from typing import Any
+
 import jax
 from flax import struct
 
@@ -12,8 +14,10 @@ class Features:
         node: [N, C] atom features.
         edge: [E, D] main-edge features, or None where the backbone computes none.
         edge_unit: [E, 3] unit vectors of the main edges, sender to receiver.
+        geometry: what the heads of this backbone need of the geometry, or None.
     """
 
     node: jax.Array
     edge: jax.Array | None
     edge_unit: jax.Array
+    geometry: Any = None

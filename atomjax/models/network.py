@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.models.displacement import displaced
 from atomjax.models.features import Features
-from atomjax.models.gemnet_oc.geometry import displaced
-from atomjax.models.heads import Head, HeadConfig
+from atomjax.models.heads import HeadConfig
 
 Variables = Mapping[str, Any]
 
@@ -37,17 +37,18 @@ class AtomicModel(nn.Module):
     """A backbone and its heads.
 
     Attributes:
-        backbone: module from GraphBatch to Features; its parameters lie under ``backbone``.
+        backbone: module from GraphBatch to Features, whose ``head(config)`` makes the heads that
+            read them; its parameters lie under ``backbone``.
         heads: head i serves data set i; their parameters lie under ``head_<name>``.
     """
 
-    backbone: nn.Module
+    backbone: Any
     heads: tuple[HeadConfig, ...]
 
     def setup(self):
         """Heads."""
         for config in self.heads:
-            setattr(self, head_key(config.name), Head(config))
+            setattr(self, head_key(config.name), self.backbone.head(config))
 
     def __call__(self, batch: GraphBatch, displacement: jax.Array | None = None):
         """Head name → (atom contributions, pooled value, direct forces)."""

@@ -7,15 +7,19 @@ from typing import Any
 
 import jax
 
+from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
-from atomjax.models.gemnet_oc import GEMNET_OC_SIZES, GemNetOC
+from atomjax.models.equiformer_v2 import EQUIFORMER_V2_SIZES, EquiformerV2, EquiformerV2Config
+from atomjax.models.gemnet_oc import GEMNET_OC_SIZES, GemNetOC, GemNetOCConfig
 from atomjax.models.heads import HeadConfig
 from atomjax.models.network import AtomicModel
 
-MODEL_SIZES = dict(GEMNET_OC_SIZES)
+BackboneConfig = GemNetOCConfig | EquiformerV2Config
+
+MODEL_SIZES: dict[str, BackboneConfig] = {**GEMNET_OC_SIZES, **EQUIFORMER_V2_SIZES}
 
 
-def backbone_config(config: Mapping[str, Any]):
+def backbone_config(config: Mapping[str, Any]) -> BackboneConfig:
     """The configuration dataclass that a model config names.
 
     Args:
@@ -34,6 +38,18 @@ def backbone_config(config: Mapping[str, Any]):
         if key not in fields:
             raise ValueError(f"model.{key} is not a field of {name}{_nearest(key, fields)}")
     return dataclasses.replace(size, **settings)
+
+
+def default_graph(config: Mapping[str, Any]) -> GraphConfig:
+    """The graph that a model of a config reads, with the cutoffs and limits it is known for.
+
+    Args:
+        config: as for :func:`backbone_config`.
+
+    Raises:
+        ValueError: as :func:`backbone_config`.
+    """
+    return backbone_config(config).default_graph
 
 
 def _nearest(name: str, known) -> str:
@@ -59,13 +75,15 @@ def build_model(config: Mapping[str, Any], heads: Sequence[HeadConfig]) -> Atomi
     if len(set(names)) < len(names):
         raise ValueError(f"Two heads share a name: {names}. Give each data set its own.")
     size = backbone_config(config)
+    if isinstance(size, EquiformerV2Config):
+        return AtomicModel(backbone=EquiformerV2(size), heads=tuple(heads))
     if "edge_output" not in config:
         size = dataclasses.replace(size, edge_output=any(head.direct_forces for head in heads))
     return AtomicModel(backbone=GemNetOC(size), heads=tuple(heads))
 
 
 def init_variables(model: AtomicModel, key: jax.Array, batch: GraphBatch) -> dict[str, Any]:
-    """Fresh variables; the scale factors start unfitted, at zero.
+    """Fresh variables; the scale factors of a model that has such start unfitted, at zero.
 
     Args:
         model: from :func:`build_model`.

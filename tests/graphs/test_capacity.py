@@ -25,7 +25,7 @@ def test_sizes_count_what_the_graphs_hold(structures, sizes):
     for i, graphs in enumerate(build_many(structures, GraphConfig())):
         expected = {"n_graph": 1, "n_node": len(structures[i]), "max_atoms": len(structures[i])}
         for name, edges in {
-            ("n_edge", "max_neighbors", ""): graphs.main,
+            ("n_edge", "max_neighbors", "readers"): graphs.main,
             ("n_edge_a2ee2a", "max_a2ee2a", "readers_a2ee2a"): graphs.a2ee2a,
             ("", "max_a2a", "readers_a2a"): graphs.a2a,
             ("", "max_quad", "readers_quad"): graphs.qint,

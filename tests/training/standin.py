@@ -101,6 +101,7 @@ def make_batch(
         ),
         slots=Slots(index=no_slots, position=empty),
         swap=empty,
+        reverse=None,
         atoms=Slots(index=index, position=place),
         node_graph=node_graph,
         a2ee2a=None,

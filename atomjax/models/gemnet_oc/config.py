@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from atomjax.graphs import GraphConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class GemNetOCConfig:
@@ -73,6 +75,11 @@ class GemNetOCConfig:
     edge_output: bool = True
     dropout: float = 0.0
     edge_dropout: float = 0.0
+
+    @property
+    def default_graph(self) -> GraphConfig:
+        """The graphs of JMP's pretraining."""
+        return GraphConfig()
 
 
 GEMNET_OC_SIZES: dict[str, GemNetOCConfig] = {

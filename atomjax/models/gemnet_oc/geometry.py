@@ -3,8 +3,6 @@
 Names follow the papers: an edge c→a is updated; b→a is another edge into a; d→b an edge into b.
 """
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -70,47 +68,6 @@ class Geometry:
     a2ee2a: Triplets | None
     a2a_distance: jax.Array | None
     quadruplets: Quadruplets | None
-
-
-def displaced(batch: GraphBatch, displacement: jax.Array | None) -> GraphBatch:
-    """The batch with every edge vector moved along with its atoms.
-
-    Args:
-        batch: any batch.
-        displacement: [N, 3] Å added to the positions, or None. Edges stay those of the batch.
-    """
-    if displacement is None:
-        return batch
-    u, graph = displacement, batch.graph
-    sender_readers = main_sender_readers(batch)
-    vector = (
-        batch.edge_vectors
-        + take(u, batch.receivers, batch.slots.index)
-        - take(u, batch.senders, sender_readers)
-    )
-    batch = replace(
-        batch, graph=graph._replace(edges={"vector": vector, "image": batch.edge_images})
-    )
-    if (ae := batch.a2ee2a) is not None:
-        receivers = ae.slots.position // ae.slots.index.shape[1]
-        moved = take(u, receivers, ae.slots.index) - take(u, ae.senders, ae.reverse)
-        batch = replace(batch, a2ee2a=replace(ae, vector=ae.vector + moved))
-    if (aa := batch.a2a) is not None:
-        real = (aa.senders < u.shape[0])[..., None]
-        moved = jnp.where(real, u[:, None] - take(u, aa.senders, aa.reverse), 0)
-        batch = replace(batch, a2a=replace(aa, vector=aa.vector + moved))
-    if (qd := batch.quadruplets) is not None:
-        real = (qd.senders < u.shape[0])[..., None]
-        at_a = take(u, qd.atom, qd.inverse[:, None])
-        moved = jnp.where(real, at_a[:, None] - take(u, qd.senders, qd.reverse), 0)
-        batch = replace(batch, quadruplets=replace(qd, vector=qd.vector + moved))
-    return batch
-
-
-def main_sender_readers(batch: GraphBatch) -> jax.Array:
-    """[N, K] the main edges that each atom sends: the reverses of those it receives."""
-    num_edges = batch.swap.shape[0]
-    return rows(batch.swap, batch.slots.index, num_edges)
 
 
 def slot_senders(batch: GraphBatch) -> tuple[jax.Array, jax.Array]:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from atomjax.graphs.batch import AtomToAtomGraph, GraphBatch, Slots
+from atomjax.models.displacement import main_sender_readers
 from atomjax.models.gemnet_oc.basis_embedding import QuadrupletBasis, TripletBasis
-from atomjax.models.gemnet_oc.geometry import main_sender_readers
 from atomjax.models.layers import INV_SQRT_2, Dense, ScaleFactor, scaled_silu
 from atomjax.ops import from_slots, rows, take, to_slots
 
@@ -30,9 +30,13 @@ def flat_products(x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
-def up_project_symmetric(x: jax.Array, swap: jax.Array, features: int, dropout: float) -> jax.Array:
+def up_project_symmetric(
+    x: jax.Array, batch: GraphBatch, features: int, dropout: float
+) -> jax.Array:
     """Adds a message to its edge c→a and to the reverse edge a→c, [E, C] → [E, features]."""
     # The activation acts entry by entry, so the narrow input can be swapped, not the wide output.
+    swap = batch.swap
+    assert swap is not None  # the backbone has checked that the graph is symmetric
     swapped = take(x, swap, swap[:, None])
     forward = Dense(features, scaled_silu, dropout, name="up_projection_ca")(x)
     backward = Dense(features, scaled_silu, dropout, name="up_projection_ac")(swapped)
@@ -92,7 +96,7 @@ class TripletInteraction(nn.Module):
         y = ScaleFactor(name="scale_cbf_sum")(y, out_mask, x, mask)
         if to_edges:
             y = from_slots(y, batch.slots)
-            return up_project_symmetric(y, batch.swap, self.features, self.dropout)
+            return up_project_symmetric(y, batch, self.features, self.dropout)
         return Dense(self.features, scaled_silu, self.dropout, name="up_projection_ca")(y)
 
 
@@ -134,9 +138,7 @@ class QuadrupletInteraction(nn.Module):
         out_mask = rows(slots, graph.atom, False)
         y = ScaleFactor(name="scale_sbf_sum")(y, out_mask, x, mask)
         y = take(y, graph.inverse, graph.atom[:, None])  # atoms without middle edges: zero
-        return up_project_symmetric(
-            from_slots(y, batch.slots), batch.swap, self.features, self.dropout
-        )
+        return up_project_symmetric(from_slots(y, batch.slots), batch, self.features, self.dropout)
 
 
 class PairInteraction(nn.Module):

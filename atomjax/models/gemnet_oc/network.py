@@ -18,6 +18,7 @@ from atomjax.models.gemnet_oc.interaction import (
     TripletInteraction,
 )
 from atomjax.models.gemnet_oc.update import AtomUpdate, OutputBlock
+from atomjax.models.heads import Head, HeadConfig
 from atomjax.models.layers import INV_SQRT_2, Dense, ResidualLayer, scaled_silu
 
 
@@ -126,10 +127,20 @@ class GemNetOC(nn.Module):
 
     config: GemNetOCConfig
 
+    @nn.nowrap
+    def head(self, config: HeadConfig) -> Head:
+        """The head of one task."""
+        return Head(config)
+
     @nn.compact
     def __call__(self, batch: GraphBatch) -> Features:
         """Node features [N, emb_size_atom] and edge features [E, emb_size_edge]."""
         c = self.config
+        if batch.swap is None:
+            raise ValueError(
+                "GemNet-OC reads four interaction graphs, but the batch holds a directed graph of "
+                'nearest neighbours alone: set graph.kind (GraphConfig.kind) to "gemnet_oc".'
+            )
         numbers = batch.atomic_numbers
         table = self.param("embedding", uniform_sqrt3, (c.num_elements, c.emb_size_atom))
         geometry = compute_geometry(batch)

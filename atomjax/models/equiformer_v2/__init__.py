@@ -1,0 +1,6 @@
+"""EquiformerV2 (Liao et al., 2024), whose features measure the similarity of data sets."""
+
+from atomjax.models.equiformer_v2.config import EQUIFORMER_V2_SIZES, EquiformerV2Config
+from atomjax.models.equiformer_v2.network import EquiformerV2
+
+__all__ = ["EQUIFORMER_V2_SIZES", "EquiformerV2", "EquiformerV2Config"]

@@ -1,0 +1,109 @@
+"""Sizes of EquiformerV2 (Liao et al., 2024, arXiv:2306.12059, and the configs of fairchem v1)."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from atomjax.graphs import GraphConfig
+
+EdgeDirection = Literal["source_minus_target", "target_minus_source"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EquiformerV2Config:
+    """Hyperparameters of the backbone and its heads. Defaults are those of the 31M model.
+
+    Attributes:
+        num_blocks: transformer blocks.
+        lmax: highest degree l of the features.
+        mmax: highest order |m| of the messages, in the frame of their edge.
+        channels: width C of the features.
+        attention_hidden: width of the messages between the two SO(2) convolutions.
+        num_heads: attention heads H.
+        alpha_channels: width of what the attention weight of a head is computed from.
+        value_channels: width of a head's values.
+        ffn_hidden: width inside the feed-forward networks.
+        edge_channels: width of the radial networks and of the elements' edge embeddings.
+        num_elements: rows of the embeddings (row Z, so Z < num_elements).
+        num_gaussians: of the radial basis.
+        cutoff: Å, where the last Gaussian is centred. There is no envelope: an edge that leaves
+            the graph's cutoff changes the energy by a step.
+        grid_resolution: points of the sphere's grid along each angle, even; the higher, the
+            smaller the rotation error, the higher the cost.
+        edge_direction: the vector of the frames. "source_minus_target" is what the published
+            checkpoints were trained with; "target_minus_source" is what efficient-atom feeds
+            them. The network is not parity equivariant, so the sign matters.
+        avg_degree: sums over edges in the input embedding are divided by it.
+        avg_num_nodes: atoms' contributions that a head sums up are divided by it.
+        dropout: rate on the attention weights, in training.
+        drop_path: rate at which a structure skips a layer, in training.
+        edge_dropout: rate at which the loader dropped edges; the input embedding's sum over edges
+            is divided by 1 - rate in training.
+        edge_chunk: most edges whose messages are computed at once. Fewer take less memory.
+    """
+
+    num_blocks: int = 8
+    lmax: int = 4
+    mmax: int = 2
+    channels: int = 128
+    attention_hidden: int = 64
+    num_heads: int = 8
+    alpha_channels: int = 64
+    value_channels: int = 16
+    ffn_hidden: int = 128
+    edge_channels: int = 128
+    num_elements: int = 90
+    num_gaussians: int = 600
+    cutoff: float = 12.0
+    grid_resolution: int = 18
+    edge_direction: EdgeDirection = "source_minus_target"
+    avg_degree: float = 23.395238876342773
+    avg_num_nodes: float = 77.81317
+    dropout: float = 0.1
+    drop_path: float = 0.1
+    edge_dropout: float = 0.0
+    edge_chunk: int = 256
+
+    def __post_init__(self):
+        """Checks what would fail late or in silence.
+
+        Raises:
+            ValueError: on a value out of range; names the field.
+        """
+        if not 1 <= self.mmax <= self.lmax:
+            raise ValueError(f"mmax is {self.mmax}: give 1 to lmax ({self.lmax})")
+        if self.edge_direction not in get_args(EdgeDirection):
+            raise ValueError(
+                f"edge_direction is {self.edge_direction!r}: give one of {get_args(EdgeDirection)}"
+            )
+        if self.grid_resolution % 2 or self.grid_resolution <= 2 * self.lmax:
+            raise ValueError(
+                f"grid_resolution is {self.grid_resolution}: give an even number above 2 lmax "
+                f"({2 * self.lmax}), below which the grid cannot hold the features"
+            )
+        if self.edge_chunk < 1:
+            raise ValueError(f"edge_chunk is {self.edge_chunk}: give at least 1")
+
+    @property
+    def default_graph(self) -> GraphConfig:
+        """The graph that the published checkpoints were trained with."""
+        return GraphConfig(kind="nearest", cutoff=12.0, cutoff_molecule=12.0, max_neighbors=20)
+
+
+EQUIFORMER_V2_SIZES: dict[str, EquiformerV2Config] = {
+    # Small enough for tests and for a demonstration on two CPU cores.
+    "equiformer_v2_tiny": EquiformerV2Config(
+        num_blocks=2,
+        lmax=3,
+        channels=16,
+        attention_hidden=16,
+        num_heads=2,
+        alpha_channels=8,
+        value_channels=8,
+        ffn_hidden=16,
+        edge_channels=16,
+    ),
+    "equiformer_v2_31M": EquiformerV2Config(),
+    "equiformer_v2_83M": EquiformerV2Config(num_blocks=12, lmax=6, drop_path=0.05),
+    "equiformer_v2_121M": EquiformerV2Config(num_blocks=18, lmax=6),
+    "equiformer_v2_153M": EquiformerV2Config(num_blocks=20, lmax=6, mmax=3),
+}

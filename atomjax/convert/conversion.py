@@ -11,6 +11,7 @@ import numpy as np
 
 from atomjax import __version__
 from atomjax.convert.averages import Averages, find_averages
+from atomjax.convert.equiformer_v2 import EquiformerV2Family
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Choices, Family, Recognised
 from atomjax.convert.gemnet_oc import GemNetOCFamily
@@ -23,7 +24,7 @@ from atomjax.models import HeadConfig, backbone_config, build_model, check_fitte
 from atomjax.structures import Structure
 from atomjax.training.checkpoint import save_converted
 
-FAMILIES: tuple[Family, ...] = (GemNetOCFamily(),)
+FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
 SHOWN = 8
 
 Variables = dict[str, Any]

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.nesting import Contents, read_field
+from atomjax.convert.sizes import describe_config
 from atomjax.graphs import GraphConfig
-from atomjax.models import MODEL_SIZES, HeadConfig
+from atomjax.models import HeadConfig
 from atomjax.models.gemnet_oc import GemNetOCConfig
 
 # Field of the config → tensor and axis whose length it is. "#" stands for block 0.
@@ -51,7 +51,7 @@ _FLAGS = {
 _BLOCK = "backbone.int_blocks.0."
 
 # Settings of the original that atomjax's model has built in: name → values that mean the same.
-_BUILT_IN = {
+BUILT_IN = {
     "rbf": ({"name": "gaussian"},),
     "cbf": ({"name": "spherical_harmonics"},),
     "sbf": ({"name": "legendre_outer"},),
@@ -74,6 +74,15 @@ _GRAPH = {
     "max_neighbors_aint": "max_neighbors_a2a",
     "qint_tags": "qint_tags",
 }
+SETTINGS = (
+    *BUILT_IN,
+    *_GRAPH,
+    "cutoff_qint",
+    "cutoff_aeaint",
+    "cutoff_aint",
+    "absolute_rbf_cutoff",
+    "envelope",
+)
 
 
 def infer_config(
@@ -114,47 +123,15 @@ def infer_config(
     return GemNetOCConfig(**fields)
 
 
-def describe_config(config: GemNetOCConfig, heads: Sequence[HeadConfig]) -> dict[str, Any]:
-    """A model config: the nearest named size and what differs from it."""
-
-    def changes(name: str) -> dict[str, Any]:
-        size, wanted = asdict(MODEL_SIZES[name]), asdict(config)
-        return {key: value for key, value in wanted.items() if size[key] != value}
-
-    names = [name for name, size in MODEL_SIZES.items() if isinstance(size, GemNetOCConfig)]
-    name = min(names, key=lambda n: len(changes(n)))
-    overrides = changes(name)
+def describe_gemnet(config: GemNetOCConfig, heads: Sequence[HeadConfig]) -> dict[str, Any]:
+    """A model config as ``build_model`` takes it."""
+    described = describe_config(config)
     # Where heads tell whether edge features are needed, the config leaves it to them.
     if heads and config.edge_output == any(head.direct_forces for head in heads):
-        overrides.pop("edge_output", None)
+        described.pop("edge_output", None)
     else:
-        overrides["edge_output"] = config.edge_output
-    return {"name": name, **overrides}
-
-
-def backbone_settings(contents: Contents) -> Mapping[str, Any]:
-    """What the file says of the backbone's config."""
-    hyper_parameters = contents.parts.get("hyper_parameters")
-    if (backbone := read_field(hyper_parameters, "backbone")) is not None:
-        return {key: read_field(backbone, key) for key in (*_BUILT_IN, *_GRAPH, "envelope",
-                "absolute_rbf_cutoff") if read_field(backbone, key) is not None}  # fmt: skip
-    config = contents.parts.get("config")
-    # ocp kept the model's settings apart from its name, fairchem keeps them together.
-    for settings in (read_field(config, "model_attributes"), read_field(config, "model")):
-        if isinstance(settings, dict):
-            backbone = settings.get("backbone")
-            return backbone if isinstance(backbone, dict) else settings
-    return {}
-
-
-def check_built_in(settings: Mapping[str, Any]) -> None:
-    """Refuses settings of the original that change what the network computes."""
-    for name, allowed in _BUILT_IN.items():
-        if name in settings and settings[name] not in allowed:
-            raise ConvertError(
-                f"the original was built with {name}={settings[name]!r}; atomjax's GemNet-OC has "
-                f"{allowed[0]!r} built in and would compute something else"
-            )
+        described["edge_output"] = config.edge_output
+    return described
 
 
 def check_radial_basis(contents: Contents) -> None:

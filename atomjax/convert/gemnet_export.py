@@ -42,6 +42,7 @@ def export_gemnet(
         ConvertError: no original has such heads.
     """
     config = backbone_config(model)
+    assert isinstance(config, GemNetOCConfig)
     layout = choose_layout(heads)
     named: dict[str, np.ndarray] = dict(_buffers(config, with_widths=layout.name != "fairchem"))
     parameters = []

@@ -8,10 +8,10 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import ALIAS, NO_HEAD, Choices, Exported, Recognised
 from atomjax.convert.gemnet_config import (
-    backbone_settings,
-    check_built_in,
+    BUILT_IN,
+    SETTINGS,
     check_radial_basis,
-    describe_config,
+    describe_gemnet,
     graph_config,
     infer_config,
 )
@@ -19,6 +19,7 @@ from atomjax.convert.gemnet_export import export_gemnet
 from atomjax.convert.gemnet_heads import find_heads, missing_biases
 from atomjax.convert.gemnet_layouts import Layout, find_layout, ignored_reason, without_alias
 from atomjax.convert.nesting import Contents
+from atomjax.convert.settings import backbone_settings, check_built_in
 from atomjax.models import HeadConfig
 from atomjax.models.gemnet_oc import GemNetOCConfig
 from atomjax.models.gemnet_oc.names import (
@@ -49,8 +50,8 @@ class GemNetOCFamily:
         assert layout is not None, "matches() comes first"
         names, ignored, parameters = _assign(contents, layout, choices.backbone_only)
         shapes = {entry: contents.tensors[name].shape for entry, name in names.items()}
-        settings = backbone_settings(contents)
-        check_built_in(settings)
+        settings = backbone_settings(contents, SETTINGS)
+        check_built_in(settings, BUILT_IN, "GemNet-OC")
         check_radial_basis(contents)
         config = infer_config(shapes, settings)
         heads, constants, notes = (), {}, ()
@@ -60,7 +61,7 @@ class GemNetOCFamily:
         return Recognised(
             family=self.name,
             layout=layout.name,
-            model=describe_config(config, heads),
+            model=describe_gemnet(config, heads),
             heads=heads,
             names=names,
             ignored=ignored,

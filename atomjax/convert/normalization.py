@@ -2,6 +2,7 @@
 
 fairchem: ``normalizers`` hold mean and deviation of the labels, under the older names "target"
 and "grad_target" or the newer "energy" and "forces"; ``elementrefs`` holds energies of elements.
+EquiformerV2 may hold the latter among its weights.
 JMP: its configs hold the deviations of each task, but not the energies of elements that its data
 were referred to.
 """
@@ -114,6 +115,10 @@ def _references(contents: Contents, labels: Labels) -> tuple[References | None, 
     table = np.zeros(MAX_ATOMIC_NUMBER + 1)
     given = read_field(contents.parts.get("elementrefs"), "energy")
     values = read_field(given, "element_references")
+    inside = next((v for n, v in contents.tensors.items() if n.endswith("energy_lin_ref")), None)
+    if values is None and inside is not None:
+        # EquiformerV2 holds them in units of the deviation.
+        values = np.asarray(inside, np.float64) * labels["energy"]["std"]
     if values is not None:
         count = min(len(table), np.asarray(values).size)
         table[:count] = np.asarray(values).reshape(-1)[:count]

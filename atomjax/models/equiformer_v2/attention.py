@@ -104,7 +104,7 @@ class Messages(nn.Module):
             hidden, c.lmax, c.mmax, scalars=num_alpha + hidden, name="so2_conv_1"
         )(x, weights)
         alpha, gate = scalars[:, :num_alpha], scalars[:, num_alpha:]
-        x = on_grid(nn.silu, x, message_grid(c.lmax, c.mmax, c.grid_resolution))
+        x = on_grid(nn.silu, x, message_grid(c))
         x = jnp.concatenate([nn.silu(gate)[:, None], x[:, 1:]], axis=1)
         values, _ = SO2Convolution(
             c.num_heads * c.value_channels, c.lmax, c.mmax, name="so2_conv_2"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from atomjax.graphs import GraphConfig
+from atomjax.models.equiformer_v2.published_grid import RESOLUTION as PUBLISHED_RESOLUTION
 
 EdgeDirection = Literal["source_minus_target", "target_minus_source"]
 
@@ -29,6 +30,8 @@ class EquiformerV2Config:
             the graph's cutoff changes the energy by a step.
         grid_resolution: points of the sphere's grid along each angle, even; the higher, the
             smaller the rotation error, the higher the cost.
+        exact_grid: compute the grid exactly. False takes the float32 values that the published
+            checkpoints hold, to the last bit, for comparisons to more than six digits.
         edge_direction: the vector of the frames. "source_minus_target" is what the published
             checkpoints were trained with; "target_minus_source" is what efficient-atom feeds
             them. The network is not parity equivariant, so the sign matters.
@@ -55,6 +58,7 @@ class EquiformerV2Config:
     num_gaussians: int = 600
     cutoff: float = 12.0
     grid_resolution: int = 18
+    exact_grid: bool = True
     edge_direction: EdgeDirection = "source_minus_target"
     avg_degree: float = 23.395238876342773
     avg_num_nodes: float = 77.81317
@@ -79,6 +83,11 @@ class EquiformerV2Config:
             raise ValueError(
                 f"grid_resolution is {self.grid_resolution}: give an even number above 2 lmax "
                 f"({2 * self.lmax}), below which the grid cannot hold the features"
+            )
+        if not self.exact_grid and self.grid_resolution != PUBLISHED_RESOLUTION:
+            raise ValueError(
+                f"exact_grid=False takes the published grid, whose grid_resolution is "
+                f"{PUBLISHED_RESOLUTION}, not {self.grid_resolution}: set exact_grid=True"
             )
         if self.edge_chunk < 1:
             raise ValueError(f"edge_chunk is {self.edge_chunk}: give at least 1")

@@ -39,9 +39,7 @@ class FeedForward(nn.Module):
         """[N, (lmax + 1)², C] → [N, (lmax + 1)², features]."""
         c = self.config
         y = DegreeLinear(c.ffn_hidden, name="so3_linear_1")(x)
-        y = on_grid(
-            GridMLP(c.ffn_hidden, name="grid_mlp"), y, feature_grid(c.lmax, c.grid_resolution)
-        )
+        y = on_grid(GridMLP(c.ffn_hidden, name="grid_mlp"), y, feature_grid(c))
         scalars = nn.silu(Dense(c.ffn_hidden, name="scalar_mlp")(x[:, :1]))
         y = jnp.concatenate([scalars, y[:, 1:]], axis=1)
         return DegreeLinear(self.features, name="so3_linear_2")(y)

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.harmonics import grid_matrices, orders, rows_by_order
+from atomjax.models.equiformer_v2.published_grid import published_grid_matrices
 
 
 def on_grid(
@@ -36,14 +38,21 @@ def on_grid(
     return back.reshape(count, n, -1).transpose(1, 0, 2)
 
 
-def feature_grid(lmax: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+def feature_grid(config: EquiformerV2Config) -> tuple[np.ndarray, np.ndarray]:
     """Grid matrices of features with all orders, by degree."""
-    return grid_matrices(lmax, lmax, resolution)
+    return _matrices(config, config.lmax)
 
 
-def message_grid(lmax: int, mmax: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+def message_grid(config: EquiformerV2Config) -> tuple[np.ndarray, np.ndarray]:
     """Grid matrices of messages in the frame of their edge, in the order of ``rows_by_order``."""
-    to_grid, from_grid = grid_matrices(lmax, mmax, resolution)
+    lmax, mmax = config.lmax, config.mmax
+    to_grid, from_grid = _matrices(config, mmax)
     kept = np.flatnonzero(np.abs(orders(lmax)) <= mmax)
     place = np.searchsorted(kept, rows_by_order(lmax, mmax))
     return to_grid[:, place], from_grid[place]
+
+
+def _matrices(config: EquiformerV2Config, mmax: int) -> tuple[np.ndarray, np.ndarray]:
+    if config.exact_grid:
+        return grid_matrices(config.lmax, mmax, config.grid_resolution)
+    return published_grid_matrices(config.lmax, mmax)

@@ -26,8 +26,9 @@ class EquivariantNorm(nn.Module):
         scalars = LayerNorm(name="norm_l0")(x[:, :1])
         rest = x[:, 1:]
         degree = degrees(lmax)[1:]
-        weight = jnp.asarray(1 / ((2 * degree + 1) * lmax * x.shape[-1]), x.dtype)
-        square = jnp.einsum("nic,nic,i->n", rest, rest, weight)
+        # Rounded as the checkpoints store them; these 1e-8 matter to agree to 1e-9.
+        weight = (1 / (2 * degree + 1)).astype(np.float32) / np.float32(lmax)
+        square = jnp.einsum("nic,nic,i->n", rest, rest, weight.astype(x.dtype)) / x.shape[-1]
         scale = jax.lax.rsqrt(square + LAYER_NORM_EPSILON)
         gain = jnp.repeat(
             affine, 2 * np.arange(1, lmax + 1) + 1, axis=0, total_repeat_length=len(degree)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.convert.equiformer_v2_export import export_equiformer
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import BUFFER, METRIC, NO_HEAD, Choices, Exported, Path, Recognised
 from atomjax.convert.nesting import Contents
@@ -142,7 +143,7 @@ class EquiformerV2Family:
         entries: Mapping[str, np.ndarray],
     ) -> Exported:
         """A model under the names of fairchem v1."""
-        raise ConvertError("EquiformerV2 cannot be exported")
+        return export_equiformer(model, heads, entries)
 
 
 def _layout(contents: Contents) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from atomjax.convert.torch_writer import write_torch_file
 from atomjax.parity.gemnet_oc import rule_weight
+from atomjax.parity.oracle import rule_uniform
 
 State = dict[str, np.ndarray]
 NOT_AVERAGED = (".rbf.offset", ".rbf.temps", ".scale_factor")
@@ -166,6 +167,37 @@ def finetuned_state(state: State, target: str | None, *, forces: bool = False) -
                 name = f"out_{head[1]}.{head[2]}"
         result[name] = value
     return share_aliases(result)
+
+
+def equiformer_state(oracle: Path, size: str) -> State:
+    """The parameters of the reference's EquiformerV2, "tiny" or "31M", in the original's order."""
+    if size == "tiny":
+        with np.load(oracle / "eqv2_tiny_weights.npz") as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    manifest = json.loads((oracle / "manifest_eqv2_31M.json").read_text())
+    shapes = {name: v["shape"] for name, v in manifest.items() if not v["buffer"]}
+    return {name: equiformer_weight(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def equiformer_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Weight of a parameter by the rule of the reference folder."""
+    u = rule_uniform(name, shape, 0)
+    gains = (
+        "affine_weight",
+        "norm_l0.weight",
+        "alpha_norm.weight",
+        ".net.1.weight",
+        ".net.4.weight",
+    )
+    if name.endswith("embedding.weight"):
+        value = u
+    elif name.endswith(gains):
+        value = 1 + 0.1 * u
+    elif len(shape) == 1:
+        value = 0.1 * u
+    else:
+        value = np.sqrt(3 / shape[2 if len(shape) == 3 else 1]) * u
+    return value.astype(np.float32)
 
 
 def write(path: Path, content: dict[str, Any]) -> Path:

@@ -48,6 +48,23 @@ def take(x: jax.Array, index: jax.Array, reverse: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
+def take_inside(x: jax.Array, index: jax.Array, reverse: jax.Array) -> jax.Array:
+    """Rows ``x[index]`` where every index is in range, several times faster than :func:`take`.
+
+    Args:
+        x: [N, ...] rows.
+        index: integer array of any shape with values in [0, N - 1], such as the senders or the
+            receivers of flat edges; other values read anything.
+        reverse: as in :func:`take`.
+
+    Returns:
+        ``index.shape + x.shape[1:]``.
+    """
+    del reverse
+    return x.at[index].get(mode="promise_in_bounds")
+
+
+@jax.custom_vjp
 def put(y: jax.Array, index: jax.Array, reverse: jax.Array) -> jax.Array:
     """The transpose of :func:`take`: sums ``y`` into the rows its entries were read from.
 
@@ -71,6 +88,10 @@ def _take_backward(residuals, g):
     return put(g, index, reverse), None, None
 
 
+def _take_inside_forward(x, index, reverse):
+    return take_inside(x, index, reverse), (index, reverse)
+
+
 def _put_forward(y, index, reverse):
     return put(y, index, reverse), (index, reverse)
 
@@ -81,6 +102,7 @@ def _put_backward(residuals, g):
 
 
 take.defvjp(_take_forward, _take_backward)
+take_inside.defvjp(_take_inside_forward, _take_backward)
 put.defvjp(_put_forward, _put_backward)
 
 

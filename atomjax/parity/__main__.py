@@ -8,9 +8,12 @@ from pathlib import Path
 import jax
 
 from atomjax.graphs import GraphConfig, build_interactions
-from atomjax.parity import gemnet_oc
+from atomjax.parity import equiformer_v2, gemnet_oc
 from atomjax.parity.oracle import OracleError, read_cases, read_reference
 from atomjax.parity.result import Result
+
+# Name of a model's files → what compares it.
+MODELS = {"gemnet_oc_": gemnet_oc.compare_model, "eqv2_": equiformer_v2.compare_model}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,18 +38,19 @@ def model_names(folder: Path, wanted: list[str] | None) -> list[str]:
     Raises:
         OracleError: if a wanted model has no reference, or none of a known kind is there.
     """
-    known = sorted(path.stem for path in folder.glob("gemnet_oc_*.json"))
+    known = sorted(path.stem for prefix in MODELS for path in folder.glob(f"{prefix}*.json"))
     for name in wanted or []:
         if name not in known:
             raise OracleError(
                 f"No comparison for the model {name!r} in {folder}; available: {', '.join(known)}."
             )
     if not known:
-        raise OracleError(f"{folder} holds no gemnet_oc_*.json; is it a reference folder?")
+        kinds = " or ".join(f"{prefix}*.json" for prefix in MODELS)
+        raise OracleError(f"{folder} holds no {kinds}; is it a reference folder?")
     return wanted or known
 
 
-def compare(arguments: argparse.Namespace) -> Iterator[Result]:
+def comparisons(arguments: argparse.Namespace) -> Iterator[Result]:
     """Every comparison that the arguments ask for."""
     cases = read_cases(arguments.oracle)
     for case in cases.values():
@@ -59,7 +63,8 @@ def compare(arguments: argparse.Namespace) -> Iterator[Result]:
         print(f"not compared (no such model in this version): {', '.join(others)}", flush=True)
     for name in names:
         reference = read_reference(arguments.oracle, name)
-        yield from gemnet_oc.compare_model(reference, cases, arguments.dtype, arguments.salt)
+        compare = next(f for prefix, f in MODELS.items() if name.startswith(prefix))
+        yield from compare(reference, cases, arguments.dtype, arguments.salt)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     jax.config.update("jax_default_matmul_precision", "highest")
     failed = total = 0
     try:
-        for result in compare(options):
+        for result in comparisons(options):
             print(result, flush=True)
             total += 1
             failed += not result.passed

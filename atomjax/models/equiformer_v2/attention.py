@@ -23,7 +23,7 @@ from atomjax.models.equiformer_v2.linear import (
 from atomjax.models.equiformer_v2.so2 import SO2Convolution, num_weights
 from atomjax.models.equiformer_v2.so3 import EdgeGeometry
 from atomjax.models.layers import drop
-from atomjax.ops import from_slots, sum_slots, take, to_slots
+from atomjax.ops import from_slots, sum_slots, take_inside, to_slots
 
 
 @struct.dataclass
@@ -65,8 +65,9 @@ class ElementPairs(nn.Module):
 
 def gather_ends(source: jax.Array, target: jax.Array, batch: GraphBatch) -> jax.Array:
     """Rows of the senders and of the receivers side by side, two [N, ..., C] → [E, ..., 2C]."""
-    sent = take(source, batch.senders, main_sender_readers(batch))
-    return jnp.concatenate([sent, take(target, batch.receivers, batch.slots.index)], axis=-1)
+    sent = take_inside(source, batch.senders, main_sender_readers(batch))
+    received = take_inside(target, batch.receivers, batch.slots.index)
+    return jnp.concatenate([sent, received], axis=-1)
 
 
 def radial_weights(
@@ -150,7 +151,7 @@ class GraphAttention(nn.Module):
     def messages(self, edges: EdgeInputs) -> tuple[jax.Array, jax.Array]:
         """Logits and values of all edges, computed chunk by chunk."""
         count = edges.elements.shape[0]
-        num_chunks = -(-count // self.config.edge_chunk)
+        num_chunks = -(-count // (self.config.edge_chunk or _default_chunk()))
         if num_chunks <= 1:
             return Messages(self.config, name="messages")(None, edges)[1]
         size = -(-count // num_chunks)
@@ -178,6 +179,11 @@ class GraphAttention(nn.Module):
         exponential = jnp.where(real, jnp.exp(slots - jax.lax.stop_gradient(highest)), 0)
         total = exponential.sum(axis=1, keepdims=True)
         return from_slots(exponential / jnp.where(total > 0, total, 1), batch.slots)
+
+
+def _default_chunk() -> int:
+    """Edges to compute at once: what stays in the caches of a CPU, or occupies an accelerator."""
+    return 64 if jax.default_backend() == "cpu" else 4096
 
 
 class EdgeDegreeEmbedding(nn.Module):

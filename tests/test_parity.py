@@ -15,7 +15,7 @@ def precision():
     """Gives back the settings that the command changes."""
     import jax
 
-    before = {name: jax.config.read(name) for name in CHANGED}
+    before = {name: getattr(jax.config, name) for name in CHANGED}
     yield
     for name, value in before.items():
         jax.config.update(name, value)

@@ -6,10 +6,20 @@ import jax
 import pytest
 
 from atomjax.convert.conversion import convert
-from atomjax.parity import gemnet_oc
+from atomjax.convert.equiformer_v2_export import buffers
+from atomjax.models import backbone_config
+from atomjax.parity import equiformer_v2, gemnet_oc
 from atomjax.parity.__main__ import main
 from atomjax.training.checkpoint import load_checkpoint
-from tests.convert.checkpoints import lightning, manifest_state, other_weights, tiny_state, write
+from tests.convert.checkpoints import (
+    equiformer_state,
+    fairchem,
+    lightning,
+    manifest_state,
+    other_weights,
+    tiny_state,
+    write,
+)
 
 CHANGED = ("jax_enable_x64", "jax_default_matmul_precision")
 
@@ -30,6 +40,7 @@ def use_converted(monkeypatch, directory: Path) -> None:
     params = {"backbone": variables["params"]["backbone"], "head_task0": variables["params"][first]}
     converted = {"params": params, "scale_factors": variables["scale_factors"]}
     monkeypatch.setattr(gemnet_oc, "rule_variables", lambda *_: converted)
+    monkeypatch.setattr(equiformer_v2, "variables_from_entries", lambda *_: converted)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +59,22 @@ def test_gemnet_oc_of_jmp(shared, tmp_path, monkeypatch, capsys, size):
     model = f"gemnet_oc_{size}"
     assert main(["--oracle", str(oracle), "--model", model]) == 0, capsys.readouterr().out
     assert "conservative_forces" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["tiny", pytest.param("31M", marks=pytest.mark.slow)])
+def test_equiformer_v2_of_fairchem(shared, tmp_path, monkeypatch, capsys, size):
+    oracle, model = shared / "oracle", f"equiformer_v2_{size}"
+    parameters = equiformer_state(oracle, size)
+    config = backbone_config({"name": model})
+    state = dict(buffers(config, energy=True, forces=True)) | parameters
+    source = write(tmp_path / "eq2.pt", fairchem(state, config={"model": {"max_neighbors": 20}}))
+    metadata = convert(source, tmp_path / "converted", say=lambda _: None)
+    assert metadata["model"] == {"name": model}
+    use_converted(monkeypatch, tmp_path / "converted")
+    assert main(["--oracle", str(oracle), "--model", f"eqv2_{size}"]) == 0, capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "node_embedding" in printed
+    assert "forces" in printed
 
 
 def test_other_weights_do_not_agree(shared, tmp_path, monkeypatch, capsys):

@@ -99,7 +99,7 @@ def buffers(
 
 @cache
 def order_tables(lmax: int, mmax: int) -> Tables:
-    """Degrees and orders of coefficients by degree, and the permutation that sorts them by order."""
+    """Degrees and orders of coefficients, and the permutation that sorts them by order."""
     widths = np.minimum(np.arange(lmax + 1), mmax)
     pairs = [(lval, m) for lval, width in enumerate(widths) for m in range(-width, width + 1)]
     degree, order = np.array(pairs).T

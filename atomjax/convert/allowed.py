@@ -3,6 +3,7 @@
 Everything else is refused by name, whether or not it would do harm.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,9 +79,9 @@ class NumpyType(Rebuilt):
     """A numpy dtype: its code, then its byte order as state."""
 
     def __init__(self, code: str, *_: Any):
-        self.dtype = np.dtype(code)
-        if self.dtype.kind not in "biufcSU":
+        if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biufcSU]\d{1,4}", code):
             raise FileFormatError(f"a numpy dtype {code!r} holds more than numbers: refused")
+        self.dtype = np.dtype(code)
 
     def set_state(self, state: Any) -> None:
         """Takes (version, byte order, ...)."""
@@ -123,6 +124,11 @@ def encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def byte_array(data: bytes | str = b"", encoding: str = "latin1") -> bytearray:
+    """A bytearray from its content, never from a length."""
+    return bytearray(encode(data, encoding) if isinstance(data, str) else bytes(memoryview(data)))
+
+
 def reconstruct(target: Any, *_: Any) -> Opaque:
     """An object of protocol 1: its class, its base and the base's value."""
     if not isinstance(target, Opaque):
@@ -157,8 +163,9 @@ def _plain() -> dict[str, Callable[..., Any] | None]:
     for module in ("numpy.core.numeric", "numpy._core.numeric"):
         known[f"{module}._frombuffer"] = numpy_buffer
     for module in ("builtins", "__builtin__"):
-        for kind in (set, frozenset, list, tuple, dict, bytearray, complex):
+        for kind in (set, frozenset, list, tuple, dict, complex):
             known[f"{module}.{kind.__name__}"] = kind
+        known[f"{module}.bytearray"] = byte_array
         for name in ("int", "float", "str", "bool", "object", "unicode", "long"):
             known[f"{module}.{name}"] = None
     return known

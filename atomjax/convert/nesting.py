@@ -89,7 +89,8 @@ def unwrap(loaded: Any) -> Contents:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
             raise ConvertError(
-                f"the file's state_dict holds {value!r:.60} under {name!r} in place of a tensor"
+                f"the file's state_dict holds a {type(value).__name__} under {name!r:.80} in "
+                "place of a tensor"
             )
     wrapper = ""
     while wrap := next((w for w in WRAPPERS if all(n.startswith(w) for n in state)), None):

@@ -12,7 +12,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from atomjax.convert.errors import FileFormatError
+from atomjax.convert.errors import ConvertError, FileFormatError
 
 MARK = object()
 
@@ -88,15 +88,12 @@ def run(program: bytes, find: FindGlobal, persistent: FindPersistent) -> Any:
             machine.step(name, argument)
     except FileFormatError as error:
         raise FileFormatError(f"{error} (byte {position} of the pickle, {name})") from None
-    except (IndexError, KeyError, TypeError, OverflowError) as error:
+    except ConvertError:
+        raise
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise FileFormatError(
-            f"the pickle is damaged at byte {position} ({name}): {error}; fetch the file again"
-        ) from None
-    except ValueError as error:
-        if type(error) is not ValueError:
-            raise
-        raise FileFormatError(
-            f"the pickle is damaged after byte {position} ({name}): {error}; fetch the file again"
+            f"the pickle is damaged at or after byte {position} ({name}): {error}; fetch the file "
+            "again"
         ) from None
     if not machine.stopped:
         raise FileFormatError(f"the pickle is cut off after byte {position}; fetch the file again")

@@ -6,6 +6,7 @@ tensor is a read-only numpy view of it, and the pickle is read by :mod:`atomjax.
 """
 
 import hashlib
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class TorchFile:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return {info.filename: info for info in archive.infolist()}
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
             raise FileFormatError(
                 f"{self.path} is not a file of PyTorch 1.6 or later ({error}); if it was "
                 "downloaded, compare its size with the publisher's and fetch it again"
@@ -145,7 +146,7 @@ class TorchFile:
             )
         at = info.header_offset
         header = self._bytes[at : at + LOCAL_HEADER].tobytes()
-        if len(header) < LOCAL_HEADER or not header.startswith(b"PK\x03\x04"):
+        if at < 0 or len(header) < LOCAL_HEADER or not header.startswith(b"PK\x03\x04"):
             raise FileFormatError(f"{self.path}: entry {name} is damaged; fetch the file again")
         lengths = np.frombuffer(header[-4:], "<u2")
         start = at + LOCAL_HEADER + int(lengths.sum())

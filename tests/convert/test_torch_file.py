@@ -11,7 +11,7 @@ from atomjax.convert.errors import ConvertError, FileFormatError, RefusedError
 from atomjax.convert.opcodes import Opaque
 from atomjax.convert.torch_file import TorchFile
 from atomjax.convert.torch_writer import write_torch_file
-from tests.convert.pickles import archive, call, mapping, number, storage, tensor, text
+from tests.convert.pickles import archive, call, mapping, number, numbers, storage, tensor, text
 
 GRID = np.arange(6, dtype=np.float32)
 
@@ -167,11 +167,35 @@ def test_files_that_are_no_archives(tmp_path):
         TorchFile(path)
 
 
+def test_bytes_changed_at_random_are_read_or_refused(tmp_path):
+    """Whatever the pickle says, the answer is an object or one of our errors."""
+    program = mapping(
+        weight=tensor((2, 3), (3, 1)),
+        scalar=call("numpy.dtype", text("f8")),
+        config=b"cjmp.modules.ema\nEMAConfig\n)\x81}(" + text("decay") + number(1) + b"ub",
+        raw=call("_codecs.encode", text("abc"), text("latin1")),
+        size=call("torch.Size", numbers(1, 2)),
+        array=call("builtins.bytearray", text("abc"), text("latin1")),
+    )
+    rng = np.random.default_rng(0)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(300):
+        changed = np.frombuffer(program, np.uint8).copy()
+        where = rng.integers(0, len(changed), rng.integers(1, 4))
+        changed[where] = rng.integers(0, 256, len(where))
+        try:
+            load(tmp_path, changed.tobytes())
+            outcomes["read"] += 1
+        except ConvertError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 10
+
+
 def test_truncated_pickle(tmp_path):
     path = archive(tmp_path / "file.pt", b"(" + text("a long word"))
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("archive/data.pkl", b"\x80\x02X\xff\x00\x00\x00abc")
-    with pytest.raises(FileFormatError, match="damaged after byte"):
+    with pytest.raises(FileFormatError, match="damaged at or after byte"):
         TorchFile(path).load()
 
 

@@ -10,6 +10,7 @@ The heads of efficient-atom's finetuning are of another width than the backbone 
 counterpart here; their backbones convert.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -104,6 +105,20 @@ class EquiformerV2Family:
         check_built_in(settings, _BUILT_IN, "EquiformerV2")
         config = infer_config(contents, names, settings)
         layout = _layout(contents)
+        graph = GraphConfig(
+            kind="nearest",
+            cutoff=config.cutoff,
+            cutoff_molecule=config.cutoff,
+            max_neighbors=int(settings.get("max_neighbors", 20)),
+        )
+        notes = ()
+        if layout == "efficient_atom":
+            config = dataclasses.replace(config, edge_direction="target_minus_source")
+            graph = dataclasses.replace(graph, cutoff_molecule=8.0, max_neighbors=30)
+            notes = (
+                "taken for a model that efficient-atom trained: on its own graphs of 30 "
+                "neighbours, 8 Å for molecules, with edges from source to target",
+            )
         heads = () if choices.backbone_only else _heads(names, layout, choices.head_names)
         return Recognised(
             family=self.name,
@@ -113,12 +128,8 @@ class EquiformerV2Family:
             names=names,
             ignored=ignored,
             parameters=parameters,
-            graph=GraphConfig(
-                kind="nearest",
-                cutoff=config.cutoff,
-                cutoff_molecule=config.cutoff,
-                max_neighbors=int(settings.get("max_neighbors", 20)),
-            ),
+            graph=graph,
+            notes=notes,
         )
 
     def entries(

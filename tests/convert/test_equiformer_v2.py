@@ -18,8 +18,12 @@ from atomjax.models import MODEL_SIZES, HeadConfig
 from atomjax.models.equiformer_v2 import EquiformerV2Config
 from atomjax.models.equiformer_v2.names import checkpoint_name, to_checkpoint_layout
 from atomjax.structures import References
-from atomjax.training.checkpoint import load_checkpoint
+from atomjax.training.checkpoint import CheckpointError, load_checkpoint
+from atomjax.training.checks import check_settings
+from atomjax.training.settings import RunSettings
 from tests.convert.checkpoints import equiformer_state, fairchem, lightning, write
+from tests.training.test_workflows import finetune_config
+from tests.training.workflow import write_structures
 
 SETTINGS = {"name": "equiformer_v2", "max_neighbors": 20, "max_radius": 12.0, "lmax_list": [3],
             "norm_type": "layer_norm_sh", "use_gate_act": False, "use_grid_mlp": True}  # fmt: skip
@@ -135,6 +139,10 @@ FINETUNED = {"energy": "graph_outputs._module_dict.ft_mlp_y.out_scalar", "force"
 def test_other_layouts(state, parameters, tmp_path, heads, pooling):
     metadata = run(tmp_path, lightning(renamed(state, heads)))
     assert metadata["heads"][0]["pooling"] == pooling
+    # efficient-atom turns the edges round, and trains on graphs of its own.
+    own = heads is EFFICIENT_ATOM
+    assert metadata["model"].get("edge_direction") == ("target_minus_source" if own else None)
+    assert metadata["graphs"]["s2ef"]["max_neighbors"] == (30 if own else 20)
     assert_same(entries(tmp_path / "converted"), parameters)
 
 
@@ -180,6 +188,17 @@ def test_energies_of_elements_among_the_weights(state, tmp_path):
 def test_what_is_not_understood_is_named(state, tmp_path, content, message):
     with pytest.raises(ConvertError, match=message):
         run(tmp_path, content(state))
+
+
+def test_finetuning_is_checked_against_the_converted_model(state, tmp_path):
+    metadata = run(tmp_path, fairchem(state, config={"model": SETTINGS}))
+    structures = write_structures(tmp_path / "chains.xyz")
+    config = finetune_config(structures, tmp_path / "converted", {})
+    config["model"] = {"name": metadata["model"]["name"], "overrides": {}}
+    assert any("step 0" in note for note in check_settings(RunSettings.from_config(config)))
+    config["model"]["overrides"] = {"num_heads": 4}
+    with pytest.raises(CheckpointError, match=r"model\.num_heads: 2 -> 4"):
+        check_settings(RunSettings.from_config(config))
 
 
 @pytest.mark.parametrize("size", [n for n in MODEL_SIZES if n.startswith("equiformer_v2")])

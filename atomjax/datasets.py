@@ -70,6 +70,7 @@ def load_datasets(
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     references: Sequence[References | None] | None = None,
+    graph: GraphConfig | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
 
@@ -84,6 +85,7 @@ def load_datasets(
             in proportion to their sizes.
         edge_dropout: of the training sets' graphs.
         references: given ones instead of fitted ones, for each training set.
+        graph: what the data sets' graph settings leave open; ``GraphConfig()`` if None.
 
     Returns:
         Data sets with references (or property scales) of their training parts.
@@ -109,7 +111,7 @@ def load_datasets(
                     GraphDataset(
                         dataset.name,
                         part[name],
-                        graph_config(dataset.graph, dropout),
+                        graph_config(dataset.graph, graph, dropout),
                         index=index,
                         **labels,
                     )
@@ -187,12 +189,26 @@ def find_file(dataset: DatasetSettings) -> Path:
     return path
 
 
-def graph_config(settings: GraphSettings, edge_dropout: float = 0.0) -> GraphConfig:
-    """The graphs that a config asks for, the limits in the proportions of the original."""
+def graph_config(
+    settings: GraphSettings, default: GraphConfig | None = None, edge_dropout: float = 0.0
+) -> GraphConfig:
+    """The graphs that a config asks for, GemNet-OC's limits in the proportions of the original.
+
+    Args:
+        settings: what the config says.
+        default: what it leaves open; ``GraphConfig()`` if None.
+        edge_dropout: of a training set.
+    """
+    default = GraphConfig() if default is None else default
+    names = ("kind", "cutoff", "cutoff_molecule", "max_neighbors")
+    given = {name: getattr(settings, name) for name in names}
+    chosen = {k: getattr(default, k) if v is None else v for k, v in given.items()}
+    if chosen["kind"] == "nearest":
+        return GraphConfig(**chosen, edge_dropout=edge_dropout)
     return GraphConfig.from_base(
-        settings.cutoff,
-        settings.max_neighbors,
-        cutoff_molecule=settings.cutoff_molecule,
+        chosen.pop("cutoff"),
+        chosen.pop("max_neighbors"),
+        **chosen,
         qint_tags=settings.qint_tags,
         edge_dropout=edge_dropout,
     )

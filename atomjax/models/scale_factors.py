@@ -1,4 +1,4 @@
-"""Fitting and checking the scale factors that are part of a GemNet-OC model.
+"""Fitting and checking the scale factors that are part of a GemNet-OC model, and of no other.
 
 A GemNet whose factors are not fitted trains badly and predicts nonsense without any error, the
 commonest trap of the original code; here such a model is refused.
@@ -57,11 +57,13 @@ def fit_scale_factors(
         batches: unstacked batches of real data; a few suffice.
 
     Returns:
-        ``variables`` with new scale factors.
+        ``variables`` with new scale factors; as they are for a model without any.
 
     Raises:
         ScaleFactorError: if there is no batch, or some interaction occurs in none of them.
     """
+    if not variables["scale_factors"]:
+        return variables
 
     @jax.jit
     def observe(state, batch):

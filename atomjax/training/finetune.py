@@ -16,7 +16,7 @@ from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
 # Fields of the backbone's config that change no parameter's meaning.
-FREE_FIELDS = ("dropout", "edge_dropout", "edge_output")
+FREE_FIELDS = ("dropout", "drop_path", "edge_dropout", "edge_output", "edge_chunk")
 
 
 def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
@@ -110,6 +110,8 @@ def _without_edge_output(
     source: Variables, target: Variables, session: Session
 ) -> tuple[Variables, int]:
     """The source less what a backbone without edge output does not have, and how much that was."""
+    if not hasattr(backbone_config(session.model_config), "edge_output"):
+        return source, 0  # no head of this backbone has features of its own
     complete = build_model({**session.model_config, "edge_output": True}, session.heads)
     batch = session.train_loader.example_batch()
     shapes = jax.eval_shape(lambda: init_variables(complete, jax.random.key(0), batch))

@@ -19,7 +19,7 @@ from atomjax.config import ConfigError
 from atomjax.datacard import data_card
 from atomjax.datasets import DataSplits, load_datasets
 from atomjax.graphs import BatchLoader, Capacity, GraphBatch, GraphDataset
-from atomjax.models import build_model, fit_scale_factors, init_variables, predict
+from atomjax.models import build_model, default_graph, fit_scale_factors, init_variables, predict
 from atomjax.run import Run
 from atomjax.structures import References
 from atomjax.training.budget import check_budget
@@ -116,6 +116,7 @@ class Session:
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,
+            graph=default_graph(self.model_config),
         )
         check_labels(head, splits.train)
         check_budget(job.train, sum(len(dataset) for dataset in splits.train))
@@ -179,7 +180,8 @@ class Session:
             return place(state, self.mesh), record, metadata["seconds"]
         variables = self._fresh_variables()
         if load is None:
-            self.run.say("fitting scale factors")
+            if variables["scale_factors"]:
+                self.run.say("fitting scale factors")
             variables = fit_scale_factors(self.model, variables, self._first_batches())
         else:
             variables = load(variables)

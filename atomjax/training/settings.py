@@ -62,7 +62,11 @@ class HeadSettings:
 class GraphSettings:
     """Interaction graphs; see ``atomjax.graphs.GraphConfig``.
 
+    What is None is what the model is known for (``atomjax.models.default_graph``): 12 Å, 8 Å for
+    molecules and 30 neighbours for GemNet-OC; 12 Å and 20 neighbours for EquiformerV2.
+
     Attributes:
+        kind: "gemnet_oc" (four graphs) or "nearest" (one, directed); a model reads one of them.
         cutoff: Å, for structures with a periodic direction.
         cutoff_molecule: Å, for structures without.
         max_neighbors: of the main graph; the limits of the others follow in the ratios of the
@@ -70,9 +74,10 @@ class GraphSettings:
         qint_tags: tags whose atoms take part in quadruplets.
     """
 
-    cutoff: float = 12.0
-    cutoff_molecule: float = 8.0
-    max_neighbors: int = 30
+    kind: Literal["gemnet_oc", "nearest"] | None = None
+    cutoff: float | None = None
+    cutoff_molecule: float | None = None
+    max_neighbors: int | None = None
     qint_tags: tuple[int, ...] = (1, 2)
 
 

@@ -26,6 +26,24 @@ from atomjax.structures import Structure
 # Molecules are cut where the radial basis ends, so that energies are smooth there. Periodic ones
 # are cut before the limit of 30 neighbours bites: which edges survive it depends on atom order.
 CONFIG = GraphConfig(cutoff=4.0, cutoff_molecule=12.0)
+NEAREST = dataclasses.replace(CONFIG, kind="nearest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A model of the suite.
+
+    Attributes:
+        config: of the model.
+        graph: that it reads.
+        smooth: whether energies are continuous where a neighbour leaves the cutoff.
+        parameter: path of a parameter of the energy head that forces depend on.
+    """
+
+    config: dict
+    graph: GraphConfig
+    smooth: bool
+    parameter: tuple[str, ...]
 
 
 def structure(atoms: ase.Atoms, tags: np.ndarray | None = None) -> Structure:
@@ -66,16 +84,17 @@ def samples() -> dict[str, Structure]:
 class Suite:
     """A model with variables in float64, compiled for one shape."""
 
-    def __init__(self, model: AtomicModel, variables):
-        self.model = model
+    def __init__(self, model: AtomicModel, variables, backbone: Backbone):
+        self.model, self.backbone = model, backbone
         self.variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
         self.samples = samples()
-        self.capacity = capacity_of(list(self.samples.values()))
+        self.capacity = capacity_of(list(self.samples.values()), backbone.graph)
         self.run = jax.jit(partial(predict, model))
 
     def pack(self, *structures: Structure, capacity: Capacity | None = None):
         """A float64 batch of the suite's shape."""
-        return pack_structures(structures, CONFIG, capacity or self.capacity, dtype=np.float64)
+        capacity = capacity or self.capacity
+        return pack_structures(structures, self.backbone.graph, capacity, dtype=np.float64)
 
     def predict(self, *structures: Structure, capacity: Capacity | None = None, head="direct"):
         """Per structure: (energy, forces)."""
@@ -85,9 +104,9 @@ class Suite:
         return [(float(out[head].energy[i]), forces[i]) for i in range(len(structures))]
 
 
-def capacity_of(structures: list[Structure], slack: int = 3) -> Capacity:
+def capacity_of(structures: list[Structure], config: GraphConfig, slack: int = 3) -> Capacity:
     """A shape that holds all structures together."""
-    sizes = Sizes.measure(build_many(structures, CONFIG))
+    sizes = Sizes.measure(build_many(structures, config))
     return fit_capacity(sizes.needs([np.arange(len(structures))])).enlarged(slack)
 
 

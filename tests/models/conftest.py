@@ -4,21 +4,33 @@ import jax
 import pytest
 
 from atomjax.models import HeadConfig, build_model, fit_scale_factors, init_variables
-from tests.models.conformance import CONFIG, Suite, pack_structures, samples
+from tests.models.conformance import CONFIG, NEAREST, Backbone, Suite, pack_structures, samples
 
 HEADS = (
     HeadConfig(name="direct", kind="energy_forces", forces="direct"),
     HeadConfig(name="conservative", kind="energy_forces", forces="conservative"),
 )
-BACKBONES = {"gemnet_oc": {"name": "gemnet_oc_tiny"}}
+BACKBONES = {
+    "gemnet_oc": Backbone(
+        {"name": "gemnet_oc_tiny"}, CONFIG, smooth=True, parameter=("dense_0", "kernel")
+    ),
+    # On a grid that fine the rotation error of its activations is rounding.
+    "equiformer_v2": Backbone(
+        {"name": "equiformer_v2_tiny", "num_blocks": 1, "grid_resolution": 36},
+        NEAREST,
+        smooth=False,
+        parameter=("scalar_mlp", "kernel"),
+    ),
+}
 
 
 @pytest.fixture(scope="session", params=sorted(BACKBONES))
 def suite(request) -> Suite:
     """A fitted model in float64."""
-    model = build_model(BACKBONES[request.param], HEADS)
-    batch = pack_structures(list(samples().values()), CONFIG, slack=3)
+    backbone = BACKBONES[request.param]
+    model = build_model(backbone.config, HEADS)
+    batch = pack_structures(list(samples().values()), backbone.graph, slack=3)
     variables = init_variables(model, jax.random.key(0), batch)
     variables = fit_scale_factors(model, variables, [batch])
     with jax.enable_x64(True):
-        return Suite(model, variables)
+        return Suite(model, variables, backbone)

@@ -42,7 +42,7 @@ class EquiformerV2Config:
         edge_dropout: rate at which the loader dropped edges; the input embedding's sum over edges
             is divided by 1 - rate in training.
         edge_chunk: most edges whose messages are computed at once; the fewer, the less memory it
-            takes. None is 64 on a CPU, so that they stay in its caches, and 4096 elsewhere.
+            takes. None is 128 on a CPU, so that they stay in its caches, and 4096 elsewhere.
     """
 
     num_blocks: int = 8

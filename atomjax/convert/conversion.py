@@ -191,8 +191,8 @@ def fill(
         elif value.shape != shape:
             problems.append(f"{entry} has shape {list(value.shape)}, the model needs {list(shape)}")
         else:
-            ours = family.from_entry(entry, value)
-            flat[collection][path] = np.ascontiguousarray(ours, np.float32).reshape(ours.shape)
+            # A view of the file where it can be: Orbax makes the one copy there has to be.
+            flat[collection][path] = family.from_entry(entry, value).astype(np.float32, copy=False)
     problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
     if problems:
         more = len(problems) - SHOWN

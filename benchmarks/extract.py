@@ -54,16 +54,19 @@ def measure(name: str, structures: list[Structure], config: dict, repeats: int) 
     compiled = extract.lower(variables, batch).compile()
     memory = compiled.memory_analysis()
     jax.block_until_ready(compiled(variables, batch))
-    seconds = []
+    seconds, busy = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         jax.block_until_ready(compiled(variables, batch))
         seconds.append(time.perf_counter() - start)
+        busy.append(time.process_time() - used)
     rate = len(structures) / min(seconds)
     line = f"{name:<20} {len(structures):3d} structures {int(batch.edge_mask.sum()):6d} edges "
     line += f"{rate:8.2f} structures/s"
     if name in ORIGINAL:
         line += f" ({rate / ORIGINAL[name]:.2f} × the original)"
+    # What other processes on the machine do not change much.
+    line += f"  {min(busy) / len(structures):.3f} s of CPU each"
     if memory is not None:
         line += f"  buffers {memory.temp_size_in_bytes / 1e6:.0f} MB"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -45,6 +45,31 @@ def test_large_agrees_with_the_original(shared, capsys, dtype):
     assert code == 0, capsys.readouterr().out
 
 
+def check_equiformer(shared, capsys, model: str, dtype: str):
+    code = main(["--oracle", str(shared / "oracle"), "--model", model, "--dtype", dtype])
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    for quantity in ("edges", "edge_degree", "block1", "node_embedding", "energy", "forces",
+                     "forces own", "forces rotated", "forces vs alone"):  # fmt: skip
+        assert f" {quantity} " in printed
+    assert "FAILED" not in printed
+
+
+@pytest.mark.usefixtures("precision")
+def test_equiformer_agrees_with_the_original(shared, capsys):
+    check_equiformer(shared, capsys, "eqv2_tiny", "float64")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("precision")
+@pytest.mark.parametrize(
+    ("model", "dtype"),
+    [("eqv2_tiny", "float32"), ("eqv2_31M", "float64"), ("eqv2_31M", "float32")],
+)
+def test_full_size_equiformer_agrees_with_the_original(shared, capsys, model, dtype):
+    check_equiformer(shared, capsys, model, dtype)
+
+
 @pytest.mark.usefixtures("precision")
 def test_fails_where_the_numbers_differ(shared, tmp_path, capsys):
     folder = tmp_path / "oracle"

@@ -108,7 +108,7 @@ class BatchLoader:
         self._indices = [i if d.index is None else d.index for i, d in enumerate(datasets)]
         if len(set(self._indices)) < len(datasets):
             raise ValueError(f"BatchLoader: data sets share an index, they have {self._indices}")
-        self._kind = _common_kind(self.datasets)
+        self._kind: GraphKind = _common_kind(self.datasets)
         self._first = np.cumsum([0, *(len(d) for d in datasets)])
         self._property_names = sorted({s.name for d in datasets for s in d.scales})
         self._sizes = Sizes.concatenate(

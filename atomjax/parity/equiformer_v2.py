@@ -80,10 +80,8 @@ def outputs(
     model: AtomicModel, variables: Any, batch: GraphBatch, frames: jax.Array | None
 ) -> dict[str, jax.Array]:
     """Everything that is compared, in one compiled function."""
-    (values, features), state = model.apply(
-        variables, batch, frames, method=_all, mutable=["intermediates"]
-    )
-    _, energy, forces = values
+    applied: Any = model.apply(variables, batch, frames, method=_all, mutable=["intermediates"])
+    ((_, energy, forces), features), state = applied
     blocks = {key: value[0] for key, value in state["intermediates"]["backbone"].items()}
     config = model.backbone.config
     shape = (-1, (config.lmax + 1) ** 2, config.channels)

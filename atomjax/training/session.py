@@ -116,7 +116,7 @@ class Session:
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,
-            graph=default_graph(self.model_config),
+            graph=default_graph(model_config(job)),
         )
         check_labels(head, splits.train)
         check_budget(job.train, sum(len(dataset) for dataset in splits.train))

@@ -1,5 +1,7 @@
 """Harmonics, frames, grids and SO(2) convolutions, against e3nn-jax and the original's numbers."""
 
+from typing import Any
+
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
@@ -186,7 +188,7 @@ def test_complex_dense_is_a_complex_matrix():
     plus, minus = rng.normal(size=(2, 5, 6))
     layer = ComplexDense(4)
     kernel = rng.normal(size=(6, 8))
-    ours = layer.apply({"params": {"kernel": kernel}}, jnp.asarray(plus), jnp.asarray(minus))
+    ours: Any = layer.apply({"params": {"kernel": kernel}}, jnp.asarray(plus), jnp.asarray(minus))
     expected = (plus + 1j * minus) @ (kernel[:, :4] + 1j * kernel[:, 4:])
     np.testing.assert_allclose(ours[0], expected.real, atol=1e-13)
     np.testing.assert_allclose(ours[1], expected.imag, atol=1e-13)
@@ -198,7 +200,7 @@ def test_so2_convolution_commutes_with_rolling():
     rows = rows_by_order(lmax, mmax)
     x = jnp.asarray(rng.normal(size=(2, len(rows), width)))
     weights = jnp.asarray(rng.normal(size=(2, num_weights(lmax, mmax, width))))
-    layer = SO2Convolution(5, lmax, mmax, scalars=7)
+    layer: Any = SO2Convolution(5, lmax, mmax, scalars=7)
     variables = jax.jit(layer.init)(jax.random.key(0), x, weights)
     roll = wigner(rotation_about_y(0.4), lmax)[np.ix_(rows, rows)]
     out, scalars = layer.apply(variables, x, weights)

@@ -194,3 +194,21 @@ def test_reading_needs_declared_units_and_energy_kind(structures):
         del config["data"]["train"][0][name]
         with pytest.raises(ConfigError, match=f"does not declare {name}; add {name}="):
             RunSettings.from_config(config)
+
+
+def test_equiformer_pretrains_and_is_finetuned(structures, tmp_path):
+    model = {"name": "equiformer_v2_tiny", "overrides": {"num_blocks": 1, "grid_resolution": 10}}
+    config = {**make_config(structures, epochs=3, dropout=0.0), "model": model}
+    results, text = start_run(pretrain, config, tmp_path / "pretrained")
+    assert "fitting scale factors" not in text
+    graphs = read_metadata(tmp_path / "pretrained", "latest")["graphs"]["chains"]
+    assert (graphs["kind"], graphs["max_neighbors"], graphs["cutoff_molecule"]) == ("nearest", 6, 5)
+    head = {"kind": "scalar", "target": "gap"}
+    tuned = finetune_config(structures, tmp_path / "pretrained", head, dropout=0.0, epochs=1)
+    tuned["train"]["select_by"] = "value_mae"
+    finetuned, text = start_run(finetune, {**tuned, "model": model}, tmp_path / "finetuned")
+    assert "parameter arrays loaded; heads discarded: chains" in text
+    for outcome in (results, finetuned):
+        measured = next(iter(outcome["test"].values()))
+        assert measured
+        assert all(np.isfinite(v) for v in jax.tree.leaves(measured) if isinstance(v, float))

@@ -170,7 +170,9 @@ def compare_model(
 ) -> Iterator[Result]:
     """Compares one model on every structure, alone and in the reference's batch."""
     model = model_of(reference)
-    members = [cases[name] for name in reference.settings["info"]["batch"]["structures"]]
+    # The larger references hold no batch.
+    batch = reference.settings["info"].get("batch", {"structures": []})
+    members = [cases[name] for name in batch["structures"]]
     runner = Runner(reference, model, cases, members, dtype, salt)
     limits = Limits(dtype, {} if dtype == "float64" else rounding_errors(runner))
     batched = runner.run([case.structure for case in members])

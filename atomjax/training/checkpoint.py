@@ -15,6 +15,7 @@ target's path by path before anything is used, since Orbax by itself restores wh
 come back as numpy arrays and are placed afterwards, so another number of devices may read them.
 """
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -133,6 +134,40 @@ def read_metadata(directory: str | Path, which: Which = "best") -> dict[str, Any
     metadata = _read_metadata(manager, step)
     manager.close()
     return metadata
+
+
+def save_converted(
+    directory: str | Path,
+    params: Mapping[str, Any],
+    ema_params: Mapping[str, Any],
+    scale_factors: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Writes weights that no run of ours made as a run's best checkpoint, whole or not at all.
+
+    Args:
+        directory: to be made; it may exist if it is empty.
+        params: of the model, numpy arrays.
+        ema_params: averages of them; the same arrays where there are none.
+        scale_factors: of the model.
+        metadata: as runs write it; "step" names the checkpoint.
+
+    Raises:
+        CheckpointError: if the directory holds something.
+    """
+    directory = Path(directory).resolve()
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise CheckpointError(f"{directory} exists and is not empty; give a new directory")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as made:
+        whole = Path(made) / "checkpoint"
+        manager = _manager(whole / "best")
+        weights = {"params": params, "ema_params": ema_params, "scale_factors": scale_factors}
+        # Models without scale factors have an empty tree, which Orbax does not store.
+        items = {"variables": {name: tree for name, tree in weights.items() if tree}}
+        _save(manager, int(metadata["step"]), items, metadata)
+        manager.close()
+        whole.replace(directory)
 
 
 def load_backbone(

@@ -24,6 +24,9 @@ _BILINEAR = {
 # Basis weights that the original holds itself instead of in a linear layer.
 _WITHOUT_LINEAR = ("mlp_cbf", "mlp_sbf", "mlp_rbf_aint")
 
+# Outputs of our heads under the names of the original's, which predict properties as energies.
+_OUTPUTS = {"energy": "energy", "value": "energy", "forces": "forces"}
+
 # Modules under another name than ours.
 _RENAMED = {"out_mlp_energy": "out_mlp_E", "out_mlp_forces": "out_mlp_F"}
 
@@ -46,7 +49,7 @@ def checkpoint_name(path: Path, heads: tuple[HeadConfig, ...]) -> str:
             output, layer, leaf = rest
             index = 2 * int(layer.removeprefix("dense_"))
             leaf = "weight" if leaf == "kernel" else leaf
-            return f"output.out_{output}.{task}.{index}.{leaf}"
+            return f"output.out_{_OUTPUTS[output]}.{task}.{index}.{leaf}"
     raise KeyError(f"{'/'.join(path)} belongs to no part of a GemNet-OC checkpoint")
 
 

@@ -1,0 +1,1 @@
+"""Conversion of published PyTorch checkpoints, and back, without PyTorch."""

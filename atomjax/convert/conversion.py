@@ -1,0 +1,242 @@
+"""From a PyTorch checkpoint to one of ours."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from atomjax import __version__
+from atomjax.convert.averages import Averages, find_averages
+from atomjax.convert.equiformer_v2 import EquiformerV2Family
+from atomjax.convert.errors import ConvertError
+from atomjax.convert.family import Choices, Family, Recognised
+from atomjax.convert.gemnet_oc import GemNetOCFamily
+from atomjax.convert.known import licence_note
+from atomjax.convert.nesting import Contents, unwrap
+from atomjax.convert.normalization import find_normalization
+from atomjax.convert.torch_file import TorchFile
+from atomjax.graphs import GraphConfig, pack_structures
+from atomjax.models import HeadConfig, backbone_config, build_model, check_fitted
+from atomjax.structures import Structure
+from atomjax.training.checkpoint import save_converted
+
+FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
+SHOWN = 8
+
+Variables = dict[str, Any]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A checkpoint in memory.
+
+    Attributes:
+        variables: {"params", "scale_factors"}.
+        averaged: the averages of "params"; the same arrays where the file has none.
+        metadata: of the checkpoint, with the section "converted".
+    """
+
+    variables: Variables
+    averaged: Variables
+    metadata: dict[str, Any]
+
+
+def convert(
+    source: str | Path,
+    directory: str | Path,
+    *,
+    choices: Choices | None = None,
+    averages: Averages = "all",
+    say: Say = print,
+) -> dict[str, Any]:
+    """Converts a file into a checkpoint directory, whole or not at all.
+
+    Args:
+        source: ``.pt`` or ``.ckpt`` file.
+        directory: to be made; must not exist, or be empty.
+        choices: what the user decides about heads.
+        averages: which averages of the weights are taken from the file.
+        say: receives lines of progress.
+
+    Returns:
+        The metadata.
+
+    Raises:
+        ConvertError: the file is not understood, in whole or in part.
+        CheckpointError: the directory holds something.
+    """
+    file = TorchFile(source)
+    say(f"reading {source} ({file.size / 2**20:,.1f} MiB)")
+    converted = read_checkpoint(file, choices or Choices(), averages, say)
+    say(f"writing {directory}")
+    save_converted(
+        directory,
+        converted.variables["params"],
+        converted.averaged,
+        converted.variables["scale_factors"],
+        converted.metadata,
+    )
+    return converted.metadata
+
+
+def read_checkpoint(
+    file: TorchFile, choices: Choices, averages: Averages = "all", say: Say = print
+) -> Converted:
+    """A checkpoint of ours from an opened file; see :func:`convert`."""
+    contents = unwrap(file.load())
+    family = find_family(contents)
+    found = family.recognise(contents, choices)
+    say(f"{found.family} in the layout of {found.layout}, {len(contents.tensors)} tensors")
+    entries = {entry: contents.tensors[name] for entry, name in found.names.items()}
+    entries |= found.constants
+    entries |= scale_dictionary(contents, found)
+    template = variables_template(found.model, found.heads, found.graph)
+    variables = fill(template, found.heads, family, entries)
+    check_fitted(variables)
+    averaged, which = variables["params"], "none in the file"
+    if averages == "none":
+        which = "left out (--averages none)"
+    elif (means := find_averages(contents, found.parameters)) is not None:
+        if averages == "jmp":
+            means = leave_unaveraged(means)
+        replaced = {e: means[n] for e, n in found.names.items() if n in means}
+        averaged = fill(template, found.heads, family, {**entries, **replaced})["params"]
+        which = "of all parameters" if averages == "all" else "as JMP's loader takes them"
+    say(f"exponential averages: {which}")
+    metadata = _metadata(file, contents, found, which)
+    return Converted(variables, averaged, metadata)
+
+
+def find_family(contents: Contents) -> Family:
+    """The family of a file.
+
+    Raises:
+        ConvertError: it is of none that is known.
+    """
+    for family in FAMILIES:
+        if family.matches(contents):
+            return family
+    names = list(contents.tensors)
+    raise ConvertError(
+        f"the file's {len(names)} tensors ({', '.join(names[:4])}, ...) are of no known model; "
+        f"known are {', '.join(family.name for family in FAMILIES)}"
+    )
+
+
+def find_model_family(model: Mapping[str, Any]) -> Family:
+    """The family of a model config."""
+    config = backbone_config(model)
+    return next(family for family in FAMILIES if isinstance(config, family.config))
+
+
+def scale_dictionary(contents: Contents, found: Recognised) -> dict[str, np.ndarray]:
+    """Scale factors that older files keep apart, and that take precedence there."""
+    given = contents.parts.get("scale_dict")
+    if not isinstance(given, Mapping):
+        return {}
+    factors = {}
+    for name, value in given.items():
+        entry = f"backbone.{name}.scale_factor"
+        if entry in found.names:
+            factors[entry] = np.asarray(value, np.float32).reshape(())
+    return factors
+
+
+def leave_unaveraged(means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The averages that survive JMP's own loader.
+
+    It averages the first of the two names of an output block's layers and then loads the second,
+    which holds the same tensor without averages. Published finetunings and features started there.
+    """
+    return {n: v for n, v in means.items() if ".layers." not in n or ".out_blocks." not in f".{n}"}
+
+
+def variables_template(
+    model: Mapping[str, Any], heads: Sequence[HeadConfig], graph: GraphConfig
+) -> Variables:
+    """Shapes of the variables of a model, without a head if there is none."""
+    # A backbone cannot be built without a head: one is made for the shapes and taken off again.
+    with_heads = heads or [HeadConfig(name="none", kind="energy")]
+    network = build_model(model, with_heads)
+    atom = Structure(atomic_numbers=np.array([1]), positions=np.zeros((1, 3)))
+    batch = pack_structures([atom], graph)
+    shapes: Any = jax.eval_shape(network.init, jax.random.key(0), batch)
+    params = {k: v for k, v in shapes["params"].items() if heads or not k.startswith("head_")}
+    return {"params": params, "scale_factors": shapes.get("scale_factors", {})}
+
+
+def fill(
+    template: Variables,
+    heads: Sequence[HeadConfig],
+    family: Family,
+    entries: Mapping[str, np.ndarray],
+) -> Variables:
+    """Variables of a template filled with entries, in float32.
+
+    Raises:
+        ConvertError: naming entries that are missing, left over or of another shape.
+    """
+    flat: dict[str, dict[tuple[str, ...], np.ndarray]] = {"params": {}, "scale_factors": {}}
+    problems, used = [], set()
+    for collection, path, entry, shape in family.entries(template, tuple(heads)):
+        used.add(entry)
+        value = entries.get(entry)
+        if value is None:
+            problems.append(f"{entry} is missing")
+        elif value.shape != shape:
+            problems.append(f"{entry} has shape {list(value.shape)}, the model needs {list(shape)}")
+        else:
+            # A view of the file where it can be: Orbax makes the one copy there has to be.
+            flat[collection][path] = family.from_entry(entry, value).astype(np.float32, copy=False)
+    problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
+    if problems:
+        more = len(problems) - SHOWN
+        raise ConvertError(
+            f"{len(problems)} tensors do not fit:\n  "
+            + "\n  ".join(problems[:SHOWN])
+            + (f"\n  and {more} more" if more > 0 else "")
+        )
+    return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}
+
+
+def _metadata(
+    file: TorchFile, contents: Contents, found: Recognised, averages: str
+) -> dict[str, Any]:
+    labels, references, notes = find_normalization(contents, found.heads, found.layout)
+    graph = asdict(found.graph)
+    ignored: dict[str, list[str]] = {}
+    for name, reason in found.ignored.items():
+        ignored.setdefault(reason, []).append(contents.source_name(name))
+    return {
+        "atomjax": __version__,
+        "model": found.model,
+        "heads": [asdict(head) for head in found.heads],
+        "graphs": {head.name: graph for head in found.heads} or {"backbone": graph},
+        "datasets": {
+            name: {"references": r and r.to_dict(), "properties": []}
+            for name, r in references.items()
+        },
+        "config": {},
+        "step": 0,
+        "validation": {},
+        "converted": {
+            "source": file.path.name,
+            "sha256": file.sha256(),
+            "bytes": file.size,
+            "licence": licence_note(file.path.name),
+            "family": found.family,
+            "layout": found.layout,
+            "averages": averages,
+            "normalization": labels,
+            "names": {e: contents.source_name(n) for e, n in found.names.items()},
+            "constants": sorted(found.constants),
+            "ignored": ignored,
+            "unused_parts": contents.unused,
+            "notes": [*found.notes, *notes],
+        },
+    }

@@ -1,0 +1,13 @@
+"""What can be wrong with a file that is to be converted."""
+
+
+class ConvertError(ValueError):
+    """A checkpoint that cannot be converted; the message says what, where and what to do."""
+
+
+class FileFormatError(ConvertError):
+    """A file that is no PyTorch archive, or a damaged one."""
+
+
+class RefusedError(ConvertError):
+    """A file that asks for something to be imported or called that is not on the allow-list."""

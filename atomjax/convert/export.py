@@ -1,0 +1,97 @@
+"""From a checkpoint of ours to a file that the original code loads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from atomjax.convert.conversion import find_model_family
+from atomjax.convert.errors import ConvertError
+from atomjax.convert.family import Exported
+from atomjax.convert.torch_writer import write_torch_file
+from atomjax.models import HeadConfig
+from atomjax.structures import References
+from atomjax.training.checkpoint import Which, load_checkpoint
+
+Say = Callable[[str], None]
+
+
+def export(
+    directory: str | Path,
+    path: str | Path,
+    *,
+    which: Which = "best",
+    averaged: bool = True,
+    backbone_only: bool = False,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Writes the weights of a run as a ``.pt`` file of the original code.
+
+    The file holds one set of weights. Where the original looks for averages of them as well, it
+    finds the same ones.
+
+    Args:
+        directory: of a run, or of a converted checkpoint.
+        path: of the file; must not exist.
+        which: "best" or "latest".
+        averaged: the averages of the weights, which validation used.
+        backbone_only: leave the heads out.
+        say: receives lines of progress.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+        ConvertError: the original has no counterpart of the model's heads, or the file exists.
+    """
+    if Path(path).exists():
+        raise ConvertError(f"{path} exists; give a new file, or remove it")
+    variables, metadata = load_checkpoint(directory, which, averaged=averaged)
+    heads = () if backbone_only else tuple(HeadConfig(**head) for head in metadata["heads"])
+    params = {k: v for k, v in variables["params"].items() if heads or not k.startswith("head_")}
+    family = find_model_family(metadata["model"])
+    flat = {key: traverse_util.flatten_dict(tree) for key, tree in variables.items()}
+    entries = {
+        entry: family.to_entry(entry, np.asarray(flat[collection][leaf]))
+        for collection, leaf, entry, _ in family.entries({**variables, "params": params}, heads)
+    }
+    exported = family.export(metadata["model"], heads, entries)
+    say(f"{metadata['model']['name']} as {exported.layout}, {len(exported.tensors)} tensors")
+    content = _content(exported, heads, metadata)
+    write_torch_file(path, content)
+    if licence := metadata.get("converted", {}).get("licence"):
+        say(f"licence of the weights that these were converted from: {licence}")
+    say(f"wrote {path} ({Path(path).stat().st_size / 2**20:,.1f} MiB)")
+    return content
+
+
+def _content(
+    exported: Exported, heads: Sequence[HeadConfig], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the original code expects around a state_dict."""
+    if exported.layout.startswith("jmp"):
+        averages = tuple(exported.tensors[name] for name in exported.parameters)
+        return {"state_dict": exported.tensors, "optimizer_states": [{"ema": averages}]}
+    datasets = metadata.get("datasets", {})
+    given = datasets.get(heads[0].name, {}).get("references") if heads else None
+    normalizers = {}
+    if given is not None:
+        references = References.from_dict(given)
+        if not references.element_energies.any():
+            scales = {
+                "energy": (references.energy_mean, references.energy_scale),
+                "forces": (0.0, references.force_scale),
+            }
+            normalizers = {
+                key: {"mean": np.array(mean, np.float32), "rmsd": np.array(scale, np.float32)}
+                for key, (mean, scale) in scales.items()
+            }
+    return {
+        "state_dict": exported.tensors,
+        "normalizers": normalizers,
+        "config": {"model": dict(exported.settings)},
+        "amp": None,
+    }

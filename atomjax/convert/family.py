@@ -1,0 +1,126 @@
+"""What the conversion has to know of one family of models."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from atomjax.convert.nesting import Contents
+from atomjax.graphs import GraphConfig
+from atomjax.models import HeadConfig
+
+Path = tuple[str, ...]
+
+BUFFER = "buffer, computed anew"
+ALIAS = "second name of the same tensor"
+METRIC = "record of the training"
+NO_HEAD = "heads are left out (--backbone-only)"
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A file of a known family.
+
+    Attributes:
+        family: of the model, "gemnet_oc" or "equiformer_v2".
+        layout: how the original code names its tensors, for the report.
+        model: config of the model, as ``build_model`` takes it.
+        heads: of the model; empty if the backbone alone is converted.
+        names: entry of the family's name map → name in the file.
+        ignored: name in the file → why it is not used.
+        parameters: names in the file of all trained parameters, in its order.
+        constants: entries that the original does not have, and their values.
+        graph: the graphs that the checkpoint was trained with.
+        notes: what the file leaves open and how it was settled.
+    """
+
+    family: str
+    layout: str
+    model: dict[str, Any]
+    heads: tuple[HeadConfig, ...]
+    names: dict[str, str]
+    ignored: dict[str, str]
+    parameters: tuple[str, ...]
+    graph: GraphConfig
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model under the original's names.
+
+    Attributes:
+        layout: of the names.
+        tensors: name → array; what the original holds twice is one array under two names.
+        parameters: names of the trained parameters, each once, in the order of ``tensors``.
+        settings: of the model, as the original's config has them.
+    """
+
+    layout: str
+    tensors: dict[str, np.ndarray]
+    parameters: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user may decide.
+
+    Attributes:
+        backbone_only: leave the heads out.
+        head_names: of the heads, in the order of the file; None takes the file's or the known.
+    """
+
+    backbone_only: bool = False
+    head_names: tuple[str, ...] | None = None
+
+
+class Family(Protocol):
+    """One family of models: how files of it are recognised, and its name map.
+
+    Attributes:
+        name: of the family.
+        config: class of its configs.
+    """
+
+    name: str
+    config: type
+
+    def matches(self, contents: Contents) -> bool:
+        """Whether a file is of this family."""
+        ...
+
+    def recognise(self, contents: Contents, choices: Choices) -> Recognised:
+        """The model, its heads and the use of every tensor of a file."""
+        ...
+
+    def entries(
+        self, variables: Mapping[str, Any], heads: tuple[HeadConfig, ...]
+    ) -> Iterator[tuple[str, Path, str, tuple[int, ...]]]:
+        """Every variable as (collection, path, entry, shape of the entry)."""
+        ...
+
+    def from_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
+        """An entry in our layout."""
+        ...
+
+    def to_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
+        """A variable in the original's layout."""
+        ...
+
+    def export(
+        self,
+        model: Mapping[str, Any],
+        heads: tuple[HeadConfig, ...],
+        entries: Mapping[str, np.ndarray],
+    ) -> Exported:
+        """A model under the names that the original gives such a one.
+
+        Args:
+            model: its config.
+            heads: its heads; none for the backbone alone.
+            entries: all entries of the name map.
+        """
+        ...

@@ -1,0 +1,46 @@
+"""What a file says of the backbone's config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from atomjax.convert.errors import ConvertError
+from atomjax.convert.nesting import Contents, read_field
+
+
+def backbone_settings(contents: Contents, fields: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of the original's config that the file holds and that are not None.
+
+    JMP keeps them in its hyperparameters, ocp apart from the model's name, fairchem together with
+    it, in its later versions one level deeper.
+
+    Args:
+        contents: of the file.
+        fields: to be read.
+    """
+    config = contents.parts.get("config")
+    model = read_field(config, "model_attributes") or read_field(config, "model")
+    settings = read_field(contents.parts.get("hyper_parameters"), "backbone")
+    settings = settings or read_field(model, "backbone") or model
+    values = {field: read_field(settings, field) for field in fields}
+    return {field: value for field, value in values.items() if value is not None}
+
+
+def check_built_in(
+    settings: Mapping[str, Any], built_in: Mapping[str, tuple[Any, ...]], model: str
+) -> None:
+    """Refuses settings of the original that change what the network computes.
+
+    Args:
+        settings: from :func:`backbone_settings`.
+        built_in: field → values that mean what atomjax's model does.
+        model: name of the model, for the message.
+
+    Raises:
+        ConvertError: naming the field.
+    """
+    for name, allowed in built_in.items():
+        if name in settings and settings[name] not in allowed:
+            raise ConvertError(
+                f"the original was built with {name}={settings[name]!r}; atomjax's {model} has "
+                f"{allowed[0]!r} built in and would compute something else"
+            )

@@ -1,0 +1,223 @@
+"""EquiformerV2: its layouts, its references, and back to a complete state_dict."""
+
+import dataclasses
+import json
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+import pytest
+
+from atomjax.convert.conversion import convert
+from atomjax.convert.equiformer_v2_export import buffers, grid_tables, order_tables
+from atomjax.convert.errors import ConvertError
+from atomjax.convert.export import export
+from atomjax.convert.family import Choices
+from atomjax.convert.torch_file import TorchFile
+from atomjax.models import MODEL_SIZES, HeadConfig
+from atomjax.models.equiformer_v2 import EquiformerV2Config
+from atomjax.models.equiformer_v2.names import checkpoint_name, to_checkpoint_layout
+from atomjax.structures import References
+from atomjax.training.checkpoint import CheckpointError, load_checkpoint
+from atomjax.training.checks import check_settings
+from atomjax.training.settings import RunSettings
+from tests.convert.checkpoints import equiformer_state, fairchem, lightning, write
+from tests.training.test_workflows import finetune_config
+from tests.training.workflow import write_structures
+
+SETTINGS = {"name": "equiformer_v2", "max_neighbors": 20, "max_radius": 12.0, "lmax_list": [3],
+            "norm_type": "layer_norm_sh", "use_gate_act": False, "use_grid_mlp": True}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config() -> EquiformerV2Config:
+    size = MODEL_SIZES["equiformer_v2_tiny"]
+    assert isinstance(size, EquiformerV2Config)
+    return size
+
+
+@pytest.fixture(scope="module")
+def parameters(shared) -> dict[str, np.ndarray]:
+    return equiformer_state(shared / "oracle", "tiny")
+
+
+@pytest.fixture(scope="module")
+def state(parameters, config) -> dict[str, np.ndarray]:
+    """The whole state_dict: buffers among the parameters, as in the original."""
+    return dict(buffers(config, energy=True, forces=True)) | parameters
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def run(tmp_path, content: Any, **options: Any) -> dict[str, Any]:
+    source = write(tmp_path / "eq2_31M_ec4_allmd.pt", content)
+    return convert(source, tmp_path / "converted", say=quiet, **options)
+
+
+def entries(directory, **options: Any) -> dict[str, np.ndarray]:
+    """The original's name → array in its layout, of a converted checkpoint."""
+    variables, metadata = load_checkpoint(directory, **options)
+    heads = tuple(HeadConfig(**head) for head in metadata["heads"]) or (HeadConfig(name="none"),)
+    leaves = flax.traverse_util.flatten_dict(variables["params"])
+    names = {path: checkpoint_name(path, heads) for path in leaves}
+    return {names[path]: to_checkpoint_layout(names[path], leaf) for path, leaf in leaves.items()}
+
+
+def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, wanted[name], err_msg=name)
+
+
+def test_published_layout(state, parameters, tmp_path):
+    averages = {name: (0.5 * value + 0.01).astype(np.float32) for name, value in parameters.items()}
+    ema = {"decay": 0.999, "shadow_params": list(averages.values()), "collected_params": []}
+    metadata = run(tmp_path, fairchem(state, ema=ema, config={"model": SETTINGS}))
+    assert metadata["model"] == {"name": "equiformer_v2_tiny"}
+    (head,) = metadata["heads"]
+    assert (head["kind"], head["forces"], head["pooling"]) == ("energy_forces", "direct", "sum")
+    graph = metadata["graphs"]["s2ef"]
+    assert (graph["kind"], graph["cutoff_molecule"], graph["max_neighbors"]) == ("nearest", 12, 20)
+    assert_same(entries(tmp_path / "converted", averaged=False), parameters)
+    assert_same(entries(tmp_path / "converted"), averages)
+    references = References.from_dict(metadata["datasets"]["s2ef"]["references"])
+    assert references.energy([8], 2.0) == pytest.approx(2 * 2.887317180633545 - 0.7554450631141663)
+    record = metadata["converted"]
+    ignored = record["ignored"]["buffer, computed anew"]
+    assert set(record["names"].values()) | set(ignored) == {f"module.module.{n}" for n in state}
+    assert "code MIT" in record["licence"]
+
+
+def test_there_and_back(state, tmp_path):
+    run(tmp_path, fairchem(state, config={"model": SETTINGS}))
+    export(tmp_path / "converted", tmp_path / "back.pt", say=quiet)
+    back = TorchFile(tmp_path / "back.pt").load()
+    assert_same(back["state_dict"], state)
+    assert back["normalizers"]["forces"]["rmsd"] == np.float32(2.887317180633545)
+    # A table that thousands of names share is in the file once.
+    assert (tmp_path / "back.pt").stat().st_size < 3e6
+
+
+def test_tables_are_those_of_the_original(shared):
+    folder = shared / "oracle" / "equiformer_v2"
+    manifest = json.loads((folder / "manifest_eqv2_31M.json").read_text())
+    wanted = {n: (v["shape"], v["dtype"]) for n, v in manifest.items() if v["is_buffer"]}
+    found = dict(buffers(EquiformerV2Config(), energy=True, forces=True))
+    assert {n: (list(v.shape), v.dtype.name) for n, v in found.items()} == wanted
+    with np.load(folder / "so3_grid.npz") as arrays:
+        for model, lmax, mmax, resolution in (
+            ("31M", 4, 2, 18),
+            ("31M", 4, 4, 18),
+            ("tiny", 3, 2, 14),
+        ):
+            tables = grid_tables(lmax, mmax, resolution)
+            for way in ("to", "from"):
+                expected = arrays[f"{model}/{way}_grid_mat_{lmax}_{mmax}_f64"]
+                np.testing.assert_allclose(tables[f"{way}_grid_mat"], expected, atol=3e-8)
+        for name in ("to_m", "l_harmonic", "m_complex", "m_size"):
+            np.testing.assert_array_equal(order_tables(4, 2)[name], arrays[f"31M/{name}"])
+
+
+def renamed(state, heads):
+    """The state_dict of other codes: the backbone one level down, the heads under other names."""
+    result = {}
+    for name, value in state.items():
+        block = name.split("_block.")[0]
+        is_head = name.startswith(("energy_block.", "force_block."))
+        result[f"{heads[block]}.{name}" if is_head else f"backbone.{name}"] = value
+    return result
+
+
+EFFICIENT_ATOM = {"energy": "output.energy_heads.0", "force": "output.force_heads.0"}
+HYDRA = {"energy": "output_heads.energy", "force": "output_heads.forces"}
+FINETUNED = {"energy": "graph_outputs._module_dict.ft_mlp_y.out_scalar", "force": "out_forces"}
+
+
+@pytest.mark.parametrize(("heads", "pooling"), [(EFFICIENT_ATOM, "mean"), (HYDRA, "sum")])
+def test_other_layouts(state, parameters, tmp_path, heads, pooling):
+    metadata = run(tmp_path, lightning(renamed(state, heads)))
+    assert metadata["heads"][0]["pooling"] == pooling
+    # efficient-atom turns the edges round, and trains on graphs of its own.
+    own = heads is EFFICIENT_ATOM
+    assert metadata["model"].get("edge_direction") == ("target_minus_source" if own else None)
+    assert metadata["graphs"]["s2ef"]["max_neighbors"] == (30 if own else 20)
+    assert_same(entries(tmp_path / "converted"), parameters)
+
+
+def test_backbone_of_a_finetuned_model(state, parameters, tmp_path):
+    theirs = renamed(state, FINETUNED)
+    theirs = {n: v for n, v in theirs.items() if "ft_mlp" in n or n.startswith("backbone.")}
+    with pytest.raises(ConvertError, match=r"belong to no part .*--backbone-only"):
+        run(tmp_path, lightning(theirs))
+    metadata = run(tmp_path, lightning(theirs), choices=Choices(backbone_only=True))
+    assert metadata["heads"] == []
+    backbone = {n: v for n, v in parameters.items() if not n.startswith(("energy_b", "force_b"))}
+    assert_same(entries(tmp_path / "converted"), backbone)
+
+
+def test_energies_of_elements_among_the_weights(state, tmp_path):
+    table = np.linspace(0, -1, 90).astype(np.float32)
+    metadata = run(
+        tmp_path, fairchem({**state, "energy_lin_ref": table}, config={"model": SETTINGS})
+    )
+    references = References.from_dict(metadata["datasets"]["s2ef"]["references"])
+    assert references.element_energies[8] == pytest.approx(2.887317180633545 * float(table[8]))
+    (names,) = (n for r, n in metadata["converted"]["ignored"].items() if "references" in r)
+    assert names == ["module.module.energy_lin_ref"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda s: fairchem(s, config={"model": {**SETTINGS, "norm_type": "rms_norm_sh"}}),
+         "norm_type='rms_norm_sh'.*something else"),
+        (lambda s: fairchem(s, config={"model": {**SETTINGS, "max_radius": 8.0}}),
+         "centres are not linspace"),
+        (lambda s: fairchem({**s, "SO3_rotation.1.mapping.to_m": np.ones(1)}, config={}),
+         "several resolutions"),
+        (lambda s: fairchem({**s, "denoising_pos_block.x": np.ones(1)}, config={}),
+         r"denoising_pos_block\.x has no place"),
+        (lambda s: {n: v for n, v in s.items() if n != "blocks.0.ga.alpha_dot"},
+         r"lacks blocks\.0\.ga\.alpha_dot"),
+        (lambda s: {n: v for n, v in s.items() if not n.startswith("energy_block")},
+         "no energy head"),
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_named(state, tmp_path, content, message):
+    with pytest.raises(ConvertError, match=message):
+        run(tmp_path, content(state))
+
+
+def test_finetuning_is_checked_against_the_converted_model(state, tmp_path):
+    metadata = run(tmp_path, fairchem(state, config={"model": SETTINGS}))
+    structures = write_structures(tmp_path / "chains.xyz")
+    config = finetune_config(structures, tmp_path / "converted", {})
+    config["model"] = {"name": metadata["model"]["name"], "overrides": {}}
+    assert any("step 0" in note for note in check_settings(RunSettings.from_config(config)))
+    config["model"]["overrides"] = {"num_heads": 4}
+    with pytest.raises(CheckpointError, match=r"model\.num_heads: 2 -> 4"):
+        check_settings(RunSettings.from_config(config))
+
+
+@pytest.mark.parametrize("size", [n for n in MODEL_SIZES if n.startswith("equiformer_v2")])
+def test_every_size_is_recognised_from_its_shapes(size):
+    """Inference of the config, from names and shapes alone."""
+    from atomjax.convert.conversion import variables_template
+    from atomjax.convert.equiformer_v2 import EquiformerV2Family
+    from atomjax.convert.nesting import Contents
+
+    family, heads = EquiformerV2Family(), (HeadConfig(name="s2ef"),)
+    wanted = MODEL_SIZES[size]
+    assert isinstance(wanted, EquiformerV2Config)
+    small = dataclasses.replace(wanted, num_blocks=2)
+    template = variables_template({"name": size, "num_blocks": 2}, heads, small.default_graph)
+    tensors = {entry: np.broadcast_to(np.float32(0), shape)
+               for _, _, entry, shape in family.entries(template, heads)}  # fmt: skip
+    found = family.recognise(Contents(tensors), Choices())
+    inferred = {**dataclasses.asdict(small), **found.model}
+    del inferred["name"]
+    free = {"drop_path", "num_blocks"}
+    for field, value in dataclasses.asdict(small).items():
+        assert field in free or inferred[field] == value, field

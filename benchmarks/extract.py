@@ -1,6 +1,6 @@
 """Structures per second of feature extraction with EquiformerV2, and the memory that it takes.
 
-    JAX_PLATFORMS=cpu python benchmarks/extract.py
+    python -m benchmarks.extract
 
 The original (fairchem v1 in PyTorch, 2 CPU cores) extracts 5.6 molecules of 6 to 10 atoms, and 1.5
 slabs of 14 atoms and 280 edges, in a second.

@@ -5,6 +5,10 @@
 
 The file comes with MatterTune (github.com/Fung-Lab/MatterTune, MIT licence): 300 frames of 32
 atoms. Pretraining is on clusters of metal oxides with adsorbates, labelled here with GFN1-xTB.
+
+Twelve minutes on two CPU cores. Test force MAE over three seeds: 120.6 ± 1.1 meV/Å from the
+pretrained weights, 118.2 ± 0.2 from scratch. These clusters hold no lithium and are not periodic,
+and pretraining on them does not help.
 """
 
 import ml_collections

@@ -26,14 +26,20 @@ def run_config(name: str, path: Path, workdir: Path) -> dict:
     return json.loads((workdir / "report.json").read_text())
 
 
+FORCE = "force_mae_mev_per_angstrom"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("config", "file"),
-    [("s66x8.py", "s66x8_wb97x6-31gd.h5"), ("li_electrode.py", "Li_electrode_finetune.xyz")],
-)
-def test_finetuning_on_real_labels(shared, tmp_path, config, file):
-    report = run_config(config, shared / "data" / file, tmp_path / "run")
-    key = "force_mae_mev_per_angstrom"
-    finetuned, scratch = (report[name][key]["mean"] for name in ("finetuned", "scratch"))
-    assert finetuned < 0.9 * report["baseline"][key]
-    assert finetuned < scratch
+def test_dimers_profit_from_pretraining(shared, tmp_path):
+    path = shared / "data" / "s66x8_wb97x6-31gd.h5"
+    report = run_config("s66x8.py", path, tmp_path / "run")
+    finetuned, scratch = (report[name][FORCE]["mean"] for name in ("finetuned", "scratch"))
+    assert finetuned < scratch < report["baseline"][FORCE]
+
+
+@pytest.mark.slow
+def test_a_periodic_cathode_is_learnt(shared, tmp_path):
+    path = shared / "data" / "Li_electrode_finetune.xyz"
+    report = run_config("li_electrode.py", path, tmp_path / "run")
+    for name in ("finetuned", "scratch"):
+        assert report[name][FORCE]["mean"] < 0.7 * report["baseline"][FORCE]

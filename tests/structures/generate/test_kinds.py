@@ -66,7 +66,7 @@ def test_labels_belong_to_their_geometries(name):
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_seeded(name):
     first, again, other = make(name, 2)[0], make(name, 2)[0], make(name, 2, seed=1)[0]
-    # To the last bit only in the workers of a set, where tblite runs on one thread.
+    # To the last bit on one thread, which OMP_NUM_THREADS may say otherwise.
     for a, b in zip(first, again, strict=True):
         np.testing.assert_allclose(a.positions, b.positions, atol=1e-5)
         assert a.forces is not None

@@ -1,4 +1,4 @@
-"""Finetune on DFT forces of a Li-Mn-O cathode, periodic, few frames labelled, against scratch.
+"""Finetune on DFT forces of a Li-Mn-O cathode, periodic, 150 frames labelled, against scratch.
 
     python -m atomjax.launch --config configs/li_electrode.py:Li_electrode_finetune.xyz \
         --workdir runs/li_electrode
@@ -6,9 +6,10 @@
 The file comes with MatterTune (github.com/Fung-Lab/MatterTune, MIT licence): 300 frames of 32
 atoms. Pretraining is on clusters of metal oxides with adsorbates, labelled here with GFN1-xTB.
 
-Twelve minutes on two CPU cores. Test force MAE over three seeds: 120.6 ± 1.1 meV/Å from the
-pretrained weights, 118.2 ± 0.2 from scratch. These clusters hold no lithium and are not periodic,
-and pretraining on them does not help.
+A quarter of an hour on two CPU cores, one seed. Test force MAE: 105.6 meV/Å from the pretrained
+weights, 97.2 from scratch, 110.1 for predicting zero. The frames are of 20 compositions, a few of them
+far from rest, which is much to learn from 150 of them; and pretraining on clusters, without lithium
+and not periodic, does not help here.
 """
 
 import ml_collections
@@ -42,7 +43,7 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
         "select_by": "force_mae",
     }
     config.finetune = {
-        "seeds": (0, 1, 2),
+        "seeds": (0,),
         "head": {"kind": "energy_forces", "forces": "direct"},
         "data": {
             "train": [
@@ -54,16 +55,16 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
                     "energy_unit": "eV",
                     "length_unit": "Å",
                     "energy_kind": "total",
-                    "split": {"train": 30, "validation": 50, "test": 150},
+                    "split": {"train": 150, "validation": 50, "test": 100},
                     "graph": graph,
                 }
             ]
         },
         "train": {
             "batch_size": 5,
-            "epochs": 60,
-            "learning_rate": 5e-4,
-            "warmup_steps": 10,
+            "epochs": 24,
+            "learning_rate": 1e-3,
+            "warmup_steps": 30,
             "eval_every": 120,
             "select_by": "force_mae",
         },

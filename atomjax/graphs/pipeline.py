@@ -266,9 +266,18 @@ class BatchLoader:
             widest = classes == classes.max()
             needs[widest] = self._sizes.with_all_widths(needs[widest])
         margin = (_MARGIN if sample < epochs else 0.0) + self._dropout_margin(needs)
+        margin += self._mixture_margin() if others else 0.0
         return _smallest_first(
             [fit_capacity(needs[classes == c], margin=margin) for c in np.unique(classes)]
         )
+
+    def _mixture_margin(self) -> float:
+        """Four standard deviations of an epoch's atoms and edges, as a share of them."""
+        columns = [FIELDS.index(n) for n in ("n_node", "n_edge", "n_edge_a2ee2a")]
+        parts = np.split(self._sizes.table[:, columns], self._first[1:-1])
+        sums = sum(c * part.mean(axis=0) for c, part in zip(self.samples, parts, strict=True))
+        squares = sum(c * part.var(axis=0) for c, part in zip(self.samples, parts, strict=True))
+        return 4 * float(np.max(np.sqrt(squares) / np.maximum(sums, 1)))
 
     def _dropout_margin(self, needs: np.ndarray) -> float:
         """Four standard deviations of the share of edges that survive in the fullest batch."""

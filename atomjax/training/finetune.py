@@ -51,36 +51,45 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         config=settings.to_dict(),
     )
     session = Session(job, run)
-    checkpoint, which = settings.finetune.checkpoint, settings.finetune.which
-    if checkpoint is None:
+    start = settings.finetune
+    if start.checkpoint is None:
         return session.train()
-    return session.train(lambda variables: load_pretrained(session, variables, checkpoint, which))
+    checkpoint, which, averaged = start.checkpoint, start.which, start.averaged
+    return session.train(
+        lambda variables: load_pretrained(session, variables, checkpoint, which, averaged)
+    )
 
 
 def load_pretrained(
-    session: Session, variables: Variables, checkpoint: str, which: Which
+    session: Session,
+    variables: Variables,
+    checkpoint: str,
+    which: Which,
+    averaged: bool = True,
 ) -> Variables:
-    """``variables`` with the averaged backbone and the scale factors of a checkpoint.
+    """``variables`` with the backbone and the scale factors of a checkpoint.
 
     Args:
         session: the model to load into.
         variables: its fresh variables, whose heads are kept.
         checkpoint: directory of a run.
         which: "best" or "latest".
+        averaged: take the averages of the weights.
 
     Raises:
         CheckpointError: if the checkpoint is missing or of another backbone.
         ScaleFactorError: if its scale factors were never fitted.
     """
-    source, metadata = load_checkpoint(checkpoint, which)
+    source, metadata = load_checkpoint(checkpoint, which, averaged=averaged)
     compare_backbones(metadata["model"], session.model_config, checkpoint)
     source, dropped = _without_edge_output(source, variables, session)
     loaded = load_backbone(variables, source, checkpoint)
     check_fitted(loaded)
     heads = ", ".join(head["name"] for head in metadata["heads"])
+    kind = "averaged" if averaged else "last"
     count = len(jax.tree.leaves(loaded["params"]["backbone"]))
     session.run.say(
-        f"backbone of {checkpoint} (step {metadata['step']}, averaged weights): {count} parameter "
+        f"backbone of {checkpoint} (step {metadata['step']}, {kind} weights): {count} parameter "
         f"arrays loaded; heads discarded: {heads}"
         + (f"; {dropped} arrays of edge features, which no head here reads" if dropped else "")
     )

@@ -326,9 +326,10 @@ def _limit(
         if dataset.max_structures is not None:
             what = f"dataset '{dataset.name}': max_structures={dataset.max_structures}"
             part["train"] = _subset(part["train"], dataset.max_structures, dataset, what)
-        validation = part.get("validation", [])
-        if settings.max_validation is not None and settings.max_validation < len(validation):
-            part["validation"] = _subset(validation, settings.max_validation, dataset, "")
+        for name in SPLITS[1:]:
+            most, all_of_it = getattr(settings, f"max_{name}"), part.get(name, [])
+            if most is not None and most < len(all_of_it):
+                part[name] = _subset(all_of_it, most, dataset, "")
     sizes = [len(part["train"]) for part in parts]
     total = sum(sizes) if max_structures is None else max_structures
     if total > sum(sizes):

@@ -9,6 +9,8 @@ from atomjax.structures.formats import Format
 from atomjax.training.file_declarations import check_official_split, facts_of, fixed_fields
 
 DECLARED = ("energy_unit", "length_unit", "force_unit", "energy_kind")
+# Arguments of readers that are paths.
+PATH_ARGUMENTS = ("mapping", "reference_energies", "splits_folder", "uncharacterized")
 SPLITS = ("train", "validation", "test")
 
 
@@ -177,6 +179,7 @@ class DataSettings:
         mixture: how often an epoch draws from each training dataset.
         max_validation: validate on a fixed random subset of this many structures of each dataset;
             None: all.
+        max_test: the same of the test structures.
         root: folder that relative paths of datasets are in, None for the working directory. It is
             put before them at once, and then None.
         cache_dir: where generated sets are kept; None keeps them in the run directory.
@@ -188,6 +191,7 @@ class DataSettings:
     test: tuple[DatasetSettings, ...] = ()
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
     max_validation: int | None = None
+    max_test: int | None = None
     root: str | None = None
     cache_dir: str | None = None
     workers: int = 0
@@ -204,8 +208,10 @@ class DataSettings:
                 f'data.mixture.kind="single" is for one dataset, and there are {", ".join(names)}; '
                 'write "balanced", "temperature" or "proportional"'
             )
-        if self.max_validation is not None and self.max_validation < 1:
-            raise ConfigError(f"data.max_validation={self.max_validation} must be at least 1")
+        for name in ("max_validation", "max_test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"data.{name}={value} must be at least 1")
         for part in ("validation", "test"):
             for dataset in getattr(self, part):
                 if dataset.name not in names:
@@ -225,9 +231,17 @@ class DataSettings:
         if self.root is None:
             return
         for part in SPLITS:
-            joined = tuple(
-                replace(d, path=str(Path(self.root) / d.path)) if d.path is not None else d
-                for d in getattr(self, part)
-            )
+            joined = tuple(_below(Path(self.root), d) for d in getattr(self, part))
             object.__setattr__(self, part, joined)
         object.__setattr__(self, "root", None)
+
+
+def _below(root: Path, dataset: DatasetSettings) -> DatasetSettings:
+    """A dataset with ``root`` before its relative paths."""
+    if dataset.path is None:
+        return dataset
+    arguments = {
+        name: str(root / value) if name in PATH_ARGUMENTS and value else value
+        for name, value in dataset.arguments.items()
+    }
+    return replace(dataset, path=str(root / dataset.path), arguments=arguments)

@@ -59,7 +59,7 @@ def test_frozen_parts_come_first_and_own_groups_second():
 
 def test_rates_for_another_backbone_are_refused():
     params = {"backbone": {"embedding": jnp.ones(2), "blocks_0": {"kernel": jnp.ones(2)}}}
-    with pytest.raises(ConfigError, match="int_blocks_0.*matches no parameter"):
+    with pytest.raises(ConfigError, match=r"int_blocks_0.*matches no parameter"):
         parameter_groups(params, layer_groups("jmp_small", 0.1))
     frozen = (*all_groups(settings(freeze=("backbone",))), GroupSettings(pattern="b", multiplier=1))
     assert parameter_groups(params, frozen)["backbone"]["embedding"] == 0
@@ -85,5 +85,5 @@ def test_contradicting_phases_are_refused():
         settings(warmup_steps=1, warmup_epochs=1)
     with pytest.raises(ConfigError, match="decay_epochs=None of epochs=40 leaves no epoch for it"):
         settings(plateau=PlateauSettings())
-    with pytest.raises(ConfigError, match="factor=1.5 must be between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"factor=1\.5 must be between 0 and 1"):
         PlateauSettings(factor=1.5)

@@ -104,7 +104,7 @@ def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.
 def _window(size: int, count: int, key: tuple[int, ...], epoch: int) -> np.ndarray:
     """[count] what an epoch takes of a data set: whole passes, and its window of the stream."""
     whole, rest = divmod(count, size)
-    parts = [np.tile(np.arange(size), whole)]
+    parts: list[np.ndarray] = [np.tile(np.arange(size), whole)]
     start, stop = epoch * rest, (epoch + 1) * rest
     for number in range(start // size, -(-stop // size)):
         # In 32 bits, which halves the memory of the shuffle for 10^8 structures.

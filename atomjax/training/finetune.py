@@ -12,6 +12,7 @@ from atomjax.models import backbone_config, build_model, check_fitted, init_vari
 from atomjax.run import Run
 from atomjax.training.checkpoint import CheckpointError, Which, load_backbone, load_checkpoint
 from atomjax.training.job import Job, Variables
+from atomjax.training.repeats import finetune_repeatedly
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
@@ -31,7 +32,8 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         run: receives metrics, checkpoints, test predictions and ``results.json``.
 
     Returns:
-        See :meth:`atomjax.training.session.Session.train`.
+        See :meth:`atomjax.training.session.Session.train`; for several seeds or folds
+        :func:`atomjax.training.repeats.summarize`.
 
     Raises:
         ConfigError: if settings contradict each other or the data.
@@ -42,6 +44,8 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
     settings = RunSettings.from_config(config)
     if settings.finetune is None:
         raise ConfigError('section "finetune" is missing; add finetune.head')
+    if len(settings.finetune.seeds) > 1 or settings.finetune.folds:
+        return finetune_repeatedly(settings, run, finetune)
     job = Job(
         model=settings.model,
         data=settings.finetune.data or settings.data,

@@ -213,7 +213,11 @@ class FinetuneSettings:
         which: "best" by validation or "latest".
         averaged: start from the exponential averages of the weights, as JMP does.
         head: the new task's head.
-        seeds: for workflow "transfer", one finetuned and one scratch model are trained for each.
+        seeds: for workflow "transfer", one finetuned and one scratch model are trained for each;
+            for workflow "finetune", several of them (or folds) make a run for each, with the mean
+            and deviation of their errors, and one leaves the choice to ``seed``.
+        folds: for workflow "finetune", values of ``arguments.fold`` of the datasets, for
+            benchmarks with folds.
         data, train: for workflow "transfer", those of the downstream task (the sections of
             the same names at the top are then the pretraining's).
     """
@@ -223,12 +227,15 @@ class FinetuneSettings:
     averaged: bool = True
     head: HeadSettings = field(default_factory=HeadSettings)
     seeds: tuple[int, ...] = (0,)
+    folds: tuple[int, ...] = ()
     data: DataSettings | None = None
     train: TrainSettings | None = None
 
     def __post_init__(self):
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds={list(self.seeds)} must be at least one, all different")
+        if len(set(self.folds)) < len(self.folds):
+            raise ConfigError(f"folds={list(self.folds)} must be all different")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +267,8 @@ class RunSettings:
                 'section "finetune" belongs to workflows "finetune" and "transfer", '
                 f'and only to them; workflow is "{self.workflow}"'
             )
+        if self.workflow == "transfer" and self.finetune is not None and self.finetune.folds:
+            raise ConfigError('finetune.folds is for workflow "finetune"')
         if self.workflow == "transfer" and self.finetune is not None:
             for name in ("data", "train"):
                 if getattr(self.finetune, name) is None:

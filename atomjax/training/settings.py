@@ -125,6 +125,11 @@ class TrainSettings:
             "jmp_small" or "jmp_large"; ``groups`` go before it.
         freeze: parts that are not trained: "backbone", "embedding", "heads", "block_<i>".
         energy_coefficient, force_coefficient: weights of the loss terms.
+        scalar_loss: of energies and properties: "mae", "mse" or "huber".
+        force_loss: of an atom's force: "l2" (length of the error), "mae", "mse" (means over its
+            components) or "huber" (of the length).
+        huber_delta: where Huber's function turns linear, in the model's units (deviations of
+            the training labels).
         force_reduction: "structure" (mean over a structure's atoms, then over structures) or
             "atom" (mean over all atoms).
         dropout: of the backbone's dense layers; None leaves the model's own.
@@ -167,6 +172,9 @@ class TrainSettings:
     freeze: tuple[str, ...] = ()
     energy_coefficient: float = 1.0
     force_coefficient: float = 10.0
+    scalar_loss: Literal["mae", "mse", "huber"] = "mae"
+    force_loss: Literal["l2", "mae", "mse", "huber"] = "l2"
+    huber_delta: float = 1.0
     force_reduction: Literal["structure", "atom"] = "structure"
     dropout: float | None = None
     edge_dropout: float = 0.0
@@ -193,8 +201,9 @@ class TrainSettings:
         for name in ("warmup_steps", "warmup_epochs", "eval_every", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate={self.learning_rate} must be positive")
+        for name in ("learning_rate", "huber_delta"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be positive")
         if self.warmup_steps and self.warmup_epochs:
             raise ConfigError("warmup_steps and warmup_epochs say the same; give one of them")
         if self.plateau is not None and (self.decay_epochs or self.epochs) >= self.epochs:

@@ -121,7 +121,23 @@ def data_card(splits: DataSplits, loader: BatchLoader) -> str:
         )
         for index, dataset in enumerate(splits.train)
     ]
-    return render(cards, describe_batches(loader), describe_budget(loader))
+    batches = [*describe_mixture(loader), *describe_batches(loader)]
+    return render(cards, batches, describe_budget(loader))
+
+
+def describe_mixture(loader: BatchLoader) -> list[str]:
+    """Lines about the share that each data set has in an epoch, where there are several."""
+    if len(loader.datasets) == 1:
+        return []
+    lines = []
+    for dataset, count in zip(loader.datasets, loader.samples, strict=True):
+        share = count / loader.samples_per_epoch
+        passes = count / len(dataset)
+        lines.append(
+            f"share       {share:.4f} {dataset.name}: {count:,} samples an epoch, "
+            f"{passes:.3g} × its {len(dataset):,} structures"
+        )
+    return lines
 
 
 def describe_batches(loader: BatchLoader) -> list[str]:
@@ -140,11 +156,13 @@ def describe_batches(loader: BatchLoader) -> list[str]:
 
 
 def describe_budget(loader: BatchLoader) -> str:
-    """The budget C = epochs × unique structures of a loader."""
+    """The budget C = epochs × structures of an epoch."""
     unique = sum(len(dataset) for dataset in loader.datasets)
+    samples = loader.samples_per_epoch
+    kind = "unique structures" if samples == unique else f"samples of {unique:,} structures"
     return (
-        f"C = {loader.epochs:,} epochs × {unique:,} unique structures = "
-        f"{loader.epochs * unique:,} samples in {loader.num_steps:,} steps"
+        f"C = {loader.epochs:,} epochs × {samples:,} {kind} = "
+        f"{loader.epochs * samples:,} samples in {loader.num_steps:,} steps"
     )
 
 

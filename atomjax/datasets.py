@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from atomjax.config import ConfigError
-from atomjax.graphs import GraphConfig, GraphDataset
+from atomjax.graphs import GraphConfig, GraphDataset, mixture_shares, share_out
 from atomjax.run import Run
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.generate import GenerateError, GenerateSpec, generate_with_report
@@ -40,12 +40,14 @@ class DataSplits:
         validation: those that have a validation part, with the ``index`` of their training set.
         test: those that have a test part, likewise.
         origins: where the labels of each training set come from, in words.
+        samples: structures that an epoch takes of each training set.
     """
 
     train: list[GraphDataset]
     validation: list[GraphDataset] = field(default_factory=list)
     test: list[GraphDataset] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
 
     @property
     def references(self) -> list[References | None]:
@@ -81,8 +83,8 @@ def load_datasets(
         conservative: forces will be the energy's gradient, so both get one scale.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.
-        max_structures: train on so many structures over all data sets together, drawn at random
-            in proportion to their sizes.
+        max_structures: train on so many structures over all data sets together, fixed random
+            subsets in the shares of ``settings.mixture``.
         edge_dropout: of the training sets' graphs.
         references: given ones instead of fitted ones, for each training set.
         graph: what the data sets' graph settings leave open; ``GraphConfig()`` if None.
@@ -99,9 +101,9 @@ def load_datasets(
         _load_parts(dataset, settings, run, skipped)
         for dataset, skipped in zip(settings.train, left_out, strict=True)
     ]
-    _limit_training(parts, settings.train, max_structures)
+    samples = _limit(parts, settings, max_structures)
     origins = [describe_origin(*pair) for pair in zip(settings.train, left_out, strict=True)]
-    splits = DataSplits(train=[], origins=origins)
+    splits = DataSplits(train=[], origins=origins, samples=samples)
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None
         if properties:
@@ -278,6 +280,9 @@ def _load_parts(
         for other in getattr(settings, name):
             if other.name == dataset.name:
                 parts[name] = load(other)
+                if other.max_structures is not None:
+                    what = f"data.{name}: dataset '{other.name}': max_structures"
+                    parts[name] = _subset(parts[name], other.max_structures, other, what)
     return parts
 
 
@@ -307,37 +312,55 @@ def divide(
     return {part: [structures[i] for i in indices[part]] for part in SPLITS}
 
 
-def _limit_training(
+def _limit(
     parts: Sequence[dict[str, list[Structure]]],
-    datasets: Sequence[DatasetSettings],
+    settings: DataSettings,
     max_structures: int | None,
-) -> None:
-    """Leaves so many training structures as asked for."""
+) -> list[int]:
+    """Leaves the structures that were asked for, and shares an epoch out among the data sets.
+
+    Returns:
+        The samples that an epoch takes of each data set.
+    """
+    for part, dataset in zip(parts, settings.train, strict=True):
+        if dataset.max_structures is not None:
+            what = f"dataset '{dataset.name}': max_structures={dataset.max_structures}"
+            part["train"] = _subset(part["train"], dataset.max_structures, dataset, what)
+        for name in SPLITS[1:]:
+            most, all_of_it = getattr(settings, f"max_{name}"), part.get(name, [])
+            if most is not None and most < len(all_of_it):
+                part[name] = _subset(all_of_it, most, dataset, "")
     sizes = [len(part["train"]) for part in parts]
-    if max_structures is None or max_structures == sum(sizes):
-        return
-    if max_structures > sum(sizes):
-        counts = ", ".join(
-            f"{dataset.name}: {size}" for dataset, size in zip(datasets, sizes, strict=True)
-        )
+    total = sum(sizes) if max_structures is None else max_structures
+    if total > sum(sizes):
+        counts = ", ".join(f"{d.name}: {n}" for d, n in zip(settings.train, sizes, strict=True))
         raise ConfigError(
             f"train.max_structures={max_structures} is more than the {sum(sizes)} training "
             f"structures there are ({counts}); lower it or make more"
         )
-    for part, dataset, count in zip(parts, datasets, share_out(max_structures, sizes), strict=True):
-        seed = dataset.split.seed if dataset.split else 0
-        rng = np.random.default_rng([seed, SUBSET_STREAM])
-        chosen = np.sort(rng.permutation(len(part["train"]))[:count])
-        part["train"] = [part["train"][i] for i in chosen]
+    mixture = settings.mixture
+    samples = share_out(total, mixture_shares(sizes, mixture.kind, mixture.temperature))
+    for part, dataset, count in zip(parts, settings.train, samples, strict=True):
+        if count == 0:
+            raise ConfigError(
+                f"dataset '{dataset.name}' gets none of the {total} samples of an epoch; raise "
+                "train.max_structures, change data.mixture, or leave the dataset out"
+            )
+        if max_structures is not None and count < len(part["train"]):
+            part["train"] = _subset(part["train"], count, dataset, "")
+    return samples
 
 
-def share_out(total: int, sizes: Sequence[int]) -> list[int]:
-    """``total`` divided in proportion to ``sizes``, by largest remainder."""
-    exact = np.asarray(sizes, dtype=np.float64) * total / sum(sizes)
-    counts = np.floor(exact).astype(int)
-    order = np.argsort(counts - exact, kind="stable")
-    counts[order[: total - int(counts.sum())]] += 1
-    return counts.tolist()
+def _subset(
+    structures: Sequence[Structure], count: int, dataset: DatasetSettings, what: str
+) -> list[Structure]:
+    """A random subset that the split's seed fixes; a smaller one lies within a larger one."""
+    if count > len(structures):
+        raise ConfigError(f"{what} is more than the {len(structures)} structures there are")
+    seed = dataset.split.seed if dataset.split else 0
+    rng = np.random.default_rng([seed, SUBSET_STREAM])
+    chosen = np.sort(rng.permutation(len(structures))[:count])
+    return [structures[i] for i in chosen]
 
 
 def _fit_scales(

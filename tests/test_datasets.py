@@ -1,5 +1,6 @@
 """Official data sets from a config: known units, their own splits, what was left out."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from atomjax.datasets import find_file, load_datasets
 from atomjax.run import Run
 from atomjax.structures.formats import FORMATS
 from atomjax.structures.readers import READERS
-from atomjax.training.data_settings import DatasetSettings, DataSettings
+from atomjax.training.data_settings import DatasetSettings, DataSettings, MixtureSettings
 
 KCAL = 0.0433641042
 
@@ -124,3 +125,73 @@ def test_oc20_from_a_config(shared: Path, tmp_path: Path) -> None:
     splits = load_datasets(DataSettings(train=(dataset,)), run)
     assert len(splits.train[0].structures) == 21
     assert splits.origins == ["oc20_pyg2.lmdb, in eV and Å; adsorption energies"]
+
+
+def frames(tmp_path: Path, **counts: int) -> list[DatasetSettings]:
+    """One file for each name, of hydrogen molecules whose energy is their number."""
+    made = []
+    for name, count in counts.items():
+        path = tmp_path / f"{name}.xyz"
+        lines = [f"2\nenergy={i} \nH 0 0 0\nH 0 0 {0.7 + i / 1000}\n" for i in range(count)]
+        path.write_text("".join(lines))
+        declared = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "total"}
+        split = {"validation": 10}
+        made.append(settings(name=name, path=str(path), split=split, **declared))
+    return made
+
+
+def load(tmp_path: Path, max_structures: int | None = None, **data):
+    run = Run(tmp_path / "run", console=Console(quiet=True))
+    return load_datasets(DataSettings(**data), run, max_structures=max_structures)
+
+
+def energies(structures) -> list[float]:
+    return [structure.energy for structure in structures]
+
+
+def test_mixtures_share_a_budget_out_over_fixed_subsets(tmp_path: Path) -> None:
+    train = tuple(frames(tmp_path, a=50, b=170))
+    balanced = {"train": train, "mixture": MixtureSettings(kind="balanced")}
+    splits = load(tmp_path, 60, **balanced)
+    assert splits.samples == [30, 30]
+    assert [len(dataset) for dataset in splits.train] == [30, 30]
+    again, larger = load(tmp_path, 60, **balanced), load(tmp_path, 70, **balanced)
+    for one, other, more in zip(splits.train, again.train, larger.train, strict=True):
+        assert energies(one.structures) == energies(other.structures)
+        assert set(energies(one.structures)) < set(energies(more.structures))
+    # All of the smaller set, three times, where it has fewer than its share.
+    splits = load(tmp_path, None, **balanced)
+    assert (splits.samples, [len(d) for d in splits.train]) == ([100, 100], [40, 160])
+    warm = {"train": train, "mixture": MixtureSettings(kind="temperature")}
+    assert load(tmp_path, 90, **warm).samples == [30, 60]
+    assert load(tmp_path, 50, train=train).samples == [10, 40]
+
+
+def test_subsets_of_a_data_set_and_of_its_validation_part(tmp_path: Path) -> None:
+    a, b = frames(tmp_path, a=50, b=170)
+    few = dataclasses.replace(a, max_structures=8)
+    splits = load(tmp_path, train=(few, b), max_validation=6)
+    assert splits.samples == [8, 160]
+    assert [len(dataset) for dataset in splits.validation] == [6, 6]
+    many = dataclasses.replace(a, max_structures=41)
+    with pytest.raises(ConfigError, match="'a': max_structures=41 is more than the 40 structures"):
+        load(tmp_path, train=(many,))
+
+
+def test_root_is_put_before_relative_paths(tmp_path: Path) -> None:
+    (a,) = frames(tmp_path, a=20)
+    relative = dataclasses.replace(a, path="a.xyz", split=None)
+    data = DataSettings(train=(relative, dataclasses.replace(a, name="b")), root=str(tmp_path))
+    assert [dataset.path for dataset in data.train] == [str(tmp_path / "a.xyz"), a.path]
+    assert data.root is None
+    assert DataSettings(train=(relative,)).train[0].path == "a.xyz"
+
+
+def test_mistaken_mixtures_are_explained(tmp_path: Path) -> None:
+    a, b = frames(tmp_path, a=20, b=20)
+    with pytest.raises(ConfigError, match='kind="single" is for one dataset, and there are a, b'):
+        DataSettings(train=(a, b), mixture=MixtureSettings(kind="single"))
+    with pytest.raises(ConfigError, match="temperature=0 must be positive"):
+        MixtureSettings(kind="temperature", temperature=0)
+    with pytest.raises(ConfigError, match="'b' gets none of the 1 samples of an epoch"):
+        load(tmp_path, 1, train=(a, b))

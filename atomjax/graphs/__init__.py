@@ -16,6 +16,7 @@ from atomjax.graphs.interactions import (
     build_interactions,
     build_many,
 )
+from atomjax.graphs.mixture import MixtureKind, mixture_shares, share_out
 from atomjax.graphs.neighbors import Edges, GraphError
 from atomjax.graphs.packing import Labels, pack, pack_structures, read_labels
 from atomjax.graphs.pipeline import BatchLoader
@@ -34,6 +35,7 @@ __all__ = [
     "GraphError",
     "InteractionGraphs",
     "Labels",
+    "MixtureKind",
     "Plan",
     "QuadrupletGraph",
     "Sizes",
@@ -42,9 +44,11 @@ __all__ = [
     "build_interactions",
     "build_many",
     "fit_capacity",
+    "mixture_shares",
     "pack",
     "pack_structures",
     "plan_epoch",
     "read_labels",
+    "share_out",
     "split_batch",
 ]

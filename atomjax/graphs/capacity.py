@@ -163,6 +163,10 @@ class Sizes:
             table[:, FIELDS.index(name)] = grown
         return Sizes(table)
 
+    def with_all_widths(self, needs: np.ndarray) -> np.ndarray:
+        """``needs`` [groups, fields] with widths that hold any of these structures."""
+        return np.where(_IS_COUNT, needs, np.maximum(needs, self.table.max(axis=0)))
+
     def needs(self, groups: Sequence[np.ndarray]) -> np.ndarray:
         """[groups, fields] what each group of structures (arrays of indices) needs together."""
         needs = np.zeros((len(groups), len(FIELDS)), dtype=np.int64)

@@ -25,6 +25,7 @@ from atomjax.graphs.capacity import (
 )
 from atomjax.graphs.dataset import GraphDataset
 from atomjax.graphs.interactions import GraphKind, InteractionGraphs
+from atomjax.graphs.mixture import epoch_members, spread_members
 from atomjax.graphs.packing import pack
 from atomjax.graphs.planning import count_batches, plan_epoch, split_batch
 
@@ -45,9 +46,9 @@ class _EpochPlan:
 class BatchLoader:
     """Padded batches over one or more data sets, for a number of epochs.
 
-    Every structure comes once an epoch, in ceil(S / batch_size) batches whose numbers of
-    structures differ by at most one and whose numbers of main edges are nearly equal. Neither
-    depends on ``num_devices``, over which each batch is then divided.
+    Every structure comes once an epoch, or as often as ``samples`` says, in ceil(S / batch_size)
+    batches whose numbers of structures differ by at most one and whose numbers of main edges are
+    nearly equal. Neither depends on ``num_devices``, over which each batch is then divided.
 
     Args:
         datasets: the data sets; a structure's data set index is that of its data set, or the
@@ -64,6 +65,8 @@ class BatchLoader:
         prefetch: batches to build ahead on threads; 0 builds each when it is asked for.
         num_threads: threads that build batches.
         capacity: shape or shapes of the buckets; fitted to the data if None.
+        samples: structures that an epoch takes of each data set, in turn (see
+            ``atomjax.graphs.mixture.epoch_members``); None takes all once.
 
     Raises:
         ValueError: an argument out of range, two data sets with the same index, or data sets
@@ -87,6 +90,7 @@ class BatchLoader:
         prefetch: int = 4,
         num_threads: int = 2,
         capacity: Capacity | Sequence[Capacity] | None = None,
+        samples: Sequence[int] | None = None,
     ):
         for name, value, least in (
             ("epochs", epochs, 0),
@@ -114,15 +118,21 @@ class BatchLoader:
         self._sizes = Sizes.concatenate(
             d.drawn_sizes(seed) if self._dropping else d.sizes for d in datasets
         )
+        self.samples = _checked_samples(samples, [len(d) for d in datasets])
         self._lock = threading.Lock()
         self._plans: dict[int, _EpochPlan] = {}
         self._emitted: set[Capacity] = set()
-        self.steps_per_epoch = count_batches(len(self._sizes), batch_size)
+        self.steps_per_epoch = count_batches(self.samples_per_epoch, batch_size)
         self.num_steps = self.steps_per_epoch * epochs
         self.capacities = self._fit() if capacity is None else _smallest_first(capacity)
 
     def __len__(self) -> int:
         return self.num_steps
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Structures of an epoch over all data sets, each counted as often as it comes."""
+        return sum(self.samples)
 
     def __iter__(self) -> Generator[tuple[int, GraphBatch], None, None]:
         return self.batches()
@@ -169,7 +179,9 @@ class BatchLoader:
             numbers "buckets" and "shapes_emitted" (distinct shapes so far).
         """
         plan = self._plan(0)
-        real = self._sizes.table[:, [FIELDS.index(n) for n in ("n_node", "n_edge", "n_graph")]]
+        columns = [FIELDS.index(n) for n in ("n_node", "n_edge", "n_graph")]
+        members = self._members(0)
+        real = self._sizes.table[slice(None) if members is None else members][:, columns]
         atoms, edges, structures = real.sum(axis=0).tolist()
         chosen = [self.capacities[b] for b in plan.buckets]
         slots = sum(c.n_node * c.max_neighbors for c in chosen)
@@ -205,15 +217,26 @@ class BatchLoader:
     def _draw(self, epoch: int, attempt: int = 0) -> tuple[list[list[np.ndarray]], np.ndarray]:
         """Groups of every step of an epoch, and the class of each step."""
         epoch = epoch if self.shuffle else 0
+        return self._divide(self._members(epoch), epoch, attempt)
+
+    def _members(self, epoch: int) -> np.ndarray | None:
+        """Global indices of the structures of an epoch; None: all of them."""
+        return epoch_members([len(d) for d in self.datasets], self.samples, self.seed, epoch)
+
+    def _divide(
+        self, members: np.ndarray | None, epoch: int, attempt: int
+    ) -> tuple[list[list[np.ndarray]], np.ndarray]:
+        """Groups and class of every step of an epoch that holds ``members``."""
         plan = plan_epoch(
-            self._sizes,
+            self._sizes if members is None else Sizes(self._sizes.table[members]),
             self.batch_size,
             self.seed,
             epoch,
             num_buckets=self.num_buckets,
             attempt=attempt,
         )
-        groups = [split_batch(self._sizes, b, self.num_devices) for b in plan.batches]
+        batches = plan.batches if members is None else [members[b] for b in plan.batches]
+        groups = [split_batch(self._sizes, b, self.num_devices) for b in batches]
         return groups, plan.classes
 
     def _step_needs(self, groups: list[list[np.ndarray]]) -> np.ndarray:
@@ -223,17 +246,38 @@ class BatchLoader:
 
     def _fit(self) -> list[Capacity]:
         epochs = max(self.epochs, 1) if self.shuffle else 1
-        sample = min(epochs, max(1, _PLANNED // len(self._sizes)))
+        affordable = max(1, _PLANNED // self.samples_per_epoch)
+        sample = min(epochs, affordable)
+        others = sample < epochs and self.samples != [len(d) for d in self.datasets]
         needs, classes = [], []
-        for epoch in range(sample):
-            groups, labels = self._draw(epoch)
+        for epoch in range(sample + others * min(affordable, _ATTEMPTS)):
+            if epoch < sample:
+                groups, labels = self._draw(epoch)
+            else:
+                # Later epochs hold other structures, so plan for the largest of all as well.
+                weights = np.split(self._sizes.column("n_edge"), self._first[1:-1])
+                members = spread_members(weights, self.samples)
+                groups, labels = self._divide(members, 0, attempt=epoch - sample)
             needs.append(self._step_needs(groups))
             classes.append(labels)
         needs, classes = np.concatenate(needs), np.concatenate(classes)
+        if others:
+            # Widths are those of a structure or two, and any of them will come.
+            widest = classes == classes.max()
+            needs[widest] = self._sizes.with_all_widths(needs[widest])
         margin = (_MARGIN if sample < epochs else 0.0) + self._dropout_margin(needs)
+        margin += self._mixture_margin() if others else 0.0
         return _smallest_first(
             [fit_capacity(needs[classes == c], margin=margin) for c in np.unique(classes)]
         )
+
+    def _mixture_margin(self) -> float:
+        """Four standard deviations of an epoch's atoms and edges, as a share of them."""
+        columns = [FIELDS.index(n) for n in ("n_node", "n_edge", "n_edge_a2ee2a")]
+        parts = np.split(self._sizes.table[:, columns], self._first[1:-1])
+        sums = sum(c * part.mean(axis=0) for c, part in zip(self.samples, parts, strict=True))
+        squares = sum(c * part.var(axis=0) for c, part in zip(self.samples, parts, strict=True))
+        return 4 * float(np.max(np.sqrt(squares) / np.maximum(sums, 1)))
 
     def _dropout_margin(self, needs: np.ndarray) -> float:
         """Four standard deviations of the share of edges that survive in the fullest batch."""
@@ -317,6 +361,18 @@ def _common_kind(datasets: Sequence[GraphDataset]) -> GraphKind:
             "kind, so give all the same GraphConfig.kind"
         )
     return datasets[0].graph_config.kind
+
+
+def _checked_samples(samples: Sequence[int] | None, sizes: list[int]) -> list[int]:
+    """The samples of each data set, by default all its structures."""
+    if samples is None:
+        return sizes
+    if len(samples) != len(sizes) or min(samples) < 1:
+        raise ValueError(
+            f"BatchLoader: samples is {list(samples)}; give a positive number for each of the "
+            f"{len(sizes)} data sets"
+        )
+    return [int(count) for count in samples]
 
 
 def _smallest_first(capacities: Capacity | Sequence[Capacity]) -> list[Capacity]:

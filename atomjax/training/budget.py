@@ -1,15 +1,16 @@
-"""The budget of a run: C = epochs × unique training structures."""
+"""The budget of a run: C = epochs × structures of an epoch."""
 
 from atomjax.config import ConfigError
 from atomjax.training.settings import TrainSettings
 
 
 def check_budget(train: TrainSettings, structures: int) -> int:
-    """The budget of a run over ``structures`` unique structures.
+    """The budget of a run over ``structures`` structures an epoch.
 
     Args:
         train: epochs, and the budget that was asked for, if any.
-        structures: N, unique structures that are trained on.
+        structures: N, structures of an epoch: the unique ones that are trained on, unless a
+            mixture takes some of them more than once.
 
     Returns:
         C = E × N.

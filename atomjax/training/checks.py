@@ -53,9 +53,13 @@ def _check_training(
             find_file(dataset)
     _check_selection(train, head)
     budget = "C is known once the data are read"
-    if train.max_structures is not None:
-        total = check_budget(train, train.max_structures)
-        budget = f"C = {train.epochs} epochs × {train.max_structures} structures = {total}"
+    structures = train.max_structures
+    limits = [dataset.max_structures for dataset in data.train if dataset.max_structures]
+    if structures is None and len(limits) == len(data.train):
+        structures = sum(limits)
+    if structures is not None:
+        total = check_budget(train, structures)
+        budget = f"C = {train.epochs} epochs × {structures} structures = {total}"
     names = ", ".join(dataset.name for dataset in data.train)
     return [f"{model.name} on {names}: {head.kind}, {budget}"]
 

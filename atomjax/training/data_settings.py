@@ -1,6 +1,7 @@
 """The data section of a config: which sets, from where, how divided and turned into graphs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from atomjax.config import ConfigError
@@ -8,6 +9,8 @@ from atomjax.structures.formats import Format
 from atomjax.training.file_declarations import check_official_split, facts_of, fixed_fields
 
 DECLARED = ("energy_unit", "length_unit", "force_unit", "energy_kind")
+# Arguments of readers that are paths.
+PATH_ARGUMENTS = ("mapping", "reference_energies", "splits_folder", "uncharacterized")
 SPLITS = ("train", "validation", "test")
 
 
@@ -81,6 +84,8 @@ class DatasetSettings:
         energy_kind: for "read", what an energy of this file means, required unless the format
             says; "total" for OC20 and "referenced" for SPICE ask for those energies.
         split: how this dataset is divided; None for a dataset used whole.
+        max_structures: use a fixed random subset of this many of its training structures, or of
+            all its structures where it is listed under ``validation`` or ``test``; None: all.
         graph: interaction graphs of this dataset.
         energy_coefficient, force_coefficient: weights in the loss instead of those of
             ``train``.
@@ -97,6 +102,7 @@ class DatasetSettings:
     force_unit: str | None = None
     energy_kind: Literal["total", "referenced", "adsorption", "none"] | None = None
     split: SplitSettings | None = None
+    max_structures: int | None = None
     graph: GraphSettings = field(default_factory=GraphSettings)
     energy_coefficient: float | None = None
     force_coefficient: float | None = None
@@ -113,6 +119,10 @@ class DatasetSettings:
             self._require("length_unit", "energy_kind")
             if self.energy_kind != "none":
                 self._require("energy_unit")
+        if self.max_structures is not None and self.max_structures < 1:
+            raise ConfigError(
+                f'dataset "{self.name}": max_structures={self.max_structures} must be at least 1'
+            )
         if self.split is not None and self.split.by == "official":
             check_official_split(self.name, self.facts if self.kind == "read" else Format())
 
@@ -136,6 +146,28 @@ class DatasetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixtureSettings:
+    """Which share of an epoch's samples each training dataset gets.
+
+    An epoch has as many samples as there are training structures (``train.max_structures`` of
+    them where that is set). A dataset whose share is larger than itself is gone through more than
+    once an epoch; one whose share is smaller takes turns, so that all its structures come.
+
+    Attributes:
+        kind: "proportional" to the sizes; "balanced", equal shares; "temperature", n^(1/T) /
+            Σ n^(1/T); "single", which allows one dataset only.
+        temperature: T of kind "temperature"; JMP's is 2.
+    """
+
+    kind: Literal["single", "balanced", "temperature", "proportional"] = "proportional"
+    temperature: float = 2.0
+
+    def __post_init__(self):
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature={self.temperature} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """The datasets of a run.
 
@@ -144,6 +176,12 @@ class DataSettings:
         validation: datasets with the names of training datasets, used whole. Empty takes the
             validation split of each training dataset.
         test: as validation.
+        mixture: how often an epoch draws from each training dataset.
+        max_validation: validate on a fixed random subset of this many structures of each dataset;
+            None: all.
+        max_test: the same of the test structures.
+        root: folder that relative paths of datasets are in, None for the working directory. It is
+            put before them at once, and then None.
         cache_dir: where generated sets are kept; None keeps them in the run directory.
         workers: processes that label structures; 0 means one per core.
     """
@@ -151,15 +189,29 @@ class DataSettings:
     train: tuple[DatasetSettings, ...]
     validation: tuple[DatasetSettings, ...] = ()
     test: tuple[DatasetSettings, ...] = ()
+    mixture: MixtureSettings = field(default_factory=MixtureSettings)
+    max_validation: int | None = None
+    max_test: int | None = None
+    root: str | None = None
     cache_dir: str | None = None
     workers: int = 0
 
     def __post_init__(self):
+        self._join_root()
         names = [dataset.name for dataset in self.train]
         if not names:
             raise ConfigError("data.train is empty; give at least one dataset")
         if len(set(names)) < len(names):
             raise ConfigError(f"two training datasets share a name: {', '.join(names)}")
+        if self.mixture.kind == "single" and len(names) > 1:
+            raise ConfigError(
+                f'data.mixture.kind="single" is for one dataset, and there are {", ".join(names)}; '
+                'write "balanced", "temperature" or "proportional"'
+            )
+        for name in ("max_validation", "max_test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"data.{name}={value} must be at least 1")
         for part in ("validation", "test"):
             for dataset in getattr(self, part):
                 if dataset.name not in names:
@@ -173,3 +225,23 @@ class DataSettings:
                         f'dataset "{dataset.name}" takes its {part} structures both from its '
                         f"split in data.train and from data.{part}; leave one of them out"
                     )
+
+    def _join_root(self) -> None:
+        """Puts the root before relative paths, so that saved configs name the files themselves."""
+        if self.root is None:
+            return
+        for part in SPLITS:
+            joined = tuple(_below(Path(self.root), d) for d in getattr(self, part))
+            object.__setattr__(self, part, joined)
+        object.__setattr__(self, "root", None)
+
+
+def _below(root: Path, dataset: DatasetSettings) -> DatasetSettings:
+    """A dataset with ``root`` before its relative paths."""
+    if dataset.path is None:
+        return dataset
+    arguments = {
+        name: str(root / value) if name in PATH_ARGUMENTS and value else value
+        for name, value in dataset.arguments.items()
+    }
+    return replace(dataset, path=str(root / dataset.path), arguments=arguments)

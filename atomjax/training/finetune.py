@@ -12,6 +12,7 @@ from atomjax.models import backbone_config, build_model, check_fitted, init_vari
 from atomjax.run import Run
 from atomjax.training.checkpoint import CheckpointError, Which, load_backbone, load_checkpoint
 from atomjax.training.job import Job, Variables
+from atomjax.training.repeats import finetune_repeatedly
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
@@ -31,7 +32,8 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         run: receives metrics, checkpoints, test predictions and ``results.json``.
 
     Returns:
-        See :meth:`atomjax.training.session.Session.train`.
+        See :meth:`atomjax.training.session.Session.train`; for several seeds or folds
+        :func:`atomjax.training.repeats.summarize`.
 
     Raises:
         ConfigError: if settings contradict each other or the data.
@@ -42,6 +44,8 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
     settings = RunSettings.from_config(config)
     if settings.finetune is None:
         raise ConfigError('section "finetune" is missing; add finetune.head')
+    if len(settings.finetune.seeds) > 1 or settings.finetune.folds:
+        return finetune_repeatedly(settings, run, finetune)
     job = Job(
         model=settings.model,
         data=settings.finetune.data or settings.data,
@@ -51,36 +55,45 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         config=settings.to_dict(),
     )
     session = Session(job, run)
-    checkpoint, which = settings.finetune.checkpoint, settings.finetune.which
-    if checkpoint is None:
+    start = settings.finetune
+    if start.checkpoint is None:
         return session.train()
-    return session.train(lambda variables: load_pretrained(session, variables, checkpoint, which))
+    checkpoint, which, averaged = start.checkpoint, start.which, start.averaged
+    return session.train(
+        lambda variables: load_pretrained(session, variables, checkpoint, which, averaged)
+    )
 
 
 def load_pretrained(
-    session: Session, variables: Variables, checkpoint: str, which: Which
+    session: Session,
+    variables: Variables,
+    checkpoint: str,
+    which: Which,
+    averaged: bool = True,
 ) -> Variables:
-    """``variables`` with the averaged backbone and the scale factors of a checkpoint.
+    """``variables`` with the backbone and the scale factors of a checkpoint.
 
     Args:
         session: the model to load into.
         variables: its fresh variables, whose heads are kept.
         checkpoint: directory of a run.
         which: "best" or "latest".
+        averaged: take the averages of the weights.
 
     Raises:
         CheckpointError: if the checkpoint is missing or of another backbone.
         ScaleFactorError: if its scale factors were never fitted.
     """
-    source, metadata = load_checkpoint(checkpoint, which)
+    source, metadata = load_checkpoint(checkpoint, which, averaged=averaged)
     compare_backbones(metadata["model"], session.model_config, checkpoint)
     source, dropped = _without_edge_output(source, variables, session)
     loaded = load_backbone(variables, source, checkpoint)
     check_fitted(loaded)
     heads = ", ".join(head["name"] for head in metadata["heads"])
+    kind = "averaged" if averaged else "last"
     count = len(jax.tree.leaves(loaded["params"]["backbone"]))
     session.run.say(
-        f"backbone of {checkpoint} (step {metadata['step']}, averaged weights): {count} parameter "
+        f"backbone of {checkpoint} (step {metadata['step']}, {kind} weights): {count} parameter "
         f"arrays loaded; heads discarded: {heads}"
         + (f"; {dropped} arrays of edge features, which no head here reads" if dropped else "")
     )

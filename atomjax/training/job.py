@@ -76,6 +76,9 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
                 energy_scale=references.energy_scale if references else 1.0,
                 force_scale=references.force_scale if references else 1.0,
                 value_scale=dataset.scales[0].std if dataset.scales else 1.0,
+                scalar_loss=train.scalar_loss,
+                force_loss=train.force_loss,
+                huber_delta=train.huber_delta,
             )
         )
     return tuple(tasks)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from atomjax.graphs.batch import GraphBatch
@@ -20,7 +21,9 @@ from atomjax.training.checkpoint import Checkpoints
 from atomjax.training.evaluate import Evaluator
 from atomjax.training.losses import Task
 from atomjax.training.metrics import physical_metrics, selection_value
+from atomjax.training.optimizer import decay_end, with_plateau_scale
 from atomjax.training.preemption import Preemption, RunInterrupted
+from atomjax.training.record import Record
 from atomjax.training.settings import TrainSettings
 from atomjax.training.state import TrainState, place_batch
 from atomjax.training.step import CountedFunction
@@ -44,34 +47,6 @@ class Loader(Protocol):
     def batches(self, start_step: int = 0) -> Iterator[tuple[int, GraphBatch]]:
         """Step and stacked batch, from ``start_step`` on."""
         ...
-
-
-@dataclass
-class Record:
-    """How far selection has come; saved with the state, so that resuming continues it.
-
-    Attributes:
-        best_value: smallest validation value so far, None before the first.
-        best_step: step it was reached at.
-        stale: validations since.
-        stopped: whether patience ended the run.
-    """
-
-    best_value: float | None = None
-    best_step: int = 0
-    stale: int = 0
-    stopped: bool = False
-
-    def update(self, value: float, step: int, settings: TrainSettings) -> bool:
-        """Takes one validation into account and says whether it is the best so far."""
-        bound = self.best_value
-        if bound is None or value < bound - settings.min_improvement * abs(bound):
-            self.best_value, self.best_step, self.stale = value, step, 0
-            return True
-        self.stale += 1
-        patience = settings.early_stopping_patience
-        self.stopped = patience is not None and self.stale >= patience
-        return False
 
 
 @dataclass
@@ -148,9 +123,11 @@ class Loop:
         self._began = time.perf_counter()
         self._window = _Window()
         self._pending: _Dispatched | None = None
+        self._plateau_scale = 1.0
+        self._plateau_start = decay_end(self.settings, self.loader.num_steps)
 
     def train(self, state: TrainState, record: Record) -> TrainState:
-        """Trains to the end of the last epoch, or until patience runs out.
+        """Trains to the end of the last epoch, or until patience, rate or time runs out.
 
         Args:
             state: placed on the mesh; its buffers are consumed.
@@ -168,6 +145,7 @@ class Loop:
         if start >= total or record.stopped:
             return state
         self.run.rewind(start)
+        self._plateau_scale = record.plateau_scale
         self._began = time.perf_counter()
         self._window = _Window()
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
@@ -183,7 +161,7 @@ class Loop:
                     np.asarray(batch.targets.dataset),
                     np.asarray(batch.targets.structure),
                 )
-                shown = self._validate_and_save(state, record, done)
+                state, shown = self._validate_and_save(state, record, done)
                 progress.advance(1, **shown)
                 if record.stopped:
                     break
@@ -213,7 +191,7 @@ class Loop:
         if pending.step % self.settings.log_every == 0 or pending.step == self.loader.num_steps:
             summary = self._window.summary(self.tasks)
             summary["gradient_norm"] = float(metrics["gradient_norm"])
-            summary["learning_rate"] = float(self.schedule(pending.step - 1))
+            summary["learning_rate"] = self._rate(pending.step - 1)
             summary["epoch"] = pending.step / self.loader.steps_per_epoch
             self.run.log(pending.step, summary)
             self._window = _Window()
@@ -234,27 +212,69 @@ class Loop:
             f"batch, or lower train.learning_rate. {batch}"
         )
 
-    def _validate_and_save(self, state: TrainState, record: Record, done: int) -> dict[str, float]:
-        """What is due after step ``done``; returns what the progress line shows."""
+    def _rate(self, step: int) -> float:
+        """Learning rate of the parameters that are in no group."""
+        return float(self.schedule(step)) * self._plateau_scale
+
+    def _validate_and_save(
+        self, state: TrainState, record: Record, done: int
+    ) -> tuple[TrainState, dict[str, float]]:
+        """What is due after step ``done``.
+
+        Returns:
+            The state, with another rate after a plateau, and what the progress line shows.
+        """
         every = self.settings.eval_every or self.loader.steps_per_epoch
         last = done == self.loader.num_steps
         validate = self.evaluator is not None and (done % every == 0 or last)
         save = done % (self.settings.checkpoint_every or every) == 0 or last
         if not (validate or save):
-            return {}
+            return state, {}
         self._read_pending()
         paused = time.perf_counter()
         shown: dict[str, float] = {}
         if validate:
             value, improved = self._validate(state, record, done)
             shown = {self.settings.select_by: value}
-            save = save or improved or record.stopped
-        elif last:
+            save = save or improved
+            state = self._reduce_rate(state, record, value, done)
+        self._check_time(record)
+        if record.stopped:
+            self.run.say(f"stopped after step {done}: {record.reason}")
+        if self.evaluator is None and (last or record.stopped):
             self.checkpoints.save_best(state, self._metadata(record, done, {}))
-        if save:
+        if save or record.stopped:
             self.checkpoints.save_latest(state, self._metadata(record, done, {}))
         self._window.began += time.perf_counter() - paused
-        return shown
+        return state, shown
+
+    def _reduce_rate(
+        self, state: TrainState, record: Record, value: float, done: int
+    ) -> TrainState:
+        """Lowers the rate on a plateau, and ends the run where it has become too low."""
+        plateau = self.settings.plateau
+        if plateau is None or done < self._plateau_start:
+            return state
+        if not record.update_plateau(value, plateau):
+            return state
+        self._plateau_scale = record.plateau_scale
+        lowest, rate = self.settings.min_learning_rate, self._rate(done)
+        self.run.say(f"step {done}: no improvement, learning rate reduced to {rate:.3g}")
+        if lowest is not None and rate < lowest:
+            record.stop(f"learning rate {rate:.3g} is below min_learning_rate={lowest:.3g}")
+        opt_state = with_plateau_scale(state.opt_state, record.plateau_scale)
+        return dataclasses.replace(state, opt_state=opt_state)
+
+    def _check_time(self, record: Record) -> None:
+        """Ends the run where its time is over; processes go by the clock of the first."""
+        limit = self.settings.max_hours
+        if limit is None or record.stopped:
+            return
+        over = np.asarray(self.seconds >= 3600 * limit)
+        if jax.process_count() > 1:
+            over = multihost_utils.broadcast_one_to_all(over)
+        if over:
+            record.stop(f"max_hours={limit:g} of training are over")
 
     def _validate(self, state: TrainState, record: Record, done: int) -> tuple[float, bool]:
         assert self.evaluator is not None

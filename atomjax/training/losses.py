@@ -9,14 +9,17 @@ structure weighs the same whatever its dataset, apart from the dataset's coeffic
     forces  Σ_g c_g mean_n‖ΔF_n‖ / #structures with forces      ("structure" reduction)
             Σ_n c_n ‖ΔF_n‖ / #atoms with forces                 ("atom" reduction)
     value   Σ_g c_g |Δy_g| / #structures with the property
+
+A task may exchange |Δ| for its square or for Huber's function of it, and ‖ΔF_n‖ likewise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 
 from atomjax.graphs.batch import GraphBatch
@@ -24,6 +27,8 @@ from atomjax.models import Prediction
 from atomjax.ops import safe_norm, sum_slots
 
 Reduction = Literal["structure", "atom"]
+ScalarLoss = Literal["mae", "mse", "huber"]
+ForceLoss = Literal["l2", "mae", "mse", "huber"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,10 @@ class Task:
         energy_scale: eV per unit of the model's energy.
         force_scale: eV/Å per unit of the model's forces.
         value_scale: unit of the property per unit of the model's value.
+        scalar_loss: of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
+        force_loss: of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over its
+            components) or "huber" (of the length).
+        huber_delta: model units; Huber's function is quadratic below it and linear above.
     """
 
     name: str
@@ -51,6 +60,9 @@ class Task:
     energy_scale: float = 1.0
     force_scale: float = 1.0
     value_scale: float = 1.0
+    scalar_loss: ScalarLoss = "mae"
+    force_loss: ForceLoss = "l2"
+    huber_delta: float = 1.0
 
 
 @struct.dataclass
@@ -163,13 +175,52 @@ def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction)
     return Terms(energy=energy_mask.sum(), forces=force_mask.sum(), value=value_mask.sum())
 
 
+def _scalar_losses(error: jax.Array, task: Task) -> jax.Array:
+    """[G] what a task makes of the errors of energies or properties."""
+    if task.scalar_loss == "mse":
+        return error**2
+    if task.scalar_loss == "huber":
+        return optax.huber_loss(error, delta=task.huber_delta)
+    return jnp.abs(error)
+
+
+def _force_losses(error: jax.Array, task: Task) -> jax.Array:
+    """[N] what a task makes of the errors [N, 3] of forces."""
+    if task.force_loss == "mae":
+        return jnp.abs(error).mean(axis=-1)
+    if task.force_loss == "mse":
+        return (error**2).mean(axis=-1)
+    length = safe_norm(error)
+    if task.force_loss == "huber":
+        return optax.huber_loss(length, delta=task.huber_delta)
+    return length
+
+
+def _of_own_task(
+    losses: Callable[[jax.Array, Task], jax.Array],
+    error: jax.Array,
+    dataset: jax.Array,
+    tasks: Sequence[Task],
+) -> jax.Array:
+    """The losses of every row by the task that it belongs to."""
+
+    def form(task: Task) -> tuple:
+        return task.scalar_loss, task.force_loss, task.huber_delta
+
+    result = losses(error, tasks[0])
+    for i, task in enumerate(tasks):
+        if form(task) != form(tasks[0]):
+            result = jnp.where(dataset == i, losses(error, task), result)
+    return result
+
+
 def loss_sums(
     errors: Errors, batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction
 ) -> Terms:
     """The sums over this batch, to be divided by :func:`label_counts` of all batches."""
     energy_weight = jnp.array([task.energy_coefficient for task in tasks], errors.energy.dtype)
     force_weight = jnp.array([task.force_coefficient for task in tasks], errors.energy.dtype)
-    norms = safe_norm(errors.forces)
+    norms = _of_own_task(_force_losses, errors.forces, errors.node_dataset, tasks)
     if reduction == "structure":
         counted = sum_slots(errors.force_mask.astype(norms.dtype), batch.atoms)
         means = sum_slots(norms, batch.atoms) / jnp.maximum(counted, 1)
@@ -178,9 +229,9 @@ def loss_sums(
         forces = jnp.sum(force_weight[errors.node_dataset] * norms)
     weight = energy_weight[errors.dataset]
     return Terms(
-        energy=jnp.sum(weight * jnp.abs(errors.energy)),
+        energy=jnp.sum(weight * _of_own_task(_scalar_losses, errors.energy, errors.dataset, tasks)),
         forces=forces,
-        value=jnp.sum(weight * jnp.abs(errors.value)),
+        value=jnp.sum(weight * _of_own_task(_scalar_losses, errors.value, errors.dataset, tasks)),
     )
 
 

@@ -6,13 +6,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import traverse_util
 
 from atomjax.config import ConfigError
+from atomjax.training.layer_rates import all_groups
 from atomjax.training.settings import GroupSettings, TrainSettings
 
 Params = Any
+
+
+def decay_end(settings: TrainSettings, num_steps: int) -> int:
+    """The step at which the cosine ends; a plateau begins there."""
+    if settings.decay_epochs is None:
+        return num_steps
+    return min(settings.decay_epochs * (num_steps // settings.epochs), num_steps)
 
 
 def learning_rate_schedule(
@@ -21,32 +30,36 @@ def learning_rate_schedule(
     """Linear warm-up to the peak, then a cosine to its fraction ``final_factor``.
 
     Args:
-        settings: learning_rate, warmup_steps, warmup_factor, final_factor.
-        num_steps: length of the run; the cosine ends there.
+        settings: learning_rate, warmup_steps or warmup_epochs, warmup_factor, final_factor,
+            decay_epochs.
+        num_steps: length of the run, whole epochs; the cosine ends there unless before.
         final_factor: instead of the one in the settings.
 
     Raises:
-        ConfigError: if the warm-up is longer than the run.
+        ConfigError: if the warm-up is longer than the cosine allows.
     """
-    if settings.warmup_steps >= num_steps:
+    end = decay_end(settings, num_steps)
+    warmup_steps = settings.warmup_steps or settings.warmup_epochs * (num_steps // settings.epochs)
+    if warmup_steps >= end:
+        name = "steps" if settings.warmup_steps else "epochs"
         raise ConfigError(
-            f"train.warmup_steps={settings.warmup_steps} leaves nothing of the {num_steps} steps "
-            "of this run; lower it or train for more epochs"
+            f"train.warmup_{name}={getattr(settings, f'warmup_{name}')} leaves nothing of the "
+            f"{end} steps of this run's cosine; lower it or train for more epochs"
         )
     peak = settings.learning_rate
     factor = settings.final_factor if final_factor is None else final_factor
-    cosine = optax.cosine_decay_schedule(peak, num_steps - settings.warmup_steps, factor)
-    if settings.warmup_steps == 0:
+    cosine = optax.cosine_decay_schedule(peak, end - warmup_steps, factor)
+    if warmup_steps == 0:
         return cosine
-    warmup = optax.linear_schedule(settings.warmup_factor * peak, peak, settings.warmup_steps)
-    return optax.join_schedules([warmup, cosine], [settings.warmup_steps])
+    warmup = optax.linear_schedule(settings.warmup_factor * peak, peak, warmup_steps)
+    return optax.join_schedules([warmup, cosine], [warmup_steps])
 
 
 def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
     """The index in ``groups`` of the first pattern found in each parameter's path; -1: none.
 
     Raises:
-        ConfigError: if a pattern decides for no parameter.
+        ConfigError: if a pattern is found in no path.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     labels = {
@@ -54,18 +67,28 @@ def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
         for path in flat
     }
     for i, group in enumerate(groups):
-        if i not in labels.values():
+        # A layer's group that a frozen part covers has nothing left, and that is meant.
+        if not any(re.search(group.pattern, path) for path in flat):
             raise ConfigError(
-                f'train.groups[{i}]: pattern "{group.pattern}" is the first match of no parameter;'
-                f" paths look like {', '.join(sorted(flat)[:3])}"
+                f'train.groups[{i}]: pattern "{group.pattern}" matches no parameter (groups of '
+                "train.freeze come first, those of train.layer_rates last); paths look like "
+                + ", ".join(sorted(flat)[:3])
             )
     return traverse_util.unflatten_dict(labels, sep="/")
 
 
 class ScheduleState(NamedTuple):
-    """Number of updates made."""
+    """Number of updates made, and what a plateau has multiplied the rates by."""
 
     count: jax.Array
+    plateau_scale: jax.Array
+
+
+def with_plateau_scale(opt_state: Any, scale: float) -> Any:
+    """The optimiser's state with another factor of all rates, on the devices where it was."""
+    old = optax.tree.get(opt_state, "plateau_scale")
+    new = jax.device_put(np.asarray(scale, old.dtype), old.sharding)
+    return optax.tree.set(opt_state, plateau_scale=new)
 
 
 def _scale_by_group(labels: Params, schedules: dict[int, optax.Schedule]):
@@ -73,15 +96,18 @@ def _scale_by_group(labels: Params, schedules: dict[int, optax.Schedule]):
 
     def init(params: Params) -> ScheduleState:
         del params
-        return ScheduleState(jnp.zeros([], jnp.int32))
+        return ScheduleState(jnp.zeros([], jnp.int32), jnp.ones([], jnp.float32))
 
     def update(updates, state, params=None):
         del params
-        rates = {label: schedule(state.count) for label, schedule in schedules.items()}
+        rates = {
+            label: schedule(state.count) * state.plateau_scale
+            for label, schedule in schedules.items()
+        }
         scaled = jax.tree.map(
             lambda u, label: -jnp.asarray(rates[label], u.dtype) * u, updates, labels
         )
-        return scaled, ScheduleState(state.count + 1)
+        return scaled, ScheduleState(state.count + 1, state.plateau_scale)
 
     return optax.GradientTransformation(init, update)
 
@@ -104,14 +130,13 @@ def make_optimizer(
     have neither moments nor decay. A group's ``multiplier`` scales its whole schedule; its
     ``final_factor`` replaces the cosine's floor.
     """
-    labels = parameter_groups(params, settings.groups)
+    groups = all_groups(settings)
+    labels = parameter_groups(params, groups)
     schedules = {-1: learning_rate_schedule(settings, num_steps)}
-    for i, group in enumerate(settings.groups):
+    for i, group in enumerate(groups):
         base = learning_rate_schedule(settings, num_steps, final_factor=group.final_factor)
         schedules[i] = _multiplied(base, group.multiplier)
-    trainable = jax.tree.map(
-        lambda label: label < 0 or settings.groups[label].multiplier > 0, labels
-    )
+    trainable = jax.tree.map(lambda label: label < 0 or groups[label].multiplier > 0, labels)
     steps = [_freeze(trainable)]
     if settings.clip_value is not None:
         steps.append(optax.clip(settings.clip_value))

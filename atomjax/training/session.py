@@ -60,7 +60,7 @@ class Session:
         splits = self._load_splits()
         self.tasks = make_tasks(job, splits.train)
         self.mesh = data_mesh()
-        self.train_loader = self._make_loader(splits.train, training=True)
+        self.train_loader = self._make_loader(splits.train, samples=splits.samples)
         self.loaders = self._make_evaluation_loaders(splits)
         self.heads = [head_config(job.head, dataset.name) for dataset in splits.train]
         self.model_config = model_config(job)
@@ -119,32 +119,29 @@ class Session:
             graph=default_graph(model_config(job)),
         )
         check_labels(head, splits.train)
-        check_budget(job.train, sum(len(dataset) for dataset in splits.train))
+        check_budget(job.train, sum(splits.samples))
         return splits
 
     def _make_evaluation_loaders(self, splits: DataSplits) -> dict[str, BatchLoader]:
         """Loaders of "validation" and "test", where there are such data, with common shapes."""
         given = {name: getattr(splits, name) for name in ("validation", "test")}
         loaders = {
-            name: self._make_loader(datasets, training=False)
-            for name, datasets in given.items()
-            if datasets
+            name: self._make_loader(datasets) for name, datasets in given.items() if datasets
         }
         if len(loaders) < 2:
             return loaders
         shapes = common_shapes(*(loader.capacities for loader in loaders.values()))
-        return {
-            name: self._make_loader(given[name], training=False, capacity=shapes)
-            for name in loaders
-        }
+        return {name: self._make_loader(given[name], capacity=shapes) for name in loaders}
 
     def _make_loader(
         self,
         datasets: Sequence[GraphDataset],
-        training: bool,
+        *,
+        samples: Sequence[int] | None = None,
         capacity: Sequence[Capacity] | None = None,
     ) -> BatchLoader:
-        train = self.job.train
+        """A loader for training where ``samples`` are given, for evaluation otherwise."""
+        train, training = self.job.train, samples is not None
         return BatchLoader(
             datasets,
             batch_size=train.batch_size if training else train.eval_batch_size or train.batch_size,
@@ -155,6 +152,7 @@ class Session:
             shuffle=training,
             dtype=np.dtype(train.dtype),
             capacity=capacity,
+            samples=samples,
         )
 
     def _fresh_variables(self) -> Variables:
@@ -199,6 +197,7 @@ class Session:
             drop_edges=False,
             dtype=np.dtype(train.dtype),
             prefetch=0,
+            samples=self.train_loader.samples,
         )
         first = itertools.islice(loader.batches(), train.scale_factor_batches)
         return [jax.tree.map(lambda x: x[0], batch) for _, batch in first]
@@ -271,7 +270,7 @@ class Session:
             "steps": steps,
             "best_step": metadata["step"],
             "seconds": loop.seconds,
-            "budget": self.job.train.epochs * self._num_structures,
+            "budget": self.job.train.epochs * self.train_loader.samples_per_epoch,
             "structures": self._num_structures,
             "parameters": count_parameters(variables["params"]),
             "compilations": loop.step.num_compilations,

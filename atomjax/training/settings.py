@@ -78,6 +78,29 @@ class GroupSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlateauSettings:
+    """Reduces the rate where the validation (``train.select_by``) no longer improves.
+
+    It begins where the cosine ends (``train.decay_epochs``).
+
+    Attributes:
+        patience: validations without improvement that are borne; the next one reduces.
+        factor: that the rate of all parameters is multiplied by.
+        threshold: smallest relative improvement that counts.
+    """
+
+    patience: int = 5
+    factor: float = 0.1
+    threshold: float = 1e-4
+
+    def __post_init__(self):
+        if self.patience < 0:
+            raise ConfigError(f"patience={self.patience} must not be negative")
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"factor={self.factor} must be between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """Optimisation.
 
@@ -88,14 +111,25 @@ class TrainSettings:
         budget: C = epochs × unique structures. When given, it must agree with the two.
         learning_rate: peak value.
         warmup_steps: linear warm-up from ``warmup_factor`` × learning_rate.
+        warmup_epochs: the length of the warm-up in epochs, instead of warmup_steps.
         warmup_factor: see warmup_steps.
         final_factor: the cosine ends at this fraction of learning_rate.
+        decay_epochs: epoch at which the cosine ends, the warm-up included; None: the last one.
+        plateau: how the rate is reduced from there on; None keeps it.
         beta1, beta2, epsilon, weight_decay: of AdamW.
         clip_norm: bound of the gradient's global norm, or None.
         clip_value: bound of each gradient entry, or None.
         ema_decay: of the averaged weights that are validated and tested; 0 keeps none.
         groups: learning-rate multipliers by parameter path; the first that matches counts.
+        layer_rates: a published set of groups for the layers of a backbone that is finetuned,
+            "jmp_small" or "jmp_large"; ``groups`` go before it.
+        freeze: parts that are not trained: "backbone", "embedding", "heads", "block_<i>".
         energy_coefficient, force_coefficient: weights of the loss terms.
+        scalar_loss: of energies and properties: "mae", "mse" or "huber".
+        force_loss: of an atom's force: "l2" (length of the error), "mae", "mse" (means over its
+            components) or "huber" (of the length).
+        huber_delta: where Huber's function turns linear, in the model's units (deviations of
+            the training labels).
         force_reduction: "structure" (mean over a structure's atoms, then over structures) or
             "atom" (mean over all atoms).
         dropout: of the backbone's dense layers; None leaves the model's own.
@@ -107,6 +141,8 @@ class TrainSettings:
         eval_batch_size: structures per evaluated batch; None means batch_size.
         checkpoint_every: steps between saves of the latest state; 0 means once per epoch.
         early_stopping_patience: validations without improvement before stopping, or None.
+        min_learning_rate: stop once the plateau has taken the rate below this.
+        max_hours: stop at the first validation or save after so many hours of training.
         select_by: validation metric that chooses the best checkpoint: "loss", "energy_mae",
             "force_mae" or "value_mae".
         min_improvement: smallest relative improvement that counts.
@@ -119,8 +155,11 @@ class TrainSettings:
     budget: int | None = None
     learning_rate: float = 1e-4
     warmup_steps: int = 0
+    warmup_epochs: int = 0
     warmup_factor: float = 0.2
     final_factor: float = 0.01
+    decay_epochs: int | None = None
+    plateau: PlateauSettings | None = None
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
@@ -129,8 +168,13 @@ class TrainSettings:
     clip_value: float | None = None
     ema_decay: float = 0.99
     groups: tuple[GroupSettings, ...] = ()
+    layer_rates: Literal["jmp_small", "jmp_large"] | None = None
+    freeze: tuple[str, ...] = ()
     energy_coefficient: float = 1.0
     force_coefficient: float = 10.0
+    scalar_loss: Literal["mae", "mse", "huber"] = "mae"
+    force_loss: Literal["l2", "mae", "mse", "huber"] = "l2"
+    huber_delta: float = 1.0
     force_reduction: Literal["structure", "atom"] = "structure"
     dropout: float | None = None
     edge_dropout: float = 0.0
@@ -141,6 +185,8 @@ class TrainSettings:
     eval_batch_size: int | None = None
     checkpoint_every: int = 0
     early_stopping_patience: int | None = None
+    min_learning_rate: float | None = None
+    max_hours: float | None = None
     select_by: Literal["loss", "energy_mae", "force_mae", "value_mae"] = "loss"
     min_improvement: float = 0.0
     dtype: Literal["float32", "float64"] = "float32"
@@ -152,11 +198,19 @@ class TrainSettings:
         for name in ("ema_decay", "edge_dropout", "final_factor", "beta1", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be between 0 and 1")
-        for name in ("warmup_steps", "eval_every", "checkpoint_every"):
+        for name in ("warmup_steps", "warmup_epochs", "eval_every", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate={self.learning_rate} must be positive")
+        for name in ("learning_rate", "huber_delta"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be positive")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ConfigError("warmup_steps and warmup_epochs say the same; give one of them")
+        if self.plateau is not None and (self.decay_epochs or self.epochs) >= self.epochs:
+            raise ConfigError(
+                f"plateau begins where the cosine ends, but decay_epochs={self.decay_epochs} of "
+                f"epochs={self.epochs} leaves no epoch for it; lower decay_epochs"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,22 +220,31 @@ class FinetuneSettings:
     Attributes:
         checkpoint: directory of a pretraining run's checkpoints; None trains from scratch.
         which: "best" by validation or "latest".
+        averaged: start from the exponential averages of the weights, as JMP does.
         head: the new task's head.
-        seeds: for workflow "transfer", one finetuned and one scratch model are trained for each.
+        seeds: for workflow "transfer", one finetuned and one scratch model are trained for each;
+            for workflow "finetune", several of them (or folds) make a run for each, with the mean
+            and deviation of their errors, and one leaves the choice to ``seed``.
+        folds: for workflow "finetune", values of ``arguments.fold`` of the datasets, for
+            benchmarks with folds.
         data, train: for workflow "transfer", those of the downstream task (the sections of
             the same names at the top are then the pretraining's).
     """
 
     checkpoint: str | None = None
     which: Literal["best", "latest"] = "best"
+    averaged: bool = True
     head: HeadSettings = field(default_factory=HeadSettings)
     seeds: tuple[int, ...] = (0,)
+    folds: tuple[int, ...] = ()
     data: DataSettings | None = None
     train: TrainSettings | None = None
 
     def __post_init__(self):
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds={list(self.seeds)} must be at least one, all different")
+        if len(set(self.folds)) < len(self.folds):
+            raise ConfigError(f"folds={list(self.folds)} must be all different")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +276,8 @@ class RunSettings:
                 'section "finetune" belongs to workflows "finetune" and "transfer", '
                 f'and only to them; workflow is "{self.workflow}"'
             )
+        if self.workflow == "transfer" and self.finetune is not None and self.finetune.folds:
+            raise ConfigError('finetune.folds is for workflow "finetune"')
         if self.workflow == "transfer" and self.finetune is not None:
             for name in ("data", "train"):
                 if getattr(self.finetune, name) is None:

@@ -11,8 +11,7 @@ A stage that is done is not done again, one that was interrupted resumes.
 import dataclasses
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,7 @@ from atomjax.run import Run
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import FinetuneSettings, RunSettings
-
-Stage = Callable[[RunSettings, Run], dict[str, Any]]
-# A stage's own record that it is done; results.json alone may be of an interrupted evaluation.
-DONE = "stage.json"
+from atomjax.training.stages import run_stage
 
 
 def transfer(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
@@ -111,35 +107,6 @@ def with_start(settings: RunSettings, seed: int, checkpoint: str | None) -> RunS
         seed=seed,
         finetune=dataclasses.replace(finetuning, checkpoint=checkpoint, seeds=(seed,)),
     )
-
-
-def run_stage(run: Run, name: str, stage: Stage, settings: RunSettings) -> dict[str, Any]:
-    """Runs one stage in its own directory, unless it is done.
-
-    Args:
-        run: of the study.
-        name: of the stage's directory.
-        stage: pretrain or finetune.
-        settings: of the stage.
-
-    Returns:
-        The stage's results, with "wall_seconds" of the call that finished it.
-    """
-    child = run.child(name, settings)
-    record = child.path(DONE)
-    if record.exists():
-        run.say(f"{name}: done before, {record}")
-        return json.loads(record.read_text())
-    run.say(f"\n== {name}")
-    began = time.perf_counter()
-    try:
-        results = stage(settings, child)
-    finally:
-        child.close()
-    results = {**results, "wall_seconds": time.perf_counter() - began}
-    child.write_json(DONE, results)
-    run.wait_for_all(f"{name} is done")
-    return results
 
 
 def read_outcome(directory: Path, results: Mapping[str, Any]) -> Outcome:

@@ -2,6 +2,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
@@ -11,7 +12,7 @@ from atomjax.training.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.loop import Loop, Record
 from atomjax.training.losses import Task
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import PlateauSettings, TrainSettings
 from atomjax.training.state import create_state, data_mesh, place
 from atomjax.training.step import make_train_step
 from tests.training.standin import Model, init, make_batch, random_structures, stack
@@ -149,7 +150,8 @@ def test_patience_ends_the_run(tmp_path):
     )
     record = Record()
     final = loop.train(state, record)
-    assert record == Record(record.best_value, best_step=1, stale=2, stopped=True)
+    reason = "no improvement in 2 validations"
+    assert record == Record(record.best_value, best_step=1, stale=2, stopped=True, reason=reason)
     assert int(final.step) == 3
     # Starting again finds the run finished.
     _, metadata = loop.checkpoints.restore(final)
@@ -190,3 +192,49 @@ def test_evaluation_counts_every_structure_once_whatever_the_batches(tmp_path):
     assert [len(row.forces) for row in rows] == [len(s.atomic_numbers) for s in structures]
     with pytest.raises(RuntimeError, match="evaluated 10 structures of 11"):
         evaluator([8, 2], count=11).metrics(variables)
+
+
+PLATEAU = {
+    "epochs": 8,
+    "decay_epochs": 1,
+    "final_factor": 0.1,
+    "eval_every": 3,
+    "plateau": PlateauSettings(patience=0, factor=0.1, threshold=0.999),
+}
+
+
+def test_plateau_reduces_the_rate_until_it_is_too_low(tmp_path):
+    loop, state = make_loop(tmp_path, log_every=1, min_learning_rate=2e-5, **PLATEAU)
+    record = Record()
+    final = loop.train(state, record)
+    # The cosine ends at step 3 with 3e-3; the validations after it each reduce.
+    rates = {m["step"]: m["learning_rate"] for m in loop.run.metrics() if "learning_rate" in m}
+    assert [rates[step] for step in (1, 5, 8, 11)] == pytest.approx([0.03, 3e-3, 3e-4, 3e-5])
+    assert int(final.step) == 12
+    assert record.stopped
+    assert "learning rate 3e-06 is below min_learning_rate=2e-05" in record.reason
+    assert float(optax.tree.get(final.opt_state, "plateau_scale")) == pytest.approx(1e-3)
+    assert loop.step.num_compilations == 1
+
+
+def test_plateau_is_resumed_exactly(tmp_path):
+    whole, state = make_loop(tmp_path / "whole", **PLATEAU)
+    record = Record()
+    expected = whole.train(state, record)
+    loop, state = make_loop(tmp_path / "cut", broken_step=8, **PLATEAU)
+    with pytest.raises(FloatingPointError):
+        loop.train(state, Record())
+    loop, target = make_loop(tmp_path / "cut", **PLATEAU)
+    restored, metadata = loop.checkpoints.restore(target)
+    resumed = Record(**metadata["record"])
+    assert resumed.plateau_scale == pytest.approx(0.1)
+    final = loop.train(place(restored, loop.mesh), resumed)
+    jax.tree.map(np.testing.assert_array_equal, final, expected)
+    assert resumed == record
+
+
+def test_time_ends_the_run_with_its_state_saved(tmp_path):
+    loop, state = make_loop(tmp_path, eval_every=2, max_hours=1e-9)
+    record = Record()
+    assert int(loop.train(state, record).step) == loop.checkpoints.latest_step == 2
+    assert record.reason == "max_hours=1e-09 of training are over"

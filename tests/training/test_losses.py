@@ -178,3 +178,34 @@ def test_metrics_are_in_milli_units_and_leave_out_what_is_not_labelled():
     assert selection_value({"loss": 2.0}, "loss") == 2.0
     with pytest.raises(ValueError, match="value_mae"):
         selection_value(metrics, "value_mae")
+
+
+@pytest.mark.parametrize(
+    ("form", "energy", "forces"),
+    [
+        ({}, 3.0, 5.0),
+        ({"scalar_loss": "mse", "force_loss": "mae"}, 9.0, 7 / 3),
+        ({"force_loss": "mse"}, 3.0, 25 / 3),
+        ({"scalar_loss": "huber", "force_loss": "huber", "huber_delta": 2.0}, 4.0, 8.0),
+        ({"scalar_loss": "huber", "force_loss": "huber", "huber_delta": 6.0}, 4.5, 12.5),
+    ],
+)
+def test_forms_of_the_loss_of_each_task(form, energy, forces):
+    """Errors of 3 in the energy and (3, 0, 4) in the force; Huber: x²/2, or δ(x - δ/2)."""
+    zeros = np.zeros((1, 3))
+    items = [
+        Labelled(np.array([1]), zeros, energy=0.0, forces=zeros, dataset=d, index=d)
+        for d in range(2)
+    ]
+    batch = make_batch(items, graphs=3, nodes=4)
+    head = Prediction(
+        energy=jnp.full(3, 3.0),
+        forces=jnp.tile(jnp.array([3.0, 0.0, 4.0]), (4, 1)),
+        value=None,
+        atom_contributions=jnp.zeros(4),
+    )
+    # The first task keeps the usual form, so the mean is half of each.
+    tasks = (Task(name="a"), Task(name="b", **form))
+    terms = loss_of({"a": head, "b": head}, batch, tasks)
+    assert float(terms.energy) == pytest.approx((3.0 + energy) / 2)
+    assert float(terms.forces) == pytest.approx((5.0 + forces) / 2)

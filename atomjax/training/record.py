@@ -1,0 +1,59 @@
+"""How far a training has come: the best validation, patience, and the plateau of the rate."""
+
+from dataclasses import dataclass
+
+from atomjax.training.settings import PlateauSettings, TrainSettings
+
+
+@dataclass
+class Record:
+    """How far selection has come; saved with the state, so that resuming continues it.
+
+    Attributes:
+        best_value: smallest validation value so far, None before the first.
+        best_step: step it was reached at.
+        stale: validations since.
+        stopped: whether the run ended before its last epoch.
+        reason: why it did, in words.
+        plateau_best: smallest validation value of the plateau phase, None before the first.
+        plateau_stale: validations since, or since the rate was last reduced.
+        plateau_scale: product of the reductions so far.
+    """
+
+    best_value: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    stopped: bool = False
+    reason: str = ""
+    plateau_best: float | None = None
+    plateau_stale: int = 0
+    plateau_scale: float = 1.0
+
+    def update(self, value: float, step: int, settings: TrainSettings) -> bool:
+        """Takes one validation into account and says whether it is the best so far."""
+        bound = self.best_value
+        if bound is None or value < bound - settings.min_improvement * abs(bound):
+            self.best_value, self.best_step, self.stale = value, step, 0
+            return True
+        self.stale += 1
+        patience = settings.early_stopping_patience
+        if patience is not None and self.stale >= patience:
+            self.stop(f"no improvement in {patience} validations")
+        return False
+
+    def update_plateau(self, value: float, settings: PlateauSettings) -> bool:
+        """Takes one validation of the plateau phase into account; whether the rate is reduced."""
+        bound = self.plateau_best
+        if bound is None or value < bound - settings.threshold * abs(bound):
+            self.plateau_best, self.plateau_stale = value, 0
+            return False
+        self.plateau_stale += 1
+        if self.plateau_stale <= settings.patience:
+            return False
+        self.plateau_stale = 0
+        self.plateau_scale *= settings.factor
+        return True
+
+    def stop(self, reason: str) -> None:
+        """Ends the run."""
+        self.stopped, self.reason = True, reason

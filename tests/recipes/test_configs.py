@@ -1,0 +1,160 @@
+"""Every config of the papers' recipes, with the papers' values."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atomjax.config import ConfigError, load_config, override
+from atomjax.launch import main
+from atomjax.recipes import downstream, upstream
+from atomjax.recipes.words import choose
+from atomjax.training.checkpoint import save_converted
+from atomjax.training.checks import check_settings
+from atomjax.training.settings import RunSettings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ARGUMENTS = {
+    "pretrain/jmp": upstream.SIZES,
+    "pretrain/budget": (*upstream.UPSTREAMS, *upstream.BUDGETS, "oc22,large", "balanced,large"),
+    "finetune/rmd17": (*downstream.RMD17_MOLECULES, "few", "large"),
+    "finetune/md22": (*downstream.MD22_MOLECULES, "large"),
+    "finetune/spice": (*downstream.SPICE_SUBSETS, "large"),
+    "finetune/qm9": (*downstream.QM9_TARGETS, "large"),
+    "finetune/qmof": downstream.SIZES,
+    "finetune/matbench": (*downstream.MATBENCH_TASKS, "fold4", "large"),
+}
+ALL = [f"{name}.py:{argument}" for name, given in ARGUMENTS.items() for argument in given]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A folder with an empty file or folder for every data set, and two checkpoints."""
+    root = tmp_path_factory.mktemp("data")
+    for size in downstream.SIZES:
+        weights = {"backbone": {"embedding": np.zeros(1)}}
+        metadata = {"model": {"name": f"gemnet_oc_{size}"}, "step": 1}
+        save_converted(root / f"jmp_{size}", weights, weights, {}, metadata)
+    return root
+
+
+def settings_of(source: str, root: Path) -> RunSettings:
+    """The settings of a config whose files exist below ``root``."""
+    plain: dict[str, Any] = load_config(f"{CONFIGS}/{source}")
+    changes = [f"--config.data.root={root}"]
+    if plain["workflow"] == "finetune":
+        checkpoint = root / Path(plain["finetune"]["checkpoint"]).name
+        changes.append(f"--config.finetune.checkpoint={checkpoint}")
+    settings = RunSettings.from_config(override(plain, changes))
+    for dataset in (*settings.data.train, *settings.data.validation):
+        path = Path(dataset.path or "")
+        if dataset.facts.is_folder:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return settings
+
+
+@pytest.mark.parametrize("source", ALL)
+def test_every_config_passes_its_checks(source, root):
+    settings = settings_of(source, root)
+    assert check_settings(settings)
+    assert RunSettings.from_config(settings.to_dict()) == settings
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_docstrings_name_the_command_and_published_numbers(name):
+    text = ast.get_docstring(ast.parse((CONFIGS / f"{name}.py").read_text())) or ""
+    assert f"python -m atomjax.launch --config configs/{name}.py" in text
+    assert "Published" in text
+
+
+def test_the_command_validates(root, capsys):
+    settings_of("finetune/rmd17.py:aspirin", root)
+    config = f"--config={CONFIGS}/finetune/rmd17.py:aspirin,large"
+    checkpoint = f"--config.finetune.checkpoint={root / 'jmp_large'}"
+    assert main([config, "--validate", f"--config.data.root={root}", checkpoint]) == 0
+    assert "gemnet_oc_large on aspirin: energy_forces" in capsys.readouterr().out
+
+
+def test_jmp_pretraining(root):
+    settings = settings_of("pretrain/jmp.py:large", root)
+    train, data = settings.train, settings.data
+    assert (train.batch_size, train.epochs, train.learning_rate) == (768, 2, 2e-4)
+    assert settings_of("pretrain/jmp.py:small", root).train.batch_size == 1024
+    assert (data.mixture.kind, data.mixture.temperature) == ("temperature", 2.0)
+    assert (train.warmup_steps, train.warmup_factor, train.final_factor) == (2000, 0.2, 0.1)
+    assert (train.weight_decay, train.edge_dropout, train.ema_decay) == (0.1, 0.1, 0.99)
+    assert [d.force_coefficient for d in data.train] == [15, 14, 73, 80]
+    assert [d.name for d in data.validation] == ["oc20", "oc22"]
+    assert data.max_validation == 2000
+
+
+@pytest.mark.parametrize(
+    ("argument", "batch_size", "rate", "structures", "epochs"),
+    [
+        ("ani1x", 20, 1e-4, 2_000_000, 5),
+        ("oc22,large", 12, 1e-5, 2_000_000, 5),
+        ("oc20,large,3M", 12, 1e-4, 3_000_000, 5),
+        ("transition1x,1Mx10", 20, 1e-4, 1_000_000, 10),
+        ("balanced", 20, 1e-4, 2_000_000, 5),
+    ],
+)
+def test_pretraining_under_a_budget(root, argument, batch_size, rate, structures, epochs):
+    settings = settings_of(f"pretrain/budget.py:{argument}", root)
+    train = settings.train
+    assert (train.batch_size, train.learning_rate) == (batch_size, rate)
+    assert (train.max_structures, train.epochs) == (structures, epochs)
+    assert train.budget == structures * epochs
+    assert train.force_coefficient == 10
+
+
+def test_relevant_data_and_less_relevant_data(root):
+    settings = settings_of("pretrain/budget.py:ani1x+oc22", root)
+    sizes = {d.name: d.max_structures for d in settings.data.train}
+    assert sizes == {"ani1x": 2_000_000, "oc22": 1_000_000}
+    assert "C = 5 epochs × 3000000 structures = 15000000" in check_settings(settings)[1]
+
+
+def test_finetuning(root):
+    small = settings_of("finetune/md22.py:DHA", root)
+    train = small.train
+    assert (train.learning_rate, train.warmup_epochs, train.decay_epochs) == (8e-5, 5, 32)
+    assert (train.clip_value, train.clip_norm, train.layer_rates) == (1.0, None, "jmp_small")
+    assert train.plateau is not None
+    assert (train.plateau.patience, train.plateau.factor) == (5, 0.1)
+    assert (train.early_stopping_patience, train.epochs, train.max_hours) == (50, 500, 168)
+    rmd17 = settings_of("finetune/rmd17.py:few,large", root)
+    assert (rmd17.train.epochs, rmd17.train.early_stopping_patience) == (100_000, 1000)
+    assert (rmd17.train.final_factor, rmd17.train.layer_rates) == (0.01, "jmp_large")
+    assert rmd17.data.train[0].arguments["train_size"] == 50
+    heads = {
+        source: settings_of(f"finetune/{source}", root).finetune.head  # pyright: ignore
+        for source in ("md22.py:DHA", "md22.py:buckyball-catcher", "qm9.py:gap", "qm9.py:U0")
+    }
+    assert [head.forces for head in heads.values()][:2] == ["conservative", "direct"]
+    assert [head.extensive for head in heads.values()][2:] == [False, True]
+
+
+def test_pooling(root):
+    def pooling(source: str) -> str:
+        finetune = settings_of(f"finetune/{source}", root).finetune
+        assert finetune is not None
+        return finetune.head.pooling
+
+    assert pooling("matbench.py:phonons") == "max"
+    assert pooling("matbench.py:mp_gap") == pooling("qmof.py:small") == "mean"
+    assert pooling("qm9.py:homo") == "sum"
+
+
+def test_words_choose_in_any_order():
+    choices = {"size": ("small", "large"), "fold": ("fold0", "fold1")}
+    assert choose("", choices) == {"size": "small", "fold": "fold0"}
+    assert choose("fold1, large", choices) == {"size": "large", "fold": "fold1"}
+    with pytest.raises(ConfigError, match=r"'larg' is unknown. Did you mean 'large'\?"):
+        choose("larg", choices)
+    with pytest.raises(ConfigError, match="'small' and 'large' both choose the size; give one"):
+        choose("small,large", choices)

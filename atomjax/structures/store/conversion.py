@@ -90,7 +90,9 @@ def convert(
     """
     target, (part, parts) = Path(directory), shard
     if not 0 <= part < parts or workers < 1:
-        raise StoreError(f"shard {part}/{parts} and {workers} workers: give 0 <= i < n, workers > 0")
+        raise StoreError(
+            f"shard {part}/{parts} and {workers} workers: give 0 <= i < n, workers > 0"
+        )
     if (target / MANIFEST).exists():
         store = Store(target)
         _compare(target, store.manifest["origin"], _as_origin(conversion))
@@ -158,11 +160,15 @@ def _run(
 
 
 def _count_records(conversion: Conversion) -> int:
-    """How many records there are as far as files tell; zero for those read from their start."""
+    """How many records there are; files that are read from their start are gone through for it."""
     total = 0
     for path in conversion.paths:
         records = _open(conversion, path)
-        total += len(records) if isinstance(records, StructureFile) else 0
+        known = isinstance(records, StructureFile)
+        try:
+            total += len(records) if known else sum(1 for _ in records)
+        except (ValueError, OSError) as error:
+            raise StoreError(str(error)) from error
     return total
 
 

@@ -29,7 +29,7 @@ _SHOWN = 10
 
 
 class StoreError(ValueError):
-    """A folder that is no store, a damaged or an unfinished one; the message says how to mend it."""
+    """A folder that is no store, or a damaged or unfinished one; says how to mend it."""
 
 
 def merge_shards(

@@ -117,7 +117,9 @@ class Store(Sequence[Structure]):
         own = [*self.path.glob("records/*"), *self.path.glob("index/*"), self.path / MANIFEST]
         return sum(file.stat().st_size for file in own)
 
-    def references(self, *, conservative: bool = False, max_structures: int = 100_000) -> References:
+    def references(
+        self, *, conservative: bool = False, max_structures: int = 100_000
+    ) -> References:
         """References for these structures.
 
         Those of the whole store are kept in it. For a part of it they are fitted to the part, or

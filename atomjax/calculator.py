@@ -46,8 +46,9 @@ class AtomjaxCalculator(Calculator):
         **options: Any,
     ):
         super().__init__(**options)
-        given = isinstance(model, Predictor)
-        self.predictor = model if given else load_predictor(model, batch_size=1, slack=SLACK)
+        if not isinstance(model, Predictor):
+            model = load_predictor(model, batch_size=1, slack=SLACK)
+        self.predictor = model
         self.dataset, self.use_tags = dataset, use_tags
 
     def calculate(

@@ -51,7 +51,7 @@ def stored_sizes(
     path = sizes_path(store, config, seed)
     if not path.exists():
         _measure(store, path, config, seed, workers, told)
-    table = np.load(path, mmap_mode="r", allow_pickle=False)
+    table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     total = sum(shard["structures"] for shard in store.manifest["shards"])
     if table.shape != (total, len(FIELDS)):
         raise StoreError(f"{path} has shape {table.shape}; delete it, it is then measured again")

@@ -98,10 +98,11 @@ def convert(
         _compare(target, store.manifest["origin"], _as_origin(conversion))
         remove_parts(target)
         return store
+    total = _count_records(conversion)
     _begin(target, conversion)
     marker = target / PARTS / f"done-{part}-of-{parts}.json"
     if not marker.exists():
-        shards = _run(conversion, target, shard, workers, display or Display(None))
+        shards = _run(conversion, target, shard, workers, total, display or Display(None))
         with replacing(marker) as file:
             file.write(json.dumps(sorted(shards)).encode())
     return merge(target) if parts == 1 else None
@@ -134,14 +135,18 @@ def merge(directory: str | os.PathLike[str]) -> Store:
 
 
 def _run(
-    conversion: Conversion, target: Path, shard: tuple[int, int], workers: int, display: Display
+    conversion: Conversion,
+    target: Path,
+    shard: tuple[int, int],
+    workers: int,
+    total: int,
+    display: Display,
 ) -> list[str]:
     """Have the shards of one machine made; their names."""
     shards: list[str] = []
     skipped = 0
-    total = _count_records(conversion) // shard[1]
 
-    with display.track(total, "convert") as tracker:
+    with display.track(total // shard[1], "convert") as tracker:
 
         def told(line: dict[str, Any]) -> None:
             nonlocal skipped

@@ -66,8 +66,14 @@ class Row:
 
 
 def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, bytes]:
-    """The group, the row of the index and the record of one structure."""
+    """The group, the row of the index and the record of one structure.
+
+    Raises:
+        ValueError: the identifier has a null character.
+    """
     kind = FLOATS[precision]
+    if PLACE in structure.identifier:
+        raise ValueError(f"{structure!r}: its identifier has a null character; give it another")
     numbers = [int(text) for text in NUMBER.findall(structure.identifier)]
     template = NUMBER.sub(PLACE, structure.identifier)
     group = Group(structure.class_key, structure.source, template, tuple(structure.targets))

@@ -13,8 +13,11 @@ from atomjax.datasets import DataSplits
 from atomjax.graphs import BatchLoader
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.store import Store
 
 INDENT = " " * 4
+# Structures of a store that the statistics of labels are taken from.
+STORE_SAMPLE = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +189,14 @@ def describe_dataset(
         The card, with statistics of the training structures.
     """
     train = splits["train"]
-    sizes = [len(structure) for structure in train]
+    if isinstance(train, Store):
+        sizes, classes = train.n_atom, len(np.unique(train.class_ids))
+        if len(train) > STORE_SAMPLE:
+            origin += f"; what follows but counts and sizes is of {STORE_SAMPLE:,} drawn at random"
+        train = list(train.sample(STORE_SAMPLE))
+    else:
+        sizes = np.array([len(structure) for structure in train])
+        classes = len({structure.class_key for structure in train})
     numbers = np.unique(np.concatenate([structure.atomic_numbers for structure in train]))
     labelled = [structure for structure in train if structure.energy is not None]
     free = [s.forces[~s.fixed] for s in train if s.forces is not None]
@@ -197,8 +207,8 @@ def describe_dataset(
         name=name,
         origin=origin,
         counts={split: len(structures) for split, structures in splits.items()},
-        classes=len({structure.class_key for structure in train}),
-        atoms=(min(sizes), max(sizes), float(np.mean(sizes))),
+        classes=classes,
+        atoms=(int(sizes.min()), int(sizes.max()), float(np.mean(sizes))),
         elements=[SYMBOLS[number] for number in numbers],
         periodic=sum(structure.is_periodic for structure in train),
         energy=Spread.of(energies) if show_energy else None,

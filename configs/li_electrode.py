@@ -4,7 +4,7 @@
         --workdir runs/li_electrode
 
 The file comes with MatterTune (github.com/Fung-Lab/MatterTune, MIT licence): 300 frames of 8
-to 126 atoms. Pretraining is on clusters of metal oxides with adsorbates, labelled here with GFN1-xTB.
+to 126 atoms. Pretraining is on clusters of metal oxides with adsorbates, labelled with GFN1-xTB.
 
 A quarter of an hour on two CPU cores, one seed. Test force MAE: 105.6 meV/Å from the pretrained
 weights, 97.2 from scratch, 110.1 for predicting zero. The frames are of 20 compositions, some of

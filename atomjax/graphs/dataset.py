@@ -1,7 +1,7 @@
 """One data set as the loader sees it: structures, how to build their graphs, how to read labels."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -79,33 +79,42 @@ class GraphDataset:
             ) from error
 
     def graphs(
-        self, indices: Iterable[int], rngs: Sequence[np.random.Generator] | None = None
+        self,
+        indices: Iterable[int],
+        rngs: Sequence[np.random.Generator] | None = None,
+        structures: Mapping[int, Structure] | None = None,
     ) -> list[InteractionGraphs]:
         """Graphs of some structures.
 
         Args:
             indices: which ones.
             rngs: source of the edge dropout of each; without it no edge is dropped.
+            structures: those of them that were read already, so that they are not read again.
 
         Raises:
             GraphError: a graph cannot be built; names the structure.
         """
         indices = [int(i) for i in indices]
         if rngs is not None and self.graph_config.edge_dropout > 0:
-            return self._build(indices, rngs)
+            return self._build(indices, rngs, structures)
         missing = [i for i in indices if i not in self._cache]
-        built = dict(zip(missing, self._build(missing), strict=True))
+        built = dict(zip(missing, self._build(missing, None, structures), strict=True))
         self._keep(built)
         return [built[i] if i in built else self._cache[i] for i in indices]
 
-    def labels(self, index: int, dataset: int) -> Labels:
+    def labels(self, index: int, dataset: int, structure: Structure | None = None) -> Labels:
         """Labels of a structure in training units, as one of data set number ``dataset``.
+
+        Args:
+            index: of the structure.
+            dataset: number of the data set.
+            structure: the structure, if it was read already.
 
         Raises:
             ReferencesError: an element without a reference, or a property that is missing.
         """
         return read_labels(
-            self.structure(index),
+            self.structure(index) if structure is None else structure,
             references=self.references,
             scales=self.scales,
             dataset=dataset,
@@ -133,9 +142,13 @@ class GraphDataset:
         return self.sizes.with_dropout(Sizes.concatenate(parts))
 
     def _build(
-        self, indices: list[int], rngs: Sequence[np.random.Generator] | None = None
+        self,
+        indices: list[int],
+        rngs: Sequence[np.random.Generator] | None,
+        given: Mapping[int, Structure] | None,
     ) -> list[InteractionGraphs]:
-        structures = [self.structure(i) for i in indices]
+        given = given or {}
+        structures = [given[i] if i in given else self.structure(i) for i in indices]
         try:
             return build_many(structures, self.graph_config, rngs)
         except GraphError:

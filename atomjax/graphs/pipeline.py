@@ -28,6 +28,7 @@ from atomjax.graphs.interactions import GraphKind, InteractionGraphs
 from atomjax.graphs.mixture import epoch_members, spread_members
 from atomjax.graphs.packing import pack
 from atomjax.graphs.planning import count_batches, plan_epoch, split_batch
+from atomjax.structures.structure import Structure
 
 # Structures to plan for when fitting the buckets; beyond, a margin covers the other epochs.
 _PLANNED = 1_000_000
@@ -319,9 +320,12 @@ class BatchLoader:
     def _pack(self, group: np.ndarray, capacity: Capacity, epoch: int) -> GraphBatch:
         members = self._locate(group)
         structures = [self.datasets[d].structure(i) for d, i in members]
-        labels = [self.datasets[d].labels(i, self._indices[d]) for d, i in members]
+        labels = [
+            self.datasets[d].labels(i, self._indices[d], structure)
+            for (d, i), structure in zip(members, structures, strict=True)
+        ]
         for attempt in range(_ATTEMPTS):
-            graphs = self._graphs(members, epoch, attempt)
+            graphs = self._graphs(members, structures, epoch, attempt)
             try:
                 return pack(
                     graphs,
@@ -339,16 +343,21 @@ class BatchLoader:
         raise AssertionError("unreachable")
 
     def _graphs(
-        self, members: list[tuple[int, int]], epoch: int, attempt: int
+        self,
+        members: list[tuple[int, int]],
+        structures: list[Structure],
+        epoch: int,
+        attempt: int,
     ) -> list[InteractionGraphs]:
         graphs: dict[tuple[int, int], InteractionGraphs] = {}
+        read = dict(zip(members, structures, strict=True))
         for d in sorted({d for d, _ in members}):
             own = [i for dataset, i in members if dataset == d]
             rngs = None
             if self._dropping:
                 entropy = [self.seed, epoch, self._indices[d]]
                 rngs = [np.random.default_rng([*entropy, i, attempt]) for i in own]
-            built = self.datasets[d].graphs(own, rngs)
+            built = self.datasets[d].graphs(own, rngs, {i: read[d, i] for i in own})
             graphs.update(zip(((d, i) for i in own), built, strict=True))
         return [graphs[member] for member in members]
 

@@ -1,13 +1,27 @@
 """Seeded division of a data set into parts, by structure or by class."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from atomjax.structures.structure import Structure
 
 Size = int | float | None
+
+
+@runtime_checkable
+class Classified(Protocol):
+    """A sequence of structures that knows their classes without reading them.
+
+    Attributes:
+        class_ids: [S] class of each structure, numbered in the order of the sorted class keys.
+    """
+
+    @property
+    def class_ids(self) -> np.ndarray:
+        """[S] class of each structure."""
+        ...
 
 
 class SplitError(ValueError):
@@ -44,9 +58,9 @@ def split_indices(
     counts = _counts(parts, len(structures))
     rng = np.random.default_rng([seed, 0x5911])
     if by == "structure":
-        groups = [np.array([i]) for i in rng.permutation(len(structures))]
+        order, ends = rng.permutation(len(structures)), np.arange(len(structures) + 1)
     elif by == "class_key":
-        groups = _shuffled_classes(structures, rng)
+        order, ends = _shuffled_classes(structures, rng)
     else:
         raise SplitError(f"by={by!r}; write 'structure' or 'class_key'")
     rest = [name for name, count in counts.items() if count is None]
@@ -55,18 +69,16 @@ def split_indices(
     for name, count in counts.items():
         if count is None:
             continue
-        taken: list[np.ndarray] = []
-        while position < len(groups) and sum(map(len, taken)) < count:
-            taken.append(groups[position])
-            position += 1
-        divided[name] = _sorted(taken)
+        whole = ends[min(np.searchsorted(ends, position + count), len(ends) - 1)]
+        divided[name] = np.sort(order[position:whole])
+        position = int(whole)
         if len(divided[name]) < count:
             raise SplitError(
                 f"part {name!r} asks for {count} structures and gets {len(divided[name])}: whole"
                 f" classes filled the other parts first. Ask for less, or split by 'structure'"
             )
     for name in rest:
-        divided[name] = _sorted(groups[position:])
+        divided[name] = np.sort(order[position:])
         if len(divided[name]) == 0:
             raise SplitError(
                 f"part {name!r} takes what the others leave, and they leave nothing of the"
@@ -101,14 +113,18 @@ def _counts(parts: Mapping[str, Size], total: int) -> dict[str, int | None]:
     return counts
 
 
-def _shuffled_classes(structures: Sequence[Structure], rng: np.random.Generator) -> list:
-    members: dict[str, list[int]] = {}
-    for index, structure in enumerate(structures):
-        members.setdefault(structure.class_key, []).append(index)
-    # Sorted first: the order in which classes appear in a file must not matter.
-    keys = sorted(members)
-    return [np.array(members[keys[i]]) for i in rng.permutation(len(keys))]
-
-
-def _sorted(groups: Sequence[np.ndarray]) -> np.ndarray:
-    return np.sort(np.concatenate(groups)) if groups else np.zeros(0, dtype=np.int64)
+def _shuffled_classes(
+    structures: Sequence[Structure], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Structures class by class, and where each class starts and the last ends."""
+    if isinstance(structures, Classified):
+        keys = structures.class_ids
+    else:
+        keys = np.array([structure.class_key for structure in structures], dtype=np.str_)
+    # Numbered by sorted key: the order in which classes appear in a file must not matter.
+    classes, number = np.unique(keys, return_inverse=True)
+    place = np.empty(len(classes), dtype=np.int64)
+    place[rng.permutation(len(classes))] = np.arange(len(classes))
+    order = np.argsort(place[number], kind="stable")
+    counts = np.bincount(place[number], minlength=len(classes))
+    return order, np.concatenate([[0], np.cumsum(counts)])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -105,6 +105,21 @@ class Structure:
         named = {str(k): self._number(f"targets[{k!r}]", v) for k, v in (targets or {}).items()}
         self._set("targets", named)
         self._set("class_key", str(class_key) or self.formula)
+
+    @classmethod
+    def unchecked(cls, **fields: Any) -> Self:
+        """A structure from all fields of one that was checked before, as a store keeps them.
+
+        Args:
+            **fields: every field, with the shape and type that the class documents; arrays are
+                taken as they are and made read-only.
+        """
+        structure = object.__new__(cls)
+        for name, value in fields.items():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            object.__setattr__(structure, name, value)
+        return structure
 
     def __len__(self) -> int:
         return int(self.atomic_numbers.shape[0])

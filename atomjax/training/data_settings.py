@@ -73,10 +73,12 @@ class DatasetSettings:
 
     Attributes:
         name: how logs and heads call it.
-        kind: "generate" (labelled here) or "read" (from a file).
+        kind: "generate" (labelled here), "read" (from a file) or "store" (from a folder that
+            ``python -m atomjax.structures.convert`` made, whose structures are read when needed).
         generator: for "generate", the name of the generator.
         arguments: of the generator, or further arguments of the reader.
-        path: for "read", the file, or a folder for formats that are folders.
+        path: for "read", the file, or a folder for formats that are folders; for "store", its
+            folder.
         format: for "read", the file's format; None guesses from the name.
         energy_unit, length_unit: for "read", units of the file, required unless the format fixes
             them.
@@ -92,7 +94,7 @@ class DatasetSettings:
     """
 
     name: str
-    kind: Literal["generate", "read"]
+    kind: Literal["generate", "read", "store"]
     generator: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
@@ -110,6 +112,15 @@ class DatasetSettings:
     def __post_init__(self):
         if self.kind == "generate":
             self._require("generator")
+        elif self.kind == "store":
+            self._require("path")
+            given = [name for name in (*DECLARED, "format") if getattr(self, name) is not None]
+            if given or self.arguments:
+                raise ConfigError(
+                    f'dataset "{self.name}" of kind "store": {", ".join(given) or "arguments"} '
+                    "must be left out; a store is in eV and Å, and what it holds was decided when "
+                    "it was made"
+                )
         else:
             self._require("path")
             # What the format fixes is filled in, so that saved configs say it.

@@ -49,6 +49,7 @@ __all__ = [
     "StructureFile",
     "iterate",
     "open_file",
+    "open_records",
     "property_units",
     "read",
 ]
@@ -172,6 +173,28 @@ def open_file(
             f"{file}: files of the format {name!r} are read from their start; use iterate or read"
         )
     return records
+
+
+def open_records(
+    path: str | os.PathLike[str],
+    format: str | None = None,  # noqa: A002
+    **options: Any,
+) -> Records | StructureFile:
+    """Open a file of any format: what `open_file` gives where it can, else what reads each record.
+
+    Args:
+        path: the file or folder.
+        format: one of `FORMATS`; None tells it from the name.
+        **options: as for `iterate`.
+
+    Returns:
+        A `StructureFile`, or for each record its identifier and what makes its structure.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ReadError: the file is of another format or damaged.
+    """
+    return _open(*_prepare(path, format, options))
 
 
 def _prepare(

@@ -122,9 +122,11 @@ class StructureFile(Sequence[Structure], ABC):
         except RECORD_ERRORS as error:
             raise failure(self._identifier(record), error) from error
 
-    def records(self) -> Iterator[tuple[str, Callable[[], Structure]]]:
-        """For each structure its identifier, and what reads it."""
-        for index in range(len(self)):
+    def records(
+        self, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[str, Callable[[], Structure]]]:
+        """For each structure from `start` to before `stop` its identifier, and what reads it."""
+        for index in range(len(self))[start:stop]:
             record = self._record(index)
             yield self._identifier(record), partial(self._structure, record)
 

@@ -1,0 +1,272 @@
+"""Files of any format that can be read → a store; in parallel, over machines, resumable.
+
+The records of each file are cut into shards of a fixed number of records. Machine i of n takes the
+shards whose number is i modulo n, and deals them out to its worker processes in the same way, so a
+shard's content depends on nothing but the files and the plan. What is there, whole, is not made
+again. The plan lies in the folder while it is unfinished: two runs that disagree do not mix.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from atomjax.progress import Display
+from atomjax.structures.readers import open_records
+from atomjax.structures.readers.records import ReadError, SkippedRecord, structures_from
+from atomjax.structures.readers.structure_file import StructureFile
+from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
+from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
+from atomjax.structures.store.records import Precision
+from atomjax.structures.store.shards import PARTS, replacing, shard_exists, write_shard
+from atomjax.structures.store.store import Store
+from atomjax.structures.store.writing import SHARD_SIZE
+from atomjax.structures.structure import Structure
+from atomjax.units import UnitError
+
+_PLAN = "plan.json"
+# Records between two signs of life of a worker.
+_TOLD_EVERY = 256
+
+Parse = Callable[[], Structure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What is converted, and how; a store keeps it as its origin.
+
+    Attributes:
+        paths: the files, or folders where the format has folders.
+        source: the format; None tells it from the names.
+        options: of the reader, such as {"split": "train"}; JSON values.
+        on_error: "skip" leaves damaged records out, counts and lists them; "raise" stops.
+        precision: of positions and forces; energies and cells keep float64.
+        shard_size: records of a shard.
+    """
+
+    paths: tuple[str, ...]
+    source: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    on_error: Literal["raise", "skip"] = "raise"
+    precision: Precision = "float32"
+    shard_size: int = SHARD_SIZE
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise StoreError("a conversion needs a path")
+        if self.shard_size < 1:
+            raise StoreError(f"shard_size is {self.shard_size}; give at least 1")
+        if self.on_error not in ("raise", "skip"):
+            raise StoreError(f"on_error is {self.on_error!r}; write 'raise' or 'skip'")
+
+
+def convert(
+    conversion: Conversion,
+    directory: str | os.PathLike[str],
+    *,
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 1,
+    display: Display | None = None,
+) -> Store | None:
+    """Convert files to a store, going on where an earlier call was interrupted.
+
+    Args:
+        conversion: what to convert.
+        directory: of the store.
+        shard: (i, n): the share of machine i of n; with n > 1 `merge` follows.
+        workers: processes.
+        display: shows progress.
+
+    Returns:
+        The store, or None for one share of several.
+
+    Raises:
+        StoreError: the folder holds something else, or a source cannot be read.
+    """
+    target, (part, parts) = Path(directory), shard
+    if not 0 <= part < parts or workers < 1:
+        raise StoreError(
+            f"shard {part}/{parts} and {workers} workers: give 0 <= i < n, workers > 0"
+        )
+    if (target / MANIFEST).exists():
+        store = Store(target)
+        _compare(target, store.manifest["origin"], _as_origin(conversion))
+        remove_parts(target)
+        return store
+    total = _count_records(conversion)
+    _begin(target, conversion)
+    marker = target / PARTS / f"done-{part}-of-{parts}.json"
+    if not marker.exists():
+        shards = _run(conversion, target, shard, workers, total, display or Display(None))
+        with replacing(marker) as file:
+            file.write(json.dumps(sorted(shards)).encode())
+    return merge(target) if parts == 1 else None
+
+
+def merge(directory: str | os.PathLike[str]) -> Store:
+    """Make a store of the shares that `convert` made on several machines.
+
+    Raises:
+        StoreError: a share is missing.
+    """
+    target = Path(directory)
+    if (target / MANIFEST).exists():
+        return Store(target)
+    done = sorted((target / PARTS).glob("done-*-of-*.json"))
+    if not done:
+        raise StoreError(f"{target} holds no finished share of a conversion; run it first")
+    parts = {int(path.stem.split("-")[-1]) for path in done}
+    if len(parts) > 1:
+        raise StoreError(f"{target} holds shares of divisions into {sorted(parts)}; delete it")
+    total = parts.pop()
+    missing = set(range(total)) - {int(path.stem.split("-")[1]) for path in done}
+    if missing:
+        listed = ", ".join(f"--shard {i}/{total}" for i in sorted(missing))
+        raise StoreError(f"{target}: shares are missing: run {listed}, or copy their files here")
+    shards = sorted(name for path in done for name in json.loads(path.read_text()))
+    origin = json.loads((target / PARTS / _PLAN).read_text())
+    merge_shards(target, shards, origin["precision"], origin)
+    return Store(target)
+
+
+def _run(
+    conversion: Conversion,
+    target: Path,
+    shard: tuple[int, int],
+    workers: int,
+    total: int,
+    display: Display,
+) -> list[str]:
+    """Have the shards of one machine made; their names."""
+    shards: list[str] = []
+    skipped = 0
+
+    with display.track(total // shard[1], "convert") as tracker:
+
+        def told(line: dict[str, Any]) -> None:
+            nonlocal skipped
+            shards.extend(line.get("shards", ()))
+            if "records" in line:
+                skipped += line["skipped"]
+                tracker.advance(line["records"], skipped=skipped)
+
+        plan = {**_as_origin(conversion), "directory": str(target.absolute()), "shard": shard}
+        requests = [{**plan, "worker": (w, workers)} for w in range(workers)]
+        try:
+            run_workers(__name__ + "_worker", requests, told)
+        except WorkerError as error:
+            raise StoreError(str(error)) from error
+    return shards
+
+
+def _count_records(conversion: Conversion) -> int:
+    """How many records there are; files that are read from their start are gone through for it."""
+    total = 0
+    for path in conversion.paths:
+        records = _open(conversion, path)
+        known = isinstance(records, StructureFile)
+        try:
+            total += len(records) if known else sum(1 for _ in records)
+        except (ValueError, OSError) as error:
+            raise StoreError(str(error)) from error
+    return total
+
+
+def _open(conversion: Conversion, path: str) -> Any:
+    try:
+        return open_records(path, conversion.source, **conversion.options)
+    except (ReadError, UnitError, OSError) as error:
+        raise StoreError(str(error)) from error
+
+
+def work(request: dict[str, Any]) -> None:
+    """Make the shards of one worker; tells the records done, and at the end the shards' names."""
+    target = Path(request.pop("directory"))
+    (part, parts), (worker, workers) = request.pop("shard"), request.pop("worker")
+    conversion = Conversion(**{**request, "paths": tuple(request["paths"])})
+    names = []
+    for place, path in enumerate(conversion.paths):
+        for number, records in _runs(_open(conversion, path), conversion.shard_size):
+            turn, machine = divmod(number, parts)
+            if machine != part or turn % workers != worker:
+                continue
+            names.append(f"{place:04d}-{number:06d}")
+            if shard_exists(target, names[-1]):
+                tell(records=conversion.shard_size, skipped=0)
+                continue
+            skipped: list[SkippedRecord] = []
+            structures = _told(structures_from(records, conversion.on_error, skipped), skipped)
+            write_shard(target, names[-1], structures, conversion.precision, skipped)
+    tell(shards=names)
+
+
+def _told(structures: Iterator[Structure], skipped: list[SkippedRecord]) -> Iterator[Structure]:
+    """The same, telling on the way how far it is."""
+    done = told = 0
+    for structure in structures:
+        yield structure
+        done += 1
+        if done == _TOLD_EVERY:
+            tell(records=done + len(skipped) - told, skipped=len(skipped) - told)
+            done, told = 0, len(skipped)
+    tell(records=done + len(skipped) - told, skipped=len(skipped) - told)
+
+
+def _runs(records: Any, size: int) -> Iterator[tuple[int, Iterator[tuple[str, Parse]]]]:
+    """Numbered runs of records; what a run leaves is passed over unparsed."""
+    if isinstance(records, StructureFile):
+        for number, start in enumerate(range(0, len(records), size)):
+            yield number, records.records(start, start + size)
+        return
+    stream = iter(records)
+    for number in itertools.count():
+        try:
+            first = next(stream, None)
+        except ValueError as error:
+            raise StoreError(str(error)) from error
+        if first is None:
+            return
+        run = itertools.chain([first], itertools.islice(stream, size - 1))
+        yield number, run
+        deque(run, maxlen=0)
+
+
+def _begin(target: Path, conversion: Conversion) -> None:
+    """Write the plan, or compare it with the one that is there."""
+    origin = _as_origin(conversion)
+    plan = target / PARTS / _PLAN
+    if plan.exists():
+        _compare(target, json.loads(plan.read_text()), origin)
+        return
+    if target.exists() and any(path for path in target.iterdir() if path.name != PARTS):
+        raise StoreError(f"{target} is not empty and holds no conversion; give a new folder")
+    with replacing(plan) as file:
+        file.write(json.dumps(origin, indent=1, ensure_ascii=False).encode())
+
+
+def _as_origin(conversion: Conversion) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(conversion)))
+
+
+def _compare(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    keys: Sequence[str] = sorted(found.keys() | asked.keys())
+    changed = [
+        f"{key} was {found.get(key)!r}, is {asked.get(key)!r}"
+        for key in keys
+        if found.get(key) != asked.get(key)
+    ]
+    if changed:
+        raise StoreError(
+            f"{target} holds another conversion: {'; '.join(changed)}; give another --out, or"
+            " delete the folder"
+        )
+
+
+def main() -> None:
+    """A worker process."""
+    serve(work, ValueError)

@@ -1,0 +1,114 @@
+"""Worker processes that are told once what to do and say on the way how far they are.
+
+They are plain subprocesses that run a module, not forks or copies of the caller: a script needs no
+``if __name__ == "__main__"``, and a caller with threads or an accelerator stays safe. A worker
+reads its request from the standard input as JSON and writes one JSON object a line; when whoever
+started it is gone it ends at the next line.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import atomjax
+
+# Workers share the cores; threads inside each would only get in each other's way.
+SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_LAST_WORDS = 2000
+
+
+class WorkerError(RuntimeError):
+    """A worker process failed; the message is its own."""
+
+
+def run_workers(
+    module: str,
+    requests: Sequence[Mapping[str, Any]],
+    told: Callable[[dict[str, Any]], None],
+) -> None:
+    """Have each request worked on by a process of its own, all at once.
+
+    Args:
+        module: that calls `serve`.
+        requests: one for each process, as JSON.
+        told: called with each line of any worker, from one thread at a time.
+
+    Raises:
+        WorkerError: a worker failed or died; the others have been ended.
+    """
+    lock, failures = threading.Lock(), []
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(_worker(module, request)) for request in requests]
+
+        def listen(process: subprocess.Popen[str], errors: Any) -> None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                with lock:
+                    told(json.loads(line))
+            if process.wait() != 0:
+                errors.seek(0)
+                text = errors.read().decode(errors="replace").strip()[-_LAST_WORDS:]
+                with lock:
+                    failures.append(text or f"a worker died, exit status {process.returncode}")
+                for other, _ in workers:
+                    other.kill()
+
+        threads = [threading.Thread(target=listen, args=worker) for worker in workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise WorkerError(failures[0])
+
+
+def serve(work: Callable[[dict[str, Any]], None], expected: type[Exception]) -> None:
+    """The main function of a worker's module.
+
+    Args:
+        work: gets the request, calls `tell` on the way.
+        expected: errors that explain themselves, shown without a traceback.
+    """
+    try:
+        work(json.loads(sys.stdin.readline()))
+    except expected as error:
+        sys.exit(str(error))
+
+
+def tell(**fields: Any) -> None:
+    """Write one line to whoever started this process."""
+    print(json.dumps(fields), flush=True)
+
+
+@contextlib.contextmanager
+def _worker(module: str, request: Mapping[str, Any]):
+    root = str(Path(atomjax.__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            # Workers leave accelerators to their caller.
+            env={**os.environ, **SINGLE_THREAD, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+            text=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.close()
+            yield process, errors
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()

@@ -1,0 +1,177 @@
+"""One structure as bytes: its arrays one after the other, with nothing that its neighbours share.
+
+What many structures have in common (class key, source, names of targets, the wording of the
+identifier) is a `Group`, written once; what has to be found without reading a record (atoms,
+energy, which arrays there are) is a row of the index. The record holds the rest, little-endian:
+
+    positions [N, 3], forces [N, 3], cell [3, 3] f8, targets f8, numbers of the identifier (LEB128),
+    atomic numbers [N] u1, tags [N] u1, fixed [N] u1
+
+where positions and forces are f4, or f8 in a store of that precision, and an array that says
+nothing (no cell, all tags 2, no fixed atom) is left out.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from atomjax.structures.structure import TAG_ADSORBATE, Structure
+
+Precision = Literal["float32", "float64"]
+FLOATS = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
+
+HAS_ENERGY, HAS_FORCES, HAS_CELL, HAS_TAGS, HAS_FIXED = (1 << i for i in range(5))
+FIRST_PBC = 5
+PLACE = "\0"
+# Numbers as they are written without leading zeros, so that they come back as they were.
+NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d{0,17})(?!\d)")
+_F8 = np.dtype("<f8")
+
+
+class Group(NamedTuple):
+    """What structures share.
+
+    Attributes:
+        class_key: of `Structure`.
+        source: of `Structure`.
+        identifier: of `Structure`, each number in it replaced by a placeholder.
+        targets: names of the targets, in the order of their values.
+    """
+
+    class_key: str
+    source: str
+    identifier: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the index holds of one structure.
+
+    Attributes:
+        n_atom: N.
+        flags: which arrays the record has; the three highest bits are pbc.
+        energy: eV, zero where there is none.
+        checksum: CRC-32 of the record and of the fields above.
+    """
+
+    n_atom: int
+    flags: int
+    energy: float
+    checksum: int
+
+
+def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, bytes]:
+    """The group, the row of the index and the record of one structure.
+
+    Raises:
+        ValueError: the identifier has a null character.
+    """
+    kind = FLOATS[precision]
+    if PLACE in structure.identifier:
+        raise ValueError(f"{structure!r}: its identifier has a null character; give it another")
+    numbers = [int(text) for text in NUMBER.findall(structure.identifier)]
+    template = NUMBER.sub(PLACE, structure.identifier)
+    group = Group(structure.class_key, structure.source, template, tuple(structure.targets))
+    flags = sum(1 << (FIRST_PBC + i) for i in range(3) if structure.pbc[i])
+    parts = [structure.positions.astype(kind).tobytes()]
+    if structure.energy is not None:
+        flags |= HAS_ENERGY
+    if structure.forces is not None:
+        flags |= HAS_FORCES
+        parts.append(structure.forces.astype(kind).tobytes())
+    if structure.cell.any():
+        flags |= HAS_CELL
+        parts.append(structure.cell.astype(_F8).tobytes())
+    parts.append(np.array(list(structure.targets.values()), _F8).tobytes())
+    parts.append(b"".join(map(_varint, numbers)))
+    parts.append(structure.atomic_numbers.astype(np.uint8).tobytes())
+    if (structure.tags != TAG_ADSORBATE).any():
+        flags |= HAS_TAGS
+        parts.append(structure.tags.astype(np.uint8).tobytes())
+    if structure.fixed.any():
+        flags |= HAS_FIXED
+        parts.append(structure.fixed.astype(np.uint8).tobytes())
+    record = b"".join(parts)
+    n_atom, energy = len(structure), float(structure.energy or 0.0)
+    return group, Row(n_atom, flags, energy, checksum(record, n_atom, flags, energy)), record
+
+
+def checksum(record: bytes, n_atom: int, flags: int, energy: float) -> int:
+    """CRC-32 of a record and of what the index says of it."""
+    return zlib.crc32(record, zlib.crc32(struct.pack("<IBd", n_atom, flags, energy)))
+
+
+def decode(record: bytes, group: Group, row: Row, precision: Precision) -> Structure:
+    """The structure that `encode` was given, positions and forces in the store's precision.
+
+    Raises:
+        ValueError: the record does not match its checksum.
+    """
+    n, flags = row.n_atom, row.flags
+    if checksum(record, n, flags, row.energy) != row.checksum:
+        raise ValueError("the record does not match its checksum")
+    kind, place = FLOATS[precision], 0
+
+    def take(dtype: np.dtype, count: int) -> np.ndarray:
+        nonlocal place
+        array = np.frombuffer(record, dtype, count, place)
+        place += array.nbytes
+        return array
+
+    positions = take(kind, 3 * n).astype(np.float64).reshape(n, 3)
+    forces = None
+    if flags & HAS_FORCES:
+        forces = take(kind, 3 * n).astype(np.float64).reshape(n, 3)
+    cell = take(_F8, 9).reshape(3, 3) if flags & HAS_CELL else np.zeros((3, 3))
+    targets = dict(zip(group.targets, take(_F8, len(group.targets)).tolist(), strict=True))
+    identifier, place = _fill(group.identifier, record, place)
+    small = np.dtype(np.uint8)
+    atomic_numbers = take(small, n).astype(np.int32)
+    tags = take(small, n).astype(np.int32) if flags & HAS_TAGS else np.full(n, 2, np.int32)
+    fixed = take(small, n).astype(np.bool_) if flags & HAS_FIXED else np.zeros(n, np.bool_)
+    return Structure.unchecked(
+        atomic_numbers=atomic_numbers,
+        positions=positions,
+        cell=np.array(cell, np.float64),
+        pbc=np.array([flags >> (FIRST_PBC + i) & 1 for i in range(3)], np.bool_),
+        tags=tags,
+        fixed=fixed,
+        energy=row.energy if flags & HAS_ENERGY else None,
+        forces=forces,
+        targets=targets,
+        class_key=group.class_key,
+        source=group.source,
+        identifier=identifier,
+    )
+
+
+def _varint(number: int) -> bytes:
+    """LEB128: seven bits a byte, the lowest first, the highest bit set where more follow."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _fill(template: str, record: bytes, place: int) -> tuple[str, int]:
+    """The identifier with its numbers, and where the record goes on."""
+    texts = template.split(PLACE)
+    filled = [texts[0]]
+    for text in texts[1:]:
+        number = shift = 0
+        while True:
+            byte = record[place]
+            place += 1
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        filled += (str(number), text)
+    return "".join(filled), place

@@ -1,0 +1,127 @@
+"""Shards: the records of a run of structures in one file, and beside it what the index needs.
+
+    records/<shard>.bin     the records one after the other
+    parts/<shard>.npz       index rows, groups, statistics and what was left out; until merged
+
+A shard is written under another name and renamed when complete, its ``.npz`` last, so a shard
+whose ``.npz`` is there is whole. It holds nothing but what its structures decide: no times, no
+names of machines, so making it again gives the same bytes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from atomjax.structures.readers.records import SkippedRecord
+from atomjax.structures.store.records import Group, Precision, encode
+from atomjax.structures.store.statistics import StatisticsAccumulator
+from atomjax.structures.structure import Structure
+
+RECORDS, PARTS, INDEX = "records", "parts", "index"
+# Columns of the index; "offset" has one entry more, the end of the last record.
+COLUMNS = {
+    "n_atom": np.dtype("<u4"),
+    "flags": np.dtype("u1"),
+    "energy": np.dtype("<f8"),
+    "checksum": np.dtype("<u4"),
+    "group": np.dtype("<u4"),
+}
+OFFSET = np.dtype("<u8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when complete, and on disk, or never."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def shard_exists(directory: Path, name: str) -> bool:
+    """Whether a shard is there, whole."""
+    return part_path(directory, name).exists()
+
+
+def records_path(directory: Path, name: str) -> Path:
+    """The file of a shard's records."""
+    return directory / RECORDS / f"{name}.bin"
+
+
+def part_path(directory: Path, name: str) -> Path:
+    """The file of what the index needs of a shard."""
+    return directory / PARTS / f"{name}.npz"
+
+
+def write_shard(
+    directory: Path,
+    name: str,
+    structures: Iterable[Structure],
+    precision: Precision,
+    skipped: list[SkippedRecord],
+) -> int:
+    """Write structures as one shard.
+
+    Args:
+        directory: of the store.
+        name: of the shard; shards are put together in the order of their names.
+        structures: what it holds.
+        precision: of positions and forces.
+        skipped: what was left out, known when `structures` is at its end.
+
+    Returns:
+        The number of structures.
+    """
+    columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
+    groups: dict[Group, int] = {}
+    ends, digest, statistics = [0], hashlib.sha256(), StatisticsAccumulator()
+    with replacing(records_path(directory, name)) as file:
+        for structure in structures:
+            group, row, record = encode(structure, precision)
+            file.write(record)
+            digest.update(record)
+            statistics.add(structure)
+            ends.append(ends[-1] + len(record))
+            for column in ("n_atom", "flags", "energy", "checksum"):
+                columns[column].append(getattr(row, column))
+            columns["group"].append(groups.setdefault(group, len(groups)))
+    facts = {
+        "groups": list(groups),
+        "sha256": digest.hexdigest(),
+        "skipped": [[record.identifier, record.reason] for record in skipped],
+    }
+    arrays = {column: np.array(columns[column], kind) for column, kind in COLUMNS.items()}
+    with replacing(part_path(directory, name)) as file:
+        np.savez(
+            file,
+            allow_pickle=False,
+            offset=np.array(ends, OFFSET),
+            facts=np.array(json.dumps(facts, ensure_ascii=False)),
+            **arrays,
+            **statistics.arrays(),
+        )
+    return len(ends) - 1
+
+
+def read_part(directory: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `write_shard` left for the index.
+
+    Returns:
+        The arrays (columns, "offset" and those of the statistics), and "groups", "sha256" and
+        "skipped".
+    """
+    with np.load(part_path(directory, name), allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    return arrays, json.loads(str(arrays.pop("facts")))

@@ -1,0 +1,245 @@
+"""A store: a sequence of structures on disk, read when asked for, in any order."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+
+from atomjax.structures.readers.structure_file import PerProcess
+from atomjax.structures.references import References
+from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
+from atomjax.structures.store.records import Group, Row, decode
+from atomjax.structures.store.shards import COLUMNS, INDEX, records_path
+from atomjax.structures.store.statistics import StatisticsAccumulator
+from atomjax.structures.structure import Structure
+
+
+class Store(Sequence[Structure]):
+    """The structures of a store, or some of them.
+
+    The index is mapped, not read, and records are read from their files at each access: what a
+    process holds in memory does not grow with the set. Threads may share an instance, and it can
+    be sent to other processes.
+
+    Args:
+        path: folder that ``python -m atomjax.structures.convert`` made.
+
+    Raises:
+        StoreError: there is no store, it is not finished, or its index is damaged.
+
+    Attributes:
+        path: the folder.
+        manifest: what ``manifest.json`` says: statistics, origin, shards, checksums.
+        indices: [S] numbers of the structures in the store, None for all.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path).absolute()
+        self.manifest = _read_manifest(self.path)
+        self.indices: np.ndarray | None = None
+        shards = self.manifest["shards"]
+        self._bounds = np.cumsum([0, *(shard["structures"] for shard in shards)])
+        self._begins = np.cumsum([0, *(shard["bytes"] for shard in shards)]).tolist()
+        self._names: list[str] = [shard["name"] for shard in shards]
+        self._precision = self.manifest["precision"]
+        self._opened = PerProcess(self._open)
+        self._index = self._opened.get()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Paths and numbers travel; maps and files are opened where they arrive.
+        return {"path": self.path, "indices": self.indices}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])
+        self.indices = state["indices"]
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1]) if self.indices is None else len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Structure: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Structure | Self:
+        """One structure, or a part of the store.
+
+        Raises:
+            IndexError: beyond the end.
+            StoreError: the record is damaged.
+        """
+        if isinstance(index, slice):
+            return self.subset(np.arange(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.path}: index {index} of {len(self)} structures")
+        index = index % len(self)
+        return self._read(index if self.indices is None else int(self.indices[index]))
+
+    def __iter__(self) -> Iterator[Structure]:
+        for index in range(len(self)):
+            yield self[index]
+
+    def subset(self, indices: np.ndarray) -> Self:
+        """Some of these structures, in the order of `indices` [S]."""
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        chosen = np.asarray(indices, dtype=np.int64)
+        part.indices = chosen if self.indices is None else self.indices[chosen]
+        return part
+
+    def sample(self, count: int, seed: int = 0) -> Self:
+        """At most `count` structures, drawn at random, in their order here."""
+        if count >= len(self):
+            return self
+        rng = np.random.default_rng([seed, 0x5708E])
+        return self.subset(np.sort(rng.choice(len(self), count, replace=False)))
+
+    @property
+    def n_atom(self) -> np.ndarray:
+        """[S] numbers of atoms, from the index."""
+        return self._column("n_atom")
+
+    @property
+    def class_ids(self) -> np.ndarray:
+        """[S] place of each structure's class key in `class_keys`, from the index."""
+        return self._index.group_class[self._column("group")]
+
+    @property
+    def class_keys(self) -> list[str]:
+        """The class keys of the whole store, sorted."""
+        return self._index.class_keys
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk of the whole store: records, index and manifest."""
+        own = [*self.path.glob("records/*"), *self.path.glob("index/*"), self.path / MANIFEST]
+        return sum(file.stat().st_size for file in own)
+
+    def references(
+        self, *, conservative: bool = False, max_structures: int = 100_000
+    ) -> References:
+        """References for these structures.
+
+        Those of the whole store are kept in it. For a part of it they are fitted to the part, or
+        to a sample of `max_structures` where it is larger.
+
+        Raises:
+            ReferencesError: no structure has an energy or forces.
+        """
+        stored = self.manifest["statistics"]["references"]
+        if self.indices is not None or stored is None:
+            sample = self.sample(max_structures)
+            return StatisticsAccumulator.over(sample).references(conservative=conservative)
+        references = References.from_dict(stored)
+        if not conservative:
+            return references
+        has_forces = self.manifest["statistics"]["with_forces"] > 0
+        scale = references.force_scale if has_forces else references.energy_scale
+        return References.from_dict({**stored, "energy_scale": scale, "force_scale": scale})
+
+    def verify(self) -> None:
+        """Compare every file with its checksum.
+
+        Raises:
+            StoreError: a file differs or is missing; the message names it.
+        """
+        wanted = {self.path / INDEX / name: value for name, value in self.manifest["index"].items()}
+        for shard in self.manifest["shards"]:
+            wanted[records_path(self.path, shard["name"])] = shard["sha256"]
+        for file, value in wanted.items():
+            if not file.exists() or sha256(file) != value:
+                state = "differs from its checksum" if file.exists() else "is missing"
+                raise StoreError(f"{file} {state}; convert the data set again or copy it again")
+
+    def _column(self, name: str) -> np.ndarray:
+        column = self._index.columns[name]
+        return column if self.indices is None else column[self.indices]
+
+    def _open(self) -> "_OpenStore":
+        return _OpenStore(self.path, self._names, int(self._bounds[-1]))
+
+    def _read(self, record: int) -> Structure:
+        opened = self._opened.get()
+        columns = opened.columns
+        shard = int(np.searchsorted(self._bounds, record, side="right")) - 1
+        begin, end = opened.offset[record : record + 2].tolist()
+        raw = opened.read(shard, begin - self._begins[shard], end - begin)
+        row = Row(
+            *(columns[name].item(record) for name in ("n_atom", "flags", "energy", "checksum"))
+        )
+        try:
+            group = opened.groups[columns["group"].item(record)]
+            return decode(raw, group, row, self._precision)
+        except (ValueError, IndexError) as error:
+            raise StoreError(
+                f"{records_path(self.path, self._names[shard])}: structure {record} of the store is"
+                f" damaged ({error}); copy the file again, or convert the data set again"
+            ) from error
+
+
+class _OpenStore:
+    """The mapped index and the open files of one process."""
+
+    def __init__(self, path: Path, names: Sequence[str], count: int):
+        self._path, self._names = path, names
+        self._files: dict[int, int] = {}
+        self.columns = {name: _map(path, name, count) for name in COLUMNS}
+        self.offset = _map(path, "offset", count + 1)
+        try:
+            loaded = json.loads((path / INDEX / GROUPS).read_text())
+            self.groups = [Group(key, source, text, tuple(t)) for key, source, text, t in loaded]
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(
+                f"{path / INDEX / GROUPS} cannot be read ({error}); convert the data set again"
+            ) from error
+        self.class_keys = sorted({group.class_key for group in self.groups})
+        numbers = {key: number for number, key in enumerate(self.class_keys)}
+        self.group_class = np.array([numbers[g.class_key] for g in self.groups], dtype=np.int32)
+
+    def read(self, shard: int, start: int, length: int) -> bytes:
+        """Bytes of a shard; pread moves no position, so threads can share the file."""
+        if shard not in self._files:
+            path = records_path(self._path, self._names[shard])
+            try:
+                opened = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise StoreError(f"{path} cannot be opened ({error}); copy it again") from error
+            # Of two threads that open it at once, one closes its own again.
+            if self._files.setdefault(shard, opened) != opened:
+                os.close(opened)
+        return os.pread(self._files[shard], length, start)
+
+    def __del__(self):
+        for file in getattr(self, "_files", {}).values():
+            os.close(file)
+
+
+def _map(path: Path, name: str, count: int) -> np.ndarray:
+    file = path / INDEX / f"{name}.npy"
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file} cannot be read ({error}); convert the data set again") from error
+    if array.shape != (count,):
+        raise StoreError(
+            f"{file} has {array.shape[0]} entries, the manifest says {count}; convert the data set"
+            " again"
+        )
+    return np.asarray(array)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    if not file.exists():
+        reason = "it is not finished: run the conversion again, or --merge" if path.is_dir() else ""
+        raise StoreError(f"{path} is no store: it has no {MANIFEST}{'; ' * bool(reason)}{reason}")
+    try:
+        manifest = json.loads(file.read_text())
+        found = manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} cannot be read ({error}); convert the data set again") from error
+    if found != FORMAT:
+        raise StoreError(f"{file}: format {found!r}, this version reads {FORMAT!r}; convert again")
+    return manifest

@@ -1,0 +1,97 @@
+"""Sizes kept in a store: those of the graphs, measured once, for a part or the whole."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from atomjax.graphs import GraphConfig
+from atomjax.graphs import store_sizes as module
+from atomjax.graphs.capacity import Sizes
+from atomjax.graphs.interactions import build_many
+from atomjax.graphs.store_sizes import sizes_path, stored_sizes, work
+from atomjax.structures.store import Store, StoreError, write_store
+
+CONFIG = GraphConfig.from_base(4.0, 6)
+
+
+@pytest.fixture
+def structures(molecule):
+    return [molecule(3 + n % 5, seed=n) for n in range(11)]
+
+
+@pytest.fixture
+def store(structures, tmp_path) -> Store:
+    return write_store(tmp_path / "store", structures, shard_size=4, precision="float64")
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[int]:
+    """Workers as calls in this process, in small blocks; numbers of structures they told."""
+    log: list[int] = []
+
+    def run(_, requests, told):
+        def tell(structures):
+            log.append(structures)
+            told({"structures": structures})
+
+        monkeypatch.setattr(module, "tell", tell)
+        for request in requests:
+            work(request)
+
+    monkeypatch.setattr(module, "run_workers", run)
+    monkeypatch.setattr(module, "_BLOCK", 4)
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    return log
+
+
+def test_sizes_are_those_of_the_graphs_and_measured_once(store, structures, measured):
+    expected = Sizes.measure(build_many(structures, CONFIG)).table
+    found = stored_sizes(store, CONFIG, workers=2)
+    np.testing.assert_array_equal(found.table, expected)
+    assert sum(measured) == 11
+    part = stored_sizes(store[2:9].subset(np.array([4, 0])), CONFIG)
+    np.testing.assert_array_equal(part.table, expected[[6, 2]])
+    assert sum(measured) == 11
+    assert [path.name for path in (store.path / "sizes").iterdir()] == [
+        sizes_path(store, CONFIG).name
+    ]
+
+
+def test_other_graphs_have_other_sizes(store, measured):
+    wide = stored_sizes(store, dataclasses.replace(CONFIG, cutoff_molecule=9.0))
+    near = stored_sizes(store, dataclasses.replace(CONFIG, cutoff_molecule=1.2))
+    assert wide.column("n_edge").sum() > near.column("n_edge").sum()
+    dropped = dataclasses.replace(CONFIG, edge_dropout=0.5)
+    assert sizes_path(store, dropped) == sizes_path(store, CONFIG)
+    assert sizes_path(store, dropped, 1) != sizes_path(store, dropped, 2)
+    few = stored_sizes(store, dropped, seed=1)
+    assert few.column("n_edge").sum() < stored_sizes(store, CONFIG).column("n_edge").sum()
+
+
+def test_what_was_interrupted_goes_on(store, measured, monkeypatch):
+    build, calls = module.build_many, iter(range(100))
+
+    def fail_at_the_fourth(*arguments):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return build(*arguments)
+
+    monkeypatch.setattr(module, "build_many", fail_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        stored_sizes(store, CONFIG)
+    stored_sizes(store, CONFIG)
+    assert next(calls) == 8  # the first block's two calls are not made again
+
+
+def test_a_worker_process_measures(store, structures):
+    found = stored_sizes(store, CONFIG)
+    expected = Sizes.measure(build_many(structures, CONFIG)).table
+    np.testing.assert_array_equal(found.table, expected)
+
+
+def test_a_table_of_another_store_is_refused(store, measured):
+    stored_sizes(store, CONFIG)
+    np.save(sizes_path(store, CONFIG), np.zeros((3, 14), np.int32))
+    with pytest.raises(StoreError, match=r"has shape \(3, 14\); delete it"):
+        stored_sizes(store, CONFIG)

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 from atomjax.convert.errors import ConvertError, FileFormatError, RefusedError
-from atomjax.convert.opcodes import Opaque
 from atomjax.convert.torch_file import TorchFile
 from atomjax.convert.torch_writer import write_torch_file
-from tests.convert.pickles import archive, call, mapping, number, numbers, storage, tensor, text
+from atomjax.safe_pickle import Record
+from tests.safe_pickle.programs import (
+    archive,
+    call,
+    mapping,
+    number,
+    numbers,
+    storage,
+    tensor,
+    text,
+)
 
 GRID = np.arange(6, dtype=np.float32)
 
@@ -86,12 +95,12 @@ def test_classes_of_known_training_codes_are_recorded(tmp_path):
     config = b"cjmp.modules.ema\nEMAConfig\n)\x81}(" + text("decay") + number(1) + b"ub"
     path = call("pathlib.PosixPath", text("/"), text("data"))
     loaded = load(tmp_path, mapping(config=config, path=path))
-    assert isinstance(loaded["config"], Opaque)
+    assert isinstance(loaded["config"], Record)
     assert (loaded["config"].name, loaded["config"].state) == (
         "jmp.modules.ema.EMAConfig",
         {"decay": 1},
     )
-    assert loaded["path"].args == ("/", "data")
+    assert loaded["path"].arguments == ("/", "data")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,7 @@ def _find_prefix(entries: Mapping[str, Any]) -> str:
     return prefixes[0]
 
 
-def _load_legacy(file: BinaryIO, recorded: Sequence[str]) -> Any:
+def _load_legacy(file: BufferedReader, recorded: Sequence[str]) -> Any:
     read_preamble(file)
     size = os.fstat(file.fileno()).st_size
     storages: dict[str, np.ndarray] = {}
@@ -182,7 +183,7 @@ def _load_legacy(file: BinaryIO, recorded: Sequence[str]) -> Any:
     for key in map(str, listed):
         elements = storages[key]
         stated = int.from_bytes(file.read(8), "little")
-        read = file.readinto(memoryview(elements.view(np.uint8)))  # pyright: ignore[reportAttributeAccessIssue]
+        read = file.readinto(elements.view(np.uint8).data)
         if stated != len(elements) or read != elements.nbytes:
             raise PickleError(
                 f"storage {key} has {read // elements.itemsize} of {len(elements)} elements, and"

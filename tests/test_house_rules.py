@@ -57,6 +57,11 @@ def test_files_are_read_without_jax(folder: str) -> None:
     assert offenders(folder, "jax", "flax", "jraph") == []
 
 
+def test_safe_pickle_knows_no_other_part() -> None:
+    names = [path.stem for path in (ROOT / "atomjax").iterdir() if path.stem != "safe_pickle"]
+    assert offenders("safe_pickle", *(f"atomjax.{name}" for name in names)) == []
+
+
 def test_structures_need_no_jax() -> None:
     code = "import sys, atomjax.structures; print(sorted({'jax', 'flax'} & set(sys.modules)))"
     result = subprocess.run(

@@ -150,10 +150,10 @@ def test_damaged_files_of_the_old_format_are_refused(tmp_path):
     write_legacy_archive(path, [Tensor(np.arange(4), np.int64)])
     data = path.read_bytes()
     for damaged, message in (
-        (data[:-9], "storage 1 has 2 of 4 elements"),
+        (data[:-9], "storage 0 has 2 of 4 elements"),
         (data[:-40] + data[-32:] + b"12345678", "says 0: the file is cut short or damaged"),
-        (data.replace(b"K\x04N", b"K\xffN"), "storage 1 of 255 elements is larger than the file"),
-        (data.replace(b"X\x01\0\0\x001q\x01a.", b"X\x01\0\0\x002q\x01a."), "does not fit the te"),
+        (data.replace(b"K\x04N", b"K\xffN"), "storage 0 of 255 elements is larger than the file"),
+        (data.replace(b"X\x01\0\0\x000q\x01a.", b"X\x01\0\0\x002q\x01a."), "does not fit the te"),
         (data.replace(b"M\xe9\x03.", b"M\xe8\x03."), "not in PyTorch's format of protocol 1001"),
         (data.replace(b"\x88s.", b"\x89s."), "big-endian machine"),
     ):

@@ -19,7 +19,7 @@ import numpy as np
 
 from atomjax.convert.equiformer_v2_export import export_equiformer
 from atomjax.convert.errors import ConvertError
-from atomjax.convert.family import BUFFER, METRIC, NO_HEAD, Choices, Exported, Path, Recognised
+from atomjax.convert.family import BUFFER, METRIC, NO_HEAD, Choices, Path, Recognised
 from atomjax.convert.nesting import Contents
 from atomjax.convert.settings import backbone_settings, check_built_in
 from atomjax.convert.sizes import describe_config
@@ -139,22 +139,9 @@ class EquiformerV2Family:
         # The name map wants a head; a backbone alone has no entries of one.
         return checkpoint_entries(variables, heads or (HeadConfig(name="none"),))
 
-    def from_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
-        """An entry in our layout."""
-        return from_checkpoint_layout(entry, value)
-
-    def to_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
-        """A variable in the original's layout."""
-        return to_checkpoint_layout(entry, value)
-
-    def export(
-        self,
-        model: Mapping[str, Any],
-        heads: tuple[HeadConfig, ...],
-        entries: Mapping[str, np.ndarray],
-    ) -> Exported:
-        """A model under the names of fairchem v1."""
-        return export_equiformer(model, heads, entries)
+    from_entry = staticmethod(from_checkpoint_layout)
+    to_entry = staticmethod(to_checkpoint_layout)
+    export = staticmethod(export_equiformer)
 
 
 def _layout(contents: Contents) -> str:

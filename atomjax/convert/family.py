@@ -102,11 +102,11 @@ class Family(Protocol):
         """Every variable as (collection, path, entry, shape of the entry)."""
         ...
 
-    def from_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
+    def from_entry(self, entry: str, value: np.ndarray, /) -> np.ndarray:
         """An entry in our layout."""
         ...
 
-    def to_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
+    def to_entry(self, entry: str, value: np.ndarray, /) -> np.ndarray:
         """A variable in the original's layout."""
         ...
 

@@ -1,12 +1,9 @@
 """GemNet-OC: what the tensors of a file are, and the model they make up."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from atomjax.convert.errors import ConvertError
-from atomjax.convert.family import ALIAS, NO_HEAD, Choices, Exported, Recognised
+from atomjax.convert.family import ALIAS, NO_HEAD, Choices, Recognised
 from atomjax.convert.gemnet_config import (
     BUILT_IN,
     SETTINGS,
@@ -20,7 +17,6 @@ from atomjax.convert.gemnet_heads import find_heads, missing_biases
 from atomjax.convert.gemnet_layouts import Layout, find_layout, ignored_reason, without_alias
 from atomjax.convert.nesting import Contents
 from atomjax.convert.settings import backbone_settings, check_built_in
-from atomjax.models import HeadConfig
 from atomjax.models.gemnet_oc import GemNetOCConfig
 from atomjax.models.gemnet_oc.names import (
     checkpoint_entries,
@@ -71,26 +67,10 @@ class GemNetOCFamily:
             notes=notes,
         )
 
-    def entries(self, variables: Mapping[str, Any], heads: tuple[HeadConfig, ...]):
-        """Every variable as (collection, path, entry, shape of the entry)."""
-        return checkpoint_entries(variables, heads)
-
-    def from_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
-        """An entry in our layout."""
-        return from_checkpoint_layout(entry, value)
-
-    def to_entry(self, entry: str, value: np.ndarray) -> np.ndarray:
-        """A variable in the original's layout."""
-        return to_checkpoint_layout(entry, value)
-
-    def export(
-        self,
-        model: Mapping[str, Any],
-        heads: tuple[HeadConfig, ...],
-        entries: Mapping[str, np.ndarray],
-    ) -> Exported:
-        """A model under the names that the original gives such a one; see the layouts."""
-        return export_gemnet(model, heads, entries)
+    entries = staticmethod(checkpoint_entries)
+    from_entry = staticmethod(from_checkpoint_layout)
+    to_entry = staticmethod(to_checkpoint_layout)
+    export = staticmethod(export_gemnet)
 
 
 def _assign(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.convert.errors import ConvertError
-from atomjax.convert.opcodes import Opaque
+from atomjax.safe_pickle import Record
 
 # What DistributedDataParallel, DataParallel, torch.compile and trainers put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model.", "_module.")
@@ -126,7 +126,7 @@ def _split(loaded: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any], dict
 
 def read_field(record: Any, name: str, default: Any = None) -> Any:
     """A field of a config, which may be a mapping or the record of an object of unknown class."""
-    if isinstance(record, Opaque):
+    if isinstance(record, Record):
         if name in record.items:
             return record.items[name]
         record = record.state

@@ -1,8 +1,8 @@
 """Writing of PyTorch's files without PyTorch.
 
-The same format that :mod:`atomjax.convert.torch_file` reads: an uncompressed zip archive with one
-entry for each storage, aligned to 64 bytes, and a pickle of protocol 2. Only mappings with text
-keys, lists, tuples, numbers, text, None and numpy arrays can be written, with three globals in
+The same format that :mod:`atomjax.safe_pickle.torch_archive` reads: an uncompressed zip archive
+with one entry for each storage, aligned to 64 bytes, and a pickle of protocol 2. Only mappings with
+text keys, lists, tuples, numbers, text, None and numpy arrays can be written, with three globals in
 all, so ``torch.load(file, weights_only=True)`` takes the result.
 """
 
@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.convert.allowed import STORAGES
+from atomjax.convert.torch_file import STORAGES
+from atomjax.safe_pickle.tensors import UNTYPED
 
 ALIGNMENT = 64
 ROOT = "archive"
 LOCAL_HEADER = 30
 
-_CLASSES = {dtype: name for name, dtype in reversed(STORAGES.items()) if dtype is not None}
+_CLASSES = {dtype: name for name, dtype in STORAGES.items() if dtype != UNTYPED}
 _INT32 = 2**31
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from atomjax.convert.errors import FileFormatError, RefusedError
-from atomjax.convert.opcodes import Opaque
 from atomjax.convert.torch_file import TorchFile
 from atomjax.convert.torch_writer import write_torch_file
+from atomjax.safe_pickle import Record
 
 torch = pytest.importorskip("torch", reason="PyTorch is the extra 'convert'")
 
@@ -62,7 +62,7 @@ def test_reads_whole_training_states(tmp_path, protocol):
     np.testing.assert_array_equal(loaded["val_metrics"]["mae"]["total"], [0, 1, 2])
     assert loaded["optimizer"]["state"][0]["exp_avg"].shape == (2, 3)
     assert loaded["config"]["cmd"]["names"] == {"a"}
-    assert isinstance(loaded["config"]["flags"], Opaque)
+    assert isinstance(loaded["config"]["flags"], Record)
     assert loaded["config"]["flags"].state == {"lr": 1}
 
 

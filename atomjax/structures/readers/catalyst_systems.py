@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from atomjax.structures.pickled_arrays import ARRAYS
-from atomjax.structures.pickles import PLAIN, PickleError, load
+from atomjax.safe_pickle import ARRAYS, PLAIN, PickleError, load
 from atomjax.structures.readers.records import ReadError, ReadOptions
 
 

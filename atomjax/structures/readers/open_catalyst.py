@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.structures.pickled_arrays import ARRAYS
-from atomjax.structures.pickles import PLAIN, PickleError, load
+from atomjax.safe_pickle import ARRAYS, PLAIN, PickleError, load
 from atomjax.structures.readers.catalyst_systems import CatalystOptions, SystemTable, system_table
 from atomjax.structures.readers.lmdb_shards import Shard, Shards, find_shards
 from atomjax.structures.readers.pyg_graphs import graph_fields

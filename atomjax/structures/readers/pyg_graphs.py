@@ -7,8 +7,7 @@ a storage, its attribute ``_store``, in version 2.
 from collections.abc import Mapping
 from typing import Any
 
-from atomjax.structures.pickled_arrays import TENSORS
-from atomjax.structures.pickles import PickleError, Record, load, record
+from atomjax.safe_pickle import TENSORS, PickleError, Record, load
 
 GRAPH_CLASSES = (
     "torch_geometric.data.data.Data",
@@ -16,7 +15,6 @@ GRAPH_CLASSES = (
     "torch_geometric.data.data.DataTensorAttr",
     "torch_geometric.data.storage.GlobalStorage",
 )
-GRAPHS = {**TENSORS, **{name: record(name) for name in GRAPH_CLASSES}}
 
 
 def graph_fields(stored: bytes) -> Mapping[str, Any]:
@@ -25,11 +23,11 @@ def graph_fields(stored: bytes) -> Mapping[str, Any]:
     Raises:
         PickleError: damaged, or more than a graph.
     """
-    return stored_fields(load(stored, GRAPHS))
+    return stored_fields(load(stored, TENSORS, GRAPH_CLASSES))
 
 
 def stored_fields(graph: Any) -> Mapping[str, Any]:
-    """The fields of a graph that was read with the names of `GRAPHS`.
+    """The fields of a graph that was read with `GRAPH_CLASSES` recorded.
 
     Raises:
         PickleError: it is something else.

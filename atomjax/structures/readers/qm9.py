@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from atomjax.safe_pickle import PickleError, load_torch_file
 from atomjax.structures.elements import atomic_number
-from atomjax.structures.pickles import PickleError
 from atomjax.structures.readers.ase_db import connect, property_units, row_numbers
-from atomjax.structures.readers.pyg_graphs import GRAPHS, stored_fields
+from atomjax.structures.readers.pyg_graphs import GRAPH_CLASSES, stored_fields
 from atomjax.structures.readers.qm9_properties import (
     DATABASE_NAMES,
     IN_HARTREE,
@@ -34,7 +34,6 @@ from atomjax.structures.readers.qm9_properties import (
 from atomjax.structures.readers.records import ReadError, ReadOptions
 from atomjax.structures.readers.structure_file import PerProcess, StructureFile, cut, shuffled
 from atomjax.structures.structure import Structure
-from atomjax.structures.torch_archive import load_torch_archive
 from atomjax.units import HARTREE, energy_factor
 
 COMPLETE = 133_885
@@ -207,7 +206,7 @@ class Qm9Tensors(Qm9File):
     def __init__(self, path: Path, options: Qm9Options) -> None:
         super().__init__(path, options)
         try:
-            content = load_torch_archive(path, GRAPHS)
+            content = load_torch_file(path, GRAPH_CLASSES)
         except PickleError as error:
             raise ReadError(f"{path}: {error}") from error
         try:

@@ -15,8 +15,8 @@ from ase.constraints import FixAtoms
 from ase.io.jsonio import encode
 
 from atomjax.structures.readers import ReadError, SkippedRecordsWarning, open_file, read
+from tests.safe_pickle.torch_pickles import pyg_pickle
 from tests.structures.readers.checks import forces_of
-from tests.structures.torch_pickles import pyg_pickle
 
 SLAB = {"bulk_mpid": "mp-1", "bulk_symbols": "Si2Ti2", "ads_symbols": "*N2", "ads_id": 69}
 CUT = {"miller_index": (2, 0, 1), "shift": 0.145, "top": True, "class": 1, "anomaly": 0}

@@ -9,7 +9,7 @@ import pytest
 from atomjax.structures import Structure
 from atomjax.structures.readers import ReadError, SkippedRecordsWarning, open_file, read
 from atomjax.structures.readers.qm9_properties import TARGETS
-from tests.structures.torch_pickles import Tensor, write_legacy_archive, write_torch_archive
+from tests.safe_pickle.torch_pickles import Tensor, write_legacy_archive, write_torch_archive
 
 HARTREE = 27.211386245981
 # The first molecule, as published but for the tabs.

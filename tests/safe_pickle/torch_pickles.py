@@ -56,49 +56,46 @@ def legacy_file(values: np.ndarray) -> bytes:
     return file.getvalue() + len(values).to_bytes(8, "little") + values.tobytes()
 
 
-def write_torch_archive(path: Path, value: Any) -> None:
-    """A file of ``torch.save`` as it is written since version 1.6."""
-    storages: list[np.ndarray] = []
+def dump_apart(value: Any, *view: None) -> tuple[bytes, dict[str, np.ndarray]]:
+    """The pickle of a value whose storages lie elsewhere, and these by their keys."""
+    storages: dict[str, np.ndarray] = {}
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, obj: Any) -> Any:
             if not isinstance(obj, Storage):
                 return None
-            storages.append(obj.values)
+            key = str(len(storages))
+            storages[key] = obj.values
             kind = getattr(sys.modules["torch"], STORAGES[obj.values.dtype.str[1:]])
-            return ("storage", kind, str(len(storages) - 1), "cpu", len(obj.values))
+            return ("storage", kind, key, "cpu", len(obj.values), *view)
 
     file = io.BytesIO()
     with torch_names():
         Pickler(file, protocol=2).dump(value)
+    return file.getvalue(), storages
+
+
+def write_torch_archive(path: Path, value: Any) -> None:
+    """A file of ``torch.save`` as it is written since version 1.6."""
+    program, storages = dump_apart(value)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{path.stem}/data.pkl", file.getvalue())
+        archive.writestr(f"{path.stem}/data.pkl", program)
         archive.writestr(f"{path.stem}/byteorder", "little")
-        for key, values in enumerate(storages):
+        for key, values in storages.items():
             archive.writestr(f"{path.stem}/data/{key}", values.tobytes())
 
 
 def write_legacy_archive(path: Path, value: Any) -> None:
     """A file of ``torch.save`` as it was written before version 1.6."""
-    storages: list[np.ndarray] = []
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: Any) -> Any:
-            if not isinstance(obj, Storage):
-                return None
-            storages.append(obj.values)
-            kind = getattr(sys.modules["torch"], STORAGES[obj.values.dtype.str[1:]])
-            return ("storage", kind, str(len(storages)), "cpu", len(obj.values), None)
-
-    file = io.BytesIO()
-    for header in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
-        pickle.dump(header, file, protocol=2)
-    with torch_names():
-        Pickler(file, protocol=2).dump(value)
-    pickle.dump([str(i + 1) for i in range(len(storages))], file, protocol=2)
-    for values in storages:
-        file.write(len(values).to_bytes(8, "little") + values.tobytes())
-    path.write_bytes(file.getvalue())
+    program, storages = dump_apart(value, None)
+    header = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    with path.open("wb") as file:
+        for part in header:
+            pickle.dump(part, file, protocol=2)
+        file.write(program)
+        pickle.dump(list(storages), file, protocol=2)
+        for values in storages.values():
+            file.write(len(values).to_bytes(8, "little") + values.tobytes())
 
 
 @contextmanager

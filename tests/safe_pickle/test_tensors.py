@@ -1,0 +1,53 @@
+"""Tensors that bring their storages along."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from atomjax.safe_pickle import TENSORS, PickleError, load
+from atomjax.safe_pickle.tensors import storage_from, tensor
+from tests.safe_pickle.torch_pickles import Tensor, legacy_file, torch_names
+
+
+def test_tensors_become_arrays() -> None:
+    with torch_names():
+        data = pickle.dumps(
+            {"f": Tensor(np.arange(6.0).reshape(2, 3)), "b": Tensor([True, False], bool)}
+        )
+    found = load(data, TENSORS)
+    assert found["f"].dtype == np.float32
+    np.testing.assert_array_equal(found["f"], np.arange(6.0).reshape(2, 3))
+    assert found["b"].tolist() == [True, False]
+
+
+def test_tensors_are_windows_with_bounds() -> None:
+    storage = np.arange(12.0)
+    np.testing.assert_array_equal(
+        tensor(storage, 1, (2, 3), (1, 4)), [[1.0, 5.0, 9.0], [2.0, 6.0, 10.0]]
+    )
+    assert tensor(storage, 0, (0, 3), (3, 1)).shape == (0, 3)
+    with pytest.raises(PickleError, match="reaches beyond its storage of 12 elements"):
+        tensor(storage, 0, (2, 3), (10, 1))
+    with pytest.raises(PickleError, match="do not describe a window"):
+        tensor(storage, 0, (2,), (-1,))
+
+
+def test_storages_are_read_alike_with_and_without_the_shortcut() -> None:
+    with torch_names():
+        files = [legacy_file(np.arange(count, dtype=np.int64)) for count in (0, 3, 300, 70000)]
+    for file in files:
+        # Another way to write the same: the key memoised elsewhere.
+        unusual = file.replace(b"q\x02X\x03\x00\x00\x00cpu", b"q\x09X\x03\x00\x00\x00cpu")
+        assert unusual != file
+        np.testing.assert_array_equal(storage_from(unusual), storage_from(file))
+
+
+def test_damaged_storages_are_refused() -> None:
+    with torch_names():
+        file = legacy_file(np.arange(4.0))
+    np.testing.assert_array_equal(storage_from(file), np.arange(4.0))
+    with pytest.raises(PickleError, match="31 bytes for 4 numbers of 8 bytes"):
+        storage_from(file[:-1])
+    with pytest.raises(PickleError, match="not in PyTorch's format"):
+        storage_from(pickle.dumps(1) + pickle.dumps(2))

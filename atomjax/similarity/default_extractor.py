@@ -1,7 +1,7 @@
 """The extractor that comes with the package: weights as arrays, and how they were made.
 
-``python -m atomjax.similarity.default_extractor RUN`` writes those of a finished pretraining. Arrays only:
-nothing in the file is executed when it is read.
+``python -m atomjax.similarity.default_extractor RUN`` writes those of a finished pretraining.
+Arrays only: nothing in the file is executed when it is read.
 """
 
 import argparse

@@ -188,7 +188,7 @@ class SetExtractor:
                         projection = random_projection(features.shape[1], seed=self._settings.seed)
                         collectors[variant] = FeatureCollector(aggregation, projection=projection)
                     collectors[variant].add(features, batch)
-                    if len(collectors) == 1 or variant == next(iter(collectors)):
+                    if variant == next(iter(collectors)):
                         shown.add(features, batch)
                 tracker.advance(int(np.asarray(batch.graph_mask).sum()))
         return {variant: c.result() for variant, c in collectors.items()}, shown.result()

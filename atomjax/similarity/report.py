@@ -118,9 +118,9 @@ def render(
         "",
         *_table(comparison),
         "",
-        "`csi.csv` and `csi.json` hold every number; infinite is the CSI extrapolated to infinitely "
-        "many structures, unseen the share of the task's atoms whose element the upstream set "
-        "lacks, within elements the mean CSI between atoms of one element.",
+        "`csi.csv` and `csi.json` hold every number; infinite is the CSI extrapolated to "
+        "infinitely many structures, unseen the share of the task's atoms whose element the "
+        "upstream set lacks, within elements the mean CSI between atoms of one element.",
         "",
         *_elements(comparison),
         "## Sets",

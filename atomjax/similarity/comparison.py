@@ -13,6 +13,7 @@ from atomjax.similarity.effective_rank import effective_rank
 from atomjax.similarity.elements import ElementComparison, compare_elements
 from atomjax.similarity.extraction import ExtractedSet
 from atomjax.similarity.frechet import FrechetTable, frechet_table
+from atomjax.similarity.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.statistics import covariance
 
 
@@ -30,6 +31,7 @@ class Comparison:
         extrapolation: to infinitely many structures.
         elements: (upstream name, downstream name) → by element; empty unless atoms are rows.
         variants: name → [K, M] distances, the deciding one first.
+        mixtures: name → [M] distances of mixtures of the upstream sets.
         ranks: name of a set → effective rank (entropy) of its features.
         spreads: [M] total variance of each downstream set, the squared distance from which a
             candidate is farther than a single point at the downstream mean.
@@ -45,6 +47,7 @@ class Comparison:
     extrapolation: Extrapolation
     elements: Mapping[tuple[str, str], ElementComparison]
     variants: Mapping[str, np.ndarray]
+    mixtures: Mapping[str, np.ndarray]
     ranks: Mapping[str, float]
     spreads: np.ndarray
 
@@ -87,6 +90,7 @@ def compare(
     upstream: Sequence[ExtractedSet],
     downstream: Sequence[ExtractedSet],
     *,
+    mixtures: Sequence[str | float] = (),
     resamples: int = 200,
     level: float = 0.95,
     seed: int = 0,
@@ -96,6 +100,7 @@ def compare(
     Args:
         upstream: K sets.
         downstream: M sets, of the same extractor.
+        mixtures: of the upstream sets to add: "balanced" or temperatures.
         resamples: of the bootstrap.
         level: of the intervals.
         seed: of the bootstrap.
@@ -137,9 +142,36 @@ def compare(
         ),
         elements=elements,
         variants={name: one.distance for name, one in variants.items()},
+        mixtures=mixture_distances(upstream, downstream, mixtures),
         ranks={
             s.name: effective_rank(s.features.statistics()).entropy
             for s in (*upstream, *downstream)
         },
         spreads=np.array(spreads),
     )
+
+
+def mixture_distances(
+    upstream: Sequence[ExtractedSet],
+    downstream: Sequence[ExtractedSet],
+    mixtures: Sequence[str | float],
+) -> dict[str, np.ndarray]:
+    """Distances [M] of mixtures of all upstream sets, by name.
+
+    Args:
+        upstream: K sets.
+        downstream: M sets.
+        mixtures: "balanced", or temperatures of :func:`mixture_shares`.
+    """
+    if not mixtures or len(upstream) < 2:
+        return {}
+    sizes = [s.available for s in upstream]
+    mixed = {
+        f"mixture, {m}" if isinstance(m, str) else f"mixture, T = {m:g}": mix_statistics(
+            [s.features for s in upstream],
+            mixture_shares(sizes, float("inf") if isinstance(m, str) else m),
+        )
+        for m in mixtures
+    }
+    table = frechet_table(list(mixed.values()), [s.features.statistics() for s in downstream])
+    return dict(zip(mixed, table.distance, strict=True))

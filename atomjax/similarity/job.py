@@ -48,6 +48,7 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
     comparison = compare(
         upstream,
         downstream,
+        mixtures=settings.mixtures,
         resamples=settings.resamples,
         level=settings.level,
         seed=settings.seed,

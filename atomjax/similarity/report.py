@@ -53,6 +53,12 @@ def write_report(
         "extractor": extractor,
         "level": comparison.level,
         "pairs": [_without_nan(record) for record in records],
+        "mixtures": {
+            name: dict(
+                zip((s.name for s in comparison.downstream), map(float, values), strict=True)
+            )
+            for name, values in comparison.mixtures.items()
+        },
         "recommendations": [_without_nan(r.to_dict()) for r in recommendations],
         "available": {s.name: s.available for s in comparison.upstream},
         "configs": configs,
@@ -122,6 +128,7 @@ def render(
         "infinitely many structures, unseen the share of the task's atoms whose element the "
         "upstream set lacks, within elements the mean CSI between atoms of one element.",
         "",
+        *_mixtures(comparison),
         *_elements(comparison),
         "## Sets",
         "",
@@ -160,6 +167,17 @@ def _table(comparison: Comparison) -> list[str]:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _mixtures(comparison: Comparison) -> list[str]:
+    if not comparison.mixtures:
+        return []
+    tasks = [s.name for s in comparison.downstream]
+    lines = ["| mixture of all candidates | " + " | ".join(f"CSI to {t}" for t in tasks) + " |"]
+    lines.append("| --- |" + " ---: |" * len(tasks))
+    for name, values in comparison.mixtures.items():
+        lines.append(f"| {name} | " + " | ".join(f"{v:.4g}" for v in values) + " |")
+    return [*lines, ""]
 
 
 def _elements(comparison: Comparison) -> list[str]:

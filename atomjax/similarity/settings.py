@@ -114,6 +114,8 @@ class SimilaritySettings:
         aggregations: how atoms become rows. Every combination with ``invariants`` is tabulated,
             and the first of both is the one that the recommendation follows.
         invariants: "none" (all features, as published), "scalars" or "norms".
+        mixtures: of all candidates, whose distances are tabulated too: "balanced", or the
+            temperature T of shares ∝ size^(1/T).
         resamples: of the bootstrap.
         level: of the intervals.
         keep_features: write all feature rows of the first combination, too.
@@ -131,6 +133,7 @@ class SimilaritySettings:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     aggregations: tuple[Aggregation, ...] = ("flat",)
     invariants: tuple[Invariance, ...] = ("none", "norms")
+    mixtures: tuple[Literal["balanced"] | float, ...] = ("balanced",)
     resamples: int = 200
     level: float = 0.95
     keep_features: bool = False
@@ -152,6 +155,10 @@ class SimilaritySettings:
         wrong = [name for name in names if "/" in name or name.startswith(".")]
         if wrong:
             raise ConfigError(f"name {wrong[0]!r} cannot name a folder; rename the data set")
+        if any(mixture != "balanced" and mixture <= 0 for mixture in self.mixtures):
+            raise ConfigError(
+                f'mixtures={list(self.mixtures)}: give "balanced" or temperatures above 0'
+            )
         if self.resamples < 2 or not 0 < self.level < 1:
             raise ConfigError(
                 f"resamples={self.resamples} and level={self.level} give no interval; use at "

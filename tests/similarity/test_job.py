@@ -109,6 +109,9 @@ def test_table_is_consistent(finished):
     assert float(rows["far"]["unseen_share"]) == 1.0
     assert math.isnan(float(rows["far"]["within_elements"]))
     assert float(rows["near"]["unseen_share"]) == 0.0
+    summary = json.loads((finished / "run" / "csi.json").read_text())
+    mixed = summary["mixtures"]["mixture, balanced"]["task"]
+    assert float(rows["near"]["csi"]) < mixed < float(rows["far"]["csi"])
     variants = [key for key in rows["near"] if key.startswith("csi_")]
     assert variants == ["csi_flat-norms", "csi_mean", "csi_mean-norms"]
 

@@ -14,7 +14,6 @@ from atomjax.similarity.elements import ElementComparison, compare_elements
 from atomjax.similarity.extraction import ExtractedSet
 from atomjax.similarity.frechet import FrechetTable, frechet_table
 from atomjax.similarity.mixtures import mix_statistics, mixture_shares
-from atomjax.similarity.statistics import covariance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +127,8 @@ def compare(
         for up, down in itertools.product(upstream, downstream)
         if up.features.elements and down.features.elements
     }
-    spreads = [np.trace(covariance(s.features.statistics())) for s in downstream]
+    statistics = [s.features.statistics() for s in downstream]
+    spreads = [np.trace(one.scatter) / max(int(one.count) - 1, 1) for one in statistics]
     return Comparison(
         upstream=upstream,
         downstream=downstream,

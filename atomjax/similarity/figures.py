@@ -40,7 +40,7 @@ def plot_bars(comparison: Comparison, path: Path) -> None:
             ax.bar(x, distance[i], 0.9 * width, label=name, color=_color(i), yerr=errors, capsize=2)
         ax.set_xticks(range(len(tasks)), tasks)
         ax.set(title=variant, ylabel="CSI (lower is nearer)")
-    axes[0].legend(frameon=False, title="upstream")
+    axes[-1].legend(frameon=False, title="upstream", loc="center left", bbox_to_anchor=(1, 0.5))
     _save(figure, path)
 
 
@@ -91,7 +91,7 @@ def plot_map(
     variances, directions = np.linalg.eigh(np.cov(pooled - mean, rowvar=False))
     plane = directions[:, [-1, -2]]
     shares = variances[[-1, -2]] / max(variances.sum(), np.finfo(float).tiny)
-    figure, (ax,) = _figure(1, 6)
+    figure, (ax,) = _figure(1, 7)
     upstream = [name for name in rows if name not in tasks]
     for i, name in enumerate([*upstream, *tasks]):
         points = (rows[name] - mean) @ plane
@@ -103,7 +103,7 @@ def plot_map(
         ylabel=f"second ({shares[1]:.0%})",
         title="features of atoms",
     )
-    ax.legend(frameon=False, markerscale=2)
+    ax.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     _save(figure, path)
 
 

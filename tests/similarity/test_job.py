@@ -157,7 +157,7 @@ def test_default_extractor_is_small_and_says_how_it_was_made():
     assert sum(leaf.size for leaf in leaves) == metadata["parameters"] > 100_000
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     assert metadata["seed"] == 0
-    assert metadata["test"]["slabs"]["force_mae_mev_per_angstrom"] > 0
+    assert 0 < metadata["validation"]["slabs"]["force_mae_mev_per_angstrom"] < 100
     config = load_config(ROOT / "configs" / "csi" / "extractor.py")
     for key, value in config["model"]["overrides"].items():
         assert metadata["model"][key] == value

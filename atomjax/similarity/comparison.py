@@ -169,7 +169,7 @@ def mixture_distances(
     mixed = {
         f"mixture, {m}" if isinstance(m, str) else f"mixture, T = {m:g}": mix_statistics(
             [s.features for s in upstream],
-            mixture_shares(sizes, float("inf") if isinstance(m, str) else m),
+            mixture_shares(sizes, float("inf") if isinstance(m, str) else m).tolist(),
         )
         for m in mixtures
     }

@@ -70,7 +70,7 @@ def write_weights(run: Path, folder: Path = FOLDER) -> tuple[Path, Path]:
         for collection, tree in variables.items()
         if "backbone" in tree
     }
-    flat = flax.traverse_util.flatten_dict(kept, sep="/")
+    flat: dict[str, Any] = dict(flax.traverse_util.flatten_dict(kept, sep="/"))
     folder.mkdir(parents=True, exist_ok=True)
     weights, metadata = folder / f"{NAME}.npz", folder / f"{NAME}.json"
     with weights.open("wb") as file:

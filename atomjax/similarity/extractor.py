@@ -123,7 +123,7 @@ def stored_graph(metadata: Mapping[str, Any]) -> GraphConfig:
     stored = list(metadata.get("graphs", {}).values())
     if not stored:
         return default_graph(metadata["model"])
-    fields = {
+    fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in stored[0].items()
     }
     return dataclasses.replace(GraphConfig(**fields), edge_dropout=0.0)

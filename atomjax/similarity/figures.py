@@ -116,7 +116,7 @@ def _heat(
     image = ax.imshow(np.ma.masked_invalid(shade), cmap="viridis_r", aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         text = f"{value:.3g}" if np.isfinite(value) else "–"
-        dark = np.isfinite(value) and image.norm(shade[i, j]) > 0.5
+        dark = np.isfinite(value) and float(np.ma.filled(image.norm(shade[i, j]), 0)) > 0.5
         ax.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)

@@ -55,6 +55,16 @@ WORKFLOWS: Mapping[str, Workflow] = {
     "pretrain": _training("atomjax.training.pretrain:pretrain"),
     "finetune": _training("atomjax.training.finetune:finetune"),
     "transfer": _training("atomjax.training.transfer:transfer"),
+    "csi": Workflow(
+        settings="atomjax.similarity.settings:SimilaritySettings",
+        check="atomjax.similarity.job:check_similarity",
+        function="atomjax.similarity.job:similarity",
+    ),
+    "study": Workflow(
+        settings="atomjax.similarity.settings:SimilaritySettings",
+        check="atomjax.similarity.study:check_study",
+        function="atomjax.similarity.study:study",
+    ),
 }
 
 

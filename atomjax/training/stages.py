@@ -6,20 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from atomjax.run import Run
-from atomjax.training.settings import RunSettings
 
-Stage = Callable[[RunSettings, Run], dict[str, Any]]
+Stage = Callable[[Any, Run], dict[str, Any]]
 # A stage's own record that it is done; results.json alone may be of an interrupted evaluation.
 DONE = "stage.json"
 
 
-def run_stage(run: Run, name: str, stage: Stage, settings: RunSettings) -> dict[str, Any]:
+def run_stage(run: Run, name: str, stage: Stage, settings: Any) -> dict[str, Any]:
     """Runs one stage in its own directory, unless it is done.
 
     Args:
         run: of the study.
         name: of the stage's directory.
-        stage: pretrain or finetune.
+        stage: a workflow, such as pretrain or finetune.
         settings: of the stage.
 
     Returns:

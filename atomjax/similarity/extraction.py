@@ -1,0 +1,270 @@
+"""A data set of a config as features: read, sampled, extracted, and kept on disk.
+
+    features/<name>-<key>/set.json        what was drawn; written last
+    features/<name>-<key>/<variant>.npz   statistics
+    features/<name>-<key>/rows.npz        feature rows of some or all atoms
+
+The key is a hash of everything that decides the numbers, so a set is extracted once, whatever else
+changes in the config.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from atomjax.config import ConfigError, to_plain
+from atomjax.datasets import divide, find_file, generate_spec, load_structures
+from atomjax.graphs import BatchLoader, GraphDataset
+from atomjax.graphs.batch import GraphBatch
+from atomjax.run import Run
+from atomjax.similarity.aggregation import aggregate
+from atomjax.similarity.coverage import class_coverage
+from atomjax.similarity.extract import (
+    FeatureCollector,
+    SetFeatures,
+    read_features,
+    write_features,
+)
+from atomjax.similarity.extractor import BackboneExtractor
+from atomjax.similarity.sampling import SamplingError, class_codes, sample
+from atomjax.similarity.settings import SimilaritySettings
+from atomjax.similarity.structure_sums import random_projection
+from atomjax.structures import Structure
+from atomjax.structures.generate.sets import cache_path
+from atomjax.training.data_settings import DatasetSettings
+from atomjax.training.state import data_mesh, place, place_batch
+
+# Raised when a change to this package changes what is kept.
+FORMAT = 1
+# Feature rows of each set that figures show.
+SHOWN_ROWS = 1500
+DONE = "set.json"
+# Fields of a data set that say how it is trained on.
+TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
+
+_rows_of = jax.jit(aggregate, static_argnames="aggregation")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractedSet:
+    """A data set as the comparison sees it.
+
+    Attributes:
+        name: of the set.
+        available: structures of its training part.
+        distinct: of the sample, repetitions not counted.
+        classes: of the training part.
+        covered: classes with a structure in the sample.
+        variants: name of the variant → what is kept of its features.
+        rows: [n, d] features of some atoms (or structures) of the first variant.
+    """
+
+    name: str
+    available: int
+    distinct: int
+    classes: int
+    covered: int
+    variants: dict[str, SetFeatures]
+    rows: np.ndarray
+
+    @property
+    def features(self) -> SetFeatures:
+        """Of the deciding variant."""
+        return next(iter(self.variants.values()))
+
+
+def variant_name(aggregation: str, invariance: str) -> str:
+    """How reports and files call a variant."""
+    return aggregation if invariance == "none" else f"{aggregation}-{invariance}"
+
+
+class SetExtractor:
+    """Extracts the data sets of one job.
+
+    Args:
+        settings: of the job.
+        extractor: the backbone.
+        run: takes the features and shows progress.
+    """
+
+    def __init__(self, settings: SimilaritySettings, extractor: BackboneExtractor, run: Run):
+        self._settings, self._extractor, self._run = settings, extractor, run
+        self._mesh = data_mesh()
+        self._compiled = extractor.compile(self._mesh)
+        self._variables = place(extractor.variables, self._mesh)
+        self._digest = extractor.digest
+
+    def extract(self, dataset: DatasetSettings) -> ExtractedSet:
+        """Features of one data set, from disk where they were extracted before.
+
+        Raises:
+            ConfigError: the sample cannot be drawn, or the data set cannot be read.
+            GraphError: the graph of a structure cannot be built.
+            ValueError: features are not finite.
+        """
+        folder = self._run.path("features", f"{dataset.name}-{self._key(dataset)}")
+        if (folder / DONE).exists():
+            self._run.say(f"{dataset.name}: features of an earlier run, {folder}")
+            return read_set(dataset.name, folder)
+        structures = self._load(dataset)
+        codes, classes = class_codes([structure.class_key for structure in structures])
+        sampling = self._settings.sampling
+        try:
+            indices = sample(codes, sampling.size, sampling.strategy, sampling.seed)
+        except SamplingError as error:
+            raise ConfigError(f"sampling of data set '{dataset.name}': {error}") from error
+        chosen = [structures[i] for i in indices]
+        variants, rows = self._collect(dataset.name, chosen)
+        coverage = class_coverage(codes, indices)
+        made = ExtractedSet(
+            name=dataset.name,
+            available=len(structures),
+            distinct=coverage.distinct,
+            classes=len(classes),
+            covered=coverage.covered,
+            variants=variants,
+            rows=rows,
+        )
+        self._run.wait_for_all(f"features of {dataset.name}")
+        if self._run.primary:
+            write_set(folder, made)
+        self._run.wait_for_all(f"{folder.name} is written")
+        return made
+
+    def _key(self, dataset: DatasetSettings) -> str:
+        """Hash of everything that decides the features of a data set."""
+        described = to_plain(dataset)
+        for name in TRAINING_FIELDS:
+            described.pop(name)
+        if dataset.kind == "generate":
+            source: Any = cache_path(generate_spec(dataset)).name
+        else:
+            source = _file_state(find_file(dataset))
+        parts = {
+            "format": FORMAT,
+            "dataset": described,
+            "source": source,
+            "extractor": self._digest,
+            "sampling": to_plain(self._settings.sampling),
+            "variants": self._settings.variants,
+            "rows": "all" if self._settings.keep_features else SHOWN_ROWS,
+            "seed": self._settings.seed,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _load(self, dataset: DatasetSettings) -> Sequence[Structure]:
+        """The training part of a data set."""
+        settings, run = self._settings, self._run
+        official = dataset.split is not None and dataset.split.by == "official"
+        structures = load_structures(
+            dataset,
+            cache_dir=Path(settings.cache_dir) if settings.cache_dir else run.root / "data",
+            workers=settings.workers,
+            run=run,
+            split="train" if official else None,
+        )
+        if official:
+            return structures
+        return divide(structures, dataset.split, dataset.name)["train"]
+
+    def _collect(
+        self, name: str, structures: Sequence[Structure]
+    ) -> tuple[dict[str, SetFeatures], np.ndarray]:
+        collectors: dict[str, FeatureCollector] = {}
+        shown = _ShownRows(self._settings, len(structures))
+        with self._run.progress(len(structures), f"features of {name}") as tracker:
+            for values, batch in self._features(name, structures):
+                for aggregation, invariance in self._settings.variants:
+                    features = self._extractor.invariant(values, invariance)
+                    variant = variant_name(aggregation, invariance)
+                    if variant not in collectors:
+                        projection = random_projection(features.shape[1], seed=self._settings.seed)
+                        collectors[variant] = FeatureCollector(aggregation, projection=projection)
+                    collectors[variant].add(features, batch)
+                    if variant == next(iter(collectors)):
+                        shown.add(features, batch)
+                tracker.advance(int(np.asarray(batch.graph_mask).sum()))
+        return {variant: c.result() for variant, c in collectors.items()}, shown.result()
+
+    def _features(
+        self, name: str, structures: Sequence[Structure]
+    ) -> Iterator[tuple[jax.Array, GraphBatch]]:
+        """Features [N, C] of one device's share after the other, with its batch."""
+        loader = BatchLoader(
+            [GraphDataset(name, structures, self._extractor.graph)],
+            batch_size=min(self._settings.extractor.batch_size, len(structures)),
+            num_devices=self._mesh.size,
+            shuffle=False,
+        )
+        for _, batch in loader.batches():
+            stacked = self._compiled(self._variables, place_batch(batch, self._mesh))
+            if jax.process_count() > 1:
+                # Every process collects the same; rows are few beside the work they cost.
+                stacked = multihost_utils.process_allgather(stacked, tiled=True)
+            values = jax.device_get(stacked)
+            for device in range(self._mesh.size):
+                part = jax.tree.map(lambda x, d=device: x[d], batch)
+                if np.asarray(part.graph_mask).any():
+                    yield values[device], part
+
+
+class _ShownRows:
+    """Feature rows of the deciding variant: all, or an even share of every batch."""
+
+    def __init__(self, settings: SimilaritySettings, structures: int):
+        self._aggregation = settings.aggregations[0]
+        self._all, self._structures = settings.keep_features, structures
+        self._rng = np.random.default_rng(settings.seed)
+        self._parts: list[np.ndarray] = []
+
+    def add(self, features: jax.Array, batch: GraphBatch) -> None:
+        rows = jax.device_get(_rows_of(features, batch, self._aggregation))
+        values = rows.values[np.asarray(rows.mask)]
+        if not self._all:
+            share = int(np.asarray(batch.graph_mask).sum()) / self._structures
+            count = min(len(values), round(SHOWN_ROWS * share))
+            values = values[np.sort(self._rng.permutation(len(values))[:count])]
+        self._parts.append(np.asarray(values, np.float32))
+
+    def result(self) -> np.ndarray:
+        return np.concatenate(self._parts)
+
+
+def write_set(folder: Path, made: ExtractedSet) -> None:
+    """Writes what is kept of a set; the file that says it is complete comes last."""
+    for variant, features in made.variants.items():
+        write_features(folder / f"{variant}.npz", features)
+    with (folder / "rows.npz").open("wb") as file:
+        np.savez(file, allow_pickle=False, rows=made.rows)
+    described = {
+        name: getattr(made, name) for name in ("available", "distinct", "classes", "covered")
+    }
+    described["variants"] = list(made.variants)
+    (folder / DONE).write_text(json.dumps(described, indent=2) + "\n")
+
+
+def read_set(name: str, folder: Path) -> ExtractedSet:
+    """What :func:`write_set` wrote."""
+    described = json.loads((folder / DONE).read_text())
+    variants = described.pop("variants")
+    with np.load(folder / "rows.npz", allow_pickle=False) as archive:
+        rows = archive["rows"]
+    return ExtractedSet(
+        name=name,
+        variants={variant: read_features(folder / f"{variant}.npz") for variant in variants},
+        rows=rows,
+        **described,
+    )
+
+
+def _file_state(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a file, or of the files of a folder."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

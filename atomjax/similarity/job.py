@@ -1,0 +1,106 @@
+"""The job: from data sets of a config to a table, a recommendation and the config it implies.
+
+features/               statistics of each set, kept for the next run
+csi.csv, csi.json       every number
+report.md, plots/       the same for people
+pretrain_<task>.py      the pretraining that the recommendation implies
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from atomjax.config import ConfigError
+from atomjax.datasets import find_file, generate_spec
+from atomjax.models import backbone_config
+from atomjax.run import Run
+from atomjax.similarity.comparison import compare
+from atomjax.similarity.extraction import SetExtractor
+from atomjax.similarity.extractor import check_invariants, load_extractor
+from atomjax.similarity.recommendation import describe_recommendation, recommend
+from atomjax.similarity.report import describe_plan, write_report
+from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
+from atomjax.training.checks import check_settings
+
+
+def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict[str, Any]:
+    """Compares candidates with downstream sets; sets that were extracted before are not again.
+
+    Args:
+        config: settings of workflow "csi", or a config that makes them.
+        run: receives features, tables, report and figures.
+
+    Returns:
+        The content of ``csi.json``.
+
+    Raises:
+        ConfigError: settings contradict each other or the data.
+        CheckpointError: the extractor's checkpoint is missing.
+        ReadError: a file cannot be read.
+    """
+    settings = SimilaritySettings.from_config(config)
+    extractor = load_extractor(settings.extractor)
+    check_invariants(extractor, settings.invariants)
+    run.say(f"extractor: {extractor.name}")
+    sets = SetExtractor(settings, extractor, run)
+    upstream = [sets.extract(dataset) for dataset in settings.candidates]
+    downstream = [sets.extract(dataset) for dataset in settings.tasks]
+    run.say(f"comparing {len(upstream)} candidates with {len(downstream)} tasks")
+    comparison = compare(
+        upstream,
+        downstream,
+        mixtures=settings.mixtures,
+        resamples=settings.resamples,
+        level=settings.level,
+        seed=settings.seed,
+    )
+    recommendations = recommend(comparison)
+    available = {s.name: s.available for s in upstream}
+    plans = {
+        choice.task: implied_pretraining(settings, choice.closest, available[choice.closest])
+        for choice in recommendations
+    }
+    summary = write_report(comparison, recommendations, plans, extractor.name, run)
+    for choice in recommendations:
+        run.say(" ".join(describe_recommendation(choice, settings.level)))
+        run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")
+    run.say(f"report: {run.workdir / 'report.md'}")
+    return summary
+
+
+def check_similarity(settings: SimilaritySettings) -> list[str]:
+    """Checks everything about a config that can be known before reading data.
+
+    Args:
+        settings: what the config asks for.
+
+    Returns:
+        Notes on what the run will do.
+
+    Raises:
+        ConfigError: naming the key and how to mend it.
+        CheckpointError: the extractor's checkpoint is missing.
+    """
+    extractor = load_extractor(settings.extractor)
+    check_invariants(extractor, settings.invariants)
+    for dataset in (*settings.candidates, *settings.tasks):
+        if dataset.kind == "read":
+            find_file(dataset)
+        else:
+            generate_spec(dataset)
+    model = settings.plan.model
+    try:
+        backbone_config({"name": model.name, **model.overrides})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"config.plan.model: {error}") from error
+    for dataset in settings.candidates:
+        # Their number is known once the data are read.
+        check_settings(implied_pretraining(settings, dataset.name, available=1))
+    names = [", ".join(d.name for d in side) for side in (settings.candidates, settings.tasks)]
+    budget = settings.plan.budget
+    return [
+        f"workflow {settings.workflow}, seed {settings.seed}",
+        f"extractor {extractor.name}",
+        f"{names[0]} against {names[1]}: {settings.sampling.size} structures of each, "
+        f"{settings.sampling.strategy}",
+        "C is known once the data are read" if budget is None else f"C = {budget} samples",
+    ]

@@ -1,0 +1,259 @@
+"""What a similarity job can be told: the schema of workflows "csi" and "study"."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from atomjax.config import ConfigError, build, to_plain
+from atomjax.similarity.bias import PARTS
+from atomjax.similarity.sampling import DEFAULT_SIZE
+from atomjax.training.data_settings import DatasetSettings, DataSettings, GraphSettings
+from atomjax.training.settings import (
+    FinetuneSettings,
+    HeadSettings,
+    ModelSettings,
+    RunSettings,
+    TrainSettings,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorSettings:
+    """What turns atoms into features.
+
+    Attributes:
+        checkpoint: directory of a run or of a converted checkpoint; None takes the small
+            EquiformerV2 that comes with the package.
+        which: "best" or "latest".
+        graph: what is to differ from the graphs that the extractor was trained on. Those of the
+            data sets themselves are for training and do not count here.
+        batch_size: structures at once, over all devices together.
+    """
+
+    checkpoint: str | None = None
+    which: Literal["best", "latest"] = "best"
+    graph: GraphSettings = field(default_factory=GraphSettings)
+    batch_size: int = 32
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """Which structures stand for a set.
+
+    Attributes:
+        strategy: see ``atomjax.similarity.sample``. Classes are ``Structure.class_key``.
+        size: structures drawn from each set; only "balanced" may draw more than there are.
+        seed: of the draws.
+    """
+
+    strategy: Literal["balanced", "balanced_unique", "random", "stratified", "uniform"] = "balanced"
+    size: int = DEFAULT_SIZE
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.size < PARTS:
+            raise ConfigError(f"size={self.size} must be at least {PARTS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """The pretraining that a recommendation implies.
+
+    Attributes:
+        model: backbone to pretrain, which need not be the extractor.
+        head: what pretraining predicts.
+        train: schedule. ``epochs`` are those wanted where the set has structures enough; epochs,
+            ``max_structures`` and ``budget`` of the plan follow from the budget.
+        budget: C = epochs × unique structures, in samples; None trains on all structures.
+        seed: of the pretraining.
+    """
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    # Section 4 and appendix D of arXiv:2502.11085.
+    train: TrainSettings = field(
+        default_factory=lambda: TrainSettings(batch_size=20, epochs=5, learning_rate=1e-4)
+    )
+    budget: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("budget", "max_structures"):
+            if getattr(self.train, name) is not None:
+                raise ConfigError(
+                    f"train.{name} follows from the plan's budget; leave it out of plan.train and "
+                    "set plan.budget"
+                )
+        if self.budget is not None and self.budget < self.train.epochs:
+            raise ConfigError(
+                f"budget={self.budget} samples are less than one structure for each of "
+                f"train.epochs={self.train.epochs}; raise it"
+            )
+
+
+Aggregation = Literal["flat", "mean", "sum", "max"]
+Invariance = Literal["none", "scalars", "norms"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilaritySettings:
+    """A whole config.
+
+    Attributes:
+        workflow: "csi" (compare and recommend), or "study" (then pretrain on the closest and on
+            the farthest set under one budget, finetune both and a scratch twin).
+        candidates: upstream sets. Of a set with a split, the training part is compared.
+        downstream: tasks, likewise; for "study" left out, since ``finetune.data`` names the task.
+        extractor: features.
+        sampling: structures that stand for each set.
+        aggregations: how atoms become rows. Every combination with ``invariants`` is tabulated,
+            and the first of both is the one that the recommendation follows.
+        invariants: "none" (all features, as published), "scalars" or "norms".
+        mixtures: of all candidates, whose distances are tabulated too: "balanced", or the
+            temperature T of shares ∝ size^(1/T).
+        resamples: of the bootstrap.
+        level: of the intervals.
+        keep_features: write all feature rows of the first combination, too.
+        plan: the pretraining that follows.
+        finetune: for "study".
+        cache_dir: where generated sets are kept; None keeps them in the run directory.
+        workers: processes that label structures; 0 means one per core.
+        seed: of resampling, projection and figures.
+    """
+
+    workflow: Literal["csi", "study"]
+    candidates: tuple[DatasetSettings, ...]
+    downstream: tuple[DatasetSettings, ...] = ()
+    extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    aggregations: tuple[Aggregation, ...] = ("flat",)
+    invariants: tuple[Invariance, ...] = ("none", "norms")
+    mixtures: tuple[Literal["balanced"] | float, ...] = ("balanced",)
+    resamples: int = 200
+    level: float = 0.95
+    keep_features: bool = False
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    finetune: FinetuneSettings | None = None
+    cache_dir: str | None = None
+    workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self):
+        self._check_workflow()
+        for name in ("candidates", "aggregations", "invariants"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; give at least one")
+        names = [dataset.name for dataset in (*self.candidates, *self.tasks)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"two data sets share a name: {', '.join(twice)}; rename one")
+        wrong = [name for name in names if "/" in name or name.startswith(".")]
+        if wrong:
+            raise ConfigError(f"name {wrong[0]!r} cannot name a folder; rename the data set")
+        if any(mixture != "balanced" and mixture <= 0 for mixture in self.mixtures):
+            raise ConfigError(
+                f'mixtures={list(self.mixtures)}: give "balanced" or temperatures above 0'
+            )
+        if self.resamples < 2 or not 0 < self.level < 1:
+            raise ConfigError(
+                f"resamples={self.resamples} and level={self.level} give no interval; use at "
+                "least 2 resamples and a level between 0 and 1"
+            )
+
+    def _check_workflow(self):
+        if self.workflow == "csi":
+            if not self.downstream:
+                raise ConfigError("downstream is empty; give at least one task")
+            if self.finetune is not None:
+                raise ConfigError('section "finetune" belongs to workflow "study"')
+            return
+        if self.downstream or len(self.candidates) < 2:
+            raise ConfigError(
+                'workflow "study" needs two or more candidates, and takes its task from '
+                'finetune.data; leave "downstream" out'
+            )
+        if self.finetune is None or self.finetune.data is None or self.finetune.train is None:
+            raise ConfigError('workflow "study" needs finetune.data and finetune.train')
+        if len(self.finetune.data.train) != 1 or self.finetune.checkpoint is not None:
+            raise ConfigError(
+                'workflow "study" finetunes the models that it pretrained on one task; give '
+                "finetune.data.train one data set, and finetune.checkpoint none"
+            )
+
+    @property
+    def tasks(self) -> tuple[DatasetSettings, ...]:
+        """The downstream sets."""
+        if self.finetune is not None and self.finetune.data is not None:
+            return self.finetune.data.train
+        return self.downstream
+
+    @property
+    def variants(self) -> tuple[tuple[Aggregation, Invariance], ...]:
+        """Combinations of aggregation and invariance, the deciding one first."""
+        return tuple((a, i) for a in self.aggregations for i in self.invariants)
+
+    @classmethod
+    def from_config(cls, config: "Mapping[str, Any] | SimilaritySettings") -> "SimilaritySettings":
+        """Settings from a nested mapping such as a ``ConfigDict``.
+
+        Raises:
+            ConfigError: naming the key, and what to write instead.
+        """
+        return config if isinstance(config, cls) else build(cls, config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts and lists, as JSON holds them."""
+        return to_plain(self)
+
+    def replace(self, **changes: Any) -> "SimilaritySettings":
+        """A copy with some sections exchanged."""
+        return dataclasses.replace(self, **changes)
+
+
+def plan_training(train: TrainSettings, budget: int | None, available: int) -> TrainSettings:
+    """The schedule that spends a budget on a set.
+
+    Takes as many structures as allow the epochs that ``train`` asks for, and all of a smaller
+    set, for more epochs.
+
+    Args:
+        train: schedule whose epochs are wished for.
+        budget: C, epochs × unique structures; None takes all structures.
+        available: training structures of the set.
+
+    Returns:
+        ``train`` with epochs E, unique structures N and budget E × N, at most C.
+    """
+    wanted = available if budget is None else budget // train.epochs
+    structures = min(available, wanted)
+    epochs = train.epochs if budget is None else budget // structures
+    return dataclasses.replace(
+        train, epochs=epochs, max_structures=structures, budget=epochs * structures
+    )
+
+
+def implied_pretraining(
+    settings: SimilaritySettings, candidate: str, available: int
+) -> RunSettings:
+    """The pretraining on one candidate under the plan's budget.
+
+    Args:
+        settings: of the job.
+        candidate: name of the upstream set.
+        available: training structures to count on.
+    """
+    (chosen,) = (dataset for dataset in settings.candidates if dataset.name == candidate)
+    plan = settings.plan
+    return RunSettings(
+        workflow="pretrain",
+        model=plan.model,
+        head=plan.head,
+        data=DataSettings(train=(chosen,), cache_dir=settings.cache_dir, workers=settings.workers),
+        train=plan_training(plan.train, plan.budget, available),
+        seed=plan.seed,
+    )

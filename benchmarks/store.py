@@ -46,20 +46,20 @@ def in_array_record(folder: Path, structures: Sequence[Structure]) -> Reader:
     writer = module.ArrayRecordWriter(str(folder / "set"), "group_size:1")
     rows = []
     for structure in structures:
-        group, row, record = encode(structure, "float32")
+        *row, record = encode(structure, "float32")
         writer.write(record)
-        rows.append((group, row))
+        rows.append(row)
     writer.close()
     options = "readahead_buffer_size:0"
     reader = module.ArrayRecordReader(str(folder / "set"), options=options)
-    return lambda i: decode(reader.read([i])[0], *rows[i], "float32")
+    return lambda i: decode(reader.read([i])[0], rows[i][0], rows[i][1], "float32")
 
 
 def in_columns(folder: Path, structures: Sequence[Structure]) -> Reader:
     """One mapped ``.npy`` file for each field, atoms of all structures one after the other."""
     parts = {
         "positions": np.concatenate([s.positions for s in structures]).astype(np.float32),
-        "forces": np.concatenate([s.forces for s in structures]).astype(np.float32),
+        "forces": np.concatenate([np.asarray(s.forces) for s in structures]).astype(np.float32),
         "numbers": np.concatenate([s.atomic_numbers for s in structures]).astype(np.uint8),
         "tags": np.concatenate([s.tags for s in structures]).astype(np.uint8),
         "fixed": np.concatenate([s.fixed for s in structures]),

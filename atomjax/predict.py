@@ -23,6 +23,7 @@ from atomjax.graphs.packing import pack
 from atomjax.models import HeadConfig, build_model, predict
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.training.checkpoint import CheckpointError, Which, load_checkpoint
+from atomjax.training.step import CountedFunction
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,6 @@ class Predictor:
 
     Attributes:
         capacity: the present shape, None before the first prediction.
-        num_shapes: shapes so far, so the number of compilations for each.
     """
 
     def __init__(
@@ -90,12 +90,11 @@ class Predictor:
         self.heads = {head.config.name: head for head in heads}
         self.batch_size, self.slack = batch_size, slack
         self.capacity: Capacity | None = None
-        self.num_shapes = 0
         self._variables = jax.device_put(dict(variables))
         leaf = jax.tree.leaves(self._variables["params"])[0]
         self._dtype = np.dtype(leaf.dtype)
         network = build_model(model, [head.config for head in heads])
-        self._predict = jax.jit(functools.partial(predict, network))
+        self._predict = CountedFunction(functools.partial(predict, network))
 
     def __call__(
         self, structures: Sequence[Structure], dataset: str | None = None
@@ -132,6 +131,11 @@ class Predictor:
             results.update(zip(group.tolist(), _physical(head, own, raw), strict=True))
         return [results[i] for i in range(len(structures))]
 
+    @property
+    def num_compilations(self) -> int:
+        """How often the model was compiled."""
+        return self._predict.num_compilations
+
     def _head(self, dataset: str | None) -> TrainedHead:
         names = ", ".join(self.heads)
         if dataset is None and len(self.heads) > 1:
@@ -150,7 +154,6 @@ class Predictor:
             if self.capacity is not None:
                 grown = np.maximum(grown, self.capacity.limits)
             self.capacity = fit_capacity(grown[None])
-            self.num_shapes += 1
         return self.capacity
 
 

@@ -47,9 +47,9 @@ def in_array_record(folder: Path, structures: Sequence[Structure]) -> Reader:
     writer = module.ArrayRecordWriter(str(folder / "set"), "group_size:1")
     rows = []
     for structure in structures:
-        group, row, record = encode(structure, "float32")
+        *row, record = encode(structure, "float32")
         writer.write(record)
-        rows.append((group, row))
+        rows.append(row)
     writer.close()
     options = "readahead_buffer_size:0"
     reader = module.ArrayRecordReader(str(folder / "set"), options=options)

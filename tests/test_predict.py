@@ -47,7 +47,7 @@ def test_predictions_are_those_of_the_run_in_physical_units(trained, predictor):
     forces = np.concatenate([result.forces for result in results])
     np.testing.assert_allclose(forces, written["forces_predicted"], atol=1e-4)
     assert np.abs(forces).max() > 1e-3
-    assert predictor.num_shapes == 1
+    assert predictor.num_compilations == 1
 
 
 def test_the_order_and_the_batch_do_not_matter(trained, predictor):
@@ -84,8 +84,7 @@ def test_calculator_compiles_once_while_atoms_move(trained):
         atoms.positions += rng.normal(scale=0.01, size=(len(start), 3))
     assert len(set(energies)) == 4
     predictor = atoms.calc.predictor
-    assert predictor.num_shapes == 1
-    assert vars(predictor)["_predict"]._cache_size() == 1
+    assert predictor.num_compilations == 1
     (expected,) = predictor([start])
     assert energies[0] == pytest.approx(expected.energy, rel=1e-6)
 
@@ -103,7 +102,7 @@ def test_calculator_forces_are_the_gradient_of_its_energy(trained):
             moved.positions[atom, axis] += sign * step
             energies.append(moved.get_potential_energy())
         slope = (energies[1] - energies[0]) / (2 * step)
-        assert forces[atom, axis] == pytest.approx(slope, rel=0.02, abs=2e-3)
-    assert np.abs(forces).max() > 0.02
+        assert forces[atom, axis] == pytest.approx(slope, rel=0.02, abs=5e-5)
+    assert np.abs(forces).max() > 1e-3
     with pytest.raises(PropertyNotImplementedError):
         atoms.get_stress()

@@ -82,7 +82,7 @@ def test_a_run_trains_on_a_store(chains, tmp_path):
     run_settings = RunSettings.from_config(config)
     results = pretrain(run_settings, Run(tmp_path / "run", run_settings))
     assert results["structures"] == 18
-    assert np.isfinite(results["test"]["chains"]["energy_mae"])
+    assert np.isfinite(results["test"]["chains"]["energy_mae_mev"])
 
 
 def test_what_a_store_decides_is_not_declared(tmp_path):

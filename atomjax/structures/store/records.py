@@ -5,7 +5,7 @@ identifier) is a `Group`, written once; what has to be found without reading a r
 energy, which arrays there are) is a row of the index. The record holds the rest, little-endian:
 
     positions [N, 3], forces [N, 3], cell [3, 3] f8, targets f8, numbers of the identifier (LEB128),
-    atomic numbers [N] u1, tags [N] u1, fixed [N] u1
+    atomic numbers [N] u1, marks [N] u1 (the tag, and 4 for a fixed atom)
 
 where positions and forces are f4, or f8 in a store of that precision, and an array that says
 nothing (no cell, all tags 2, no fixed atom) is left out.
@@ -24,8 +24,9 @@ from atomjax.structures.structure import TAG_ADSORBATE, Structure
 Precision = Literal["float32", "float64"]
 FLOATS = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
-HAS_ENERGY, HAS_FORCES, HAS_CELL, HAS_TAGS, HAS_FIXED = (1 << i for i in range(5))
-FIRST_PBC = 5
+HAS_ENERGY, HAS_FORCES, HAS_CELL, HAS_MARKS = (1 << i for i in range(4))
+FIRST_PBC = 4
+FIXED = 4
 PLACE = "\0"
 # Numbers as they are written without leading zeros, so that they come back as they were.
 NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d{0,17})(?!\d)")
@@ -54,7 +55,7 @@ class Row:
 
     Attributes:
         n_atom: N.
-        flags: which arrays the record has; the three highest bits are pbc.
+        flags: which arrays the record has; the highest bits are pbc.
         energy: eV, zero where there is none.
         checksum: CRC-32 of the record and of the fields above.
     """
@@ -90,12 +91,10 @@ def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, byte
     parts.append(np.array(list(structure.targets.values()), _F8).tobytes())
     parts.append(b"".join(map(_varint, numbers)))
     parts.append(structure.atomic_numbers.astype(np.uint8).tobytes())
-    if (structure.tags != TAG_ADSORBATE).any():
-        flags |= HAS_TAGS
-        parts.append(structure.tags.astype(np.uint8).tobytes())
-    if structure.fixed.any():
-        flags |= HAS_FIXED
-        parts.append(structure.fixed.astype(np.uint8).tobytes())
+    marks = structure.tags + FIXED * structure.fixed
+    if (marks != TAG_ADSORBATE).any():
+        flags |= HAS_MARKS
+        parts.append(marks.astype(np.uint8).tobytes())
     record = b"".join(parts)
     n_atom, energy = len(structure), float(structure.energy or 0.0)
     return group, Row(n_atom, flags, energy, checksum(record, n_atom, flags, energy)), record
@@ -132,15 +131,14 @@ def decode(record: bytes, group: Group, row: Row, precision: Precision) -> Struc
     identifier, place = _fill(group.identifier, record, place)
     small = np.dtype(np.uint8)
     atomic_numbers = take(small, n).astype(np.int32)
-    tags = take(small, n).astype(np.int32) if flags & HAS_TAGS else np.full(n, 2, np.int32)
-    fixed = take(small, n).astype(np.bool_) if flags & HAS_FIXED else np.zeros(n, np.bool_)
+    marks = take(small, n) if flags & HAS_MARKS else np.full(n, TAG_ADSORBATE, small)
     return Structure.unchecked(
         atomic_numbers=atomic_numbers,
         positions=positions,
         cell=np.array(cell, np.float64),
         pbc=np.array([flags >> (FIRST_PBC + i) & 1 for i in range(3)], np.bool_),
-        tags=tags,
-        fixed=fixed,
+        tags=(marks % FIXED).astype(np.int32),
+        fixed=marks >= FIXED,
         energy=row.energy if flags & HAS_ENERGY else None,
         forces=forces,
         targets=targets,

@@ -99,7 +99,7 @@ def test_damaged_records_are_counted_or_stop(frames, tmp_path, here, capsys):
     arguments = ["--path", str(frames), "--out", str(tmp_path / "s"), "--shard-size", "7"]
     main([*arguments, "--on-error", "skip", "--option", "energy_unit=eV"])
     store = Store(tmp_path / "s")
-    assert [round(-float(s.energy or 0)) for s in store] == [
+    assert [round(-(s.energy or 0.0)) for s in store] == [
         round(i + 0.5) for i in range(20) if i != 13
     ]
     assert store.manifest["skipped"]["count"] == 1

@@ -113,15 +113,8 @@ def load_datasets(
             labels = {"references": given or fit_references(part["train"], conservative)}
         for name in filter(part.get, SPLITS):
             config = graph_config(dataset.graph, graph, edge_dropout if name == "train" else 0.0)
-            made = make_dataset(
-                dataset.name,
-                part[name],
-                config,
-                run=run,
-                workers=settings.workers,
-                index=index,
-                **labels,
-            )
+            place: dict = {"run": run, "workers": settings.workers, "index": index}
+            made = make_dataset(dataset.name, part[name], config, **place, **labels)
             getattr(splits, name).append(made)
     return splits
 

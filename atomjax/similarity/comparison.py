@@ -122,11 +122,6 @@ def compare(
         seed=seed,
     )
     lower, upper = bootstrap.interval(table.distance, level)
-    elements = {
-        (up.name, down.name): compare_elements(up.features.elements, down.features.elements)
-        for up, down in itertools.product(upstream, downstream)
-        if up.features.elements and down.features.elements
-    }
     statistics = [s.features.statistics() for s in downstream]
     spreads = [np.trace(one.scatter) / max(int(one.count) - 1, 1) for one in statistics]
     return Comparison(
@@ -140,7 +135,7 @@ def compare(
         extrapolation=extrapolate_table(
             [s.features.parts for s in upstream], [s.features.parts for s in downstream]
         ),
-        elements=elements,
+        elements=_by_element(upstream, downstream),
         variants={name: one.distance for name, one in variants.items()},
         mixtures=mixture_distances(upstream, downstream, mixtures),
         ranks={
@@ -149,6 +144,17 @@ def compare(
         },
         spreads=np.array(spreads),
     )
+
+
+def _by_element(
+    upstream: Sequence[ExtractedSet], downstream: Sequence[ExtractedSet]
+) -> dict[tuple[str, str], ElementComparison]:
+    """Names of a pair → its comparison; empty where rows are not atoms."""
+    return {
+        (up.name, down.name): compare_elements(up.features.elements, down.features.elements)
+        for up, down in itertools.product(upstream, downstream)
+        if up.features.elements and down.features.elements
+    }
 
 
 def mixture_distances(

@@ -135,7 +135,7 @@ def compare(
         extrapolation=extrapolate_table(
             [s.features.parts for s in upstream], [s.features.parts for s in downstream]
         ),
-        elements=element_distances(upstream, downstream),
+        elements=_by_element(upstream, downstream),
         variants={name: one.distance for name, one in variants.items()},
         mixtures=mixture_distances(upstream, downstream, mixtures),
         ranks={
@@ -146,10 +146,10 @@ def compare(
     )
 
 
-def element_distances(
+def _by_element(
     upstream: Sequence[ExtractedSet], downstream: Sequence[ExtractedSet]
 ) -> dict[tuple[str, str], ElementComparison]:
-    """Comparisons element by element of the pairs whose features were kept by element."""
+    """Names of a pair → its comparison; empty where rows are not atoms."""
     return {
         (up.name, down.name): compare_elements(up.features.elements, down.features.elements)
         for up, down in itertools.product(upstream, downstream)

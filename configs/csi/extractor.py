@@ -5,7 +5,6 @@
 
 A small EquiformerV2 learns energies and forces of adsorbates on slabs, as the extractor of the
 published values did on OC20. The second command writes its backbone into the package.
-
 """
 
 import ml_collections

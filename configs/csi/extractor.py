@@ -4,8 +4,7 @@
     python -m atomjax.similarity.default_extractor runs/extractor
 
 A small EquiformerV2 learns energies and forces of adsorbates on slabs, as the extractor of the
-published values did on OC20. The second command writes its backbone into the package. Takes about
-ten minutes on two cores.
+published values did on OC20. The second command writes its backbone into the package.
 """
 
 import ml_collections

@@ -4,7 +4,7 @@
 
 All sets are labelled here, and the extractor comes with the package, so nothing is downloaded. Its
 features say which set to pretrain on; the run directory then holds a report, and a config that
-runs this pretraining. Takes about two minutes on two cores.
+runs this pretraining.
 """
 
 import ml_collections

@@ -106,20 +106,13 @@ def load_datasets(
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None
         if properties:
-            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, extensive)}
+            fields: dict = {"scales": _fit_scales(dataset, part["train"], properties, extensive)}
         else:
-            labels = {"references": given or fit_references(part["train"], conservative)}
+            fields = {"references": given or fit_references(part["train"], conservative)}
+        fields.update(index=index, run=run, workers=settings.workers)
         for name in filter(part.get, SPLITS):
             config = graph_config(dataset.graph, graph, edge_dropout if name == "train" else 0.0)
-            made = make_dataset(
-                dataset.name,
-                part[name],
-                config,
-                run=run,
-                workers=settings.workers,
-                index=index,
-                **labels,
-            )
+            made = make_dataset(dataset.name, part[name], config, **fields)
             getattr(splits, name).append(made)
     return splits
 

@@ -22,7 +22,7 @@ from atomjax.structures.store import write_store
 from benchmarks.sets import molecules, slabs
 
 TARGETS = {"molecules": 0.1, "slabs": 5.0}
-# JMP's own collation of a molecule, as measured with its PyTorch code.
+# Graphs and collation of a molecule in the PyTorch original, ms.
 ORIGINAL = {"molecules": 3.4}
 CONFIG = GraphConfig()
 

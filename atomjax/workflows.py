@@ -65,6 +65,11 @@ WORKFLOWS: Mapping[str, Workflow] = {
         check="atomjax.similarity.study:check_study",
         function="atomjax.similarity.study:study",
     ),
+    "survey": Workflow(
+        settings="atomjax.similarity.survey_settings:SurveySettings",
+        check="atomjax.similarity.survey:check_survey",
+        function="atomjax.similarity.survey:survey",
+    ),
 }
 
 

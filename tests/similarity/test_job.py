@@ -208,7 +208,7 @@ def test_budget_is_spent_on_structures_before_epochs(budget, available, expected
     assert train.budget == math.prod(expected)
 
 
-@pytest.mark.parametrize("name", ["csi/quickstart.py", "quickstart_csi.py"])
+@pytest.mark.parametrize("name", ["csi/quickstart.py", "quickstart.py"])
 def test_shipped_configs_are_valid(name):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     assert main([f"--config={ROOT / 'configs' / name}", "--validate"]) == 0

@@ -43,13 +43,13 @@ def survey(config: Mapping[str, Any] | SurveySettings, run: Run) -> dict[str, An
     compared = run_stage(run, "csi", similarity, settings.comparison())
     outcome = SurveyOutcome(settings=settings, pairs=compared["pairs"])
     compiled = {task.data.name: CompiledFunctions() for task in settings.tasks}
+    upstream = {start.name: CompiledFunctions() for start in settings.starts}
     summary: dict[str, Any] = {}
     for seed in settings.seeds:
         checkpoints: dict[str, str | None] = {}
-        upstream = CompiledFunctions()
         for start in settings.starts:
             folder = f"pretrain/{start.name}/seed_{seed}"
-            stage = functools.partial(pretrain, compiled=upstream)
+            stage = functools.partial(pretrain, compiled=upstream[start.name])
             results = run_stage(run, folder, stage, settings.pretraining(start, seed))
             outcome.seconds += results["wall_seconds"]
             checkpoints[start.name] = str((run.workdir / folder).resolve())

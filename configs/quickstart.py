@@ -6,6 +6,9 @@ Four upstream sets and a molecular dynamics of aspirin are labelled here. The si
 which upstream set is nearest and which is farthest; the same small GemNet-OC is pretrained on each
 with the same budget, finetuned on 50 frames, and compared with a twin from random weights. The
 report says whether the prediction held.
+
+Less than seven minutes on two CPU cores. Test force MAE with seed 0: 265 meV/Å from the nearest set
+(conformers), 531 from the farthest (slabs), 471 from random weights.
 """
 
 import ml_collections

@@ -65,6 +65,11 @@ WORKFLOWS: Mapping[str, Workflow] = {
         check="atomjax.similarity.study:check_study",
         function="atomjax.similarity.study:study",
     ),
+    "features": Workflow(
+        settings="atomjax.embedding_files:FeatureSettings",
+        check="atomjax.embedding_files:check_features",
+        function="atomjax.embedding_files:write_feature_files",
+    ),
 }
 
 

@@ -165,7 +165,7 @@ class Loop:
                 progress.advance(1, **shown)
                 if record.stopped:
                     break
-                if done < total and preemption.requested(done):
+                if done < total and preemption.requested():
                     self._stop(state, record, done)
         self._read_pending()
         return state

@@ -155,6 +155,7 @@ def main() -> None:
     for shard in (False, True):
         print(f"\noptimiser {'divided' if shard else 'whole'} on {options.model}")
         first: float | None = None
+        result: dict[str, Any] = {}
         for devices in options.devices:
             result = in_process(devices, arguments, shard)
             line = f"  {devices} devices: state {result['state_bytes'] / 1e6:.2f} MB on each"

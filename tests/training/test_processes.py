@@ -1,12 +1,7 @@
 """Runs of several real processes over the CPU's collectives, against a run of one."""
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,73 +12,10 @@ from atomjax.run import Run
 from atomjax.training.checkpoint import load_checkpoint
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
+from tests.processes import HEARTBEAT, Processes, logged_steps, records, write_config
 from tests.training.workflow import make_config, write_structures
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"epochs": 4, "checkpoint_every": 1, "eval_every": 3, "shard_optimizer": True}
-# Long beside the pauses of a busy machine.
-HEARTBEAT = 20
-
-
-class Processes:
-    """``count`` processes of one command, on this machine."""
-
-    def __init__(self, count: int, config: Path, workdir: Path, *options: str):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "atomjax.launch", "--config", str(config)]
-        command += ["--workdir", str(workdir), "--coordinator", f"localhost:{port}"]
-        command += [f"--num-processes={count}", f"--heartbeat-timeout={HEARTBEAT}", *options]
-        self.workdir = workdir
-        self._logs = [config.with_name(f"{workdir.name}.{count}.{i}.log") for i in range(count)]
-        self.all = [
-            subprocess.Popen(
-                [*command, f"--process-id={i}"],
-                cwd=ROOT,
-                env={**os.environ, "XLA_FLAGS": "", "COLUMNS": "200"},
-                stdout=log.open("w"),
-                stderr=subprocess.STDOUT,
-            )
-            for i, log in enumerate(self._logs)
-        ]
-
-    def finish(self, seconds: float = 600) -> list[int]:
-        """Exit statuses; none may take longer than ``seconds``."""
-        deadline = time.monotonic() + seconds
-        try:
-            return [p.wait(max(deadline - time.monotonic(), 0.1)) for p in self.all]
-        except subprocess.TimeoutExpired:
-            raise AssertionError("\n".join(self.logs())) from None
-        finally:
-            for process in self.all:
-                process.kill()
-
-    def logs(self) -> list[str]:
-        return [f"--- {log.name}\n{log.read_text()[-4000:]}" for log in self._logs]
-
-    def wait_for_step(self, step: int) -> None:
-        deadline = time.monotonic() + 600
-        while max(logged_steps(self.workdir), default=0) < step:
-            running = [process.poll() is None for process in self.all]
-            assert all(running), "\n".join(self.logs())
-            assert time.monotonic() < deadline, "\n".join(self.logs())
-            time.sleep(0.005)
-
-
-def records(workdir: Path) -> list[dict[str, Any]]:
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def logged_steps(workdir: Path) -> list[int]:
-    return [record["step"] for record in records(workdir)]
-
-
-def write_config(path: Path, config: dict[str, Any]) -> Path:
-    path.write_text(f"def get_config():\n    return {config!r}\n")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -166,27 +98,11 @@ def test_four_then_two_then_one_process_make_one_run(unbroken, tmp_path):
 @pytest.mark.slow
 def test_failure_of_one_process_ends_all(unbroken, tmp_path):
     config, _, _ = unbroken
-    # The same command, but for a directory that the hosts do not share.
-    pair = [Processes(1, config, tmp_path / "unused", "--validate")]
-    assert pair[0].finish() == [0]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "atomjax.launch", "--config", str(config)]
-    command += [f"--coordinator=localhost:{port}", "--num-processes=2"]
-    started = [
-        subprocess.Popen(
-            [*command, f"--process-id={i}", "--workdir", str(tmp_path / str(i))],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in started]
-    assert started[1].returncode == 2, outputs[1]
-    assert "is not the directory that process 0 writes to" in outputs[1]
-    assert started[0].returncode == 75, outputs[0]
-    assert "ended by process 1" in outputs[0]
-    assert "one --workdir on a shared file system" in outputs[0]
+    # As on hosts that do not share the directory: a relative path, in two places.
+    pair = Processes(2, config, Path("run"), folders=[tmp_path / "a", tmp_path / "b"])
+    assert pair.finish() == [75, 2], "\n".join(pair.logs())
+    first, second = pair.logs()
+    assert "error: run on" in second
+    assert "is not the directory that process 0 writes to" in second
+    assert "ended by process 1" in first
+    assert "one --workdir on a shared file system" in first

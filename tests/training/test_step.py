@@ -34,7 +34,7 @@ def setup(
     *,
     kind: Callable[[Model], Any] = Model.as_function,
     shard_optimizer: bool = False,
-):
+) -> tuple[Any, Any, Any]:
     model = Model(TASKS, dropout)
     batch = make_batch(random_structures(2), graphs=4, nodes=20)
     variables = init(model, batch)

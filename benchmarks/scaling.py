@@ -1,6 +1,6 @@
 """Weak scaling of the training step over host devices, and what it communicates.
 
-python -m benchmarks.scaling [--devices 1 2 4 8] [--per-device 4] [--model gemnet_oc_tiny]
+python -m benchmarks.scaling [--devices 1 2 4 8] [--model gemnet_oc_tiny] [--optimizer whole]
 
 Every number of devices is a process of its own. The devices share the machine's cores, so the time
 of a step grows with them; what is measured is what division costs: structures/s relative to one
@@ -124,16 +124,30 @@ def in_process(devices: int, arguments: list[str], shard: bool) -> dict[str, Any
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def describe(result: dict[str, Any]) -> str:
+def moved(name: str, size: int, devices: int) -> float:
+    """Bytes that each device sends for a collective along a ring.
+
+    Args:
+        name: of the collective.
+        size: bytes of its result on a device.
+        devices: D.
+    """
+    share = (devices - 1) / devices
+    return {"all-reduce": 2 * share, "reduce-scatter": devices * share}.get(name, share) * size
+
+
+def describe(result: dict[str, Any], devices: int) -> str:
     """The collectives of a step in one line: number, megabytes, and how many are asynchronous."""
-    parts = []
+    parts, sent = [], 0.0
     for name in COLLECTIVES:
         found = [(part, size) for kind, part, size in result["collectives"] if kind == name]
         if found:
             starts = sum(part == "-start" for part, _ in found)
-            total = sum(size for _, size in found) / 1e6
-            parts.append(f"{len(found)} {name} {total:.2f} MB ({starts} asynchronous)")
-    return "; ".join(parts) or "none"
+            total = sum(size for _, size in found)
+            sent += sum(moved(name, size, devices) for _, size in found)
+            parts.append(f"{len(found)} {name} {total / 1e6:.2f} MB ({starts} asynchronous)")
+    parts.append(f"each device sends {sent / 1e6:.2f} MB along a ring")
+    return "; ".join(parts)
 
 
 def main() -> None:
@@ -144,6 +158,7 @@ def main() -> None:
     parser.add_argument("--per-device", type=int, default=4, help="structures")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compile-only", action="store_true", help="communication only")
+    parser.add_argument("--optimizer", choices=("whole", "divided"), help="default: both")
     parser.add_argument("--shard", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -152,7 +167,8 @@ def main() -> None:
         return
     arguments = [f"--model={options.model}", f"--per-device={options.per_device}"]
     arguments += [f"--repeats={options.repeats}"] + ["--compile-only"] * options.compile_only
-    for shard in (False, True):
+    kinds = [options.optimizer] if options.optimizer else ["whole", "divided"]
+    for shard in (kind == "divided" for kind in kinds):
         print(f"\noptimiser {'divided' if shard else 'whole'} on {options.model}")
         first: float | None = None
         result: dict[str, Any] = {}
@@ -163,7 +179,7 @@ def main() -> None:
                 rate = result["structures"] / result["seconds"]
                 first = rate if first is None else first
                 line += f", {rate:.1f} structures/s, ratio {rate / first:.2f}"
-            print(f"{line}\n    {describe(result)}")
+            print(f"{line}\n    {describe(result, devices)}")
         print(f"  {result['parameters'] / 1e6:.2f} M parameters; {result['machine']}")
 
 

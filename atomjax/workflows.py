@@ -70,6 +70,11 @@ WORKFLOWS: Mapping[str, Workflow] = {
         check="atomjax.embedding_files:check_features",
         function="atomjax.embedding_files:write_feature_files",
     ),
+    "survey": Workflow(
+        settings="atomjax.similarity.survey_settings:SurveySettings",
+        check="atomjax.similarity.survey:check_survey",
+        function="atomjax.similarity.survey:survey",
+    ),
 }
 
 

@@ -71,6 +71,11 @@ class Evaluator:
         self._batches = batches
         self._num_structures = num_structures
 
+    @property
+    def compile_seconds(self) -> float:
+        """Wall time of the calls that were compiled."""
+        return self._step.compile_seconds
+
     def metrics(self, variables: Any) -> dict[str, float]:
         """The loss, its terms, and errors in physical units.
 

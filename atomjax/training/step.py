@@ -6,6 +6,7 @@ structures each make the same step as one device with D·b, to rounding, whateve
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -51,10 +52,12 @@ class CountedFunction:
 
     Attributes:
         num_compilations: distinct shapes seen so far.
+        compile_seconds: wall time of the calls that were compiled.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any):
         self.num_compilations = 0
+        self.compile_seconds = 0.0
 
         def traced(*args):
             # Runs once for each compilation: later calls never come back to Python.
@@ -65,7 +68,11 @@ class CountedFunction:
 
     def __call__(self, *args: Any) -> Any:
         """Calls the compiled function."""
-        return self._compiled(*args)
+        began, compilations = time.perf_counter(), self.num_compilations
+        result = self._compiled(*args)
+        if self.num_compilations > compilations:
+            self.compile_seconds += time.perf_counter() - began
+        return result
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
         """The traced function, which tells its cost and memory once compiled."""

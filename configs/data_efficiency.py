@@ -4,7 +4,7 @@
         --workdir runs/data_efficiency
 
 The task and the pretraining are those of ``s66x8.py``: dimers of small molecules, ωB97x. Every size
-is trained for about 400 steps and tested on the same dimers; a smaller training set lies within each
+is trained for about 400 steps and tested on the same dimers; a smaller set lies within each
 larger one.
 """
 

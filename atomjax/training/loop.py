@@ -29,7 +29,7 @@ from atomjax.training.settings import TrainSettings
 from atomjax.training.state import TrainState, place_batch
 from atomjax.training.step import CountedFunction
 
-LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value")
+LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value", "loss_stress")
 
 
 class Loader(Protocol):

@@ -119,8 +119,8 @@ def make_train_step(
 
     Returns:
         A function of a placed state and batch. ``metrics`` holds scalars "loss", "loss_energy",
-        "loss_forces", "loss_value", "gradient_norm" (before clipping), "finite", and "errors",
-        the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
+        "loss_forces", "loss_value", "loss_stress", "gradient_norm" (before clipping), "finite", and
+        "errors", the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
     """
 
     def device_step(state: TrainState, batch: GraphBatch):
@@ -144,6 +144,7 @@ def make_train_step(
             "loss_energy": terms.energy,
             "loss_forces": terms.forces,
             "loss_value": terms.value,
+            "loss_stress": terms.stress,
             "gradient_norm": norm,
             "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
             "errors": sums,

@@ -55,6 +55,11 @@ WORKFLOWS: Mapping[str, Workflow] = {
     "pretrain": _training("atomjax.training.pretrain:pretrain"),
     "finetune": _training("atomjax.training.finetune:finetune"),
     "transfer": _training("atomjax.training.transfer:transfer"),
+    "sweep": Workflow(
+        settings="atomjax.training.sweep_settings:SweepSettings",
+        check="atomjax.training.sweep:check_sweep",
+        function="atomjax.training.sweep:sweep",
+    ),
     "csi": Workflow(
         settings="atomjax.similarity.settings:SimilaritySettings",
         check="atomjax.similarity.job:check_similarity",

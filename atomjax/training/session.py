@@ -122,6 +122,8 @@ class Session:
             conservative=head.kind == "energy_forces" and head.forces == "conservative",
             properties=() if head.target is None else (head.target,),
             extensive=head.extensive,
+            transform=head.transform,
+            stress=head.stress,
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,

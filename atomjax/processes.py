@@ -28,7 +28,8 @@ _WAIT_MILLISECONDS = 30 * 24 * 3600 * 1000
 _SEEN_WITHIN = 60.0
 # What gloo, NCCL and the coordination service say when the other side is gone.
 _COLLECTIVE_FAILURE = re.compile(
-    r"gloo|nccl|connection (reset|closed|refused)|broken pipe|unavailable|heartbeat|barrier", re.IGNORECASE
+    r"gloo|nccl|connection (reset|closed|refused)|broken pipe|unavailable|heartbeat|barrier",
+    re.IGNORECASE,
 )
 
 

@@ -18,6 +18,7 @@ from atomjax.training.losses import (
     label_counts,
     loss_sums,
     own_predictions,
+    own_stress,
     prediction_errors,
 )
 from atomjax.training.metrics import error_sums, physical_metrics
@@ -37,6 +38,7 @@ class StructurePrediction:
         energy: energy of the dataset's head; zero where it has none.
         forces: [n, 3]; zero where the head has none.
         value: property; zero where the head has none.
+        stress: [3, 3], or None where no head has one.
     """
 
     dataset: int
@@ -44,6 +46,7 @@ class StructurePrediction:
     energy: float
     forces: np.ndarray
     value: float
+    stress: np.ndarray | None = None
 
 
 class Evaluator:
@@ -72,6 +75,11 @@ class Evaluator:
         self._batches = batches
         self._num_structures = num_structures
 
+    @property
+    def compile_seconds(self) -> float:
+        """Wall time of the calls that were compiled."""
+        return self._step.compile_seconds
+
     def metrics(self, variables: Any) -> dict[str, float]:
         """The loss, its terms, and errors in physical units.
 
@@ -79,7 +87,7 @@ class Evaluator:
             variables: {"params", "scale_factors"}, placed on the mesh.
 
         Returns:
-            "loss", "loss_energy", "loss_forces", "loss_value" and what
+            "loss", "loss_energy", "loss_forces", "loss_value", "loss_stress" and what
             :func:`atomjax.training.metrics.physical_metrics` returns.
 
         Raises:
@@ -128,7 +136,7 @@ class Evaluator:
             )
         terms = {
             f"loss_{name}": float(getattr(sums, name) / max(getattr(counts, name), 1))
-            for name in ("energy", "forces", "value")
+            for name in ("energy", "forces", "value", "stress")
         }
         loss = sum(terms.values())
         if not np.isfinite(loss):
@@ -165,6 +173,9 @@ def make_evaluation_step(
             "dataset": batch.targets.dataset,
             "structure": batch.targets.structure,
         }
+        stress = own_stress(predictions, batch, tasks)
+        if stress is not None:
+            outputs["stress"] = stress
         stacked = jax.tree.map(lambda x: x[None], outputs)
         return jax.lax.psum(sums, DATA_AXIS), stacked
 
@@ -183,4 +194,5 @@ def _split_structures(outputs: dict[str, np.ndarray]) -> Iterator[StructurePredi
             energy=float(outputs["energy"][device, g]),
             forces=outputs["forces"][device, atoms],
             value=float(outputs["value"][device, g]),
+            stress=outputs["stress"][device, g] if "stress" in outputs else None,
         )

@@ -165,6 +165,9 @@ class TrainSettings:
             "force_mae", "stress_mae" or "value_mae".
         min_improvement: smallest relative improvement that counts.
         dtype: of parameters and batches; "float64" needs JAX_ENABLE_X64=1.
+        shard_optimizer: divide the optimiser's moments and the averaged weights over the devices
+            instead of keeping all of them on each; the numbers stay the same, and checkpoints
+            too.
     """
 
     batch_size: int
@@ -209,6 +212,7 @@ class TrainSettings:
     select_by: Literal["loss", "energy_mae", "force_mae", "stress_mae", "value_mae"] = "loss"
     min_improvement: float = 0.0
     dtype: Literal["float32", "float64"] = "float32"
+    shard_optimizer: bool = False
 
     def __post_init__(self):
         for name in ("batch_size", "epochs", "num_buckets", "log_every", "scale_factor_batches"):

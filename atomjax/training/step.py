@@ -1,11 +1,16 @@
 """One optimisation step on all devices, as a pure function of state and batch.
 
-Each device holds a copy of the state and its own padded part of the batch. Loss terms are divided
-by label counts of the whole batch before they are summed over the devices, so D devices with b
-structures each make the same step as one device with D·b, to rounding, whatever the padding.
+Each device holds a copy of the parameters and its own padded part of the batch. Loss terms are
+divided by label counts of the whole batch before they are summed over the devices, so D devices
+with b structures each make the same step as one device with D·b, to rounding, whatever the padding.
+
+The optimiser's state is held whole by every device, or in parts. In parts, XLA does what ZeRO-1
+does: it sums the gradients in parts, each device updates its own, and the updated parameters are
+gathered. Both are one program, whose arrays have different shardings.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -13,7 +18,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
@@ -29,7 +34,7 @@ from atomjax.training.losses import (
 )
 from atomjax.training.metrics import error_sums
 from atomjax.training.optimizer import update_average
-from atomjax.training.state import DATA_AXIS, TrainState
+from atomjax.training.state import DATA_AXIS, TrainState, axis_spec, shard_axes
 
 
 class Apply(Protocol):
@@ -92,10 +97,17 @@ def over_devices(function: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Ca
     )
 
 
-def _dropout_key(state: TrainState) -> jax.Array:
+def _dropout_key(rng: jax.Array, step: jax.Array) -> jax.Array:
     """A key for this step and device."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    key = jax.random.fold_in(jax.random.wrap_key_data(rng), step)
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
+
+
+def _sum_in_parts(leaf: jax.Array, axis: int) -> jax.Array:
+    """The sum over devices: all of it where ``axis`` is -1, else this device's part along it."""
+    if axis < 0:
+        return jax.lax.psum(leaf, DATA_AXIS)
+    return jax.lax.psum_scatter(leaf, DATA_AXIS, scatter_dimension=axis, tiled=True)
 
 
 def make_train_step(
@@ -106,6 +118,7 @@ def make_train_step(
     *,
     reduction: Reduction = "structure",
     ema_decay: float = 0.99,
+    shardings: TrainState | None = None,
 ) -> CountedFunction:
     """The compiled step ``(state, batch) -> (state, metrics)``; it consumes the state given.
 
@@ -116,6 +129,8 @@ def make_train_step(
         mesh: of :func:`atomjax.training.state.data_mesh`.
         reduction: of the force loss, see ``atomjax.training.losses``.
         ema_decay: of the averaged parameters.
+        shardings: of :func:`atomjax.training.state.state_shardings` where the optimiser's state
+            is divided over the devices; None keeps all of it on each.
 
     Returns:
         A function of a placed state and batch. ``metrics`` holds scalars "loss", "loss_energy",
@@ -123,19 +138,29 @@ def make_train_step(
         "errors", the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
     """
 
-    def device_step(state: TrainState, batch: GraphBatch):
-        key = _dropout_key(state)
+    def device_gradients(axes: Any, given: Any, batch: GraphBatch):
+        params, scale_factors, rng, number = given
+        key = _dropout_key(rng, number)
         counts = jax.lax.psum(label_counts(batch, tasks, reduction), DATA_AXIS)
 
         def own_share_of_loss(params):
-            variables = {"params": params, "scale_factors": state.scale_factors}
+            variables = {"params": params, "scale_factors": scale_factors}
             predictions = apply(variables, batch, train=True, rngs={"dropout": key})
             errors = prediction_errors(predictions, batch, tasks)
             terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
             return total(terms), (terms, error_sums(errors, batch, tasks))
 
-        gradient = jax.value_and_grad(own_share_of_loss, has_aux=True)
-        (loss, (terms, sums)), grads = jax.lax.psum(gradient(state.params), DATA_AXIS)
+        values, grads = jax.value_and_grad(own_share_of_loss, has_aux=True)(params)
+        return jax.lax.psum(values, DATA_AXIS), jax.tree.map(_sum_in_parts, grads, axes)
+
+    def step(state: TrainState, batch: GraphBatch):
+        whole = jax.tree.map(lambda _: -1, state.params)
+        axes = whole if shardings is None else shard_axes(state.params, mesh)
+        gradients = over_devices(
+            functools.partial(device_gradients, axes), mesh, (P(), jax.tree.map(axis_spec, axes))
+        )
+        given = (state.params, state.scale_factors, state.rng, state.step)
+        (loss, (terms, sums)), grads = gradients(given, batch)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -158,4 +183,6 @@ def make_train_step(
         )
         return state, metrics
 
-    return CountedFunction(over_devices(device_step, mesh, P()), donate_argnums=0)
+    everywhere = NamedSharding(mesh, P())
+    places = (everywhere if shardings is None else shardings, everywhere)
+    return CountedFunction(step, donate_argnums=0, out_shardings=places)

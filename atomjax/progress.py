@@ -72,7 +72,7 @@ class BarTracker:
         """Counts ``n`` more units as done and shows ``fields`` beside the bar."""
         self._forecast.done += n
         left = self._forecast.left
-        shown = {"left": "" if left is None else f"{format_seconds(left)} left"}
+        shown: dict[str, Any] = {"left": "" if left is None else f"{format_seconds(left)} left"}
         if fields:
             shown["fields"] = describe_fields(fields)
         self._progress.update(self._task, advance=n, **shown)
@@ -159,6 +159,10 @@ class TellingTracker:
         """Tells, and advances the other tracker."""
         self._told(self._description)
         self._tracker.advance(n, **fields)
+
+    def discount(self, seconds: float) -> None:
+        """Leaves time out of the other tracker's forecast."""
+        self._tracker.discount(seconds)
 
 
 class Display:

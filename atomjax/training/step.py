@@ -26,6 +26,7 @@ from atomjax.models import Prediction
 from atomjax.training.losses import (
     Reduction,
     Task,
+    Terms,
     label_counts,
     loss_sums,
     mean_terms,
@@ -110,6 +111,38 @@ def _sum_in_parts(leaf: jax.Array, axis: int) -> jax.Array:
     return jax.lax.psum_scatter(leaf, DATA_AXIS, scatter_dimension=axis, tiled=True)
 
 
+def _share_of_loss(
+    params: Any,
+    batch: GraphBatch,
+    key: jax.Array,
+    *,
+    apply: Apply,
+    scale_factors: Any,
+    tasks: Sequence[Task],
+    reduction: Reduction,
+    counts: Terms,
+) -> tuple[jax.Array, tuple[Terms, dict[str, jax.Array]]]:
+    """What this batch contributes to the loss of the whole, which has ``counts`` labels."""
+    variables = {"params": params, "scale_factors": scale_factors}
+    predictions = apply(variables, batch, train=True, rngs={"dropout": key})
+    errors = prediction_errors(predictions, batch, tasks)
+    terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
+    return total(terms), (terms, error_sums(errors, batch, tasks))
+
+
+def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[str, Any]:
+    return {
+        "loss": loss,
+        "loss_energy": terms.energy,
+        "loss_forces": terms.forces,
+        "loss_value": terms.value,
+        "loss_stress": terms.stress,
+        "gradient_norm": norm,
+        "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
+        "errors": sums,
+    }
+
+
 def make_train_step(
     apply: Apply,
     tasks: Sequence[Task],
@@ -141,16 +174,15 @@ def make_train_step(
     def device_gradients(axes: Any, given: Any, batch: GraphBatch):
         params, scale_factors, rng, number = given
         key = _dropout_key(rng, number)
-        counts = jax.lax.psum(label_counts(batch, tasks, reduction), DATA_AXIS)
-
-        def own_share_of_loss(params):
-            variables = {"params": params, "scale_factors": scale_factors}
-            predictions = apply(variables, batch, train=True, rngs={"dropout": key})
-            errors = prediction_errors(predictions, batch, tasks)
-            terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
-            return total(terms), (terms, error_sums(errors, batch, tasks))
-
-        values, grads = jax.value_and_grad(own_share_of_loss, has_aux=True)(params)
+        share = functools.partial(
+            _share_of_loss,
+            apply=apply,
+            scale_factors=scale_factors,
+            tasks=tasks,
+            reduction=reduction,
+            counts=jax.lax.psum(label_counts(batch, tasks, reduction), DATA_AXIS),
+        )
+        values, grads = jax.value_and_grad(share, has_aux=True)(params, batch, key)
         return jax.lax.psum(values, DATA_AXIS), jax.tree.map(_sum_in_parts, grads, axes)
 
     def step(state: TrainState, batch: GraphBatch):
@@ -164,16 +196,7 @@ def make_train_step(
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {
-            "loss": loss,
-            "loss_energy": terms.energy,
-            "loss_forces": terms.forces,
-            "loss_value": terms.value,
-            "loss_stress": terms.stress,
-            "gradient_norm": norm,
-            "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
-            "errors": sums,
-        }
+        metrics = _metrics(loss, terms, norm, sums)
         state = dataclasses.replace(
             state,
             step=state.step + 1,

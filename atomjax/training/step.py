@@ -143,6 +143,20 @@ def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[
     }
 
 
+def _update(
+    state: TrainState, grads: Any, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        ema_params=update_average(state.ema_params, params, ema_decay),
+    )
+
+
 def make_train_step(
     apply: Apply,
     tasks: Sequence[Task],
@@ -194,17 +208,7 @@ def make_train_step(
         given = (state.params, state.scale_factors, state.rng, state.step)
         (loss, (terms, sums)), grads = gradients(given, batch)
         norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = _metrics(loss, terms, norm, sums)
-        state = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=params,
-            opt_state=opt_state,
-            ema_params=update_average(state.ema_params, params, ema_decay),
-        )
-        return state, metrics
+        return _update(state, grads, optimizer, ema_decay), _metrics(loss, terms, norm, sums)
 
     everywhere = NamedSharding(mesh, P())
     places = (everywhere if shardings is None else shardings, everywhere)

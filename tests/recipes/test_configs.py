@@ -86,7 +86,7 @@ def test_suites_run_every_task_and_fold(suite, root):
     assert f"tasks, {SUITES[suite]} trainings" in check_benchmark(settings)[0]
 
 
-@pytest.mark.parametrize("name", (*ARGUMENTS, "finetune/benchmark"))
+@pytest.mark.parametrize("name", [*ARGUMENTS, "finetune/benchmark"])
 def test_docstrings_name_the_command_and_published_numbers(name):
     text = ast.get_docstring(ast.parse((CONFIGS / f"{name}.py").read_text())) or ""
     assert f"python -m atomjax.launch --config configs/{name}.py" in text

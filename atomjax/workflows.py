@@ -75,6 +75,16 @@ WORKFLOWS: Mapping[str, Workflow] = {
         check="atomjax.similarity.study:check_study",
         function="atomjax.similarity.study:study",
     ),
+    "features": Workflow(
+        settings="atomjax.embedding_files:FeatureSettings",
+        check="atomjax.embedding_files:check_features",
+        function="atomjax.embedding_files:write_feature_files",
+    ),
+    "survey": Workflow(
+        settings="atomjax.similarity.survey_settings:SurveySettings",
+        check="atomjax.similarity.survey:check_survey",
+        function="atomjax.similarity.survey:survey",
+    ),
 }
 
 

@@ -44,11 +44,11 @@ def stages(monkeypatch):
     """Trainings that only note what they were asked for."""
     done = []
 
-    def pretrain(settings, run):
+    def pretrain(settings, run, compiled):
         done.append(("pretrain", settings.train.weight_decay, settings.seed))
         return {"test": {"chains": {ERROR: 1.0}}, "validation": {}}
 
-    def finetune(settings, run):
+    def finetune(settings, run, compiled):
         start = settings.finetune.checkpoint
         start = start and start.partition("pretrained/")[2]
         done.append(("finetune", start, settings.train.learning_rate, settings.seed))

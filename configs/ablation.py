@@ -67,7 +67,8 @@ def get_config() -> dict:
         "variants": [{"name": name, "changes": changes} for name, changes in VARIANTS.items()],
         "base": {
             "workflow": "transfer",
-            "model": {"name": "gemnet_oc_tiny"},
+            # Without quadruplets, to be quicker.
+            "model": {"name": "gemnet_oc_tiny", "overrides": {"quad_interaction": False}},
             "data": {
                 "train": [
                     {
@@ -84,14 +85,14 @@ def get_config() -> dict:
             },
             "train": {
                 "batch_size": 10,
-                "epochs": 8,
+                "epochs": 6,
                 "learning_rate": 1e-3,
                 "warmup_steps": 40,
                 "final_factor": 0.1,
                 "weight_decay": 0.01,
                 "force_reduction": "atom",
                 "ema_decay": 0.0,
-                "eval_every": 100,
+                "eval_every": 147,
             },
             "finetune": {
                 "averaged": False,

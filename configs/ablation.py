@@ -8,7 +8,7 @@ then finetuning on 30 frames of a molecular dynamics of aspirin. The variants of
 the naive baseline: sampling with temperature 2, the structure-wise loss, weight decay 0.1 instead
 of 0.01 (or dropout), edge dropout, and averaged weights. The variants of the schedule share the
 pretraining of the last one and change the finetuning: its cosine alone, with layer-wise rates, and
-with reduction on a plateau.
+with reduction on a plateau, for which 16 epochs follow the cosine's 32.
 
 At this scale, with one task and few seeds, differences of some percent mean nothing; the full
 scale is the same file with other data, model and epochs (``--config.base.model.name=...``).
@@ -45,7 +45,7 @@ LLRD = {
 RLP = {
     **LLRD,
     "finetune.train.epochs": 48,
-    "finetune.train.plateau": {"patience": 3, "factor": 0.5},
+    "finetune.train.plateau": {"patience": 1, "factor": 0.5},
 }
 VARIANTS = {
     "B": {},

@@ -130,6 +130,8 @@ class Loop:
         device = f"{devices.size} x {devices[0].device_kind}"
         self._pace = Pace(self.loader.num_steps, self.settings.batch_size, device)
         self._paused = self._compiled = 0.0
+        # Functions that another training made may have been compiled before.
+        self._newly_compiled()
 
     def train(self, state: TrainState, record: Record) -> TrainState:
         """Trains to the end of the last epoch, or until patience, rate or time runs out.

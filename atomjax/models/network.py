@@ -12,6 +12,7 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.models.displacement import displaced
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
+from atomjax.models.precision import product_precision
 
 Variables = Mapping[str, Any]
 
@@ -38,7 +39,8 @@ class AtomicModel(nn.Module):
 
     Attributes:
         backbone: module from GraphBatch to Features, whose ``head(config)`` makes the heads that
-            read them; its parameters lie under ``backbone``.
+            read them, and whose ``config.precision`` is their policy; its parameters lie under
+            ``backbone``.
         heads: head i serves data set i; their parameters lie under ``head_<name>``.
     """
 
@@ -52,12 +54,14 @@ class AtomicModel(nn.Module):
 
     def __call__(self, batch: GraphBatch, displacement: jax.Array | None = None):
         """Head name → (atom contributions, pooled value, direct forces)."""
-        features = self.features(batch, displacement)
-        return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
+        with product_precision(self.backbone.config.precision):
+            features = self.features(batch, displacement)
+            return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
 
     def features(self, batch: GraphBatch, displacement: jax.Array | None = None) -> Features:
         """Backbone features of the batch, with its atoms displaced (Å)."""
-        return self.backbone(displaced(batch, displacement))
+        with product_precision(self.backbone.config.precision):
+            return self.backbone(displaced(batch, displacement))
 
 
 def head_key(name: str) -> str:

@@ -147,7 +147,7 @@ class Session:
             batch_size=train.batch_size if training else train.eval_batch_size or train.batch_size,
             seed=self.job.seed,
             epochs=train.epochs if training else 1,
-            num_devices=self.mesh.size,
+            num_devices=self.mesh.size * (train.accumulation if training else 1),
             num_buckets=train.num_buckets,
             shuffle=training,
             dtype=np.dtype(train.dtype),
@@ -211,6 +211,7 @@ class Session:
             self.mesh,
             reduction=train.force_reduction,
             ema_decay=train.ema_decay,
+            accumulation=train.accumulation,
         )
         return Loop(
             step=step,

@@ -91,13 +91,17 @@ def place(tree: T, mesh: Mesh) -> T:
     return copy(jax.tree.map(np.asarray, tree))
 
 
-def place_batch(batch: GraphBatch, mesh: Mesh) -> GraphBatch:
-    """Sends a stacked batch to the devices, row d of the leading axis to device d.
+def place_batch(batch: GraphBatch, mesh: Mesh, accumulation: int = 1) -> GraphBatch:
+    """Sends a stacked batch to the devices, in order of the leading axis.
 
     Args:
-        batch: leaves [D, ...] with D the size of the mesh; of a run with several processes,
-            either all D rows or only those of this process's devices.
+        batch: leaves [D * accumulation, ...] with D the size of the mesh; of a run with several
+            processes, either all rows or only those of this process's devices.
         mesh: of :func:`data_mesh`.
+        accumulation: k rows for each device to work through.
+
+    Returns:
+        Leaves [D, ...], or [D, k, ...] where k > 1.
 
     Raises:
         ValueError: if the number of rows is neither.
@@ -106,11 +110,17 @@ def place_batch(batch: GraphBatch, mesh: Mesh) -> GraphBatch:
     devices = list(mesh.devices.flat)
     own = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
     rows = jax.tree.leaves(batch)[0].shape[0]
-    if rows not in (len(devices), len(own)):
+    if rows not in (len(devices) * accumulation, len(own) * accumulation):
+        parts = f" in {accumulation} accumulated parts" if accumulation > 1 else ""
         raise ValueError(
-            f"the batch has {rows} rows for {len(devices)} devices, {len(own)} of them here; "
-            "build the loader with num_devices equal to the size of the mesh"
+            f"the batch has {rows} rows for {len(devices)} devices, {len(own)} of them here{parts};"
+            " build the loader with num_devices equal to the size of the mesh times the parts"
         )
+    if accumulation > 1:
+        batch = jax.tree.map(
+            lambda x: x.reshape(len(x) // accumulation, accumulation, *x.shape[1:]), batch
+        )
+        rows //= accumulation
     if len(own) == len(devices):
         return jax.device_put(batch, sharding)
 

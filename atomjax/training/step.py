@@ -3,9 +3,12 @@
 Each device holds a copy of the state and its own padded part of the batch. Loss terms are divided
 by label counts of the whole batch before they are summed over the devices, so D devices with b
 structures each make the same step as one device with D·b, to rounding, whatever the padding.
+Likewise a device that works through its part in k smaller batches, one after the other, adds up
+the gradient of them all: memory is that of the smaller batch, the step that of the whole.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import Prediction
+from atomjax.ops import barrier_options
 from atomjax.training.losses import (
     Reduction,
     Task,
@@ -91,6 +95,22 @@ def _dropout_key(state: TrainState) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
 
 
+def _dropout_keys(key: jax.Array, accumulation: int) -> jax.Array:
+    """A key for each of the batches that a device accumulates."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(accumulation))
+
+
+def accumulate(function: Callable[..., Any], *stacked: Any) -> Any:
+    """Sum of ``function`` over the leading axis of its arguments, one entry at a time."""
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], stacked))
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(total, one):
+        return jax.tree.map(jnp.add, total, function(*one)), None
+
+    return jax.lax.scan(add, zero, stacked)[0]
+
+
 def make_train_step(
     apply: Apply,
     tasks: Sequence[Task],
@@ -99,6 +119,7 @@ def make_train_step(
     *,
     reduction: Reduction = "structure",
     ema_decay: float = 0.99,
+    accumulation: int = 1,
 ) -> CountedFunction:
     """The compiled step ``(state, batch) -> (state, metrics)``; it consumes the state given.
 
@@ -109,6 +130,7 @@ def make_train_step(
         mesh: of :func:`atomjax.training.state.data_mesh`.
         reduction: of the force loss, see ``atomjax.training.losses``.
         ema_decay: of the averaged parameters.
+        accumulation: batches that each device works through in a step, see ``place_batch``.
 
     Returns:
         A function of a placed state and batch. ``metrics`` holds scalars "loss", "loss_energy",
@@ -116,19 +138,31 @@ def make_train_step(
         the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
     """
 
+    def sum_over_devices(tree):
+        # XLA copies what it sums over a single device, all gradients that is.
+        return jax.lax.psum(tree, DATA_AXIS) if mesh.size > 1 else tree
+
     def device_step(state: TrainState, batch: GraphBatch):
         key = _dropout_key(state)
-        counts = jax.lax.psum(label_counts(batch, tasks, reduction), DATA_AXIS)
+        count = functools.partial(label_counts, tasks=tasks, reduction=reduction)
+        own_counts = count(batch) if accumulation == 1 else accumulate(count, batch)
+        counts = sum_over_devices(own_counts)
 
-        def own_share_of_loss(params):
+        def own_share_of_loss(params, batch: GraphBatch, key: jax.Array):
             variables = {"params": params, "scale_factors": state.scale_factors}
             predictions = apply(variables, batch, train=True, rngs={"dropout": key})
             errors = prediction_errors(predictions, batch, tasks)
             terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
             return total(terms), (terms, error_sums(errors, batch, tasks))
 
-        gradient = jax.value_and_grad(own_share_of_loss, has_aux=True)
-        (loss, (terms, sums)), grads = jax.lax.psum(gradient(state.params), DATA_AXIS)
+        gradient = functools.partial(
+            jax.value_and_grad(own_share_of_loss, has_aux=True), state.params
+        )
+        if accumulation == 1:
+            own = gradient(batch, key)
+        else:
+            own = accumulate(gradient, batch, _dropout_keys(key, accumulation))
+        (loss, (terms, sums)), grads = sum_over_devices(own)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -150,4 +184,5 @@ def make_train_step(
         )
         return state, metrics
 
-    return CountedFunction(over_devices(device_step, mesh, P()), donate_argnums=0)
+    compiled = over_devices(device_step, mesh, P())
+    return CountedFunction(compiled, donate_argnums=0, compiler_options=barrier_options())

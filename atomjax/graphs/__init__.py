@@ -10,6 +10,7 @@ from atomjax.graphs.batch import (
 )
 from atomjax.graphs.capacity import Capacity, CapacityError, Sizes, fit_capacity
 from atomjax.graphs.dataset import GraphDataset
+from atomjax.graphs.inference import GrowingShape
 from atomjax.graphs.interactions import (
     GraphConfig,
     InteractionGraphs,
@@ -33,6 +34,7 @@ __all__ = [
     "GraphConfig",
     "GraphDataset",
     "GraphError",
+    "GrowingShape",
     "InteractionGraphs",
     "Labels",
     "MixtureKind",

@@ -27,6 +27,7 @@ class GraphDataset:
         graph_config: cutoffs, neighbour limits and edge dropout.
         references: what to take out of energies and forces; None leaves them as they are.
         scales: scalar properties to train on.
+        stress: whether to train on stresses, too.
         index: which heads serve the data set; its place in the loader's list if None.
         cache_bytes: most memory for graphs.
 
@@ -42,6 +43,7 @@ class GraphDataset:
         *,
         references: References | None = None,
         scales: Sequence[PropertyScale] = (),
+        stress: bool = False,
         index: int | None = None,
         cache_bytes: int = 2 * 1024**3,
     ):
@@ -52,6 +54,7 @@ class GraphDataset:
         self.graph_config = GraphConfig() if graph_config is None else graph_config
         self.references = references
         self.scales = tuple(scales)
+        self.stress = stress
         self.index = index
         self._cache: dict[int, InteractionGraphs] = {}
         self._free_bytes = cache_bytes

@@ -116,6 +116,7 @@ class BatchLoader:
         self._kind: GraphKind = _common_kind(self.datasets)
         self._first = np.cumsum([0, *(len(d) for d in datasets)])
         self._property_names = sorted({s.name for d in datasets for s in d.scales})
+        self._stress = any(d.stress for d in datasets)
         self._sizes = Sizes.concatenate(
             d.drawn_sizes(seed) if self._dropping else d.sizes for d in datasets
         )
@@ -333,6 +334,7 @@ class BatchLoader:
                     capacity,
                     labels=labels,
                     property_names=self._property_names,
+                    stress=self._stress,
                     dtype=self.dtype,
                     kind=self._kind,
                 )

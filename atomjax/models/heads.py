@@ -34,6 +34,7 @@ class HeadConfig:
         pooling: of the atoms' contributions.
         target: name of the property that a scalar head predicts.
         num_layers: linear layers of the head.
+        stress: also predict the stress, by the energy's derivative; with conservative forces only.
     """
 
     name: str
@@ -42,6 +43,7 @@ class HeadConfig:
     pooling: Pooling = "sum"
     target: str | None = None
     num_layers: int = 5
+    stress: bool = False
 
     def __post_init__(self):
         """Fills in the default force kind.
@@ -62,6 +64,11 @@ class HeadConfig:
             raise ValueError(
                 f"head {self.name!r}: forces={self.forces!r} needs kind='energy_forces', "
                 f"not {self.kind!r}."
+            )
+        if self.stress and self.forces != "conservative":
+            raise ValueError(
+                f"head {self.name!r}: stress=True is the energy's derivative and needs "
+                f"forces='conservative', not {self.forces!r}."
             )
         if (self.kind == "scalar") != (self.target is not None):
             raise ValueError(

@@ -54,6 +54,7 @@ def head_config(head: HeadSettings, name: str) -> HeadConfig:
         pooling=head.pooling,
         target=head.target,
         num_layers=head.num_layers,
+        stress=head.stress,
     )
 
 
@@ -78,6 +79,10 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
                 energy_scale=references.energy_scale if references else 1.0,
                 force_scale=references.force_scale if references else 1.0,
                 value_scale=dataset.scales[0].std if dataset.scales else 1.0,
+                value_mean=dataset.scales[0].mean if dataset.scales else 0.0,
+                transform=head.transform,
+                stress=head.stress,
+                stress_coefficient=train.stress_coefficient,
                 scalar_loss=train.scalar_loss,
                 force_loss=train.force_loss,
                 huber_delta=train.huber_delta,
@@ -99,6 +104,14 @@ def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
             raise ConfigError(
                 f'no training structure of dataset "{dataset.name}" has forces; set head.kind='
                 '"energy", or say where its forces are (arguments.forces_key)'
+            )
+        if head.stress and not any(
+            structure.stress is not None for structure in dataset.structures
+        ):
+            raise ConfigError(
+                f'no training structure of dataset "{dataset.name}" has a stress, which counts '
+                "where all three directions repeat; set head.stress=false, or say where its "
+                "stresses are (arguments.stress_key)"
             )
         if head.kind == "energy" and not any(
             structure.energy is not None for structure in dataset.structures

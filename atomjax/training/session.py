@@ -6,7 +6,8 @@ data → budget → loader → model and its variables → optimiser → loop �
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from atomjax.run import Run
 from atomjax.structures import References
 from atomjax.training.budget import check_budget
 from atomjax.training.checkpoint import Checkpoints, load_checkpoint
+from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.evaluate import Evaluator, StructurePrediction, make_evaluation_step
 from atomjax.training.job import (
     Job,
@@ -48,14 +50,16 @@ class Session:
     Args:
         job: what to train.
         run: where everything goes.
+        compiled: functions of earlier trainings, which this one takes where it can and adds to.
 
     Raises:
         ConfigError: if settings contradict each other or the data.
     """
 
-    def __init__(self, job: Job, run: Run):
+    def __init__(self, job: Job, run: Run, compiled: CompiledFunctions | None = None):
         _check_precision(job.train)
         self.job, self.run = job, run
+        self._compiled = CompiledFunctions() if compiled is None else compiled
         self.checkpoints = Checkpoints(run.path("checkpoints"))
         splits = self._load_splits()
         self.tasks = make_tasks(job, splits.train)
@@ -66,8 +70,11 @@ class Session:
         self.model_config = model_config(job)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)
-        self._evaluation_step = make_evaluation_step(
-            self._apply, self.tasks, self.mesh, reduction=job.train.force_reduction
+        self._evaluation_step = self._compiled.get(
+            ("evaluate", *self._meaning()),
+            lambda: make_evaluation_step(
+                self._apply, self.tasks, self.mesh, reduction=job.train.force_reduction
+            ),
         )
         run.say(data_card(splits, self.train_loader))
 
@@ -93,9 +100,11 @@ class Session:
         optimizer = make_optimizer(train, shapes["params"], self.train_loader.num_steps)
         state, record, seconds = self._first_or_latest_state(shapes, optimizer, load)
         loop = self._make_loop(optimizer, seconds)
+        before = loop.step.num_compilations
         final = loop.train(state, record)
-        self._say_padding(loop.step.num_compilations)
-        results = self._results(int(final.step), loop)
+        compilations = loop.step.num_compilations - before
+        self._say_padding(compilations)
+        results = self._results(int(final.step), loop.seconds, compilations)
         if self.run.primary:
             self.run.write_json("results.json", results)
         return results
@@ -113,6 +122,8 @@ class Session:
             conservative=head.kind == "energy_forces" and head.forces == "conservative",
             properties=() if head.target is None else (head.target,),
             extensive=head.extensive,
+            transform=head.transform,
+            stress=head.stress,
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,
@@ -204,14 +215,17 @@ class Session:
 
     def _make_loop(self, optimizer: optax.GradientTransformation, seconds: float) -> Loop:
         train = self.job.train
-        step = make_train_step(
-            self._apply,
-            self.tasks,
-            optimizer,
-            self.mesh,
-            reduction=train.force_reduction,
-            ema_decay=train.ema_decay,
-            accumulation=train.accumulation,
+        step = self._compiled.get(
+            ("train", *self._meaning(), self.train_loader.num_steps),
+            lambda: make_train_step(
+                self._apply,
+                self.tasks,
+                optimizer,
+                self.mesh,
+                reduction=train.force_reduction,
+                ema_decay=train.ema_decay,
+                accumulation=train.accumulation,
+            ),
         )
         return Loop(
             step=step,
@@ -257,7 +271,12 @@ class Session:
             "config": dict(self.job.config),
         }
 
-    def _results(self, steps: int, loop: Loop) -> dict[str, Any]:
+    def _meaning(self) -> tuple[Hashable, ...]:
+        """Everything but weights, seed and the number of steps that decides what is computed."""
+        model = json.dumps(self.model_config, sort_keys=True)
+        return model, tuple(self.heads), self.tasks, self.job.train, self.mesh
+
+    def _results(self, steps: int, seconds: float, compilations: int) -> dict[str, Any]:
         variables, metadata = load_checkpoint(self.checkpoints.directory, "best")
         evaluator, files = self._evaluator("test"), {}
         test: dict[str, float] = {}
@@ -270,11 +289,11 @@ class Session:
             "seed": self.job.seed,
             "steps": steps,
             "best_step": metadata["step"],
-            "seconds": loop.seconds,
+            "seconds": seconds,
             "budget": self.job.train.epochs * self.train_loader.samples_per_epoch,
             "structures": self._num_structures,
             "parameters": count_parameters(variables["params"]),
-            "compilations": loop.step.num_compilations,
+            "compilations": compilations,
             "padding": self.train_loader.padding_report(),
             "validation": by_dataset(metadata["validation"]),
             "test": by_dataset(test),

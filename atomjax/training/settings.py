@@ -40,6 +40,10 @@ class HeadSettings:
         extensive: for "scalar", the property grows with the atoms, so each element's share is
             fitted and taken out first.
         num_layers: linear layers of the head.
+        stress: also predict and train the stress, the derivative of the energy by the strain; with
+            conservative forces.
+        transform: for "scalar", "log" trains on the property's natural logarithm; errors are
+            reported of the property itself.
     """
 
     kind: Literal["energy_forces", "energy", "scalar"] = "energy_forces"
@@ -49,8 +53,20 @@ class HeadSettings:
     unit: str = ""
     extensive: bool = False
     num_layers: int = 5
+    stress: bool = False
+    transform: Literal["identity", "log"] = "identity"
 
     def __post_init__(self):
+        if self.stress and (self.kind, self.forces) != ("energy_forces", "conservative"):
+            raise ConfigError(
+                'stress=True is the energy\'s derivative; it needs kind "energy_forces" and '
+                'forces "conservative"'
+            )
+        if self.transform != "identity" and (self.kind != "scalar" or self.extensive):
+            raise ConfigError(
+                f'transform "{self.transform}" is for kind "scalar" without extensive: the '
+                "logarithm of a sum over atoms is none"
+            )
         if (self.kind == "scalar") != (self.target is not None):
             raise ConfigError('target names a property for kind "scalar", and only for it')
         if self.kind != "scalar" and self.pooling != "sum":
@@ -131,6 +147,8 @@ class TrainSettings:
             "jmp_small" or "jmp_large"; ``groups`` go before it.
         freeze: parts that are not trained: "backbone", "embedding", "heads", "block_<i>".
         energy_coefficient, force_coefficient: weights of the loss terms.
+        stress_coefficient: weight of the stress, whose error is a mean over its nine components, in
+            the model's units per Å³ (so some hundred weigh like the forces).
         scalar_loss: of energies and properties: "mae", "mse" or "huber".
         force_loss: of an atom's force: "l2" (length of the error), "mae", "mse" (means over its
             components) or "huber" (of the length).
@@ -150,7 +168,7 @@ class TrainSettings:
         min_learning_rate: stop once the plateau has taken the rate below this.
         max_hours: stop at the first validation or save after so many hours of training.
         select_by: validation metric that chooses the best checkpoint: "loss", "energy_mae",
-            "force_mae" or "value_mae".
+            "force_mae", "stress_mae" or "value_mae".
         min_improvement: smallest relative improvement that counts.
         dtype: of parameters and batches; "float64" needs JAX_ENABLE_X64=1.
         precision: of the model's products and features: "float32", "tensorfloat32" or "bfloat16",
@@ -183,6 +201,7 @@ class TrainSettings:
     freeze: tuple[str, ...] = ()
     energy_coefficient: float = 1.0
     force_coefficient: float = 10.0
+    stress_coefficient: float = 100.0
     scalar_loss: Literal["mae", "mse", "huber"] = "mae"
     force_loss: Literal["l2", "mae", "mse", "huber"] = "l2"
     huber_delta: float = 1.0
@@ -198,7 +217,7 @@ class TrainSettings:
     early_stopping_patience: int | None = None
     min_learning_rate: float | None = None
     max_hours: float | None = None
-    select_by: Literal["loss", "energy_mae", "force_mae", "value_mae"] = "loss"
+    select_by: Literal["loss", "energy_mae", "force_mae", "stress_mae", "value_mae"] = "loss"
     min_improvement: float = 0.0
     dtype: Literal["float32", "float64"] = "float32"
     precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None

@@ -9,6 +9,7 @@ the gradient of them all: memory is that of the smaller batch, the step that of 
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -55,10 +56,12 @@ class CountedFunction:
 
     Attributes:
         num_compilations: distinct shapes seen so far.
+        compile_seconds: wall time of the calls that were compiled.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any):
         self.num_compilations = 0
+        self.compile_seconds = 0.0
 
         def traced(*args):
             # Runs once for each compilation: later calls never come back to Python.
@@ -69,7 +72,11 @@ class CountedFunction:
 
     def __call__(self, *args: Any) -> Any:
         """Calls the compiled function."""
-        return self._compiled(*args)
+        began, compilations = time.perf_counter(), self.num_compilations
+        result = self._compiled(*args)
+        if self.num_compilations > compilations:
+            self.compile_seconds += time.perf_counter() - began
+        return result
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
         """The traced function, which tells its cost and memory once compiled."""
@@ -134,8 +141,8 @@ def make_train_step(
 
     Returns:
         A function of a placed state and batch. ``metrics`` holds scalars "loss", "loss_energy",
-        "loss_forces", "loss_value", "gradient_norm" (before clipping), "finite", and "errors",
-        the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
+        "loss_forces", "loss_value", "loss_stress", "gradient_norm" (before clipping), "finite", and
+        "errors", the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
     """
 
     def sum_over_devices(tree):
@@ -171,6 +178,7 @@ def make_train_step(
             "loss_energy": terms.energy,
             "loss_forces": terms.forces,
             "loss_value": terms.value,
+            "loss_stress": terms.stress,
             "gradient_norm": norm,
             "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
             "errors": sums,

@@ -57,6 +57,7 @@ def test_every_kind_of_head_predicts_what_it_says(batch):
         ({"kind": "scalar"}, "kind='scalar' and target go together"),
         ({"target": "gap"}, "kind='scalar' and target go together"),
         ({"num_layers": 0}, "num_layers must be at least 1"),
+        ({"stress": True}, "needs forces='conservative', not 'direct'"),
     ],
 )
 def test_contradictory_heads_are_refused(settings, message):

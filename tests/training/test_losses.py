@@ -209,3 +209,22 @@ def test_forms_of_the_loss_of_each_task(form, energy, forces):
     terms = loss_of({"a": head, "b": head}, batch, tasks)
     assert float(terms.energy) == pytest.approx((3.0 + energy) / 2)
     assert float(terms.forces) == pytest.approx((5.0 + forces) / 2)
+
+
+def test_errors_of_logarithms_are_reported_of_the_property():
+    items = [
+        Labelled(np.array([1]), np.zeros((1, 3)), properties={"gap": value}, index=i)
+        for i, value in enumerate((0.0, 1.0))
+    ]
+    batch = make_batch(items, graphs=3, nodes=4)
+    task = Task(
+        name="a", kind="scalar", target="gap", transform="log", value_scale=2.0, value_mean=0.5
+    )
+    head = Prediction(
+        energy=None, forces=None, value=jnp.full(3, 0.25), atom_contributions=jnp.zeros(4)
+    )
+    assert float(loss_of({"a": head}, batch, (task,)).value) == pytest.approx((0.25 + 0.75) / 2)
+    errors = prediction_errors({"a": head}, batch, (task,))
+    metrics = physical_metrics(error_sums(errors, batch, (task,)), (task,))
+    expected = np.mean([np.exp(1.0) - np.exp(0.5), np.exp(2.5) - np.exp(1.0)])
+    assert metrics == {"a/value_mae": pytest.approx(expected, rel=1e-5)}

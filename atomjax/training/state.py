@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import check_fitted
+from atomjax.training.accumulation import stack_parts
 
 DATA_AXIS = "data"
 T = TypeVar("T")
@@ -116,11 +117,8 @@ def place_batch(batch: GraphBatch, mesh: Mesh, accumulation: int = 1) -> GraphBa
             f"the batch has {rows} rows for {len(devices)} devices, {len(own)} of them here{parts};"
             " build the loader with num_devices equal to the size of the mesh times the parts"
         )
-    if accumulation > 1:
-        batch = jax.tree.map(
-            lambda x: x.reshape(len(x) // accumulation, accumulation, *x.shape[1:]), batch
-        )
-        rows //= accumulation
+    batch = stack_parts(batch, accumulation)
+    rows //= accumulation
     if len(own) == len(devices):
         return jax.device_put(batch, sharding)
 

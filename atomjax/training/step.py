@@ -22,9 +22,11 @@ from jax.sharding import PartitionSpec as P
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import Prediction
 from atomjax.ops import barrier_options
+from atomjax.training.accumulation import part_keys, summed
 from atomjax.training.losses import (
     Reduction,
     Task,
+    Terms,
     label_counts,
     loss_sums,
     mean_terms,
@@ -102,20 +104,36 @@ def _dropout_key(state: TrainState) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
 
 
-def _dropout_keys(key: jax.Array, accumulation: int) -> jax.Array:
-    """A key for each of the batches that a device accumulates."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(accumulation))
+def _share_of_loss(
+    params: Any,
+    batch: GraphBatch,
+    key: jax.Array,
+    *,
+    apply: Apply,
+    scale_factors: Any,
+    tasks: Sequence[Task],
+    reduction: Reduction,
+    counts: Terms,
+) -> tuple[jax.Array, tuple[Terms, dict[str, jax.Array]]]:
+    """What this batch contributes to the loss of the whole, which has ``counts`` labels."""
+    variables = {"params": params, "scale_factors": scale_factors}
+    predictions = apply(variables, batch, train=True, rngs={"dropout": key})
+    errors = prediction_errors(predictions, batch, tasks)
+    terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
+    return total(terms), (terms, error_sums(errors, batch, tasks))
 
 
-def accumulate(function: Callable[..., Any], *stacked: Any) -> Any:
-    """Sum of ``function`` over the leading axis of its arguments, one entry at a time."""
-    shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], stacked))
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-    def add(total, one):
-        return jax.tree.map(jnp.add, total, function(*one)), None
-
-    return jax.lax.scan(add, zero, stacked)[0]
+def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[str, Any]:
+    return {
+        "loss": loss,
+        "loss_energy": terms.energy,
+        "loss_forces": terms.forces,
+        "loss_value": terms.value,
+        "loss_stress": terms.stress,
+        "gradient_norm": norm,
+        "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
+        "errors": sums,
+    }
 
 
 def make_train_step(
@@ -137,7 +155,7 @@ def make_train_step(
         mesh: of :func:`atomjax.training.state.data_mesh`.
         reduction: of the force loss, see ``atomjax.training.losses``.
         ema_decay: of the averaged parameters.
-        accumulation: batches that each device works through in a step, see ``place_batch``.
+        accumulation: parts that each device works through in a step, see ``place_batch``.
 
     Returns:
         A function of a placed state and batch. ``metrics`` holds scalars "loss", "loss_energy",
@@ -145,44 +163,23 @@ def make_train_step(
         "errors", the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
     """
 
-    def sum_over_devices(tree):
-        # XLA copies what it sums over a single device, all gradients that is.
-        return jax.lax.psum(tree, DATA_AXIS) if mesh.size > 1 else tree
-
     def device_step(state: TrainState, batch: GraphBatch):
-        key = _dropout_key(state)
         count = functools.partial(label_counts, tasks=tasks, reduction=reduction)
-        own_counts = count(batch) if accumulation == 1 else accumulate(count, batch)
-        counts = sum_over_devices(own_counts)
-
-        def own_share_of_loss(params, batch: GraphBatch, key: jax.Array):
-            variables = {"params": params, "scale_factors": state.scale_factors}
-            predictions = apply(variables, batch, train=True, rngs={"dropout": key})
-            errors = prediction_errors(predictions, batch, tasks)
-            terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
-            return total(terms), (terms, error_sums(errors, batch, tasks))
-
-        gradient = functools.partial(
-            jax.value_and_grad(own_share_of_loss, has_aux=True), state.params
+        share = functools.partial(
+            _share_of_loss,
+            apply=apply,
+            scale_factors=state.scale_factors,
+            tasks=tasks,
+            reduction=reduction,
+            counts=jax.lax.psum(summed(count, accumulation)(batch), DATA_AXIS),
         )
-        if accumulation == 1:
-            own = gradient(batch, key)
-        else:
-            own = accumulate(gradient, batch, _dropout_keys(key, accumulation))
-        (loss, (terms, sums)), grads = sum_over_devices(own)
+        gradient = functools.partial(jax.value_and_grad(share, has_aux=True), state.params)
+        own = summed(gradient, accumulation)(batch, part_keys(_dropout_key(state), accumulation))
+        (loss, (terms, sums)), grads = jax.lax.psum(own, DATA_AXIS)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {
-            "loss": loss,
-            "loss_energy": terms.energy,
-            "loss_forces": terms.forces,
-            "loss_value": terms.value,
-            "loss_stress": terms.stress,
-            "gradient_norm": norm,
-            "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
-            "errors": sums,
-        }
+        metrics = _metrics(loss, terms, norm, sums)
         state = dataclasses.replace(
             state,
             step=state.step + 1,
@@ -192,5 +189,5 @@ def make_train_step(
         )
         return state, metrics
 
-    compiled = over_devices(device_step, mesh, P())
-    return CountedFunction(compiled, donate_argnums=0, compiler_options=barrier_options())
+    step = over_devices(device_step, mesh, P())
+    return CountedFunction(step, donate_argnums=0, compiler_options=barrier_options())

@@ -21,6 +21,7 @@ IMPORT_NAMES = {
     "e3nn-jax": "e3nn_jax",
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
+    "pyyaml": "yaml",
     "tensorboardx": "tensorboardX",
 }
 # jaxlib is stated beside jax because the two must be upgraded together.

@@ -173,6 +173,9 @@ class TrainSettings:
         dtype: of parameters and batches; "float64" needs JAX_ENABLE_X64=1.
         precision: of the model's products and features: "float32", "tensorfloat32" or "bfloat16",
             see ``atomjax.models.precision``; None leaves the model's own.
+        shard_optimizer: divide the optimiser's moments and the averaged weights over the devices
+            instead of keeping all of them on each; the numbers stay the same, and checkpoints
+            too.
     """
 
     batch_size: int
@@ -221,6 +224,7 @@ class TrainSettings:
     min_improvement: float = 0.0
     dtype: Literal["float32", "float64"] = "float32"
     precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
+    shard_optimizer: bool = False
 
     def __post_init__(self):
         positive = ("batch_size", "epochs", "accumulation", "num_buckets", "log_every")

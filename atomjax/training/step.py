@@ -1,10 +1,14 @@
 """One optimisation step on all devices, as a pure function of state and batch.
 
-Each device holds a copy of the state and its own padded part of the batch. Loss terms are divided
-by label counts of the whole batch before they are summed over the devices, so D devices with b
-structures each make the same step as one device with D·b, to rounding, whatever the padding.
+Each device holds a copy of the parameters and its own padded part of the batch. Loss terms are
+divided by label counts of the whole batch before they are summed over the devices, so D devices
+with b structures each make the same step as one device with D·b, to rounding, whatever the padding.
 Likewise a device that works through its part in k smaller batches, one after the other, adds up
 the gradient of them all: memory is that of the smaller batch, the step that of the whole.
+
+The optimiser's state is held whole by every device, or in parts. In parts, XLA does what ZeRO-1
+does: it sums the gradients in parts, each device updates its own, and the updated parameters are
+gathered. Both are one program, whose arrays have different shardings.
 """
 
 import dataclasses
@@ -16,7 +20,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
@@ -35,7 +39,7 @@ from atomjax.training.losses import (
 )
 from atomjax.training.metrics import error_sums
 from atomjax.training.optimizer import update_average
-from atomjax.training.state import DATA_AXIS, TrainState
+from atomjax.training.state import DATA_AXIS, TrainState, axis_spec, shard_axes
 
 
 class Apply(Protocol):
@@ -98,29 +102,10 @@ def over_devices(function: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Ca
     )
 
 
-def _dropout_key(state: TrainState) -> jax.Array:
+def _dropout_key(rng: jax.Array, step: jax.Array) -> jax.Array:
     """A key for this step and device."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    key = jax.random.fold_in(jax.random.wrap_key_data(rng), step)
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
-
-
-def _share_of_loss(
-    params: Any,
-    batch: GraphBatch,
-    key: jax.Array,
-    *,
-    apply: Apply,
-    scale_factors: Any,
-    tasks: Sequence[Task],
-    reduction: Reduction,
-    counts: Terms,
-) -> tuple[jax.Array, tuple[Terms, dict[str, jax.Array]]]:
-    """What this batch contributes to the loss of the whole, which has ``counts`` labels."""
-    variables = {"params": params, "scale_factors": scale_factors}
-    predictions = apply(variables, batch, train=True, rngs={"dropout": key})
-    errors = prediction_errors(predictions, batch, tasks)
-    terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
-    return total(terms), (terms, error_sums(errors, batch, tasks))
 
 
 def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[str, Any]:
@@ -136,6 +121,45 @@ def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[
     }
 
 
+def _sum_in_parts(leaf: jax.Array, axis: int) -> jax.Array:
+    """The sum over devices: all of it where ``axis`` is -1, else this device's part along it."""
+    if axis < 0:
+        return jax.lax.psum(leaf, DATA_AXIS)
+    return jax.lax.psum_scatter(leaf, DATA_AXIS, scatter_dimension=axis, tiled=True)
+
+
+def _device_gradients(
+    axes: Any,
+    given: Any,
+    batch: GraphBatch,
+    *,
+    apply: Apply,
+    tasks: Sequence[Task],
+    reduction: Reduction,
+    accumulation: int,
+) -> tuple[Any, Any]:
+    """Loss and its terms of the whole batch, and this device's part of the gradients.
+
+    ``axes`` tells along which axis each gradient is divided; ``given`` holds the parameters, scale
+    factors, key data and number of the step.
+    """
+    params, scale_factors, rng, number = given
+    count = functools.partial(label_counts, tasks=tasks, reduction=reduction)
+    counts = jax.lax.psum(summed(count, accumulation)(batch), DATA_AXIS)
+
+    def share_of_loss(params, batch: GraphBatch, key: jax.Array):
+        variables = {"params": params, "scale_factors": scale_factors}
+        predictions = apply(variables, batch, train=True, rngs={"dropout": key})
+        errors = prediction_errors(predictions, batch, tasks)
+        terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
+        return total(terms), (terms, error_sums(errors, batch, tasks))
+
+    gradient = functools.partial(jax.value_and_grad(share_of_loss, has_aux=True), params)
+    keys = part_keys(_dropout_key(rng, number), accumulation)
+    values, grads = summed(gradient, accumulation)(batch, keys)
+    return jax.lax.psum(values, DATA_AXIS), jax.tree.map(_sum_in_parts, grads, axes)
+
+
 def make_train_step(
     apply: Apply,
     tasks: Sequence[Task],
@@ -145,6 +169,7 @@ def make_train_step(
     reduction: Reduction = "structure",
     ema_decay: float = 0.99,
     accumulation: int = 1,
+    shardings: TrainState | None = None,
 ) -> CountedFunction:
     """The compiled step ``(state, batch) -> (state, metrics)``; it consumes the state given.
 
@@ -156,26 +181,26 @@ def make_train_step(
         reduction: of the force loss, see ``atomjax.training.losses``.
         ema_decay: of the averaged parameters.
         accumulation: parts that each device works through in a step, see ``place_batch``.
+        shardings: of :func:`atomjax.training.state.state_shardings` where the optimiser's state
+            is divided over the devices; None keeps all of it on each.
 
     Returns:
         A function of a placed state and batch. ``metrics`` holds scalars "loss", "loss_energy",
         "loss_forces", "loss_value", "loss_stress", "gradient_norm" (before clipping), "finite", and
         "errors", the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
     """
+    device_gradients = functools.partial(
+        _device_gradients, apply=apply, tasks=tasks, reduction=reduction, accumulation=accumulation
+    )
 
-    def device_step(state: TrainState, batch: GraphBatch):
-        count = functools.partial(label_counts, tasks=tasks, reduction=reduction)
-        share = functools.partial(
-            _share_of_loss,
-            apply=apply,
-            scale_factors=state.scale_factors,
-            tasks=tasks,
-            reduction=reduction,
-            counts=jax.lax.psum(summed(count, accumulation)(batch), DATA_AXIS),
+    def step(state: TrainState, batch: GraphBatch):
+        whole = jax.tree.map(lambda _: -1, state.params)
+        axes = whole if shardings is None else shard_axes(state.params, mesh)
+        gradients = over_devices(
+            functools.partial(device_gradients, axes), mesh, (P(), jax.tree.map(axis_spec, axes))
         )
-        gradient = functools.partial(jax.value_and_grad(share, has_aux=True), state.params)
-        own = summed(gradient, accumulation)(batch, part_keys(_dropout_key(state), accumulation))
-        (loss, (terms, sums)), grads = jax.lax.psum(own, DATA_AXIS)
+        given = (state.params, state.scale_factors, state.rng, state.step)
+        (loss, (terms, sums)), grads = gradients(given, batch)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -189,5 +214,8 @@ def make_train_step(
         )
         return state, metrics
 
-    step = over_devices(device_step, mesh, P())
-    return CountedFunction(step, donate_argnums=0, compiler_options=barrier_options())
+    everywhere = NamedSharding(mesh, P())
+    places = (everywhere if shardings is None else shardings, everywhere)
+    return CountedFunction(
+        step, donate_argnums=0, out_shardings=places, compiler_options=barrier_options()
+    )

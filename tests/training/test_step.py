@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,13 @@ from atomjax.models import ScaleFactorError
 from atomjax.training.losses import Task
 from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import create_state, data_mesh, place, place_batch
+from atomjax.training.state import (
+    create_state,
+    data_mesh,
+    place,
+    place_batch,
+    state_shardings,
+)
 from atomjax.training.step import make_train_step
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
@@ -21,15 +28,31 @@ TASKS = (
 SETTINGS = TrainSettings(batch_size=8, epochs=1, learning_rate=1e-2)
 
 
-def setup(dropout: float = 0.0, devices: int = 1, accumulation: int = 1):
+def setup(
+    dropout: float = 0.0,
+    devices: int = 1,
+    *,
+    kind: Callable[[Model], Any] = Model.as_function,
+    shard_optimizer: bool = False,
+    accumulation: int = 1,
+) -> tuple[Any, Any, Any]:
     model = Model(TASKS, dropout)
     batch = make_batch(random_structures(2), graphs=4, nodes=20)
     variables = init(model, batch)
     optimizer = make_optimizer(SETTINGS, variables["params"], 100)
     mesh = data_mesh(jax.devices()[:devices])
-    apply = model.as_function()
-    step = make_train_step(apply, TASKS, optimizer, mesh, ema_decay=0.9, accumulation=accumulation)
-    state = place(create_state(variables, optimizer, seed=3), mesh)
+    state = create_state(variables, optimizer, seed=3)
+    places = state_shardings(state, mesh, shard_optimizer=True) if shard_optimizer else None
+    step = make_train_step(
+        kind(model),
+        TASKS,
+        optimizer,
+        mesh,
+        ema_decay=0.9,
+        accumulation=accumulation,
+        shardings=places,
+    )
+    state = place(state, mesh, places)
     return step, state, mesh
 
 
@@ -164,7 +187,7 @@ def test_eight_devices_make_the_step_of_one():
         [sys.executable, "-m", "tests.training.eight_devices"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         env=environment_with_devices(8),
     )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models.features import Features
 from atomjax.models.layers import scaled_silu
+from atomjax.models.precision import widened
 from atomjax.ops import sum_slots, to_slots
 
 Kind = Literal["energy_forces", "energy", "scalar"]
@@ -104,9 +105,12 @@ class HeadMLP(nn.Module):
         width = x.shape[-1]
         init = uniform_fan_in(width)
         for i in range(self.num_layers - 1):
-            x = scaled_silu(nn.Dense(width, kernel_init=init, bias_init=init, name=f"dense_{i}")(x))
+            layer = nn.Dense(
+                width, kernel_init=init, bias_init=init, dtype=x.dtype, name=f"dense_{i}"
+            )
+            x = scaled_silu(layer(x))
         last = nn.Dense(1, use_bias=False, kernel_init=init, name=f"dense_{self.num_layers - 1}")
-        return last(x)[..., 0]
+        return last(widened(x))[..., 0]
 
 
 def pool(x: jax.Array, batch: GraphBatch, pooling: Pooling) -> jax.Array:

@@ -33,13 +33,15 @@ class Job:
 
 
 def model_config(job: Job) -> dict[str, Any]:
-    """The model's config with the training's dropout rates."""
+    """The model's config with the training's dropout rates and precision."""
     train = job.train
     config = {"name": job.model.name, **job.model.overrides}
     if train.dropout is not None:
         config["dropout"] = train.dropout
     if train.edge_dropout:
         config["edge_dropout"] = train.edge_dropout
+    if train.precision is not None:
+        config["precision"] = train.precision
     return config
 
 

@@ -158,7 +158,7 @@ class Loop:
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
             for index, batch in self.loader.batches(start_step=start):
                 done = index + 1
-                placed = place_batch(batch, self.mesh)
+                placed = place_batch(batch, self.mesh, self.settings.accumulation)
                 with jax.transfer_guard("disallow"):
                     state, metrics = self.step(state, placed)
                 self._read_pending()

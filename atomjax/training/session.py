@@ -162,18 +162,19 @@ class Session:
     ) -> BatchLoader:
         """A loader for training where ``samples`` are given, for evaluation otherwise."""
         train, training = self.job.train, samples is not None
+        parts = train.accumulation if training else 1
         return BatchLoader(
             datasets,
             batch_size=train.batch_size if training else train.eval_batch_size or train.batch_size,
             seed=self.job.seed,
             epochs=train.epochs if training else 1,
-            num_devices=self.mesh.size,
+            num_devices=self.mesh.size * parts,
             num_buckets=train.num_buckets,
             shuffle=training,
             dtype=np.dtype(train.dtype),
             capacity=capacity,
             samples=samples,
-            rows=own_rows(self.mesh),
+            rows=own_rows(self.mesh, parts),
         )
 
     def _fresh_variables(self) -> Variables:
@@ -245,6 +246,7 @@ class Session:
                 self.mesh,
                 reduction=train.force_reduction,
                 ema_decay=train.ema_decay,
+                accumulation=train.accumulation,
                 shardings=self._shardings(state),
             ),
         )

@@ -125,7 +125,13 @@ class TrainSettings:
         epochs: passes over the training structures.
         max_structures: train on a random subset of this many unique structures (None: all).
         budget: C = epochs × unique structures. When given, it must agree with the two.
+        accumulation: parts of a batch that each device works through one after the other before
+            it updates: the same step with the memory of one part.
         learning_rate: peak value.
+        learning_rate_scaling: what learning_rate is multiplied by: "linear", batch_size /
+            base_batch_size (Goyal et al., arXiv:1706.02677); "sqrt", the root of it (Malladi et
+            al., arXiv:2205.10287, for Adam); or "none".
+        base_batch_size: batch for which learning_rate was chosen; for these rules.
         warmup_steps: linear warm-up from ``warmup_factor`` × learning_rate.
         warmup_epochs: the length of the warm-up in epochs, instead of warmup_steps.
         warmup_factor: see warmup_steps.
@@ -165,6 +171,8 @@ class TrainSettings:
             "force_mae", "stress_mae" or "value_mae".
         min_improvement: smallest relative improvement that counts.
         dtype: of parameters and batches; "float64" needs JAX_ENABLE_X64=1.
+        precision: of the model's products and features: "float32", "tensorfloat32" or "bfloat16",
+            see ``atomjax.models.precision``; None leaves the model's own.
         shard_optimizer: divide the optimiser's moments and the averaged weights over the devices
             instead of keeping all of them on each; the numbers stay the same, and checkpoints
             too.
@@ -174,7 +182,10 @@ class TrainSettings:
     epochs: int
     max_structures: int | None = None
     budget: int | None = None
+    accumulation: int = 1
     learning_rate: float = 1e-4
+    learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
+    base_batch_size: int | None = None
     warmup_steps: int = 0
     warmup_epochs: int = 0
     warmup_factor: float = 0.2
@@ -212,10 +223,12 @@ class TrainSettings:
     select_by: Literal["loss", "energy_mae", "force_mae", "stress_mae", "value_mae"] = "loss"
     min_improvement: float = 0.0
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
     shard_optimizer: bool = False
 
     def __post_init__(self):
-        for name in ("batch_size", "epochs", "num_buckets", "log_every", "scale_factor_batches"):
+        positive = ("batch_size", "epochs", "accumulation", "num_buckets", "log_every")
+        for name in (*positive, "scale_factor_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("ema_decay", "edge_dropout", "final_factor", "beta1", "beta2"):
@@ -227,6 +240,13 @@ class TrainSettings:
         for name in ("learning_rate", "huber_delta"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be positive")
+        if (self.learning_rate_scaling == "none") != (self.base_batch_size is None):
+            raise ConfigError(
+                f'learning_rate_scaling="{self.learning_rate_scaling}" and base_batch_size='
+                f"{self.base_batch_size} contradict each other: give both, or neither"
+            )
+        if self.base_batch_size is not None and self.base_batch_size < 1:
+            raise ConfigError(f"base_batch_size={self.base_batch_size} must be at least 1")
         if self.warmup_steps and self.warmup_epochs:
             raise ConfigError("warmup_steps and warmup_epochs say the same; give one of them")
         if self.plateau is not None and (self.decay_epochs or self.epochs) >= self.epochs:
@@ -234,6 +254,14 @@ class TrainSettings:
                 f"plateau begins where the cosine ends, but decay_epochs={self.decay_epochs} of "
                 f"epochs={self.epochs} leaves no epoch for it; lower decay_epochs"
             )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """``learning_rate`` scaled to the batch size."""
+        if self.base_batch_size is None:
+            return self.learning_rate
+        power = {"linear": 1.0, "sqrt": 0.5}[self.learning_rate_scaling]
+        return self.learning_rate * (self.batch_size / self.base_batch_size) ** power
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,7 @@ class BatchLoader:
         capacity: shape or shapes of the buckets; fitted to the data if None.
         samples: structures that an epoch takes of each data set, in turn (see
             ``atomjax.graphs.mixture.epoch_members``); None takes all once.
+        rows: which of the D parts to build, those of this process's devices; None builds all.
 
     Raises:
         ValueError: an argument out of range, two data sets with the same index, or data sets
@@ -92,6 +93,7 @@ class BatchLoader:
         num_threads: int = 2,
         capacity: Capacity | Sequence[Capacity] | None = None,
         samples: Sequence[int] | None = None,
+        rows: Sequence[int] | None = None,
     ):
         for name, value, least in (
             ("epochs", epochs, 0),
@@ -106,6 +108,7 @@ class BatchLoader:
         self.datasets = list(datasets)
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
         self.num_devices, self.num_buckets = num_devices, num_buckets
+        self.rows = list(range(num_devices)) if rows is None else list(rows)
         self.shuffle, self.dtype = shuffle, dtype
         self.prefetch, self.num_threads = prefetch, num_threads
         drop_edges = shuffle if drop_edges is None else drop_edges
@@ -142,8 +145,8 @@ class BatchLoader:
         """Steps with their batches, from ``start_step`` to the last of the last epoch.
 
         Returns:
-            Generator of (step, batch) whose leaves are numpy arrays with a leading axis D;
-            its threads end with it, also when it is closed early.
+            Generator of (step, batch) whose leaves are numpy arrays with a leading axis, D or as
+            many as ``rows``; its threads end with it, also when it is closed early.
 
         Raises:
             ValueError: ``start_step`` is not a step of the run.
@@ -155,11 +158,11 @@ class BatchLoader:
         return self._ahead(start_step) if self.prefetch else self._directly(start_step)
 
     def build(self, step: int) -> GraphBatch:
-        """The batch of one step, leaves [D, ...]."""
+        """The batch of one step, leaves [D, ...] or as many as ``rows``."""
         epoch, place = divmod(step, self.steps_per_epoch)
         plan = self._plan(epoch)
         capacity = self.capacities[plan.buckets[place]]
-        parts = [self._pack(group, capacity, epoch) for group in plan.groups[place]]
+        parts = [self._pack(plan.groups[place][d], capacity, epoch) for d in self.rows]
         self._emitted.add(capacity)
         return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 

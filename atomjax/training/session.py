@@ -149,6 +149,8 @@ class Session:
             epochs=train.epochs if training else 1,
             num_devices=self.mesh.size,
             num_buckets=train.num_buckets,
+            fill=train.fill,
+            num_workers=self.job.data.loader_workers if training else 0,
             shuffle=training,
             dtype=np.dtype(train.dtype),
             capacity=capacity,
@@ -300,7 +302,9 @@ class Session:
         self.run.say(
             f"compiled the training step {compilations} time(s) for "
             f"{len(self.train_loader.capacities)} shape(s); real share of padded atoms "
-            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}"
+            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}; "
+            f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
+            f"{report['batch_size_max']}"
         )
 
 

@@ -105,7 +105,12 @@ class TrainSettings:
     """Optimisation.
 
     Attributes:
-        batch_size: structures per step over all devices together.
+        batch_size: structures per step over all devices together, on average where batches are
+            filled by size.
+        fill: "count" takes batch_size structures for every batch, or one less; "size" takes as many
+            as make batches of nearly equal numbers of edges and atoms, which wastes less where
+            sizes differ much and batches are small; "auto" takes a count unless less than 0.9 of
+            the padded edges would be real. The number of steps is the same.
         epochs: passes over the training structures.
         max_structures: train on a random subset of this many unique structures (None: all).
         budget: C = epochs × unique structures. When given, it must agree with the two.
@@ -179,6 +184,7 @@ class TrainSettings:
     dropout: float | None = None
     edge_dropout: float = 0.0
     num_buckets: int = 1
+    fill: Literal["auto", "count", "size"] = "auto"
     scale_factor_batches: int = 8
     log_every: int = 10
     eval_every: int = 0

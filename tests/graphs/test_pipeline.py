@@ -1,3 +1,4 @@
+import multiprocessing
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -97,6 +98,40 @@ def test_threads_change_nothing(dataset):
     settings: dict[str, Any] = {"batch_size": 16, "epochs": 2}
     alone = BatchLoader([dataset], prefetch=0, **settings)
     assert_same(alone, BatchLoader([dataset], prefetch=3, num_threads=3, **settings))
+
+
+@pytest.mark.parametrize("edge_dropout", [0.0, 0.1])
+def test_worker_processes_change_nothing(structures, edge_dropout):
+    data = GraphDataset("set", structures, GraphConfig(edge_dropout=edge_dropout))
+    settings: dict[str, Any] = {"batch_size": 16, "epochs": 2, "num_devices": 2, "fill": "size"}
+    alone = BatchLoader([data], prefetch=0, **settings)
+    spread = BatchLoader([data], prefetch=2, num_workers=2, **settings)
+    assert_same(list(alone)[3:], spread.batches(3))
+    assert multiprocessing.active_children() == []
+
+
+def test_iterators_of_grain_keep_their_place(dataset):
+    settings: dict[str, Any] = {"batch_size": 16, "epochs": 2}
+    whole = list(BatchLoader([dataset], prefetch=0, **settings))
+    iterator = iter(BatchLoader([dataset], **settings).dataset())
+    for _ in range(4):
+        next(iterator)
+    saved = iterator.get_state()
+    iterator.close()
+    resumed = iter(BatchLoader([dataset], **settings).dataset())
+    resumed.set_state(saved)
+    assert_same(whole[4:], list(resumed))
+    resumed.close()
+
+
+def test_the_effective_batch_size_is_reported(structures, slab):
+    data = GraphDataset("set", [*structures, *(slab(seed=i) for i in range(10))])
+    loader = BatchLoader([data], batch_size=5, fill="size")
+    counts = [len(members(batch)) for _, batch in loader]
+    report = loader.padding_report()
+    assert report["batch_size"] == pytest.approx(np.mean(counts)) == 5
+    assert (report["batch_size_min"], report["batch_size_max"]) == (min(counts), max(counts))
+    assert min(counts) < 5 < max(counts)
 
 
 def test_without_shuffling_all_epochs_are_alike(dataset):

@@ -21,8 +21,8 @@ from atomjax.graphs.capacity import Sizes
 
 # Candidate cuts between classes; the search over them is quadratic.
 _MAX_CUTS = 64
-# Only the few heaviest batches decide a bucket's size, so a few swaps do.
-_MAX_SWAPS = 256
+# Only the heaviest batches decide a bucket's size, so these swaps do.
+_MAX_SWAPS = 4096
 # Filling by size: a round deals to so many of the batches, the emptiest ones...
 _EMPTIEST = 4
 # ... and structures up to this many times lighter may come before a heavier one.
@@ -217,8 +217,8 @@ def _evened(
     parts = np.split(order, ends[:-1])
     full = np.stack([np.bincount(part_of, load, n_part) for load in loads.T], axis=1)
     nothing = np.zeros((0 if keep_counts else 1, loads.shape[1]))
+    worst = full.max(axis=1)
     for _ in range(min(4 * n_part, _MAX_SWAPS)):
-        worst = full.max(axis=1)
         heavy, light = int(np.argmax(worst)), int(np.argmin(worst))
         if not len(parts[light]) or len(parts[heavy]) < 2 and not keep_counts:
             break
@@ -231,6 +231,7 @@ def _evened(
             break
         full[heavy] += back[0, j] - given[i, 0]
         full[light] += given[i, 0] - back[0, j]
+        worst[[heavy, light]] = full[[heavy, light]].max(axis=1)
         mine, other = parts[heavy][i], parts[light][j : j + 1]
         parts[heavy] = np.concatenate([np.delete(parts[heavy], i), other])
         parts[light] = np.append(np.delete(parts[light], slice(j, j + 1)), mine)

@@ -7,7 +7,7 @@ python -m benchmarks.scale plans [--count 10000000]
 own and prints by how much that process grew from the moment the loader was asked for: anonymous
 memory, which is its own, and all of its resident memory, with the mapped index, whose pages the
 system takes back when it needs them. "plans" has sizes alone, mapped from a file, and prints how
-long it takes until the first step is known, a step in the middle of the run, and each of a window's.
+long it takes until the first step is known, and a step in the middle of the run.
 """
 
 import argparse

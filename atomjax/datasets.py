@@ -4,7 +4,7 @@ Structures are generated or read, divided, and given references fitted on the tr
 alone. What the config must declare (units, what an energy means) is checked by its schema.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def load_datasets(
     conservative: bool = False,
     properties: Sequence[str] = (),
     extensive: bool = False,
+    centered: bool = True,
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     references: Sequence[References | None] | None = None,
@@ -84,6 +85,7 @@ def load_datasets(
         conservative: forces will be the energy's gradient, so both get one scale.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.
+        centered: take the properties' means out.
         max_structures: train on so many structures over all data sets together, fixed random
             subsets in the shares of ``settings.mixture``.
         edge_dropout: of the training sets' graphs.
@@ -104,11 +106,12 @@ def load_datasets(
     ]
     samples = _limit(parts, settings, max_structures)
     origins = [describe_origin(*pair) for pair in zip(settings.train, left_out, strict=True)]
+    kind = {"extensive": extensive, "centered": centered}
     splits = DataSplits(train=[], origins=origins, samples=samples)
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None
         if properties:
-            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, extensive)}
+            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, kind)}
         else:
             labels = {"references": given or fit_references(part["train"], conservative)}
         for name in filter(part.get, SPLITS):
@@ -374,9 +377,9 @@ def _fit_scales(
     dataset: DatasetSettings,
     structures: Sequence[Structure],
     properties: Sequence[str],
-    extensive: bool,
+    kind: Mapping[str, bool],
 ) -> list[PropertyScale]:
     try:
-        return [PropertyScale.fit(structures, name, extensive=extensive) for name in properties]
+        return [PropertyScale.fit(structures, name, **kind) for name in properties]
     except ValueError as error:
         raise ConfigError(f"dataset '{dataset.name}': head.target: {error}") from error

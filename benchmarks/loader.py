@@ -4,8 +4,9 @@ python -m benchmarks.loader [--molecules 512] [--slabs 16] [--threads 1]
 
 Graphs have the original's cutoffs and limits: 12 Å, 8 Å for molecules, 30 neighbours, all four
 graphs. The last lines are wall time: on threads of this process, and by grain's worker processes,
-started before the clock is. Other times are milliseconds of one core (of the processor's clock, so that they mean the same on
-a busy machine), and structures/s is what one core does. Targets: 0.1 ms a molecule, 5 ms a slab.
+started before the clock is. Other times are milliseconds of one core (of the processor's clock, so
+that they mean the same on a busy machine), and structures/s is what one core does. Targets: 0.1 ms
+a molecule, 5 ms a slab.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import grain
 import jax
 import numpy as np
+from absl import flags
 from numpy.typing import DTypeLike
 
 from atomjax.graphs.batch import GraphBatch
@@ -171,6 +172,9 @@ class BatchLoader:
         built = steps.to_iter_dataset(options)
         if not self.num_workers:
             return built
+        if not flags.FLAGS.is_parsed():
+            # Grain asks for flags of absl, which parses them for programs that it runs itself.
+            flags.FLAGS.mark_as_parsed()
         ahead = max(self.prefetch, 1)
         workers = grain.multiprocessing.MultiprocessingOptions(
             num_workers=self.num_workers, per_worker_buffer_size=ahead

@@ -212,13 +212,22 @@ class PropertyScale:
     seen: np.ndarray
 
     @classmethod
-    def fit(cls, structures: Sequence[Structure], name: str, *, extensive: bool = False) -> Self:
+    def fit(
+        cls,
+        structures: Sequence[Structure],
+        name: str,
+        *,
+        extensive: bool = False,
+        centered: bool = True,
+    ) -> Self:
         """Fit on the structures' target `name`.
 
         Args:
             structures: the training set.
             name: key into `Structure.targets`.
             extensive: the target grows with the atoms, so take out each element's share first.
+            centered: take out the mean; otherwise it stays, and the scale is the root mean
+                square: for models whose form fixes where zero is, such as a dipole's length.
 
         Raises:
             ReferencesError: a structure lacks the target, or there are no structures.
@@ -229,6 +238,9 @@ class PropertyScale:
         fitted = fit_elements(structures, values if extensive else np.zeros(len(values)))
         if extensive:
             return cls(name, 0.0, fitted.residual_scale, fitted.values, fitted.seen)
+        if not centered:
+            size = max(float(np.sqrt(np.mean(values**2))), SMALLEST_SCALE)
+            return cls(name, 0.0, size, fitted.values, fitted.seen)
         spread = max(float(values.std()), SMALLEST_SCALE) if len(values) > 1 else 1.0
         return cls(name, float(values.mean()), spread, fitted.values, fitted.seen)
 

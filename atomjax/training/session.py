@@ -37,7 +37,7 @@ from atomjax.training.loop import Loop, Record
 from atomjax.training.metrics import by_dataset, describe_metrics
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.predictions import physical_predictions, write_predictions
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import MOMENTS, TrainSettings
 from atomjax.training.state import TrainState, create_state, data_mesh, initial_state, place
 from atomjax.training.step import make_train_step
 
@@ -113,6 +113,7 @@ class Session:
             conservative=head.kind == "energy_forces" and head.forces == "conservative",
             properties=() if head.target is None else (head.target,),
             extensive=head.extensive,
+            centered=head.pooling not in MOMENTS,
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,

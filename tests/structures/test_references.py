@@ -162,3 +162,14 @@ def test_a_missing_target_names_structure_and_alternatives():
     structure = make({1: 1}, targets={"gap": 1.0}, identifier="a.db:7")
     with pytest.raises(ReferencesError, match=r"a\.db:7.*'homo'.*gap"):
         PropertyScale.fit([structure], "homo")
+
+
+def test_a_scale_that_leaves_zero_where_it_is():
+    structures = [
+        Structure(atomic_numbers=[1], positions=[[0, 0, 0]], targets={"mu": value})
+        for value in (3.0, 4.0)
+    ]
+    scale = PropertyScale.fit(structures, "mu", centered=False)
+    assert scale.mean == 0
+    assert scale.std == pytest.approx(np.sqrt(12.5))
+    assert scale.value([1], scale.normalize(structures[0])) == pytest.approx(3.0)

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("cpu", "dev", "cuda12", "cuda13", "tpu", "convert")
 IMPORT_NAMES = {
+    "absl-py": "absl",
     "e3nn-jax": "e3nn_jax",
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",

@@ -9,7 +9,7 @@ from atomjax.graphs import GraphDataset
 from atomjax.models import HeadConfig
 from atomjax.training.data_settings import DataSettings
 from atomjax.training.losses import Task
-from atomjax.training.settings import HeadSettings, ModelSettings, TrainSettings
+from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 
 Variables = dict[str, Any]
 
@@ -95,9 +95,15 @@ def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
     """Compares what is to be predicted with what is labelled.
 
     Raises:
-        ConfigError: if no training structure of a dataset has the labels of the head.
+        ConfigError: if no training structure of a dataset has the labels of the head, or they
+            are periodic where it needs molecules.
     """
     for dataset in datasets:
+        if head.pooling in MOMENTS and dataset.structures[0].pbc.any():
+            raise ConfigError(
+                f'pooling "{head.pooling}" is for molecules, and structures of dataset '
+                f'"{dataset.name}" are periodic; set head.pooling="mean"'
+            )
         if head.kind == "energy_forces" and not any(
             structure.forces is not None for structure in dataset.structures
         ):

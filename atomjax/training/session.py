@@ -39,7 +39,7 @@ from atomjax.training.loop import Loop, Record
 from atomjax.training.metrics import by_dataset, describe_metrics
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.predictions import physical_predictions, write_predictions
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import MOMENTS, TrainSettings
 from atomjax.training.state import (
     TrainState,
     create_state,
@@ -133,6 +133,7 @@ class Session:
             extensive=head.extensive,
             transform=head.transform,
             stress=head.stress,
+            centered=head.pooling not in MOMENTS,
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,
@@ -170,6 +171,8 @@ class Session:
             epochs=train.epochs if training else 1,
             num_devices=self.mesh.size * parts,
             num_buckets=train.num_buckets,
+            fill=train.fill,
+            num_workers=self.job.data.loader_workers if training else 0,
             shuffle=training,
             dtype=np.dtype(train.dtype),
             capacity=capacity,
@@ -343,7 +346,9 @@ class Session:
         self.run.say(
             f"compiled the training step {compilations} time(s) for "
             f"{len(self.train_loader.capacities)} shape(s); real share of padded atoms "
-            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}"
+            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}; "
+            f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
+            f"{report['batch_size_max']}"
         )
 
 

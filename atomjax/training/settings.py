@@ -13,6 +13,9 @@ from typing import Any, Literal
 from atomjax.config import ConfigError, build, to_plain
 from atomjax.training.data_settings import DataSettings
 
+# Poolings with positions; see ``atomjax.models.heads.pool``.
+MOMENTS = ("dipole", "extent")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -34,7 +37,8 @@ class HeadSettings:
     Attributes:
         kind: "energy_forces", "energy", or "scalar" (one property per structure).
         forces: "direct" (from the force outputs) or "conservative" (-dE/dR).
-        pooling: how atoms become a structure. Energies are sums.
+        pooling: how atoms become a structure. Energies are sums; "dipole" is the length of
+            Σ q_i (r_i - c) and "extent" Σ a_i |r_i - c|², c the centre of mass, for molecules.
         target: for "scalar", the property's name in ``Structure.targets``.
         unit: for "scalar", the unit of that property, for reports.
         extensive: for "scalar", the property grows with the atoms, so each element's share is
@@ -48,7 +52,7 @@ class HeadSettings:
 
     kind: Literal["energy_forces", "energy", "scalar"] = "energy_forces"
     forces: Literal["direct", "conservative"] = "direct"
-    pooling: Literal["sum", "mean", "max"] = "sum"
+    pooling: Literal["sum", "mean", "max", "dipole", "extent"] = "sum"
     target: str | None = None
     unit: str = ""
     extensive: bool = False
@@ -71,6 +75,11 @@ class HeadSettings:
             raise ConfigError('target names a property for kind "scalar", and only for it')
         if self.kind != "scalar" and self.pooling != "sum":
             raise ConfigError(f'pooling "{self.pooling}" is for kind "scalar"; energies are sums')
+        if self.extensive and self.pooling in MOMENTS:
+            raise ConfigError(
+                f'pooling "{self.pooling}" makes the property of charges at places, from which no '
+                "shares of elements can be taken out; leave extensive=True away"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +130,12 @@ class TrainSettings:
     """Optimisation.
 
     Attributes:
-        batch_size: structures per step over all devices together.
+        batch_size: structures per step over all devices together, on average where batches are
+            filled by size.
+        fill: "count" takes batch_size structures for every batch, or one less; "size" takes as many
+            as make batches of nearly equal numbers of edges and atoms, which wastes less where
+            sizes differ much and batches are small; "auto" takes a count unless less than 0.9 of
+            the padded edges would be real. The number of steps is the same.
         epochs: passes over the training structures.
         max_structures: train on a random subset of this many unique structures (None: all).
         budget: C = epochs × unique structures. When given, it must agree with the two.
@@ -212,6 +226,7 @@ class TrainSettings:
     dropout: float | None = None
     edge_dropout: float = 0.0
     num_buckets: int = 1
+    fill: Literal["auto", "count", "size"] = "auto"
     scale_factor_batches: int = 8
     log_every: int = 10
     eval_every: int = 0

@@ -31,11 +31,13 @@ class StructureResult:
         energy: eV, of the kind that the model was trained on.
         forces: [N, 3] eV/Å.
         value: the scalar property, in the unit of its data set.
+        stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
     """
 
     energy: float | None
     forces: np.ndarray | None
     value: float | None
+    stress: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _physical(
     for i, structure in enumerate(structures):
         numbers, atoms = structure.atomic_numbers, slice(first, first + len(structure))
         first += len(structure)
-        energy = forces = value = None
+        energy = forces = value = stress = None
         if raw.energy is not None:
             energy = float(raw.energy[i])
             energy = head.references.energy(numbers, energy) if head.references else energy
@@ -206,5 +208,8 @@ def _physical(
         if raw.value is not None:
             value = float(raw.value[i])
             value = head.scale.value(numbers, value) if head.scale else value
-        results.append(StructureResult(energy, forces, value))
+        if raw.stress is not None and structure.pbc.all():
+            stress = np.asarray(raw.stress[i], dtype=np.float64)
+            stress = head.references.stress(stress) if head.references else stress
+        results.append(StructureResult(energy, forces, value, stress))
     return results

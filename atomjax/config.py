@@ -158,14 +158,7 @@ def override(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]
 
 
 def change(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Exchanges values of a config.
-
-    Args:
-        config: nested plain dictionaries; left unchanged.
-        changes: dotted key → plain value, as in ``{"train.weight_decay": 0.0}``.
-
-    Returns:
-        A new configuration.
+    """A new config with other values: dotted key → value, as in ``{"train.weight_decay": 0.0}``.
 
     Raises:
         ConfigError: a key inside something that has none.

@@ -60,6 +60,11 @@ WORKFLOWS: Mapping[str, Workflow] = {
         check="atomjax.training.sweep:check_sweep",
         function="atomjax.training.sweep:sweep",
     ),
+    "benchmark": Workflow(
+        settings="atomjax.recipes.benchmark:BenchmarkSettings",
+        check="atomjax.recipes.benchmark:check_benchmark",
+        function="atomjax.recipes.benchmark:benchmark",
+    ),
     "csi": Workflow(
         settings="atomjax.similarity.settings:SimilaritySettings",
         check="atomjax.similarity.job:check_similarity",

@@ -317,7 +317,9 @@ def write_set(folder: Path, made: ExtractedSet) -> None:
     described: dict[str, Any] = {name: getattr(made, name) for name in ("available", "classes")}
     described["variants"] = list(made.variants)
     described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
-    (folder / DONE).write_text(json.dumps(described, indent=2) + "\n")
+    unfinished = folder / f"{DONE}.part"
+    unfinished.write_text(json.dumps(described, indent=2) + "\n")
+    unfinished.replace(folder / DONE)
 
 
 def read_set(name: str, folder: Path) -> ExtractedSet:

@@ -205,8 +205,9 @@ def _correlation_table(outcome: SurveyOutcome, found: Mapping[str, Mapping[str, 
     for key, one in found.items():
         cells = " | ".join(f"{one['by_task'][task]:.2f}" for task in outcome.tasks)
         low, high = one["interval"]
+        interval = f"{low:.2f} to {high:.2f}" if len(outcome.seeds) > 1 else "one seed"
         lines.append(
-            f"| {DISTANCES[key]} | {cells} | {one['mean']:.2f} | {low:.2f} to {high:.2f} | "
+            f"| {DISTANCES[key]} | {cells} | {one['mean']:.2f} | {interval} | "
             f"{one['p_value']:.3f} |"
         )
     return [*lines, ""]

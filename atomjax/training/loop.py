@@ -130,6 +130,8 @@ class Loop:
         device = f"{devices.size} x {devices[0].device_kind}"
         self._pace = Pace(self.loader.num_steps, self.settings.batch_size, device)
         self._paused = self._compiled = 0.0
+        # Functions that another training made may have been compiled before.
+        self._newly_compiled()
 
     def train(self, state: TrainState, record: Record) -> TrainState:
         """Trains to the end of the last epoch, or until patience, rate or time runs out.
@@ -156,7 +158,7 @@ class Loop:
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
             for index, batch in self.loader.batches(start_step=start):
                 done = index + 1
-                placed = place_batch(batch, self.mesh)
+                placed = place_batch(batch, self.mesh, self.settings.accumulation)
                 with jax.transfer_guard("disallow"):
                     state, metrics = self.step(state, placed)
                 self._read_pending()

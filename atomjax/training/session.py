@@ -39,7 +39,7 @@ from atomjax.training.loop import Loop, Record
 from atomjax.training.metrics import by_dataset, describe_metrics
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.predictions import physical_predictions, write_predictions
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import MOMENTS, TrainSettings
 from atomjax.training.state import (
     TrainState,
     create_state,
@@ -133,6 +133,7 @@ class Session:
             extensive=head.extensive,
             transform=head.transform,
             stress=head.stress,
+            centered=head.pooling not in MOMENTS,
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,
@@ -162,18 +163,21 @@ class Session:
     ) -> BatchLoader:
         """A loader for training where ``samples`` are given, for evaluation otherwise."""
         train, training = self.job.train, samples is not None
+        parts = train.accumulation if training else 1
         return BatchLoader(
             datasets,
             batch_size=train.batch_size if training else train.eval_batch_size or train.batch_size,
             seed=self.job.seed,
             epochs=train.epochs if training else 1,
-            num_devices=self.mesh.size,
+            num_devices=self.mesh.size * parts,
             num_buckets=train.num_buckets,
+            fill=train.fill,
+            num_workers=self.job.data.loader_workers if training else 0,
             shuffle=training,
             dtype=np.dtype(train.dtype),
             capacity=capacity,
             samples=samples,
-            rows=own_rows(self.mesh),
+            rows=own_rows(self.mesh, parts),
         )
 
     def _fresh_variables(self) -> Variables:
@@ -245,6 +249,7 @@ class Session:
                 self.mesh,
                 reduction=train.force_reduction,
                 ema_decay=train.ema_decay,
+                accumulation=train.accumulation,
                 shardings=self._shardings(state),
             ),
         )
@@ -341,7 +346,9 @@ class Session:
         self.run.say(
             f"compiled the training step {compilations} time(s) for "
             f"{len(self.train_loader.capacities)} shape(s); real share of padded atoms "
-            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}"
+            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}; "
+            f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
+            f"{report['batch_size_max']}"
         )
 
 

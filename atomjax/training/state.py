@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import check_fitted
+from atomjax.training.accumulation import stack_parts
 
 DATA_AXIS = "data"
 T = TypeVar("T")
@@ -82,9 +83,17 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.asarray(devices or jax.devices()), (DATA_AXIS,))
 
 
-def own_rows(mesh: Mesh) -> list[int]:
-    """Which devices of the mesh, and so rows of a stacked batch, are this process's."""
-    return [i for i, d in enumerate(mesh.devices.flat) if d.process_index == jax.process_index()]
+def own_rows(mesh: Mesh, parts: int = 1) -> list[int]:
+    """Which devices of the mesh, and so rows of a stacked batch, are this process's.
+
+    Args:
+        mesh: of :func:`data_mesh`.
+        parts: consecutive rows of each device.
+    """
+    rows = np.arange(mesh.size * parts).reshape(mesh.size, parts)
+    process = jax.process_index()
+    own = [i for i, d in enumerate(mesh.devices.flat) if d.process_index == process]
+    return rows[own].ravel().tolist()
 
 
 def shard_axes(params: Any, mesh: Mesh) -> Any:
@@ -152,13 +161,17 @@ def gather(tree: T, mesh: Mesh) -> T:
     return jax.jit(lambda leaves: leaves, out_shardings=NamedSharding(mesh, P()))(tree)
 
 
-def place_batch(batch: GraphBatch, mesh: Mesh) -> GraphBatch:
-    """Sends a stacked batch to the devices, row d of the leading axis to device d.
+def place_batch(batch: GraphBatch, mesh: Mesh, accumulation: int = 1) -> GraphBatch:
+    """Sends a stacked batch to the devices, in order of the leading axis.
 
     Args:
-        batch: leaves [D, ...] with D the size of the mesh; of a run with several processes,
-            either all D rows or only those of this process's devices.
+        batch: leaves [D * accumulation, ...] with D the size of the mesh; of a run with several
+            processes, either all rows or only those of this process's devices.
         mesh: of :func:`data_mesh`.
+        accumulation: k rows for each device to work through.
+
+    Returns:
+        Leaves [D, ...], or [D, k, ...] where k > 1.
 
     Raises:
         ValueError: if the number of rows is neither.
@@ -167,11 +180,14 @@ def place_batch(batch: GraphBatch, mesh: Mesh) -> GraphBatch:
     devices = list(mesh.devices.flat)
     own = own_rows(mesh)
     rows = jax.tree.leaves(batch)[0].shape[0]
-    if rows not in (len(devices), len(own)):
+    if rows not in (len(devices) * accumulation, len(own) * accumulation):
+        parts = f" in {accumulation} accumulated parts" if accumulation > 1 else ""
         raise ValueError(
-            f"the batch has {rows} rows for {len(devices)} devices, {len(own)} of them here; "
-            "build the loader with num_devices equal to the size of the mesh"
+            f"the batch has {rows} rows for {len(devices)} devices, {len(own)} of them here{parts};"
+            " build the loader with num_devices equal to the size of the mesh times the parts"
         )
+    batch = stack_parts(batch, accumulation)
+    rows //= accumulation
     if len(own) == len(devices):
         return jax.device_put(batch, sharding)
 

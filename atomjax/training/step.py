@@ -3,6 +3,8 @@
 Each device holds a copy of the parameters and its own padded part of the batch. Loss terms are
 divided by label counts of the whole batch before they are summed over the devices, so D devices
 with b structures each make the same step as one device with D·b, to rounding, whatever the padding.
+Likewise a device that works through its part in k smaller batches, one after the other, adds up
+the gradient of them all: memory is that of the smaller batch, the step that of the whole.
 
 The optimiser's state is held whole by every device, or in parts. In parts, XLA does what ZeRO-1
 does: it sums the gradients in parts, each device updates its own, and the updated parameters are
@@ -23,6 +25,8 @@ from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import Prediction
+from atomjax.ops import barrier_options
+from atomjax.training.accumulation import part_keys, summed
 from atomjax.training.losses import (
     Reduction,
     Task,
@@ -104,32 +108,6 @@ def _dropout_key(rng: jax.Array, step: jax.Array) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
 
 
-def _sum_in_parts(leaf: jax.Array, axis: int) -> jax.Array:
-    """The sum over devices: all of it where ``axis`` is -1, else this device's part along it."""
-    if axis < 0:
-        return jax.lax.psum(leaf, DATA_AXIS)
-    return jax.lax.psum_scatter(leaf, DATA_AXIS, scatter_dimension=axis, tiled=True)
-
-
-def _share_of_loss(
-    params: Any,
-    batch: GraphBatch,
-    key: jax.Array,
-    *,
-    apply: Apply,
-    scale_factors: Any,
-    tasks: Sequence[Task],
-    reduction: Reduction,
-    counts: Terms,
-) -> tuple[jax.Array, tuple[Terms, dict[str, jax.Array]]]:
-    """What this batch contributes to the loss of the whole, which has ``counts`` labels."""
-    variables = {"params": params, "scale_factors": scale_factors}
-    predictions = apply(variables, batch, train=True, rngs={"dropout": key})
-    errors = prediction_errors(predictions, batch, tasks)
-    terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
-    return total(terms), (terms, error_sums(errors, batch, tasks))
-
-
 def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[str, Any]:
     return {
         "loss": loss,
@@ -141,6 +119,45 @@ def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[
         "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
         "errors": sums,
     }
+
+
+def _sum_in_parts(leaf: jax.Array, axis: int) -> jax.Array:
+    """The sum over devices: all of it where ``axis`` is -1, else this device's part along it."""
+    if axis < 0:
+        return jax.lax.psum(leaf, DATA_AXIS)
+    return jax.lax.psum_scatter(leaf, DATA_AXIS, scatter_dimension=axis, tiled=True)
+
+
+def _device_gradients(
+    axes: Any,
+    given: Any,
+    batch: GraphBatch,
+    *,
+    apply: Apply,
+    tasks: Sequence[Task],
+    reduction: Reduction,
+    accumulation: int,
+) -> tuple[Any, Any]:
+    """Loss and its terms of the whole batch, and this device's part of the gradients.
+
+    ``axes`` tells along which axis each gradient is divided; ``given`` holds the parameters, scale
+    factors, key data and number of the step.
+    """
+    params, scale_factors, rng, number = given
+    count = functools.partial(label_counts, tasks=tasks, reduction=reduction)
+    counts = jax.lax.psum(summed(count, accumulation)(batch), DATA_AXIS)
+
+    def share_of_loss(params, batch: GraphBatch, key: jax.Array):
+        variables = {"params": params, "scale_factors": scale_factors}
+        predictions = apply(variables, batch, train=True, rngs={"dropout": key})
+        errors = prediction_errors(predictions, batch, tasks)
+        terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
+        return total(terms), (terms, error_sums(errors, batch, tasks))
+
+    gradient = functools.partial(jax.value_and_grad(share_of_loss, has_aux=True), params)
+    keys = part_keys(_dropout_key(rng, number), accumulation)
+    values, grads = summed(gradient, accumulation)(batch, keys)
+    return jax.lax.psum(values, DATA_AXIS), jax.tree.map(_sum_in_parts, grads, axes)
 
 
 def _update(
@@ -165,6 +182,7 @@ def make_train_step(
     *,
     reduction: Reduction = "structure",
     ema_decay: float = 0.99,
+    accumulation: int = 1,
     shardings: TrainState | None = None,
 ) -> CountedFunction:
     """The compiled step ``(state, batch) -> (state, metrics)``; it consumes the state given.
@@ -176,6 +194,7 @@ def make_train_step(
         mesh: of :func:`atomjax.training.state.data_mesh`.
         reduction: of the force loss, see ``atomjax.training.losses``.
         ema_decay: of the averaged parameters.
+        accumulation: parts that each device works through in a step, see ``place_batch``.
         shardings: of :func:`atomjax.training.state.state_shardings` where the optimiser's state
             is divided over the devices; None keeps all of it on each.
 
@@ -184,20 +203,9 @@ def make_train_step(
         "loss_forces", "loss_value", "loss_stress", "gradient_norm" (before clipping), "finite", and
         "errors", the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
     """
-
-    def device_gradients(axes: Any, given: Any, batch: GraphBatch):
-        params, scale_factors, rng, number = given
-        key = _dropout_key(rng, number)
-        share = functools.partial(
-            _share_of_loss,
-            apply=apply,
-            scale_factors=scale_factors,
-            tasks=tasks,
-            reduction=reduction,
-            counts=jax.lax.psum(label_counts(batch, tasks, reduction), DATA_AXIS),
-        )
-        values, grads = jax.value_and_grad(share, has_aux=True)(params, batch, key)
-        return jax.lax.psum(values, DATA_AXIS), jax.tree.map(_sum_in_parts, grads, axes)
+    device_gradients = functools.partial(
+        _device_gradients, apply=apply, tasks=tasks, reduction=reduction, accumulation=accumulation
+    )
 
     def step(state: TrainState, batch: GraphBatch):
         whole = jax.tree.map(lambda _: -1, state.params)
@@ -212,4 +220,6 @@ def make_train_step(
 
     everywhere = NamedSharding(mesh, P())
     places = (everywhere if shardings is None else shardings, everywhere)
-    return CountedFunction(step, donate_argnums=0, out_shardings=places)
+    return CountedFunction(
+        step, donate_argnums=0, out_shardings=places, compiler_options=barrier_options()
+    )

@@ -10,6 +10,7 @@ done is not done again, one that was interrupted resumes; variants and seeds can
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from atomjax.config import ConfigError
 from atomjax.run import Run
 from atomjax.training.checks import check_settings
+from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.repeats import summarize
@@ -47,12 +49,13 @@ def sweep(config: Mapping[str, Any] | SweepSettings, run: Run) -> dict[str, Any]
     folders: dict[str, str] = {}
     results: dict[str, dict[str, Any]] = {variant.name: {} for variant in settings.variants}
     summary: dict[str, Any] = {}
+    compiled = CompiledFunctions()
     # Seed by seed, so that there is a table of all variants as soon as possible.
     for i, seed in enumerate(settings.seeds):
         for variant in settings.variants:
             name = f"{variant.name}/seed_{seed}"
             parts = trainings(settings, variant, seed)
-            results[variant.name][name] = _train(run, name, parts, folders)
+            results[variant.name][name] = _train(run, name, parts, folders, compiled)
         seen = dataclasses.replace(settings, seeds=settings.seeds[: i + 1])
         summary = compare(seen, {name: summarize(own) for name, own in results.items()})
         write_sweep(summary, run)
@@ -60,7 +63,13 @@ def sweep(config: Mapping[str, Any] | SweepSettings, run: Run) -> dict[str, Any]
     return summary
 
 
-def _train(run: Run, name: str, parts: Trainings, folders: dict[str, str]) -> dict[str, Any]:
+def _train(
+    run: Run,
+    name: str,
+    parts: Trainings,
+    folders: dict[str, str],
+    compiled: CompiledFunctions,
+) -> dict[str, Any]:
     """The results that a variant is judged by with one seed.
 
     Args:
@@ -68,16 +77,20 @@ def _train(run: Run, name: str, parts: Trainings, folders: dict[str, str]) -> di
         name: variant and seed.
         parts: its trainings.
         folders: settings of a pretraining → its folder; takes new ones.
+        compiled: functions that the trainings share.
     """
     checkpoint, results = None, {}
     if parts.upstream is not None:
         key = json.dumps(parts.upstream.to_dict(), sort_keys=True)
         folder = folders.setdefault(key, f"{PRETRAINED}/{name}")
-        results = run_stage(run, folder, pretrain, parts.upstream)
+        results = run_stage(
+            run, folder, functools.partial(pretrain, compiled=compiled), parts.upstream
+        )
         checkpoint = str((run.workdir / folder).resolve())
     if parts.downstream is not None:
         settings = from_checkpoint(parts.downstream, checkpoint)
-        results = run_stage(run, name, finetune, settings)
+        stage = functools.partial(finetune, compiled=compiled)
+        results = run_stage(run, name, stage, settings)
     return results
 
 

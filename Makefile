@@ -13,7 +13,7 @@ BIN := .venv/bin
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-quickstart: .venv/.$(EXTRA)-installed ## pretrain, finetune, compare with training from scratch
+quickstart: .venv/.$(EXTRA)-installed ## choose an upstream set, pretrain, finetune, see whether it was right
 	$(BIN)/python -m atomjax.launch --config configs/quickstart.py --workdir $(WORKDIR)
 
 install: .venv/.$(EXTRA)-installed ## only make .venv and install the locked versions

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from atomjax.predict import Predictor, load_predictor
 from atomjax.structures import Structure
@@ -19,7 +20,10 @@ SLACK = 0.15
 
 
 class AtomjaxCalculator(Calculator):
-    """Energy (eV) and forces (eV/Å) of a trained model.
+    """Energy (eV), forces (eV/Å) and stress (eV/Å³) of a trained model.
+
+    Stress comes from heads that were trained with head.stress, for atoms that repeat in all three
+    directions.
 
     Steps of a trajectory share one padded shape, so that the model is compiled at the first step
     and again only when the neighbours outgrow the shape.
@@ -35,7 +39,7 @@ class AtomjaxCalculator(Calculator):
         CheckpointError: there is no such checkpoint.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class AtomjaxCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Predicts energy and forces of `atoms`; called by ASE.
+        """Predicts energy, forces and stress of `atoms`; called by ASE.
 
         Raises:
             PropertyNotImplementedError: the head predicts no such property.
@@ -67,12 +71,15 @@ class AtomjaxCalculator(Calculator):
         assert self.atoms is not None
         (result,) = self.predictor([self._structure(self.atoms)], self.dataset)
         found = {"energy": result.energy, "free_energy": result.energy, "forces": result.forces}
+        if result.stress is not None:
+            found["stress"] = full_3x3_to_voigt_6_stress(result.stress)
         self.results = {name: value for name, value in found.items() if value is not None}
         missing = [name for name in properties if name not in self.results]
         if missing:
             raise PropertyNotImplementedError(
                 f"the model's head predicts no {', '.join(missing)}; use one that was trained with"
-                ' head.kind="energy_forces"'
+                ' head.kind="energy_forces"; stresses also need head.stress=true, and atoms that'
+                " repeat in all directions"
             )
 
     def _structure(self, atoms: Atoms) -> Structure:

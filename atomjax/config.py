@@ -153,11 +153,23 @@ def override(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]
             if not rest:
                 raise ConfigError(f"'{argument}' has no value; write {argument}=value")
             text = rest.pop(0)
-        _assign(config, key, text)
+        _assign(config, key, Argument(text))
     return config
 
 
-def _assign(config: dict[str, Any], key: str, text: str) -> None:
+def change(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A new config with other values: dotted key → value, as in ``{"train.weight_decay": 0.0}``.
+
+    Raises:
+        ConfigError: a key inside something that has none.
+    """
+    changed = to_plain(config)
+    for key, value in changes.items():
+        _assign(changed, key, _plain_value(value))
+    return changed
+
+
+def _assign(config: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     place: Any = config
     where = "config"
@@ -166,7 +178,7 @@ def _assign(config: dict[str, Any], key: str, text: str) -> None:
             place[part] = {}
         place = place[_index(place, part, where)]
         where = f"{where}.{part}"
-    place[_index(place, last, where)] = Argument(text)
+    place[_index(place, last, where)] = value
 
 
 def _index(place: Any, part: str, where: str) -> Any:

@@ -7,6 +7,7 @@ alone. What the config must declare (units, what an energy means) is checked by 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from atomjax.structures.generate import GenerateError, GenerateSpec, generate_wi
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.tasks import options_from
 from atomjax.structures.readers import SkippedRecord, read
+from atomjax.structures.references import Transform
 from atomjax.structures.splits import SplitError, split_indices
 from atomjax.training.data_settings import (
     SPLITS,
@@ -70,6 +72,9 @@ def load_datasets(
     conservative: bool = False,
     properties: Sequence[str] = (),
     extensive: bool = False,
+    transform: Transform = "identity",
+    stress: bool = False,
+    centered: bool = True,
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     references: Sequence[References | None] | None = None,
@@ -84,6 +89,9 @@ def load_datasets(
         conservative: forces will be the energy's gradient, so both get one scale.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.
+        transform: of the properties before they are scaled.
+        stress: train on stresses, too.
+        centered: take the properties' means out.
         max_structures: train on so many structures over all data sets together, fixed random
             subsets in the shares of ``settings.mixture``.
         edge_dropout: of the training sets' graphs.
@@ -108,9 +116,11 @@ def load_datasets(
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None
         if properties:
-            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, extensive)}
+            form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
+            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
         else:
-            labels = {"references": given or fit_references(part["train"], conservative)}
+            references_of = given or fit_references(part["train"], conservative)
+            labels = {"references": references_of, "stress": stress}
         for name in filter(part.get, SPLITS):
             config = graph_config(dataset.graph, graph, edge_dropout if name == "train" else 0.0)
             place: dict = {"run": run, "workers": settings.workers, "index": index}
@@ -374,9 +384,9 @@ def _fit_scales(
     dataset: DatasetSettings,
     structures: Sequence[Structure],
     properties: Sequence[str],
-    extensive: bool,
+    **form: Any,
 ) -> list[PropertyScale]:
     try:
-        return [PropertyScale.fit(structures, name, extensive=extensive) for name in properties]
+        return [PropertyScale.fit(structures, name, **form) for name in properties]
     except ValueError as error:
         raise ConfigError(f"dataset '{dataset.name}': head.target: {error}") from error

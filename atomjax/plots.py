@@ -23,7 +23,7 @@ class Curve:
 
     Attributes:
         label: in the legend; curves of one label share a colour and one entry.
-        steps: [n] optimiser steps.
+        steps: [n] places on the horizontal axis, such as optimiser steps.
         values: [n].
     """
 
@@ -40,11 +40,15 @@ class Panel:
         title: above the axes.
         y_label: with the unit.
         curves: lines to draw; a panel without any says so.
+        x_label: of the horizontal axis.
+        log_x: whether that is logarithmic.
     """
 
     title: str
     y_label: str
     curves: Sequence[Curve]
+    x_label: str = "step"
+    log_x: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,11 @@ def plot_curves(panels: Sequence[Panel], path: Path) -> None:
             ax.legend(frameon=False)
         else:
             ax.text(0.5, 0.5, "nothing logged", ha="center", transform=ax.transAxes)
-        ax.set(title=panel.title, xlabel="step", ylabel=panel.y_label)
+        if panel.log_x:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter(_sparse_label)
+        ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     _save(figure, path)
 
 

@@ -16,10 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from atomjax.graphs import Capacity, GraphConfig
-from atomjax.graphs.capacity import FIELDS, Sizes, fit_capacity
-from atomjax.graphs.interactions import build_many
-from atomjax.graphs.packing import pack
+from atomjax.graphs import Capacity, GraphConfig, GrowingShape
 from atomjax.models import HeadConfig, build_model, predict
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.training.checkpoint import CheckpointError, Which, load_checkpoint
@@ -34,11 +31,13 @@ class StructureResult:
         energy: eV, of the kind that the model was trained on.
         forces: [N, 3] eV/Å.
         value: the scalar property, in the unit of its data set.
+        stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
     """
 
     energy: float | None
     forces: np.ndarray | None
     value: float | None
+    stress: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,6 @@ class Predictor:
         batch_size: most structures in a batch.
         slack: by which share to make the shape larger than the structures at hand need, for
             others that come later.
-
-    Attributes:
-        capacity: the present shape, None before the first prediction.
     """
 
     def __init__(
@@ -85,14 +81,10 @@ class Predictor:
         batch_size: int = 16,
         slack: float = 0.0,
     ):
-        if batch_size < 1 or slack < 0:
-            raise ValueError(f"batch_size {batch_size}, slack {slack}: give at least 1 and 0")
         self.heads = {head.config.name: head for head in heads}
-        self.batch_size, self.slack = batch_size, slack
-        self.capacity: Capacity | None = None
         self._variables = jax.device_put(dict(variables))
         leaf = jax.tree.leaves(self._variables["params"])[0]
-        self._dtype = np.dtype(leaf.dtype)
+        self._shape = GrowingShape(batch_size, slack, np.dtype(leaf.dtype))
         network = build_model(model, [head.config for head in heads])
         self._predict = CountedFunction(functools.partial(predict, network))
 
@@ -111,25 +103,20 @@ class Predictor:
             GraphError: the graph of a structure cannot be built.
         """
         head = self._head(dataset)
-        if not len(structures):
-            return []
-        # Similar sizes together waste least.
-        order = np.argsort([len(s) for s in structures], kind="stable")
-        # Unknown elements and coordinates are found before anything is computed.
+        # Unknown elements are found before anything is computed.
         for structure in structures:
             _zero(head, structure)
-        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        graphs = build_many(structures, head.graph)
-        capacity = self._fit(Sizes.measure(graphs).needs(groups))
         results: dict[int, StructureResult] = {}
-        for group in groups:
-            own = [structures[i] for i in group]
-            batch = pack(
-                [graphs[i] for i in group], own, capacity, dtype=self._dtype, kind=head.graph.kind
-            )
+        for group, batch in self._shape.batches(structures, head.graph):
             raw = jax.device_get(self._predict(self._variables, batch)[head.config.name])
+            own = [structures[i] for i in group]
             results.update(zip(group.tolist(), _physical(head, own, raw), strict=True))
         return [results[i] for i in range(len(structures))]
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """The present padded shape, None before the first prediction."""
+        return self._shape.capacity
 
     @property
     def num_compilations(self) -> int:
@@ -144,17 +131,6 @@ class Predictor:
         if name not in self.heads:
             raise ValueError(f"the model has no head for data set {name!r}; it has {names}")
         return self.heads[name]
-
-    def _fit(self, needs: np.ndarray) -> Capacity:
-        """The present shape if it holds these batches, else one that holds them and all before."""
-        most = needs.max(axis=0)
-        if self.capacity is None or (most > self.capacity.limits).any():
-            grown = np.ceil(most * (1 + self.slack)).astype(np.int64)
-            grown[FIELDS.index("n_graph")] = most[FIELDS.index("n_graph")]
-            if self.capacity is not None:
-                grown = np.maximum(grown, self.capacity.limits)
-            self.capacity = fit_capacity(grown[None])
-        return self.capacity
 
 
 def load_predictor(
@@ -222,7 +198,7 @@ def _physical(
     for i, structure in enumerate(structures):
         numbers, atoms = structure.atomic_numbers, slice(first, first + len(structure))
         first += len(structure)
-        energy = forces = value = None
+        energy = forces = value = stress = None
         if raw.energy is not None:
             energy = float(raw.energy[i])
             energy = head.references.energy(numbers, energy) if head.references else energy
@@ -232,5 +208,8 @@ def _physical(
         if raw.value is not None:
             value = float(raw.value[i])
             value = head.scale.value(numbers, value) if head.scale else value
-        results.append(StructureResult(energy, forces, value))
+        if raw.stress is not None and structure.pbc.all():
+            stress = np.asarray(raw.stress[i], dtype=np.float64)
+            stress = head.references.stress(stress) if head.references else stress
+        results.append(StructureResult(energy, forces, value, stress))
     return results

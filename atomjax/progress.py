@@ -13,7 +13,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 
@@ -24,19 +23,63 @@ class Tracker(Protocol):
         """Counts ``n`` more units as done and shows ``fields`` beside the count."""
         ...
 
+    def discount(self, seconds: float) -> None:
+        """Leaves time that will not come again, such as a compilation, out of the forecast."""
+        ...
+
+
+class Forecast:
+    """How long the rest of some work will take, from what is done.
+
+    Args:
+        total: units of work.
+        start: units done before.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, total: int, start: int, clock: Callable[[], float]):
+        self.total, self.done = total, start
+        self._start, self._clock = start, clock
+        self._began, self._discounted = clock(), 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock() - self._began
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest will take; None where nothing is done yet or left."""
+        done_here = self.done - self._start
+        if done_here <= 0 or self.done >= self.total:
+            return None
+        return max(self.elapsed - self._discounted, 0.0) / done_here * (self.total - self.done)
+
+    def discount(self, seconds: float) -> None:
+        """Leaves time that will not come again out of the forecast."""
+        self._discounted += seconds
+
 
 class BarTracker:
     """One line of a live display."""
 
-    def __init__(self, progress: Progress, task: TaskID):
+    def __init__(self, progress: Progress, task: TaskID, forecast: Forecast):
         self._progress = progress
         self._task = task
+        self._forecast = forecast
 
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Counts ``n`` more units as done and shows ``fields`` beside the bar."""
+        self._forecast.done += n
+        left = self._forecast.left
+        shown: dict[str, Any] = {"left": "" if left is None else f"{format_seconds(left)} left"}
         if fields:
-            self._progress.update(self._task, fields=describe_fields(fields))
-        self._progress.advance(self._task, n)
+            shown["fields"] = describe_fields(fields)
+        self._progress.update(self._task, advance=n, **shown)
+
+    def discount(self, seconds: float) -> None:
+        """Leaves time that will not come again out of the forecast."""
+        self._forecast.discount(seconds)
 
 
 class LineTracker:
@@ -62,39 +105,37 @@ class LineTracker:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._write = write
-        self._total = total
         self._description = description
-        self._start = self._done = start
+        self._forecast = Forecast(total, start, clock)
         self._interval = interval
         self._clock = clock
-        self._began = self._last = clock()
+        self._last = clock()
         self._shown = start
         self._fields = ""
 
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Counts ``n`` more units as done; writes a line when one is due."""
-        self._done += n
+        self._forecast.done += n
         if fields:
             self._fields = describe_fields(fields)
         if self._clock() - self._last >= self._interval:
             self._write_line()
 
+    def discount(self, seconds: float) -> None:
+        """Leaves time that will not come again out of the forecast."""
+        self._forecast.discount(seconds)
+
     def close(self) -> None:
         """Writes the last state if no line has shown it yet."""
-        if self._done > self._shown:
+        if self._forecast.done > self._shown:
             self._write_line()
 
     def _write_line(self) -> None:
         self._last = self._clock()
-        self._shown = self._done
-        elapsed = self._last - self._began
-        parts = [f"{self._description}: {self._done}/{self._total}", self._fields]
-        done_here = self._done - self._start
-        if self._done < self._total and done_here > 0:
-            left = elapsed / done_here * (self._total - self._done)
-            parts.append(f"{format_seconds(elapsed)} gone, {format_seconds(left)} left")
-        else:
-            parts.append(f"{format_seconds(elapsed)}")
+        forecast, self._shown = self._forecast, self._forecast.done
+        parts = [f"{self._description}: {forecast.done}/{forecast.total}", self._fields]
+        elapsed, left = format_seconds(forecast.elapsed), forecast.left
+        parts.append(elapsed if left is None else f"{elapsed} gone, {format_seconds(left)} left")
         self._write("  ".join(part for part in parts if part))
 
 
@@ -104,22 +145,52 @@ class SilentTracker:
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Does nothing."""
 
+    def discount(self, seconds: float) -> None:
+        """Does nothing."""
+
+
+class TellingTracker:
+    """A tracker that also tells what is getting on; see :class:`Display`."""
+
+    def __init__(self, tracker: Tracker, description: str, told: Callable[[str], None]):
+        self._tracker, self._description, self._told = tracker, description, told
+
+    def advance(self, n: int = 1, **fields: Any) -> None:
+        """Tells, and advances the other tracker."""
+        self._told(self._description)
+        self._tracker.advance(n, **fields)
+
+    def discount(self, seconds: float) -> None:
+        """Leaves time out of the other tracker's forecast."""
+        self._tracker.discount(seconds)
+
 
 class Display:
     """The progress of everything that runs under one console.
 
     Args:
         console: where to write; None writes nothing.
+        told: takes the description of whatever begins or gets on, also without a console.
     """
 
-    def __init__(self, console: Console | None):
+    def __init__(self, console: Console | None, told: Callable[[str], None] | None = None):
         self.console = console
+        self._told = told
         self._progress: Progress | None = None
         self._open = 0
 
     @contextmanager
     def track(self, total: int, description: str, start: int = 0) -> Iterator[Tracker]:
         """Shows the progress of ``total`` units of work while the context is open."""
+        with self._shown(total, description, start) as tracker:
+            if self._told is None:
+                yield tracker
+            else:
+                self._told(description)
+                yield TellingTracker(tracker, description, self._told)
+
+    @contextmanager
+    def _shown(self, total: int, description: str, start: int) -> Iterator[Tracker]:
         if self.console is None:
             yield SilentTracker()
         elif self.console.is_terminal:
@@ -145,16 +216,16 @@ class Display:
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[fields]}"),
                 console=self.console,
             )
             self._progress.start()
         progress = self._progress
-        task = progress.add_task(description, total=total, completed=start, fields="")
+        task = progress.add_task(description, total=total, completed=start, fields="", left="")
         self._open += 1
         try:
-            yield BarTracker(progress, task)
+            yield BarTracker(progress, task, Forecast(total, start, time.monotonic))
         finally:
             self._open -= 1
             if self._open == 0:

@@ -16,6 +16,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "value_mae": ("MAE", ""),
     "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
     "energy_mae_mev": ("energy MAE", "meV"),
+    "stress_mae_ev_per_cubic_angstrom": ("stress MAE", "eV/Å³"),
 }
 MILLI = 1e3
 

@@ -42,6 +42,12 @@ LENGTH_UNITS: Mapping[str, float] = {
     "nm": 10.0,
     "pm": 0.01,
 }
+# eV/Å³ in one unit; others are written energy/length³.
+STRESS_UNITS: Mapping[str, float] = {
+    "eV/Å³": 1.0,
+    "GPa": 1e9 * 1e-30 / ELEMENTARY_CHARGE,
+    "kbar": 1e8 * 1e-30 / ELEMENTARY_CHARGE,
+}
 
 
 class UnitError(ValueError):
@@ -79,6 +85,18 @@ def force_factor(unit: str) -> float:
             " such as 'eV/Å' or 'kcal/mol/Å'"
         )
     return energy_factor(energy) / length_factor(length)
+
+
+def stress_factor(unit: str) -> float:
+    """Size in eV/Å³ of one `unit` of stress: ``"GPa"``, ``"kbar"``, or such as ``"Ha/bohr³"``.
+
+    Raises:
+        UnitError: the unit is unknown.
+    """
+    energy, slash, length = unit.rpartition("/")
+    if slash and length.endswith("³") and length[:-1] in LENGTH_UNITS:
+        return energy_factor(energy) / length_factor(length[:-1]) ** 3
+    return _factor(unit, STRESS_UNITS, "stress")
 
 
 def _factor(unit: str, known: Mapping[str, float], kind: str) -> float:

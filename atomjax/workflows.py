@@ -55,6 +55,16 @@ WORKFLOWS: Mapping[str, Workflow] = {
     "pretrain": _training("atomjax.training.pretrain:pretrain"),
     "finetune": _training("atomjax.training.finetune:finetune"),
     "transfer": _training("atomjax.training.transfer:transfer"),
+    "sweep": Workflow(
+        settings="atomjax.training.sweep_settings:SweepSettings",
+        check="atomjax.training.sweep:check_sweep",
+        function="atomjax.training.sweep:sweep",
+    ),
+    "benchmark": Workflow(
+        settings="atomjax.recipes.benchmark:BenchmarkSettings",
+        check="atomjax.recipes.benchmark:check_benchmark",
+        function="atomjax.recipes.benchmark:benchmark",
+    ),
     "csi": Workflow(
         settings="atomjax.similarity.settings:SimilaritySettings",
         check="atomjax.similarity.job:check_similarity",
@@ -64,6 +74,16 @@ WORKFLOWS: Mapping[str, Workflow] = {
         settings="atomjax.similarity.settings:SimilaritySettings",
         check="atomjax.similarity.study:check_study",
         function="atomjax.similarity.study:study",
+    ),
+    "features": Workflow(
+        settings="atomjax.embedding_files:FeatureSettings",
+        check="atomjax.embedding_files:check_features",
+        function="atomjax.embedding_files:write_feature_files",
+    ),
+    "survey": Workflow(
+        settings="atomjax.similarity.survey_settings:SurveySettings",
+        check="atomjax.similarity.survey:check_survey",
+        function="atomjax.similarity.survey:survey",
     ),
 }
 

@@ -1,6 +1,6 @@
 """Speed of the CSI: a table of distances against SciPy, streaming statistics, peak memory.
 
-python -m benchmarks.csi [--dimensions 512 1024 3200] [--nodes 1000000]
+python -m benchmarks.csi [--dimensions 512 1024 3200] [--nodes 1000000] [--only table stream peak]
 
 The table is of 4 upstream and 6 downstream sets in float64. SciPy takes the square root of the
 product of two covariances, as the original code of the CSI does; where a pair takes long, it is
@@ -145,16 +145,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.csi", description=__doc__)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[512, 1024, 3200])
     parser.add_argument("--nodes", type=int, default=1_000_000, help="for the peak memory")
+    parts = ("table", "stream", "peak")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         print_peak(options.peak, options.nodes)
         return
     print(machine())
-    for dimension in options.dimensions:
+    for dimension in options.dimensions if "table" in options.only else ():
         measure_table(dimension)
-    for dimension in options.dimensions:
+    for dimension in options.dimensions if "stream" in options.only else ():
         measure_stream(dimension)
+    if "peak" not in options.only:
+        return
     # In a process of its own, whose largest memory nothing else has raised.
     command = [sys.executable, "-m", "benchmarks.csi", "--nodes", str(options.nodes), "--peak"]
     subprocess.run([*command, str(min(options.dimensions))], check=True)

@@ -1,43 +1,55 @@
-"""Pretrain on many small molecules, finetune on aspirin with few labels, compare with scratch.
+"""Choose the upstream set by similarity, pretrain on it and on the worst, and see who was right.
 
     python -m atomjax.launch --config configs/quickstart.py --workdir runs/quickstart
 
-Everything is labelled here with GFN2-xTB: 1,000 off-equilibrium conformers of 150 molecules in the
-image of ANI-1x, and frames of a molecular dynamics of aspirin in the image of rMD17.
+Four upstream sets and a molecular dynamics of aspirin are labelled here. The similarity index says
+which upstream set is nearest and which is farthest; the same small GemNet-OC is pretrained on each
+with the same budget, finetuned on 50 frames, and compared with a twin from random weights. The
+report says whether the prediction held.
 
-Five minutes on two CPU cores. Test force MAE of seeds 0, 1, 2 in finetuning: 156 ± 2 meV/Å from the
-pretrained weights, 470 ± 70 from scratch.
+Less than seven minutes on two CPU cores. Test force MAE with seed 0: 265 meV/Å from the nearest set
+(conformers), 531 from the farthest (slabs), 471 from random weights.
 """
 
 import ml_collections
 
+GRAPH = {"cutoff": 6.0, "cutoff_molecule": 6.0, "max_neighbors": 12}
+UPSTREAM = {
+    "conformers": {"count": 250, "heavy_atoms": (2, 7), "seed": 0},
+    "reactions": {"count": 250, "seed": 0},
+    "slabs": {"count": 250, "size": (2, 2, 3), "fixed_layers": 1, "seed": 1},
+    "oxides": {"count": 250, "relaxation_steps": 2, "seed": 0},
+}
+
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
-    config.workflow = "transfer"
+    config.workflow = "study"
     config.seed = 0
-    config.model = {"name": "gemnet_oc_tiny"}
-
-    graph = {"cutoff_molecule": 6.0, "max_neighbors": 12}
-    config.data = {
-        "train": [
-            {
-                "name": "conformers",
-                "kind": "generate",
-                "generator": "conformers",
-                "arguments": {"count": 1000, "heavy_atoms": (2, 7), "seed": 0},
-                "split": {"validation": 100},
-                "graph": graph,
-            }
-        ]
-    }
-    config.train = {
-        "batch_size": 16,
-        "epochs": 12,
-        "learning_rate": 1e-3,
-        "warmup_steps": 50,
-        "eval_every": 171,
-        "select_by": "force_mae",
+    config.candidates = [
+        {
+            "name": name,
+            "kind": "generate",
+            "generator": name,
+            "arguments": arguments,
+            "split": {"validation": 50},
+            "graph": GRAPH,
+        }
+        for name, arguments in UPSTREAM.items()
+    ]
+    # As many structures of each set as the smallest, the task, has for training.
+    config.sampling = {"strategy": "balanced_unique", "size": 50}
+    config.plan = {
+        "model": {"name": "gemnet_oc_tiny"},
+        "budget": 2400,
+        "train": {
+            "batch_size": 16,
+            "epochs": 12,
+            "learning_rate": 1e-3,
+            "warmup_steps": 30,
+            "eval_every": 100,
+            "select_by": "force_mae",
+        },
     }
     config.finetune = {
         "seeds": (0,),
@@ -48,15 +60,15 @@ def get_config() -> ml_collections.ConfigDict:
                     "name": "aspirin",
                     "kind": "generate",
                     "generator": "dynamics",
-                    "arguments": {"count": 300, "molecule": "aspirin", "seed": 0},
-                    "split": {"train": 50, "validation": 50, "test": 200},
-                    "graph": graph,
+                    "arguments": {"count": 250, "molecule": "aspirin", "seed": 0},
+                    "split": {"train": 50, "validation": 50, "test": 150},
+                    "graph": GRAPH,
                 }
             ]
         },
         "train": {
             "batch_size": 5,
-            "epochs": 40,
+            "epochs": 30,
             "learning_rate": 5e-4,
             "warmup_steps": 10,
             "eval_every": 100,

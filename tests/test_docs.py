@@ -41,8 +41,8 @@ def test_code_runs(path: Path, tmp_path: Path, monkeypatch) -> None:
     import ml_collections
 
     # A document's blocks follow each other; what a reader is told to have is there already.
-    quickstart = load_config(ROOT / "configs" / "quickstart.py")
-    names: dict = {"config": ml_collections.ConfigDict(quickstart)}
+    transfer = load_config(ROOT / "configs" / "transfer.py")
+    names: dict = {"config": ml_collections.ConfigDict(transfer)}
     for block in code_blocks(path):
         tree = ast.parse(block)
         if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):

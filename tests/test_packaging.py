@@ -18,9 +18,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("cpu", "dev", "cuda12", "cuda13", "tpu", "convert")
 IMPORT_NAMES = {
+    "absl-py": "absl",
     "e3nn-jax": "e3nn_jax",
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
+    "pyyaml": "yaml",
     "tensorboardx": "tensorboardX",
 }
 # jaxlib is stated beside jax because the two must be upgraded together.

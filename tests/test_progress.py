@@ -31,6 +31,20 @@ def test_lines_come_at_intervals_and_at_the_end():
     ]
 
 
+def test_compilation_is_not_in_the_forecast():
+    lines, clock = [], Clock()
+    tracker = LineTracker(lines.append, 11, "train", interval=20, clock=clock)
+    for seconds in (100, 10, 10):
+        clock.now += seconds
+        if seconds == 100:
+            tracker.discount(95)
+        tracker.advance()
+    assert lines == [
+        "train: 1/11  1:40 gone, 0:50 left",
+        "train: 3/11  2:00 gone, 1:07 left",
+    ]
+
+
 def test_finished_work_gives_one_last_line():
     lines = []
     tracker = LineTracker(lines.append, 2, "label", clock=Clock())
@@ -55,6 +69,7 @@ def test_terminal_display_nests_bars():
     display = Display(Console(file=stream, force_terminal=True, width=120))
     with display.track(2, "outer") as outer, display.track(3, "inner") as inner:
         inner.advance(3, loss=1.5)
+        outer.discount(1.0)
         outer.advance()
         display.write("message")
     text = stream.getvalue()
@@ -67,6 +82,7 @@ def test_terminal_display_nests_bars():
 def test_no_console_shows_nothing():
     with Display(None).track(3, "x") as tracker:
         tracker.advance(3)
+        tracker.discount(1.0)
 
 
 def test_format_seconds():

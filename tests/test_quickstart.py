@@ -1,4 +1,4 @@
-"""The main job as a user runs it, shrunk by overrides: generate, pretrain, finetune, report."""
+"""The main jobs as a user runs them, shrunk by overrides: generate, pretrain, finetune, report."""
 
 import json
 import os
@@ -37,9 +37,9 @@ def overrides(**values: object) -> list[str]:
     return [f"--config.{key.replace('__', '.')}={value}" for key, value in values.items()]
 
 
-def small_quickstart(workdir: Path) -> list[str]:
+def small_transfer(workdir: Path) -> list[str]:
     return [
-        f"--config={ROOT / 'configs' / 'quickstart.py'}",
+        f"--config={ROOT / 'configs' / 'transfer.py'}",
         f"--workdir={workdir}",
         *overrides(**{f"model__overrides__{key}": value for key, value in SMALL.items()}),
         *overrides(
@@ -60,9 +60,9 @@ def small_quickstart(workdir: Path) -> list[str]:
     ]
 
 
-def test_quickstart_pretrains_finetunes_and_reports(tmp_path):
-    pytest.importorskip("tblite", reason="the quickstart labels with tblite (extra demo)")
-    command = small_quickstart(tmp_path / "run")
+def test_transfer_pretrains_finetunes_and_reports(tmp_path):
+    pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
+    command = small_transfer(tmp_path / "run")
     first = launch(*command)
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     for stage in ("pretrain", "finetuned/seed_3", "scratch/seed_3"):
@@ -91,3 +91,45 @@ def test_quickstart_pretrains_finetunes_and_reports(tmp_path):
     assert again.stdout.count("done before") == 3
     repeated = json.loads((tmp_path / "run" / "report.json").read_text())
     assert repeated["seeds"] == report["seeds"]
+
+
+def small_study(workdir: Path) -> list[str]:
+    sets = {
+        f"candidates__{i}__{key}": value
+        for i in range(4)
+        for key, value in {"arguments__count": 16, "split__validation": 4}.items()
+    }
+    return [
+        f"--config={ROOT / 'configs' / 'quickstart.py'}",
+        f"--workdir={workdir}",
+        *overrides(**{f"plan__model__overrides__{key}": value for key, value in SMALL.items()}),
+        *overrides(
+            **sets,
+            candidates__0__arguments__heavy_atoms="(2, 3)",
+            sampling__size=8,
+            plan__budget=24,
+            plan__train__epochs=2,
+            plan__train__batch_size=4,
+            finetune__data__train__0__arguments__count=20,
+            finetune__data__train__0__split__train=8,
+            finetune__data__train__0__split__validation=4,
+            finetune__data__train__0__split__test=8,
+            finetune__train__batch_size=4,
+            finetune__train__epochs=2,
+        ),
+    ]
+
+
+@pytest.mark.slow
+def test_quickstart_says_whether_the_prediction_held(tmp_path):
+    pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
+    result = launch(*small_study(tmp_path / "run"))
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    study = json.loads((tmp_path / "run" / "study.json").read_text())
+    assert set(study["csi"]) == {"conformers", "reactions", "slabs", "oxides"}
+    near, far = study["recommended"], study["farthest"]
+    assert study["csi"][near] == min(study["csi"].values())
+    assert study["csi"][far] == max(study["csi"].values())
+    assert study["held"] == (study["mean"][near] < study["mean"][far])
+    words = "held" if study["held"] else "did NOT hold"
+    assert f"The prediction {words}" in (tmp_path / "run" / "report.md").read_text()

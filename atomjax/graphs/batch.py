@@ -105,6 +105,9 @@ class Targets:
         properties: name → [G] scaled scalar property of every structure.
         dataset: [G] index of each structure's dataset (the task whose heads it trains).
         structure: [G] index of each structure in its dataset, to name it in reports; -1: padding.
+        stress: [G, 3, 3] scaled stress (model units of the energy per Å³), or None in batches
+            that train none.
+        stress_mask: [G] bool, true where a real structure has a stress, or None.
     """
 
     energy: jax.Array
@@ -114,6 +117,8 @@ class Targets:
     properties: dict[str, jax.Array]
     dataset: jax.Array
     structure: jax.Array
+    stress: jax.Array | None = None
+    stress_mask: jax.Array | None = None
 
 
 @struct.dataclass
@@ -169,6 +174,12 @@ class GraphBatch:
     def receivers(self) -> jax.Array:
         """[E] receiving atom of each main edge, in ascending order."""
         return cast(jax.Array, self.graph.receivers)
+
+    @property
+    def volumes(self) -> jax.Array:
+        """[G] Å³, zero where there is no cell."""
+        a, b, c = jnp.moveaxis(cast(dict[str, jax.Array], self.graph.globals)["cell"], 1, 0)
+        return jnp.abs((a * jnp.cross(b, c)).sum(axis=-1))
 
     @property
     def edge_vectors(self) -> jax.Array:

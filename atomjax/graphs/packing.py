@@ -41,6 +41,7 @@ class Labels:
         properties: scaled scalar properties by name.
         dataset: index of the structure's data set.
         index: index of the structure in its data set.
+        stress: [3, 3] scaled stress, or None.
     """
 
     energy: float | None = None
@@ -48,6 +49,7 @@ class Labels:
     properties: Mapping[str, float] = field(default_factory=dict)
     dataset: int = 0
     index: int = 0
+    stress: np.ndarray | None = None
 
 
 def read_labels(
@@ -70,12 +72,13 @@ def read_labels(
     Raises:
         ReferencesError: an element without a reference, or a property that is missing.
     """
-    energy, forces = structure.energy, structure.forces
+    energy, forces, stress = structure.energy, structure.forces, structure.stress
     if references is not None:
         energy = None if energy is None else references.normalize_energy(structure)
         forces = None if forces is None else references.normalize_forces(structure)
+        stress = None if stress is None else references.normalize_stress(structure)
     properties = {scale.name: scale.normalize(structure) for scale in scales}
-    return Labels(energy, forces, properties, dataset, index)
+    return Labels(energy, forces, properties, dataset, index, stress)
 
 
 def pack(
@@ -85,6 +88,7 @@ def pack(
     *,
     labels: Sequence[Labels] | None = None,
     property_names: Sequence[str] = (),
+    stress: bool = False,
     dtype: DTypeLike = np.float32,
     kind: GraphKind | None = None,
 ) -> GraphBatch:
@@ -96,6 +100,7 @@ def pack(
         capacity: the shape.
         labels: labels of the structures; by default their own energies and forces, unscaled.
         property_names: scalar properties of the batch; zero for structures without them.
+        stress: whether stresses are among the targets.
         dtype: float type of the result.
         kind: of the graphs, which a batch of padding cannot tell; by default that of the first,
             or "gemnet_oc".
@@ -135,7 +140,7 @@ def pack(
         a2ee2a=a2ee2a,
         a2a=a2a,
         quadruplets=quadruplets,
-        targets=_targets(structures, labels, property_names, capacity, dtype),
+        targets=_targets(structures, labels, property_names, capacity, dtype, stress),
     )
 
 
@@ -351,6 +356,7 @@ def _targets(
     property_names: Sequence[str],
     capacity: Capacity,
     dtype: DTypeLike,
+    stress: bool,
 ) -> Targets:
     g, n = capacity.n_graph, capacity.n_node
     energy = np.array([0.0 if x.energy is None else x.energy for x in labels])
@@ -375,4 +381,16 @@ def _targets(
         properties=properties,
         dataset=_padded(np.array([x.dataset for x in labels], dtype=np.int64), g, 0),
         structure=_padded(np.array([x.index for x in labels], dtype=np.int64), g, -1),
+        **(_stresses(labels, g, dtype) if stress else {}),
     )
+
+
+def _stresses(labels: Sequence[Labels], n_graph: int, dtype: DTypeLike) -> dict[str, Leaf]:
+    """Stresses and which structures have one, as fields of the targets."""
+    none = np.zeros((3, 3))
+    values = np.array([none if x.stress is None else x.stress for x in labels]).reshape(-1, 3, 3)
+    given = np.array([x.stress is not None for x in labels], dtype=bool)
+    return {
+        "stress": _padded(values, n_graph, 0, dtype),
+        "stress_mask": _padded(given, n_graph, False, np.bool_),
+    }

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.models.displacement import displaced
+from atomjax.models.displacement import displaced, strained
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
+from atomjax.models.precision import exact_products, product_precision
 
 Variables = Mapping[str, Any]
 
@@ -25,12 +26,14 @@ class Prediction:
         forces: [N, 3].
         value: [G] scalar property.
         atom_contributions: [N] whose pool the energy or value is.
+        stress: [G, 3, 3] model units of the energy per Å³; zero for structures without a cell.
     """
 
     energy: jax.Array | None
     forces: jax.Array | None
     value: jax.Array | None
     atom_contributions: jax.Array
+    stress: jax.Array | None = None
 
 
 class AtomicModel(nn.Module):
@@ -38,7 +41,8 @@ class AtomicModel(nn.Module):
 
     Attributes:
         backbone: module from GraphBatch to Features, whose ``head(config)`` makes the heads that
-            read them; its parameters lie under ``backbone``.
+            read them, and whose ``config.precision`` is their policy; its parameters lie under
+            ``backbone``.
         heads: head i serves data set i; their parameters lie under ``head_<name>``.
     """
 
@@ -50,14 +54,28 @@ class AtomicModel(nn.Module):
         for config in self.heads:
             setattr(self, head_key(config.name), self.backbone.head(config))
 
-    def __call__(self, batch: GraphBatch, displacement: jax.Array | None = None):
+    def __call__(
+        self,
+        batch: GraphBatch,
+        displacement: jax.Array | None = None,
+        strain: jax.Array | None = None,
+    ):
         """Head name → (atom contributions, pooled value, direct forces)."""
-        features = self.features(batch, displacement)
-        return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
+        with product_precision(self.backbone.config.precision):
+            features = self.features(batch, displacement, strain)
+            return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
 
-    def features(self, batch: GraphBatch, displacement: jax.Array | None = None) -> Features:
-        """Backbone features of the batch, with its atoms displaced (Å)."""
-        return self.backbone(displaced(batch, displacement))
+    def features(
+        self,
+        batch: GraphBatch,
+        displacement: jax.Array | None = None,
+        strain: jax.Array | None = None,
+    ) -> Features:
+        """Backbone features of the batch, its atoms displaced (Å) and its structures strained."""
+        with exact_products():
+            batch = strained(displaced(batch, displacement), strain)
+        with product_precision(self.backbone.config.precision):
+            return self.backbone(batch)
 
 
 def head_key(name: str) -> str:
@@ -92,19 +110,25 @@ def predict(
         raise ValueError("predict(train=True) needs rngs={'dropout': key}.")
     streams = dict(rngs or {}) if train else {}
 
-    def apply(displacement=None) -> Any:
-        return model.apply(variables, batch, displacement, rngs=streams)
+    def apply(displacement=None, strain=None) -> Any:
+        return model.apply(variables, batch, displacement, strain, rngs=streams)
 
-    conservative = [c.name for c in model.heads if c.forces == "conservative"]
+    conservative = [c for c in model.heads if c.forces == "conservative"]
     forces: dict[str, jax.Array] = {}
+    stresses: dict[str, jax.Array] = {}
     if conservative:
-        zero = jnp.zeros_like(batch.positions)
-        outputs, backward = jax.vjp(apply, zero)
-        for name in conservative:
+        at_rest = [jnp.zeros_like(batch.positions)]
+        if any(c.stress for c in conservative):
+            at_rest.append(jnp.zeros((*batch.num_atoms.shape, 3, 3), batch.positions.dtype))
+        outputs, backward = jax.vjp(apply, *at_rest)
+        for c in conservative:
             seed = jax.tree.map(jnp.zeros_like, outputs)
-            contributions, energy, direct = seed[name]
-            seed[name] = (contributions, jnp.ones_like(energy), direct)
-            forces[name] = -backward(seed)[0]
+            contributions, energy, direct = seed[c.name]
+            seed[c.name] = (contributions, jnp.ones_like(energy), direct)
+            gradient, *of_strain = backward(seed)
+            forces[c.name] = -gradient
+            if c.stress:
+                stresses[c.name] = per_volume(of_strain[0], batch.volumes)
     else:
         outputs = apply()
 
@@ -116,8 +140,15 @@ def predict(
             forces=forces.get(c.name, direct),
             value=pooled if c.kind == "scalar" else None,
             atom_contributions=contributions,
+            stress=stresses.get(c.name),
         )
     return predictions
+
+
+def per_volume(derivative: jax.Array, volumes: jax.Array) -> jax.Array:
+    """The stress σ = dE/dε / V, [G, 3, 3]; zero where there is no volume [G]."""
+    positive = (volumes > 0)[:, None, None]
+    return jnp.where(positive, derivative / jnp.where(positive, volumes[:, None, None], 1), 0)
 
 
 def features(model: AtomicModel, variables: Variables, batch: GraphBatch) -> Features:

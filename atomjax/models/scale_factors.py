@@ -65,10 +65,11 @@ def fit_scale_factors(
     if not variables["scale_factors"]:
         return variables
 
+    # The parameters are an argument: as constants they would make a new program of every seed.
     @jax.jit
-    def observe(state, batch):
+    def observe(params, state, batch):
         _, updated = model.apply(
-            {"params": variables["params"], **state},
+            {"params": params, **state},
             batch,
             mutable=["scale_factors", "scale_statistics"],
         )
@@ -76,7 +77,7 @@ def fit_scale_factors(
 
     state: dict[str, Any] = {"scale_factors": variables["scale_factors"]}
     for batch in batches:
-        state = dict(observe(state, batch))
+        state = dict(observe(variables["params"], state, batch))
     fitted = {**variables, "scale_factors": state["scale_factors"]}
     try:
         check_fitted(fitted)

@@ -34,6 +34,7 @@ class Comparison:
         ranks: name of a set → effective rank (entropy) of its features.
         spreads: [M] total variance of each downstream set, the squared distance from which a
             candidate is farther than a single point at the downstream mean.
+        views: name → [K, M] distances from another sample or backbone.
     """
 
     upstream: Sequence[ExtractedSet]
@@ -49,6 +50,7 @@ class Comparison:
     mixtures: Mapping[str, np.ndarray]
     ranks: Mapping[str, float]
     spreads: np.ndarray
+    views: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """(upstream, downstream) places, one task after the other."""
@@ -77,6 +79,7 @@ class Comparison:
             "unseen_share": by_element.unseen_share if by_element else float("nan"),
             "within_elements": by_element.mean_distance if by_element else float("nan"),
             **{f"csi_{name}": self.variants[name][i, j] for name in others},
+            **{f"csi_{name}": table[i, j] for name, table in self.views.items()},
             "effective_rank": self.ranks[up.name],
             "structures": up.features.num_structures,
             "distinct_structures": up.distinct,
@@ -93,6 +96,7 @@ def compare(
     resamples: int = 200,
     level: float = 0.95,
     seed: int = 0,
+    views: Mapping[str, np.ndarray] | None = None,
 ) -> Comparison:
     """Compares every upstream set with every downstream set.
 
@@ -103,6 +107,7 @@ def compare(
         resamples: of the bootstrap.
         level: of the intervals.
         seed: of the bootstrap.
+        views: name → [K, M] distances to report beside.
 
     Raises:
         ValueError: the sets cannot be compared.
@@ -122,8 +127,6 @@ def compare(
         seed=seed,
     )
     lower, upper = bootstrap.interval(table.distance, level)
-    statistics = [s.features.statistics() for s in downstream]
-    spreads = [np.trace(one.scatter) / max(int(one.count) - 1, 1) for one in statistics]
     return Comparison(
         upstream=upstream,
         downstream=downstream,
@@ -142,8 +145,14 @@ def compare(
             s.name: effective_rank(s.features.statistics()).entropy
             for s in (*upstream, *downstream)
         },
-        spreads=np.array(spreads),
+        spreads=np.array([_total_variance(s) for s in downstream]),
+        views=views or {},
     )
+
+
+def _total_variance(one: ExtractedSet) -> float:
+    statistics = one.features.statistics()
+    return float(np.trace(statistics.scatter)) / max(int(statistics.count) - 1, 1)
 
 
 def _by_element(

@@ -17,9 +17,11 @@ from atomjax.datasets import graph_config
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import HeadConfig, backbone_config, build_model, default_graph, features
+from atomjax.similarity.conventions import check_conventions, original_config
 from atomjax.similarity.default_extractor import load_weights
 from atomjax.similarity.invariants import invariant_features
 from atomjax.similarity.settings import ExtractorSettings, Invariance
+from atomjax.structures.elements import SYMBOLS
 from atomjax.training.checkpoint import load_checkpoint
 from atomjax.training.state import DATA_AXIS
 from atomjax.training.step import over_devices
@@ -55,6 +57,17 @@ class BackboneExtractor:
             total.update(path.encode())
             total.update(np.ascontiguousarray(leaf).tobytes())
         return total.hexdigest()
+
+    @property
+    def element_embeddings(self) -> dict[str, np.ndarray]:
+        """Symbol → learned embedding [C] of the element, before any layer."""
+        backbone = self.variables["params"]["backbone"]
+        if "sphere_embedding" in backbone:
+            table, first = np.asarray(backbone["sphere_embedding"]), 0
+        else:
+            table, first = np.asarray(backbone["embedding"]), 1
+        numbers = range(1, min(len(table) + first, len(SYMBOLS)))
+        return {SYMBOLS[z]: table[z - first] for z in numbers}
 
     def node_features(self, variables: Any, batch: GraphBatch) -> jax.Array:
         """[N, C] features of one device's batch, without dropout; to be compiled."""
@@ -102,6 +115,10 @@ def load_extractor(settings: ExtractorSettings) -> BackboneExtractor:
         for collection, tree in variables.items()
         if "backbone" in tree
     }
+    if settings.conventions == "efficient_atom":
+        check_conventions(config)
+        name += ", with the conventions of efficient-atom"
+        config = original_config(config)
     return BackboneExtractor(name, config, backbone, graph)
 
 

@@ -18,18 +18,17 @@ BAR_WIDTH = 0.8
 
 
 def plot_bars(comparison: Comparison, path: Path) -> None:
-    """Distances as bars, grouped by downstream set, one panel a variant; intervals on the first.
+    """Distances as bars, grouped by task, one panel a variant or view; intervals on the first.
 
     Args:
-        comparison: what to draw, as in Fig. 3 and 5 to 7 of arXiv:2502.11085.
+        comparison: what to draw, as in Fig. 3 and 5 to 8 of arXiv:2502.11085.
         path: PNG to write.
     """
     tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
-    figure, axes = _figure(len(comparison.variants), 2.5 + 1.2 * len(tasks))
+    tables = {**comparison.variants, **comparison.views}
+    figure, axes = _figure(len(tables), 2.5 + 1.2 * len(tasks))
     width = BAR_WIDTH / len(sets)
-    for place, (ax, (variant, distance)) in enumerate(
-        zip(axes, comparison.variants.items(), strict=True)
-    ):
+    for place, (ax, (variant, distance)) in enumerate(zip(axes, tables.items(), strict=True)):
         for i, name in enumerate(sets):
             x = np.arange(len(tasks)) + (i - (len(sets) - 1) / 2) * width
             errors = None
@@ -107,6 +106,31 @@ def plot_map(
     _save(figure, path)
 
 
+def plot_embeddings(embeddings: Mapping[str, np.ndarray], path: Path) -> None:
+    """Cosine similarity of the learned embeddings of elements; writes a PNG.
+
+    Args:
+        embeddings: symbol → [C], by atomic number.
+        path: PNG to write.
+    """
+    symbols = list(embeddings)
+    similarity = cosine_similarity(np.stack(list(embeddings.values())))
+    width = 2.5 + 0.32 * len(symbols)
+    figure, (ax,) = _figure(1, width, 0.8 * width)
+    image = ax.imshow(similarity, cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.set_xticks(range(len(symbols)), symbols)
+    ax.set_yticks(range(len(symbols)), symbols)
+    ax.set(title="cosine similarity of learned element embeddings")
+    figure.colorbar(image, ax=ax)
+    _save(figure, path)
+
+
+def cosine_similarity(rows: np.ndarray) -> np.ndarray:
+    """[n, n] cosines of the angles between rows [n, C]."""
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+    return unit @ unit.T
+
+
 def _heat(
     ax: "Axes", values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str
 ) -> None:
@@ -127,12 +151,12 @@ def _color(i: int) -> str:
     return COLORS[i % len(COLORS)]
 
 
-def _figure(panels: int, width: float) -> "tuple[Figure, Sequence[Axes]]":
+def _figure(panels: int, width: float, height: float = 4.2) -> "tuple[Figure, Sequence[Axes]]":
     # The canvas is named outright: pyplot would look for a display and keep global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * panels, 4.2), layout="constrained")
+    figure = Figure(figsize=(width * panels, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 

@@ -3,6 +3,7 @@
 features/               statistics of each set, kept for the next run
 csi.csv, csi.json       every number
 report.md, plots/       the same for people
+selected/<task>/        structures chosen inside the recommended set, where asked for
 pretrain_<task>.py      the pretraining that the recommendation implies
 """
 
@@ -17,8 +18,11 @@ from atomjax.similarity.comparison import compare
 from atomjax.similarity.extraction import SetExtractor
 from atomjax.similarity.extractor import check_invariants, load_extractor
 from atomjax.similarity.recommendation import describe_recommendation, recommend
-from atomjax.similarity.report import describe_plan, write_report
+from atomjax.similarity.report import Extras, describe_plan, write_report
+from atomjax.similarity.selection_job import select_structures
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
+from atomjax.similarity.views import extract_all, orientation_tests, other_views
+from atomjax.stored import open_store
 from atomjax.training.checks import check_settings
 
 
@@ -42,8 +46,9 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
     check_invariants(extractor, settings.invariants)
     run.say(f"extractor: {extractor.name}")
     sets = SetExtractor(settings, extractor, run)
-    upstream = [sets.extract(dataset) for dataset in settings.candidates]
-    downstream = [sets.extract(dataset) for dataset in settings.tasks]
+    upstream, downstream = extract_all(sets, settings)
+    views = other_views(settings, extractor, run)
+    orientation = orientation_tests(settings, sets, upstream, downstream)
     run.say(f"comparing {len(upstream)} candidates with {len(downstream)} tasks")
     comparison = compare(
         upstream,
@@ -52,6 +57,7 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
         resamples=settings.resamples,
         level=settings.level,
         seed=settings.seed,
+        views=views,
     )
     recommendations = recommend(comparison)
     available = {s.name: s.available for s in upstream}
@@ -59,10 +65,18 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
         choice.task: implied_pretraining(settings, choice.closest, available[choice.closest])
         for choice in recommendations
     }
-    summary = write_report(comparison, recommendations, plans, extractor.name, run)
+    chosen = [
+        select_structures(settings, sets, task, choice.closest, run)
+        for task, choice in zip(downstream, recommendations, strict=True)
+        if settings.select is not None
+    ]
+    extras = Extras(extractor.name, extractor.element_embeddings, orientation, chosen)
+    summary = write_report(comparison, recommendations, plans, extras, run)
     for choice in recommendations:
         run.say(" ".join(describe_recommendation(choice, settings.level)))
         run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")
+    for selection in chosen:
+        run.say(selection.describe())
     run.say(f"report: {run.workdir / 'report.md'}")
     return summary
 
@@ -82,9 +96,13 @@ def check_similarity(settings: SimilaritySettings) -> list[str]:
     """
     extractor = load_extractor(settings.extractor)
     check_invariants(extractor, settings.invariants)
+    for other in settings.views.extractors:
+        load_extractor(other)
     for dataset in (*settings.candidates, *settings.tasks):
         if dataset.kind == "read":
             find_file(dataset)
+        elif dataset.kind == "store":
+            open_store(dataset.name, dataset.path)
         else:
             generate_spec(dataset)
     model = settings.plan.model

@@ -1,6 +1,7 @@
 """What a similarity job found, as ``csi.csv``, ``csi.json`` and ``report.md``."""
 
 import csv
+import dataclasses
 import io
 import math
 import pprint
@@ -8,12 +9,43 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from atomjax.run import Run
 from atomjax.similarity.comparison import Comparison
+from atomjax.similarity.coverage import describe_coverage, plot_coverage
 from atomjax.similarity.extraction import ExtractedSet
-from atomjax.similarity.figures import plot_bars, plot_elements, plot_heat_map, plot_map
+from atomjax.similarity.figures import (
+    plot_bars,
+    plot_elements,
+    plot_embeddings,
+    plot_heat_map,
+    plot_map,
+)
+from atomjax.similarity.orientation import OrientationTest, plot_orientation
 from atomjax.similarity.recommendation import Recommendation, describe_recommendation
+from atomjax.similarity.selection_job import Selection
+from atomjax.similarity.views import describe_orientation
+from atomjax.structures.elements import SYMBOLS
 from atomjax.training.settings import RunSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What a report says beside the comparison.
+
+    Attributes:
+        extractor: in words.
+        embeddings: symbol → learned embedding of the element.
+        orientation: task → candidate → variant → distances as stored and rotated.
+        selections: structures chosen for each task.
+    """
+
+    extractor: str
+    embeddings: Mapping[str, np.ndarray]
+    orientation: Mapping[str, Mapping[str, Mapping[str, OrientationTest]]]
+    selections: Sequence[Selection] = ()
+
 
 # Share of repeated structures above which the interval says less than it seems to.
 MOST_REPEATED = 0.1
@@ -32,7 +64,7 @@ def write_report(
     comparison: Comparison,
     recommendations: Sequence[Recommendation],
     plans: Mapping[str, RunSettings],
-    extractor: str,
+    extras: Extras,
     run: Run,
 ) -> dict[str, Any]:
     """Writes tables, report, figures and the configs of the pretraining that follows.
@@ -41,7 +73,7 @@ def write_report(
         comparison: the numbers.
         recommendations: one for each task.
         plans: task → the pretraining it implies.
-        extractor: in words.
+        extras: extractor, orientation and choices.
         run: its directory takes the files.
 
     Returns:
@@ -50,7 +82,7 @@ def write_report(
     records = comparison.records()
     configs = {task: f"pretrain_{task}.py" for task in plans}
     summary = {
-        "extractor": extractor,
+        "extractor": extras.extractor,
         "level": comparison.level,
         "pairs": [_without_nan(record) for record in records],
         "mixtures": {
@@ -62,21 +94,29 @@ def write_report(
         "recommendations": [_without_nan(r.to_dict()) for r in recommendations],
         "available": {s.name: s.available for s in comparison.upstream},
         "configs": configs,
+        "orientation": {
+            task: {
+                candidate: {kind: dataclasses.asdict(test) for kind, test in by_kind.items()}
+                for candidate, by_kind in by_candidate.items()
+            }
+            for task, by_candidate in extras.orientation.items()
+        },
+        "selections": [selection.to_dict() for selection in extras.selections],
     }
     run.write_json("csi.json", summary)
     if run.primary:
         run.path("csi.csv").write_text(table_text(records))
         for task, plan in plans.items():
             run.path(configs[task]).write_text(config_text(task, plan))
-        plots = write_figures(comparison, run)
-        text = render(comparison, recommendations, plans, extractor, plots)
+        plots = write_figures(comparison, extras, run)
+        text = render(comparison, recommendations, plans, extras, plots)
         run.path("report.md").write_text(text)
     return summary
 
 
-def write_figures(comparison: Comparison, run: Run) -> list[str]:
+def write_figures(comparison: Comparison, extras: Extras, run: Run) -> list[str]:
     """Draws everything; returns the names of the files."""
-    plots = ["plots/bars.png", "plots/heat_map.png", "plots/map.png"]
+    plots = ["plots/bars.png", "plots/heat_map.png", "plots/map.png", "plots/coverage.png"]
     plot_bars(comparison, run.path(plots[0]))
     plot_heat_map(comparison, run.path(plots[1]))
     sets = (*comparison.upstream, *comparison.downstream)
@@ -84,6 +124,15 @@ def write_figures(comparison: Comparison, run: Run) -> list[str]:
     plot_map({s.name: s.rows for s in sets}, tasks, run.path(plots[2]))
     if plot_elements(comparison, run.path("plots/elements.png")):
         plots.append("plots/elements.png")
+    plot_coverage({s.name: s.coverage for s in sets}, run.path(plots[3]))
+    present = sorted({z for s in sets for z in s.features.elements})
+    named = {SYMBOLS[z]: extras.embeddings[SYMBOLS[z]] for z in present}
+    if named:
+        plots.append("plots/embeddings.png")
+        plot_embeddings(named, run.path(plots[-1]))
+    for task, by_candidate in extras.orientation.items():
+        plots.append(f"plots/orientation_{task}.png")
+        plot_orientation(by_candidate, run.path(plots[-1]))
     return plots
 
 
@@ -110,7 +159,7 @@ def render(
     comparison: Comparison,
     recommendations: Sequence[Recommendation],
     plans: Mapping[str, RunSettings],
-    extractor: str,
+    extras: Extras,
     plots: Sequence[str],
 ) -> str:
     """The text of ``report.md``."""
@@ -118,8 +167,8 @@ def render(
     for choice in recommendations:
         lines += [" ".join(describe_recommendation(choice, comparison.level)), ""]
     lines += [
-        f"Features: {extractor}. The CSI is a squared distance in units of these features: small "
-        "is near, and values of different extractors cannot be compared. "
+        f"Features: {extras.extractor}. The CSI is a squared distance in units of these features: "
+        "small is near, and values of different extractors cannot be compared. "
         f"Intervals are bootstrap intervals over structures at {comparison.level:.0%}.",
         "",
         *_table(comparison),
@@ -130,11 +179,14 @@ def render(
         "",
         *_mixtures(comparison),
         *_elements(comparison),
+        *_orientation(extras),
         "## Sets",
         "",
         *_sets(comparison),
         "",
+        *_coverage(comparison),
         *_plans(plans),
+        *_selections(extras),
         "## Figures",
         "",
         *(f"![{plot}]({plot})" for plot in plots),
@@ -148,7 +200,7 @@ def render(
 
 
 def _table(comparison: Comparison) -> list[str]:
-    others = list(comparison.variants)[1:]
+    others = [*list(comparison.variants)[1:], *comparison.views]
     heads = ["task", "upstream", "CSI", "interval", "means", "covariances", "infinite"]
     heads += [*(f"CSI, {name}" for name in others), "unseen", "within elements"]
     lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * (len(heads) - 2)]
@@ -211,6 +263,35 @@ def _sets(comparison: Comparison) -> list[str]:
             "",
             f"The samples of {', '.join(repeating)} repeat structures, so their intervals are too "
             "narrow; draw fewer, or choose another `sampling.strategy`.",
+        ]
+    return lines
+
+
+def _coverage(comparison: Comparison) -> list[str]:
+    sets = (*comparison.upstream, *comparison.downstream)
+    return [
+        "Classes that the samples cover:",
+        "",
+        *(f"- {line}" for s in sets for line in describe_coverage(s.name, s.coverage)),
+        "",
+    ]
+
+
+def _orientation(extras: Extras) -> list[str]:
+    lines = describe_orientation(extras.orientation)
+    return ["## Orientation", "", *(f"- {line}" for line in lines), ""] if lines else []
+
+
+def _selections(extras: Extras) -> list[str]:
+    if not extras.selections:
+        return []
+    lines = ["## Structures chosen inside the recommended set", ""]
+    for one in extras.selections:
+        lines += [
+            one.describe(),
+            "",
+            f'They are a store: a data set with `kind="store"` and `path="{one.path}"`.',
+            "",
         ]
     return lines
 

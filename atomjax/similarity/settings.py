@@ -29,16 +29,25 @@ class ExtractorSettings:
         graph: what is to differ from the graphs that the extractor was trained on. Those of the
             data sets themselves are for training and do not count here.
         batch_size: structures at once, over all devices together.
+        conventions: "efficient_atom" computes features as the code of arXiv:2502.11085 does:
+            reversed edge vectors, a tenth of the edges of upstream sets dropped at random, 30
+            neighbours within 12 Å (8 Å without periodicity) for upstream sets, the graph settings
+            of the data set for downstream ones, and of those the first structures instead of a
+            sample. For EquiformerV2 alone.
     """
 
     checkpoint: str | None = None
     which: Literal["best", "latest"] = "best"
     graph: GraphSettings = field(default_factory=GraphSettings)
     batch_size: int = 32
+    conventions: Literal["atomjax", "efficient_atom"] = "atomjax"
 
     def __post_init__(self):
         if self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+
+
+Strategy = Literal["balanced", "balanced_unique", "random", "stratified", "uniform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +60,52 @@ class SamplingSettings:
         seed: of the draws.
     """
 
-    strategy: Literal["balanced", "balanced_unique", "random", "stratified", "uniform"] = "balanced"
+    strategy: Strategy = "balanced"
     size: int = DEFAULT_SIZE
     seed: int = 0
 
     def __post_init__(self):
         if self.size < PARTS:
             raise ConfigError(f"size={self.size} must be at least {PARTS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    """How else to look at the same sets; each view extracts every set once more.
+
+    Attributes:
+        strategies: further ways to draw the sample (Fig. 7 of arXiv:2502.11085).
+        extractors: further backbones (Fig. 8). Their values cannot be compared, their order can.
+        rotations: how often the structures of every candidate are turned at random, each by a
+            rotation of its own, to see how far the distance depends on their orientation.
+    """
+
+    strategies: tuple[Strategy, ...] = ()
+    extractors: tuple[ExtractorSettings, ...] = ()
+    rotations: int = 0
+
+    def __post_init__(self):
+        if self.rotations < 0:
+            raise ConfigError(f"rotations={self.rotations} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSettings:
+    """Which structures of the recommended set to pretrain on.
+
+    Features of all its structures are extracted for that, once.
+
+    Attributes:
+        size: structures to choose.
+        method: "greedy" or "nearest"; see ``atomjax.similarity.selection``.
+    """
+
+    size: int
+    method: Literal["greedy", "nearest"] = "greedy"
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ConfigError(f"size={self.size} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +167,8 @@ class SimilaritySettings:
         resamples: of the bootstrap.
         level: of the intervals.
         keep_features: write all feature rows of the first combination, too.
+        views: further samples, backbones and orientations.
+        select: choose structures inside the recommended set, for each task; None: do not.
         plan: the pretraining that follows.
         finetune: for "study".
         cache_dir: where generated sets are kept; None keeps them in the run directory.
@@ -137,6 +187,8 @@ class SimilaritySettings:
     resamples: int = 200
     level: float = 0.95
     keep_features: bool = False
+    views: ViewSettings = field(default_factory=ViewSettings)
+    select: SelectionSettings | None = None
     plan: PlanSettings = field(default_factory=PlanSettings)
     finetune: FinetuneSettings | None = None
     cache_dir: str | None = None

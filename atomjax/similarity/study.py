@@ -10,6 +10,7 @@ A stage that is done is not done again, one that was interrupted resumes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from atomjax.similarity.job import check_similarity, similarity
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.similarity.study_report import SCRATCH, StudyOutcome, verdict, write_study
 from atomjax.training.checks import check_settings
+from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
@@ -62,10 +64,13 @@ def study(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict[str,
     starts[SCRATCH] = None
     outcomes = {name: [] for name in starts}
     labels = 0
+    downstream_stage = functools.partial(finetune, compiled=CompiledFunctions())
     for seed in downstream.finetune.seeds if downstream.finetune else ():
         for name, checkpoint in starts.items():
             folder = f"{name}/seed_{seed}" if name == SCRATCH else f"finetuned/{name}/seed_{seed}"
-            results = run_stage(run, folder, finetune, with_start(downstream, seed, checkpoint))
+            results = run_stage(
+                run, folder, downstream_stage, with_start(downstream, seed, checkpoint)
+            )
             outcomes[name].append(read_outcome(run.workdir / folder, results))
             labels = results["structures"]
     summary = write_study(

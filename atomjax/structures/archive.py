@@ -105,6 +105,10 @@ def _to_arrays(structures: Sequence[Structure]) -> dict[str, np.ndarray]:
             np.float64,
         ),
         "has_forces": np.array([s.forces is not None for s in structures], dtype=bool),
+        "stress": np.array(
+            [np.zeros((3, 3)) if s.stress is None else s.stress for s in structures]
+        ).reshape(count, 3, 3),
+        "has_stress": np.array([s.stress is not None for s in structures], dtype=bool),
         "cell": np.array([s.cell for s in structures]).reshape(count, 3, 3),
         "pbc": np.array([s.pbc for s in structures], dtype=bool).reshape(count, 3),
         "energy": np.array([s.energy or 0.0 for s in structures], dtype=np.float64),
@@ -126,6 +130,8 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> list[Structure]:
     ends = np.cumsum(arrays["n_atom"])
     names = [str(name) for name in arrays["target_names"]]
     structures = []
+    # Archives of before stresses were read have none.
+    has_stress = arrays.get("has_stress", np.zeros(len(ends), dtype=bool))
     for i, (end, size) in enumerate(zip(ends, arrays["n_atom"], strict=True)):
         atoms = slice(int(end - size), int(end))
         present = arrays["has_target"][i]
@@ -139,6 +145,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> list[Structure]:
                 fixed=arrays["fixed"][atoms],
                 energy=float(arrays["energy"][i]) if arrays["has_energy"][i] else None,
                 forces=arrays["forces"][atoms] if arrays["has_forces"][i] else None,
+                stress=arrays["stress"][i] if has_stress[i] else None,
                 targets={
                     name: float(value)
                     for name, value, given in zip(names, arrays["targets"][i], present, strict=True)

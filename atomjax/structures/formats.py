@@ -63,6 +63,7 @@ FORMATS: Mapping[str, Format] = {
     "qm9": _official("eV", "none", is_folder=True),
     "qmof": _official("eV", "none", is_folder=True),
     "matbench": _official("eV", "none", suffixes=(".json.gz",)),
+    "cif_csv": _official("eV", "none", suffixes=(".csv",), splits="none"),
 }
 
 

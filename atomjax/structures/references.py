@@ -7,7 +7,7 @@ sees is in eV and eV/Å.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from atomjax.structures.elements import MAX_ATOMIC_NUMBER, SYMBOLS, atomic_number
 from atomjax.structures.structure import Structure
 
+Transform = Literal["identity", "log"]
 TABLE_SIZE = MAX_ATOMIC_NUMBER + 1
 # A set that is linear in its composition leaves rounding; a smaller scale would learn rounding.
 SMALLEST_SCALE = 1e-5
@@ -154,6 +155,16 @@ class References:
             raise ReferencesError(f"{structure!r} has no forces")
         return structure.forces / self.force_scale
 
+    def normalize_stress(self, structure: Structure) -> np.ndarray:
+        """A structure's stress [3, 3] in the model's unit: that of its energy, per Å³.
+
+        Raises:
+            ReferencesError: the structure has no stress.
+        """
+        if structure.stress is None:
+            raise ReferencesError(f"{structure!r} has no stress")
+        return structure.stress / self.energy_scale
+
     def energy(self, atomic_numbers: ArrayLike, model_energy: float) -> float:
         """A predicted energy in eV, for one structure with `atomic_numbers` [N]."""
         return float(model_energy) * self.energy_scale + self.reference_energy(atomic_numbers)
@@ -161,6 +172,10 @@ class References:
     def forces(self, model_forces: ArrayLike) -> np.ndarray:
         """Predicted forces [..., 3] in eV/Å."""
         return np.asarray(model_forces, dtype=np.float64) * self.force_scale
+
+    def stress(self, model_stress: ArrayLike) -> np.ndarray:
+        """A predicted stress [3, 3] in eV/Å³."""
+        return np.asarray(model_stress, dtype=np.float64) * self.energy_scale
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file; elements by symbol."""
@@ -194,15 +209,16 @@ class References:
 class PropertyScale:
     """Mean and deviation of one scalar target, with its elements' shares where asked for.
 
-    model value = (y - Σ element_values[Z] - mean) / std.
+    model value = (t(y) - Σ element_values[Z] - mean) / std, t the identity or the logarithm.
 
     Attributes:
         name: key into `Structure.targets`.
-        mean: in the target's unit.
-        std: in the target's unit.
+        mean: of t(y).
+        std: of t(y).
         element_values: [119] in the target's unit; zero unless the target grows with the atoms
             (energies, enthalpies) and was fitted so.
         seen: [119] bool, elements in the fit.
+        transform: t, "identity" or "log" (natural).
     """
 
     name: str
@@ -210,27 +226,44 @@ class PropertyScale:
     std: float
     element_values: np.ndarray
     seen: np.ndarray
+    transform: Transform = "identity"
 
     @classmethod
-    def fit(cls, structures: Sequence[Structure], name: str, *, extensive: bool = False) -> Self:
+    def fit(
+        cls,
+        structures: Sequence[Structure],
+        name: str,
+        *,
+        extensive: bool = False,
+        transform: Transform = "identity",
+        centered: bool = True,
+    ) -> Self:
         """Fit on the structures' target `name`.
 
         Args:
             structures: the training set.
             name: key into `Structure.targets`.
             extensive: the target grows with the atoms, so take out each element's share first.
+            transform: of the target before everything else.
+            centered: take out the mean; otherwise it stays, and the scale is the root mean
+                square: for models whose form fixes where zero is, such as a dipole's length.
 
         Raises:
-            ReferencesError: a structure lacks the target, or there are no structures.
+            ReferencesError: a structure lacks the target or has one without a logarithm, or there
+                are no structures.
         """
         if not structures:
             raise ReferencesError(f"no structures to fit the scale of target {name!r} on")
-        values = np.asarray([_target(structure, name) for structure in structures])
+        values = np.asarray([_transformed(structure, name, transform) for structure in structures])
         fitted = fit_elements(structures, values if extensive else np.zeros(len(values)))
         if extensive:
-            return cls(name, 0.0, fitted.residual_scale, fitted.values, fitted.seen)
+            scale = fitted.residual_scale
+            return cls(name, 0.0, scale, fitted.values, fitted.seen, transform)
+        if not centered:
+            size = max(float(np.sqrt(np.mean(values**2))), SMALLEST_SCALE)
+            return cls(name, 0.0, size, fitted.values, fitted.seen, transform)
         spread = max(float(values.std()), SMALLEST_SCALE) if len(values) > 1 else 1.0
-        return cls(name, float(values.mean()), spread, fitted.values, fitted.seen)
+        return cls(name, float(values.mean()), spread, fitted.values, fitted.seen, transform)
 
     def normalize(self, structure: Structure) -> float:
         """A structure's target in the model's unit.
@@ -239,11 +272,13 @@ class PropertyScale:
             ReferencesError: the target is missing, or its elements' shares are unknown.
         """
         share = self._share(structure.atomic_numbers)
-        return (_target(structure, self.name) - share - self.mean) / self.std
+        value = _transformed(structure, self.name, self.transform)
+        return (value - share - self.mean) / self.std
 
     def value(self, atomic_numbers: ArrayLike, model_value: float) -> float:
         """A predicted value in the target's unit, for one structure with `atomic_numbers` [N]."""
-        return float(model_value) * self.std + self.mean + self._share(atomic_numbers)
+        value = float(model_value) * self.std + self.mean + self._share(atomic_numbers)
+        return float(np.exp(value)) if self.transform == "log" else value
 
     def _share(self, atomic_numbers: ArrayLike) -> float:
         if not self.element_values.any():
@@ -255,7 +290,13 @@ class PropertyScale:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file; elements by symbol."""
         elements = _by_symbol(self.element_values, self.seen)
-        return {"name": self.name, "mean": self.mean, "std": self.std, "element_values": elements}
+        return {
+            "name": self.name,
+            "mean": self.mean,
+            "std": self.std,
+            "element_values": elements,
+            "transform": self.transform,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -264,10 +305,13 @@ class PropertyScale:
         Raises:
             ReferencesError: a field is missing or unknown, or the deviation is not positive.
         """
-        _check_fields(values, ("name", "mean", "std", "element_values"))
+        # Checkpoints of before there were transforms name none.
+        values = {"transform": "identity", **values}
+        _check_fields(values, ("name", "mean", "std", "element_values", "transform"))
         _check_scales(values, ("std",))
         elements, seen = _from_symbols(values["element_values"])
-        return cls(str(values["name"]), float(values["mean"]), float(values["std"]), elements, seen)
+        name, mean, std = str(values["name"]), float(values["mean"]), float(values["std"])
+        return cls(name, mean, std, elements, seen, values["transform"])
 
 
 def _force_scale(structures: Sequence[Structure]) -> float | None:
@@ -284,6 +328,18 @@ def _force_scale(structures: Sequence[Structure]) -> float | None:
     if total == 0.0:
         return 1.0
     return max(float(np.sqrt(total / count)), SMALLEST_SCALE)
+
+
+def _transformed(structure: Structure, name: str, transform: Transform) -> float:
+    value = _target(structure, name)
+    if transform == "identity":
+        return value
+    if value <= 0.0:
+        raise ReferencesError(
+            f"{structure!r}: target {name!r} is {value:g}, which has no logarithm; leave the "
+            'structure out, or use transform="identity"'
+        )
+    return float(np.log(value))
 
 
 def _target(structure: Structure, name: str) -> float:

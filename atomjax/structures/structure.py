@@ -37,6 +37,7 @@ class Structure:
         fixed: [N] bool, atoms held in place, whose forces count in no loss.
         energy: eV, or None where there is no label.
         forces: [N, 3] float64, eV/Å, or None where there is no label.
+        stress: [3, 3] float64, eV/Å³, dE/dε / V, so that tension is positive; or None.
         targets: named scalar properties, in the units that their data set states.
         class_key: the unit of class balancing: a molecule, a reaction, a slab-adsorbate pair.
         source: name of the data set.
@@ -51,6 +52,7 @@ class Structure:
     fixed: np.ndarray
     energy: float | None
     forces: np.ndarray | None
+    stress: np.ndarray | None
     targets: Mapping[str, float]
     class_key: str
     source: str
@@ -67,6 +69,7 @@ class Structure:
         fixed: ArrayLike | None = None,
         energy: float | None = None,
         forces: ArrayLike | None = None,
+        stress: ArrayLike | None = None,
         targets: Mapping[str, float] | None = None,
         class_key: str = "",
         source: str = "",
@@ -83,6 +86,7 @@ class Structure:
             fixed: [N]; no atom where not given.
             energy: eV.
             forces: [N, 3], eV/Å.
+            stress: [3, 3], eV/Å³, of a structure that repeats in all directions.
             targets: named scalars.
             class_key: the Hill formula where not given.
             source: name of the data set.
@@ -102,6 +106,7 @@ class Structure:
         self._set(
             "forces", None if forces is None else self._array("forces", forces, np.float64, shape)
         )
+        self._set_stress(stress)
         named = {str(k): self._number(f"targets[{k!r}]", v) for k, v in (targets or {}).items()}
         self._set("targets", named)
         self._set("class_key", str(class_key) or self.formula)
@@ -220,6 +225,19 @@ class Structure:
                 "cell",
                 "singular: the lattice vectors of the periodic directions are linearly dependent",
             )
+
+    def _set_stress(self, stress: ArrayLike | None) -> None:
+        if stress is None:
+            self._set("stress", None)
+            return
+        if not self.pbc.all():
+            raise self._fail(
+                "stress", f"pbc is {self.pbc.tolist()}; only what repeats in all directions has one"
+            )
+        array = self._array("stress", stress, np.float64, (3, 3))
+        if not np.allclose(array, array.T, rtol=1e-3, atol=1e-6):
+            raise self._fail("stress", f"is not symmetric: {array.tolist()}; mend its source")
+        self._set("stress", array)
 
     def _check_distances(self) -> None:
         pair = coincident_atoms(self.positions, self.cell, self.pbc)

@@ -70,6 +70,8 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
         "energy": ("loss", "energy_mae"),
         "scalar": ("loss", "value_mae"),
     }[head.kind]
+    if head.stress:
+        measured = (*measured, "stress_mae")
     if train.select_by not in measured:
         raise ConfigError(
             f'train.select_by="{train.select_by}" is not measured for head.kind="{head.kind}"; '

@@ -10,6 +10,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from atomjax import processes
 from atomjax.graphs.batch import GraphBatch
 from atomjax.training.losses import (
     Reduction,
@@ -17,10 +18,11 @@ from atomjax.training.losses import (
     label_counts,
     loss_sums,
     own_predictions,
+    own_stress,
     prediction_errors,
 )
 from atomjax.training.metrics import error_sums, physical_metrics
-from atomjax.training.state import DATA_AXIS, place_batch
+from atomjax.training.state import DATA_AXIS, gather, place_batch
 from atomjax.training.step import Apply, CountedFunction, over_devices
 
 StackedBatches = Callable[[], Iterable[GraphBatch]]
@@ -36,6 +38,7 @@ class StructurePrediction:
         energy: energy of the dataset's head; zero where it has none.
         forces: [n, 3]; zero where the head has none.
         value: property; zero where the head has none.
+        stress: [3, 3], or None where no head has one.
     """
 
     dataset: int
@@ -43,6 +46,7 @@ class StructurePrediction:
     energy: float
     forces: np.ndarray
     value: float
+    stress: np.ndarray | None = None
 
 
 class Evaluator:
@@ -71,14 +75,19 @@ class Evaluator:
         self._batches = batches
         self._num_structures = num_structures
 
+    @property
+    def compile_seconds(self) -> float:
+        """Wall time of the calls that were compiled."""
+        return self._step.compile_seconds
+
     def metrics(self, variables: Any) -> dict[str, float]:
         """The loss, its terms, and errors in physical units.
 
         Args:
-            variables: {"params", "scale_factors"}, on every device.
+            variables: {"params", "scale_factors"}, placed on the mesh.
 
         Returns:
-            "loss", "loss_energy", "loss_forces", "loss_value" and what
+            "loss", "loss_energy", "loss_forces", "loss_value", "loss_stress" and what
             :func:`atomjax.training.metrics.physical_metrics` returns.
 
         Raises:
@@ -103,7 +112,10 @@ class Evaluator:
     def _outputs(self, variables: Any) -> Iterator[Any]:
         """Results of each batch, of which one is computed while the last is read."""
         pending = None
+        # Averages may be divided over the devices.
+        variables = gather(variables, self._mesh)
         for batch in self._batches():
+            processes.advance("evaluating")
             placed = place_batch(batch, self._mesh)
             with jax.transfer_guard("disallow"):
                 outputs = self._step(variables, placed)
@@ -124,7 +136,7 @@ class Evaluator:
             )
         terms = {
             f"loss_{name}": float(getattr(sums, name) / max(getattr(counts, name), 1))
-            for name in ("energy", "forces", "value")
+            for name in ("energy", "forces", "value", "stress")
         }
         loss = sum(terms.values())
         if not np.isfinite(loss):
@@ -161,6 +173,9 @@ def make_evaluation_step(
             "dataset": batch.targets.dataset,
             "structure": batch.targets.structure,
         }
+        stress = own_stress(predictions, batch, tasks)
+        if stress is not None:
+            outputs["stress"] = stress
         stacked = jax.tree.map(lambda x: x[None], outputs)
         return jax.lax.psum(sums, DATA_AXIS), stacked
 
@@ -179,4 +194,5 @@ def _split_structures(outputs: dict[str, np.ndarray]) -> Iterator[StructurePredi
             energy=float(outputs["energy"][device, g]),
             forces=outputs["forces"][device, atoms],
             value=float(outputs["value"][device, g]),
+            stress=outputs["stress"][device, g] if "stress" in outputs else None,
         )

@@ -1,6 +1,7 @@
 """Finetuning: a pretrained backbone with new heads, or the same model from random weights."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +12,24 @@ from atomjax.config import ConfigError, differences
 from atomjax.models import backbone_config, build_model, check_fitted, init_variables
 from atomjax.run import Run
 from atomjax.training.checkpoint import CheckpointError, Which, load_backbone, load_checkpoint
+from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.job import Job, Variables
 from atomjax.training.repeats import finetune_repeatedly
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
 # Fields of the backbone's config that change no parameter's meaning.
-FREE_FIELDS = ("dropout", "drop_path", "edge_dropout", "edge_output", "edge_chunk")
+FREE_FIELDS = (
+    *("dropout", "drop_path", "edge_dropout", "edge_output"),
+    *("edge_chunk", "precision", "remat"),
+)
 
 
-def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
+def finetune(
+    config: Mapping[str, Any] | RunSettings,
+    run: Run,
+    compiled: CompiledFunctions | None = None,
+) -> dict[str, Any]:
     """Finetunes a checkpoint, or trains from scratch where there is none; resumes likewise.
 
     The checkpoint's heads are discarded and new ones trained with the whole backbone. The scale
@@ -30,6 +39,7 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         config: settings with a section "finetune", or a config that makes them. Data and train
             settings come from that section where it has them.
         run: receives metrics, checkpoints, test predictions and ``results.json``.
+        compiled: functions to share with other trainings of this process.
 
     Returns:
         See :meth:`atomjax.training.session.Session.train`; for several seeds or folds
@@ -45,7 +55,8 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
     if settings.finetune is None:
         raise ConfigError('section "finetune" is missing; add finetune.head')
     if len(settings.finetune.seeds) > 1 or settings.finetune.folds:
-        return finetune_repeatedly(settings, run, finetune)
+        shared = CompiledFunctions() if compiled is None else compiled
+        return finetune_repeatedly(settings, run, functools.partial(finetune, compiled=shared))
     job = Job(
         model=settings.model,
         data=settings.finetune.data or settings.data,
@@ -54,7 +65,7 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         seed=settings.seed,
         config=settings.to_dict(),
     )
-    session = Session(job, run)
+    session = Session(job, run, compiled)
     start = settings.finetune
     if start.checkpoint is None:
         return session.train()

@@ -9,7 +9,7 @@ from atomjax.graphs import GraphDataset
 from atomjax.models import HeadConfig
 from atomjax.training.data_settings import DataSettings
 from atomjax.training.losses import Task
-from atomjax.training.settings import HeadSettings, ModelSettings, TrainSettings
+from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 
 Variables = dict[str, Any]
 
@@ -33,13 +33,15 @@ class Job:
 
 
 def model_config(job: Job) -> dict[str, Any]:
-    """The model's config with the training's dropout rates."""
+    """The model's config with the training's dropout rates and precision."""
     train = job.train
     config = {"name": job.model.name, **job.model.overrides}
     if train.dropout is not None:
         config["dropout"] = train.dropout
     if train.edge_dropout:
         config["edge_dropout"] = train.edge_dropout
+    if train.precision is not None:
+        config["precision"] = train.precision
     return config
 
 
@@ -52,6 +54,7 @@ def head_config(head: HeadSettings, name: str) -> HeadConfig:
         pooling=head.pooling,
         target=head.target,
         num_layers=head.num_layers,
+        stress=head.stress,
     )
 
 
@@ -76,6 +79,10 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
                 energy_scale=references.energy_scale if references else 1.0,
                 force_scale=references.force_scale if references else 1.0,
                 value_scale=dataset.scales[0].std if dataset.scales else 1.0,
+                value_mean=dataset.scales[0].mean if dataset.scales else 0.0,
+                transform=head.transform,
+                stress=head.stress,
+                stress_coefficient=train.stress_coefficient,
                 scalar_loss=train.scalar_loss,
                 force_loss=train.force_loss,
                 huber_delta=train.huber_delta,
@@ -88,15 +95,29 @@ def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
     """Compares what is to be predicted with what is labelled.
 
     Raises:
-        ConfigError: if no training structure of a dataset has the labels of the head.
+        ConfigError: if no training structure of a dataset has the labels of the head, or they
+            are periodic where it needs molecules.
     """
     for dataset in datasets:
+        if head.pooling in MOMENTS and dataset.structures[0].pbc.any():
+            raise ConfigError(
+                f'pooling "{head.pooling}" is for molecules, and structures of dataset '
+                f'"{dataset.name}" are periodic; set head.pooling="mean"'
+            )
         if head.kind == "energy_forces" and not any(
             structure.forces is not None for structure in dataset.structures
         ):
             raise ConfigError(
                 f'no training structure of dataset "{dataset.name}" has forces; set head.kind='
                 '"energy", or say where its forces are (arguments.forces_key)'
+            )
+        if head.stress and not any(
+            structure.stress is not None for structure in dataset.structures
+        ):
+            raise ConfigError(
+                f'no training structure of dataset "{dataset.name}" has a stress, which counts '
+                "where all three directions repeat; set head.stress=false, or say where its "
+                "stresses are (arguments.stress_key)"
             )
         if head.kind == "energy" and not any(
             structure.energy is not None for structure in dataset.structures

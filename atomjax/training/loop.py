@@ -22,13 +22,14 @@ from atomjax.training.evaluate import Evaluator
 from atomjax.training.losses import Task
 from atomjax.training.metrics import physical_metrics, selection_value
 from atomjax.training.optimizer import decay_end, with_plateau_scale
+from atomjax.training.pace import Pace
 from atomjax.training.preemption import Preemption, RunInterrupted
 from atomjax.training.record import Record
 from atomjax.training.settings import TrainSettings
 from atomjax.training.state import TrainState, place_batch
 from atomjax.training.step import CountedFunction
 
-LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value")
+LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value", "loss_stress")
 
 
 class Loader(Protocol):
@@ -125,6 +126,12 @@ class Loop:
         self._pending: _Dispatched | None = None
         self._plateau_scale = 1.0
         self._plateau_start = decay_end(self.settings, self.loader.num_steps)
+        devices = self.mesh.devices.flatten()
+        device = f"{devices.size} x {devices[0].device_kind}"
+        self._pace = Pace(self.loader.num_steps, self.settings.batch_size, device)
+        self._paused = self._compiled = 0.0
+        # Functions that another training made may have been compiled before.
+        self._newly_compiled()
 
     def train(self, state: TrainState, record: Record) -> TrainState:
         """Trains to the end of the last epoch, or until patience, rate or time runs out.
@@ -151,7 +158,7 @@ class Loop:
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
             for index, batch in self.loader.batches(start_step=start):
                 done = index + 1
-                placed = place_batch(batch, self.mesh)
+                placed = place_batch(batch, self.mesh, self.settings.accumulation)
                 with jax.transfer_guard("disallow"):
                     state, metrics = self.step(state, placed)
                 self._read_pending()
@@ -162,10 +169,11 @@ class Loop:
                     np.asarray(batch.targets.structure),
                 )
                 state, shown = self._validate_and_save(state, record, done)
+                progress.discount(self._newly_compiled())
                 progress.advance(1, **shown)
                 if record.stopped:
                     break
-                if done < total and preemption.requested(done):
+                if done < total and preemption.requested():
                     self._stop(state, record, done)
         self._read_pending()
         return state
@@ -175,6 +183,14 @@ class Loop:
         """Wall time that went into the state, before this process and in it."""
         return self.seconds_before + time.perf_counter() - self._began
 
+    def _newly_compiled(self) -> float:
+        """Seconds of compilation since the last call."""
+        seconds = self.step.compile_seconds
+        if self.evaluator is not None:
+            seconds += self.evaluator.compile_seconds
+        before, self._compiled = self._compiled, seconds
+        return seconds - before
+
     def _read_pending(self) -> None:
         """Reads the metrics of the step dispatched before, and logs them when due."""
         pending, self._pending = self._pending, None
@@ -183,6 +199,9 @@ class Loop:
         metrics = jax.device_get(pending.metrics)
         if not metrics["finite"]:
             raise FloatingPointError(self._describe_non_finite(pending, metrics))
+        pace = self._pace.finished(pending.step, self.step.compile_seconds + self._paused)
+        if pace is not None:
+            self.run.say(pace)
         first = self._window.steps == 0 and pending.step == 1
         self._window.add(metrics)
         if first:
@@ -197,9 +216,14 @@ class Loop:
             self._window = _Window()
 
     def _describe_non_finite(self, pending: _Dispatched, metrics: Mapping[str, Any]) -> str:
-        real = pending.structure >= 0
+        seen = np.stack([pending.dataset, pending.structure])
+        if jax.process_count() > 1:
+            # Every process knows the structures of its own devices.
+            seen = multihost_utils.process_allgather(seen)
+        datasets, structures = np.moveaxis(seen, -3, 0).reshape(2, -1)
+        real = structures >= 0
         named: dict[str, list[str]] = {}
-        for dataset, structure in zip(pending.dataset[real], pending.structure[real], strict=True):
+        for dataset, structure in zip(datasets[real], structures[real], strict=True):
             name = self.tasks[int(dataset)].name
             named.setdefault(name, []).append(self.identify(int(dataset), int(structure)))
         batch = "; ".join(f"dataset {name}: {', '.join(ids)}" for name, ids in named.items())
@@ -245,7 +269,9 @@ class Loop:
             self.checkpoints.save_best(state, self._metadata(record, done, {}))
         if save or record.stopped:
             self.checkpoints.save_latest(state, self._metadata(record, done, {}))
-        self._window.began += time.perf_counter() - paused
+        paused = time.perf_counter() - paused
+        self._window.began += paused
+        self._paused += paused
         return state, shown
 
     def _reduce_rate(

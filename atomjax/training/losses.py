@@ -9,8 +9,10 @@ structure weighs the same whatever its dataset, apart from the dataset's coeffic
     forces  Σ_g c_g mean_n‖ΔF_n‖ / #structures with forces      ("structure" reduction)
             Σ_n c_n ‖ΔF_n‖ / #atoms with forces                 ("atom" reduction)
     value   Σ_g c_g |Δy_g| / #structures with the property
+    stress  Σ_g c_g mean_ij|Δσ_ij| / #structures with a stress
 
-A task may exchange |Δ| for its square or for Huber's function of it, and ‖ΔF_n‖ likewise.
+A task may exchange |Δ| for its square or for Huber's function of it, and ‖ΔF_n‖ likewise;
+|Δσ_ij| goes with |ΔE|.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,7 @@ from flax import struct
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import Prediction
 from atomjax.ops import safe_norm, sum_slots
+from atomjax.structures.references import Transform
 
 Reduction = Literal["structure", "atom"]
 ScalarLoss = Literal["mae", "mse", "huber"]
@@ -44,7 +47,11 @@ class Task:
         force_coefficient: weight of the force loss.
         energy_scale: eV per unit of the model's energy.
         force_scale: eV/Å per unit of the model's forces.
-        value_scale: unit of the property per unit of the model's value.
+        value_scale: unit of the property, or of its logarithm, per unit of the model's value.
+        value_mean: the same of the model's value zero, where no elements' shares were taken out.
+        transform: of the property, "identity" or "log".
+        stress: whether the stress is trained.
+        stress_coefficient: weight of the stress loss.
         scalar_loss: of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
         force_loss: of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over its
             components) or "huber" (of the length).
@@ -60,6 +67,10 @@ class Task:
     energy_scale: float = 1.0
     force_scale: float = 1.0
     value_scale: float = 1.0
+    value_mean: float = 0.0
+    transform: Transform = "identity"
+    stress: bool = False
+    stress_coefficient: float = 1.0
     scalar_loss: ScalarLoss = "mae"
     force_loss: ForceLoss = "l2"
     huber_delta: float = 1.0
@@ -76,8 +87,11 @@ class Errors:
         force_mask: [N] bool.
         value: [G], model units.
         value_mask: [G] bool.
+        value_size: [G] absolute error of the property itself, in its unit.
         dataset: [G] index of the task.
         node_dataset: [N] index of the task.
+        stress: [G, 3, 3], model units, or None where no task trains it.
+        stress_mask: [G] bool, or None.
     """
 
     energy: jax.Array
@@ -86,8 +100,11 @@ class Errors:
     force_mask: jax.Array
     value: jax.Array
     value_mask: jax.Array
+    value_size: jax.Array
     dataset: jax.Array
     node_dataset: jax.Array
+    stress: jax.Array | None = None
+    stress_mask: jax.Array | None = None
 
 
 @struct.dataclass
@@ -95,12 +112,13 @@ class Terms:
     """One number for each loss term.
 
     Attributes:
-        energy, forces, value: scalars.
+        energy, forces, value, stress: scalars.
     """
 
     energy: jax.Array
     forces: jax.Array
     value: jax.Array
+    stress: jax.Array
 
 
 def _masks(batch: GraphBatch, tasks: Sequence[Task]) -> tuple[jax.Array, ...]:
@@ -138,6 +156,19 @@ def own_predictions(
     return energy, forces, value
 
 
+def own_stress(
+    predictions: Mapping[str, Prediction], batch: GraphBatch, tasks: Sequence[Task]
+) -> jax.Array | None:
+    """[G, 3, 3] stresses of each structure's own head in model units; None where none has one."""
+    stress = None
+    for i, task in enumerate(tasks):
+        own = predictions[task.name].stress
+        if own is not None:
+            before = jnp.zeros_like(own) if stress is None else stress
+            stress = jnp.where((batch.targets.dataset == i)[:, None, None], own, before)
+    return stress
+
+
 def value_targets(batch: GraphBatch, tasks: Sequence[Task]) -> jax.Array:
     """[G] the property that each structure's own task predicts, zero where it predicts none."""
     value = jnp.zeros_like(batch.targets.energy)
@@ -154,17 +185,46 @@ def prediction_errors(
     """Compares each structure with the prediction of its own dataset's head."""
     energy, forces, value = own_predictions(predictions, batch, tasks)
     energy_mask, force_mask, value_mask = _masks(batch, tasks)
-    targets = batch.targets
+    targets, wanted = batch.targets, value_targets(batch, tasks)
+    stress, stress_mask = own_stress(predictions, batch, tasks), _stress_mask(batch, tasks)
+    if stress is not None and stress_mask is not None and targets.stress is not None:
+        stress = jnp.where(stress_mask[:, None, None], stress - targets.stress, 0)
     return Errors(
         energy=jnp.where(energy_mask, energy - targets.energy, 0),
         energy_mask=energy_mask,
         forces=jnp.where(force_mask[:, None], forces - targets.forces, 0),
         force_mask=force_mask,
-        value=jnp.where(value_mask, value - value_targets(batch, tasks), 0),
+        value=jnp.where(value_mask, value - wanted, 0),
         value_mask=value_mask,
+        value_size=jnp.where(value_mask, _value_sizes(value, wanted, targets.dataset, tasks), 0),
         dataset=targets.dataset,
         node_dataset=targets.dataset[batch.node_graph],
+        stress=None if stress_mask is None else stress,
+        stress_mask=stress_mask,
     )
+
+
+def _stress_mask(batch: GraphBatch, tasks: Sequence[Task]) -> jax.Array | None:
+    """[G] structures whose stress counts; None where no task trains it."""
+    if batch.targets.stress_mask is None or not any(task.stress for task in tasks):
+        return None
+    trained = jnp.array([task.stress for task in tasks])
+    return batch.targets.stress_mask & trained[batch.targets.dataset]
+
+
+def _value_sizes(
+    value: jax.Array, wanted: jax.Array, dataset: jax.Array, tasks: Sequence[Task]
+) -> jax.Array:
+    """[G] |Δy| of the properties themselves, in their units, from model values."""
+    sizes = jnp.zeros_like(value)
+    for i, task in enumerate(tasks):
+        if task.transform == "log":
+            scaled = [jnp.exp(task.value_scale * v + task.value_mean) for v in (value, wanted)]
+            own = jnp.abs(scaled[0] - scaled[1])
+        else:
+            own = task.value_scale * jnp.abs(value - wanted)
+        sizes = jnp.where(dataset == i, own, sizes)
+    return sizes
 
 
 def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction) -> Terms:
@@ -172,11 +232,17 @@ def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction)
     energy_mask, force_mask, value_mask = _masks(batch, tasks)
     if reduction == "structure":
         force_mask = sum_slots(force_mask.astype(jnp.float32), batch.atoms) > 0
-    return Terms(energy=energy_mask.sum(), forces=force_mask.sum(), value=value_mask.sum())
+    stress_mask = _stress_mask(batch, tasks)
+    return Terms(
+        energy=energy_mask.sum(),
+        forces=force_mask.sum(),
+        value=value_mask.sum(),
+        stress=jnp.zeros((), int) if stress_mask is None else stress_mask.sum(),
+    )
 
 
 def _scalar_losses(error: jax.Array, task: Task) -> jax.Array:
-    """[G] what a task makes of the errors of energies or properties."""
+    """What a task makes of the errors [G] of energies or properties, or [G, 3, 3] of stresses."""
     if task.scalar_loss == "mse":
         return error**2
     if task.scalar_loss == "huber":
@@ -228,10 +294,18 @@ def loss_sums(
     else:
         forces = jnp.sum(force_weight[errors.node_dataset] * norms)
     weight = energy_weight[errors.dataset]
+    stress = jnp.zeros((), errors.energy.dtype)
+    if errors.stress is not None:
+        stress_weight = jnp.array([task.stress_coefficient for task in tasks], weight.dtype)
+        sizes = _of_own_task(
+            _scalar_losses, errors.stress, errors.dataset[:, None, None], tasks
+        ).mean(axis=(1, 2))
+        stress = jnp.sum(stress_weight[errors.dataset] * sizes)
     return Terms(
         energy=jnp.sum(weight * _of_own_task(_scalar_losses, errors.energy, errors.dataset, tasks)),
         forces=forces,
         value=jnp.sum(weight * _of_own_task(_scalar_losses, errors.value, errors.dataset, tasks)),
+        stress=stress,
     )
 
 
@@ -242,4 +316,4 @@ def mean_terms(sums: Terms, counts: Terms) -> Terms:
 
 def total(terms: Terms) -> jax.Array:
     """The loss."""
-    return terms.energy + terms.forces + terms.value
+    return terms.energy + terms.forces + terms.value + terms.stress

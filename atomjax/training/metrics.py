@@ -10,13 +10,16 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.training.losses import Errors, Task
 
 MILLI = 1e3
+STRESS_MAE = "stress_mae_ev_per_cubic_angstrom"
 
 
 def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict[str, jax.Array]:
-    """Sums of absolute errors and their counts for each task, model units.
+    """Sums of absolute errors and their counts for each task, model units, properties in theirs.
 
     Returns:
-        name → [T]. ``force_abs`` sums the mean over the three components of each atom.
+        name → [T]. ``force_abs`` sums the mean over the three components of each atom, and
+        ``stress_abs``, which is there where a task trains stresses, that over the nine of each
+        structure.
     """
     member = errors.dataset[None] == jnp.arange(len(tasks))[:, None]
     atom_member = errors.node_dataset[None] == jnp.arange(len(tasks))[:, None]
@@ -29,13 +32,20 @@ def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict
         return jnp.where(atom_member, x.astype(dtype), 0).sum(axis=1)
 
     energy = jnp.abs(errors.energy)
+    stress = {}
+    if errors.stress is not None and errors.stress_mask is not None:
+        stress = {
+            "stress_abs": over_structures(jnp.abs(errors.stress).mean(axis=(1, 2))),
+            "stress_count": over_structures(errors.stress_mask),
+        }
     return {
         "energy_abs": over_structures(energy),
         "energy_abs_per_atom": over_structures(energy / jnp.maximum(batch.num_atoms, 1)),
         "energy_count": over_structures(errors.energy_mask),
         "force_abs": over_atoms(jnp.abs(errors.forces).mean(axis=-1)),
         "force_count": over_atoms(errors.force_mask),
-        "value_abs": over_structures(jnp.abs(errors.value)),
+        **stress,
+        "value_abs": over_structures(errors.value_size),
         "value_count": over_structures(errors.value_mask),
         "structures": over_structures(batch.graph_mask),
     }
@@ -53,7 +63,8 @@ def physical_metrics(
     Returns:
         For each task, where something is labelled: ``<task>/energy_mae_mev`` (meV),
         ``<task>/energy_mae_mev_per_atom`` (meV/atom), ``<task>/force_mae_mev_per_angstrom``
-        (meV/Å, mean over components), ``<task>/value_mae`` (the property's unit).
+        (meV/Å, mean over components), ``<task>/stress_mae_ev_per_cubic_angstrom`` (eV/Å³, mean over
+        components), ``<task>/value_mae`` (the property's unit).
     """
     metrics = {}
     for i, task in enumerate(tasks):
@@ -66,10 +77,11 @@ def physical_metrics(
                 MILLI * task.energy_scale,
             ),
             ("force_mae_mev_per_angstrom", "force_abs", "force_count", MILLI * task.force_scale),
-            ("value_mae", "value_abs", "value_count", task.value_scale),
+            (STRESS_MAE, "stress_abs", "stress_count", task.energy_scale),
+            ("value_mae", "value_abs", "value_count", 1.0),
         )
         for name, numerator, denominator, scale in quantities:
-            count = float(sums[denominator][i])
+            count = float(sums[denominator][i]) if denominator in sums else 0.0
             if count:
                 metrics[f"{task.name}/{name}"] = scale * float(sums[numerator][i]) / count
     return metrics
@@ -78,6 +90,7 @@ def physical_metrics(
 SELECTION = {
     "energy_mae": "energy_mae_mev",
     "force_mae": "force_mae_mev_per_angstrom",
+    "stress_mae": STRESS_MAE,
     "value_mae": "value_mae",
 }
 
@@ -116,6 +129,7 @@ def describe_metrics(split: str, metrics: Mapping[str, float], tasks: Sequence[T
         "energy_mae_mev": ("energy MAE", "meV"),
         "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
         "force_mae_mev_per_angstrom": ("force MAE", "meV/Å"),
+        STRESS_MAE: ("stress MAE", "eV/Å³"),
     }
     property_units = {task.name: task.unit for task in tasks}
     lines = []

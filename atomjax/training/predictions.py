@@ -23,8 +23,9 @@ def physical_predictions(
     Returns:
         "identifier" [S]; with energies "energy_true", "energy_predicted" [S] eV (NaN where a
         structure has none), "n_atoms" [S]; with forces "forces_true", "forces_predicted" [A, 3]
-        eV/Å of the free atoms and "forces_structure" [A], the row in "identifier" of each; with a
-        property "value_true", "value_predicted" [S] in its unit.
+        eV/Å of the free atoms and "forces_structure" [A], the row in "identifier" of each; with
+        stresses "stress_true", "stress_predicted" [S, 3, 3] eV/Å³ (NaN likewise); with a property
+        "value_true", "value_predicted" [S] in its unit.
     """
     own = [row for row in rows if row.dataset == index]
     structures = [dataset.structure(row.structure) for row in own]
@@ -52,6 +53,12 @@ def physical_predictions(
                 for s, row in zip(structures, own, strict=True)
             ]
         )
+    if any(row.stress is not None for row in own):
+        unknown = np.full((3, 3), np.nan)
+        arrays["stress_true"] = np.array(
+            [unknown if s.stress is None else s.stress for s in structures]
+        )
+        arrays["stress_predicted"] = np.array([references.stress(row.stress) for row in own])
     labelled = [i for i, s in enumerate(structures) if s.forces is not None]
     if labelled:
         free = [~structures[i].fixed for i in labelled]

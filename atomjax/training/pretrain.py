@@ -4,17 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from atomjax.run import Run
+from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.job import Job
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
 
-def pretrain(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
+def pretrain(
+    config: Mapping[str, Any] | RunSettings,
+    run: Run,
+    compiled: CompiledFunctions | None = None,
+) -> dict[str, Any]:
     """Pretrains a model; called again in the same directory, it resumes.
 
     Args:
         config: settings, or a config that makes them.
         run: receives metrics, checkpoints, test predictions and ``results.json``.
+        compiled: functions to share with other trainings of this process.
 
     Returns:
         See :meth:`atomjax.training.session.Session.train`.
@@ -33,4 +39,4 @@ def pretrain(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         seed=settings.seed,
         config=settings.to_dict(),
     )
-    return Session(job, run).train()
+    return Session(job, run, compiled).train()

@@ -9,6 +9,7 @@ A stage that is done is not done again, one that was interrupted resumes.
 """
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ import numpy as np
 from atomjax.config import ConfigError
 from atomjax.report import Outcome, TransferOutcome, verdict, write_report
 from atomjax.run import Run
+from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import FinetuneSettings, RunSettings
@@ -49,10 +51,11 @@ def transfer(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
     checkpoint = str((run.workdir / "pretrain").resolve())
     outcomes: dict[str, list[Outcome]] = {"finetuned": [], "scratch": []}
     labels = 0
+    downstream_stage = functools.partial(finetune, compiled=CompiledFunctions())
     for seed in seeds:
         for name, start in (("finetuned", checkpoint), ("scratch", None)):
             stage = with_start(downstream, seed, start)
-            results = run_stage(run, f"{name}/seed_{seed}", finetune, stage)
+            results = run_stage(run, f"{name}/seed_{seed}", downstream_stage, stage)
             outcomes[name].append(read_outcome(run.workdir / name / f"seed_{seed}", results))
             labels = results["structures"]
     study = TransferOutcome(

@@ -8,7 +8,7 @@ from tests.models.conformance import CONFIG, NEAREST, Backbone, Suite, pack_stru
 
 HEADS = (
     HeadConfig(name="direct", kind="energy_forces", forces="direct"),
-    HeadConfig(name="conservative", kind="energy_forces", forces="conservative"),
+    HeadConfig(name="conservative", kind="energy_forces", forces="conservative", stress=True),
 )
 BACKBONES = {
     "gemnet_oc": Backbone(

@@ -102,14 +102,44 @@ def test_conservative_forces_are_the_slope_of_the_energy(suite, name):
         assert forces[atom, axis] == pytest.approx(-(up - down) / (2 * step), abs=2e-7)
 
 
+def test_stress_is_the_slope_of_the_energy_under_strain(suite):
+    crystal, slab, water = (suite.samples[name] for name in ("crystal", "slab", "three atoms"))
+
+    def predicted(*structures):
+        out = suite.run(suite.variables, suite.pack(*structures))["conservative"]
+        return np.asarray(out.energy), np.asarray(out.stress)
+
+    _, stress = predicted(crystal, slab, water)
+    np.testing.assert_array_equal(stress[2:], 0)  # without a cell, and padding
+    step = 1e-5
+    for index, s in enumerate((crystal, slab)):
+        volume = abs(np.linalg.det(s.cell))
+        close(stress[index], stress[index].T)
+        for i, j in ((0, 0), (1, 2)):
+            ends = []
+            for sign in (1, -1):
+                strain = np.eye(3)
+                strain[i, j] += sign * step / 2
+                strain[j, i] += sign * step / 2
+                bent = dataclasses.replace(s, positions=s.positions @ strain, cell=s.cell @ strain)
+                ends.append(predicted(bent)[0][0])
+            slope = (ends[0] - ends[1]) / (2 * step)
+            assert volume * stress[index, i, j] == pytest.approx(slope, abs=1e-6)
+        assert np.abs(stress[index]).max() > 1e-6
+    rotation = random_rotation(5)
+    _, turned = predicted(moved(crystal, rotation))
+    close(turned[0], rotation @ stress[0] @ rotation.T, "crystal")
+
+
 def test_a_loss_on_conservative_forces_has_finite_gradients(suite):
     batch = suite.pack(*suite.samples.values())
 
     @jax.jit
     def gradient(variables):
         def loss(variables):
-            forces = predict(suite.model, variables, batch)["conservative"].forces
-            return jnp.sum(jnp.where(batch.node_mask[:, None], forces, 0) ** 2)
+            head = predict(suite.model, variables, batch)["conservative"]
+            forces = jnp.where(batch.node_mask[:, None], head.forces, 0)
+            return jnp.sum(forces**2) + 100 * jnp.sum(head.stress**2)
 
         return jax.value_and_grad(loss)(variables)
 

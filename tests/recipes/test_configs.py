@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atomjax.config import ConfigError, load_config, override
+from atomjax.config import ConfigError, change, load_config, override
 from atomjax.launch import main
 from atomjax.recipes import downstream, upstream
+from atomjax.recipes.benchmark import BenchmarkSettings, check_benchmark
 from atomjax.recipes.words import choose
 from atomjax.training.checkpoint import save_converted
 from atomjax.training.checks import check_settings
 from atomjax.training.settings import RunSettings
+from atomjax.training.sweep import check_sweep
+from atomjax.training.sweep_settings import SweepSettings, trainings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ARGUMENTS = {
@@ -26,6 +29,8 @@ ARGUMENTS = {
     "finetune/qmof": downstream.SIZES,
     "finetune/matbench": (*downstream.MATBENCH_TASKS, "fold4", "large"),
 }
+SUITES = {"csi": 4, "ood": 7, "rmd17": 10, "rmd17_few": 10, "md22": 7, "spice": 2, "qm9": 12,
+          "qmof": 1, "matbench": 40, "all,large": 82}  # fmt: skip
 ALL = [f"{name}.py:{argument}" for name, given in ARGUMENTS.items() for argument in given]
 
 
@@ -48,6 +53,12 @@ def settings_of(source: str, root: Path) -> RunSettings:
         checkpoint = root / Path(plain["finetune"]["checkpoint"]).name
         changes.append(f"--config.finetune.checkpoint={checkpoint}")
     settings = RunSettings.from_config(override(plain, changes))
+    make_files(settings)
+    return settings
+
+
+def make_files(settings: RunSettings) -> None:
+    """An empty file or folder for every data set."""
     for dataset in (*settings.data.train, *settings.data.validation):
         path = Path(dataset.path or "")
         if dataset.facts.is_folder:
@@ -55,7 +66,6 @@ def settings_of(source: str, root: Path) -> RunSettings:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    return settings
 
 
 @pytest.mark.parametrize("source", ALL)
@@ -65,7 +75,18 @@ def test_every_config_passes_its_checks(source, root):
     assert RunSettings.from_config(settings.to_dict()) == settings
 
 
-@pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("suite", SUITES)
+def test_suites_run_every_task_and_fold(suite, root):
+    plain: dict[str, Any] = load_config(f"{CONFIGS}/finetune/benchmark.py:{suite}")
+    for config in plain["tasks"].values():
+        make_files(RunSettings.from_config(change(config, {"data.root": str(root)})))
+    size = "large" if "large" in suite else "small"
+    changes = {"data.root": str(root), "finetune.checkpoint": str(root / f"jmp_{size}")}
+    settings = BenchmarkSettings.from_config({**plain, "changes": changes})
+    assert f"tasks, {SUITES[suite]} trainings" in check_benchmark(settings)[0]
+
+
+@pytest.mark.parametrize("name", [*ARGUMENTS, "finetune/benchmark"])
 def test_docstrings_name_the_command_and_published_numbers(name):
     text = ast.get_docstring(ast.parse((CONFIGS / f"{name}.py").read_text())) or ""
     assert f"python -m atomjax.launch --config configs/{name}.py" in text
@@ -148,6 +169,8 @@ def test_pooling(root):
     assert pooling("matbench.py:phonons") == "max"
     assert pooling("matbench.py:mp_gap") == pooling("qmof.py:small") == "mean"
     assert pooling("qm9.py:homo") == "sum"
+    assert pooling("qm9.py:mu") == "dipole"
+    assert pooling("qm9.py:r2") == "extent"
 
 
 def test_words_choose_in_any_order():
@@ -158,3 +181,29 @@ def test_words_choose_in_any_order():
         choose("larg", choices)
     with pytest.raises(ConfigError, match="'small' and 'large' both choose the size; give one"):
         choose("small,large", choices)
+
+
+@pytest.mark.parametrize("name", ["ablation.py", "data_efficiency.py:dimers.h5"])
+def test_sweeps_pass_their_checks(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dimers.h5").touch()
+    notes = check_sweep(SweepSettings.from_config(load_config(f"{CONFIGS}/{name}")))
+    expected = {
+        "ablation.py": "9 variants × 2 seeds: 14 pretrainings, 18 finetunings",
+        "data_efficiency.py:dimers.h5": "10 variants × 3 seeds: 3 pretrainings, 30 finetunings",
+    }
+    assert notes[0] == expected[name]
+
+
+def test_the_ablation_adds_one_part_after_the_other():
+    settings = SweepSettings.from_config(load_config(CONFIGS / "ablation.py"))
+    parts: dict[str, Any] = {v.name: trainings(settings, v, 0).upstream for v in settings.variants}
+    trains = {name: upstream.train for name, upstream in parts.items() if upstream is not None}
+    assert parts["B"].data.mixture.kind == "proportional"
+    assert parts["T2"].data.mixture.kind == "temperature"
+    assert (trains["T2"].force_reduction, trains["SWL"].force_reduction) == ("atom", "structure")
+    assert (trains["SWL"].weight_decay, trains["WD"].weight_decay) == (0.01, 0.1)
+    assert (trains["DO"].dropout, trains["DO"].weight_decay) == (0.1, 0.01)
+    assert (trains["WD"].edge_dropout, trains["ED"].edge_dropout) == (0, 0.1)
+    assert (trains["ED"].ema_decay, trains["EMA"].ema_decay) == (0, 0.99)
+    assert parts["EMA"] == parts["EMA+LLRD"] == parts["EMA+LLRD+RLP"]

@@ -6,18 +6,26 @@ import math
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from atomjax.config import ConfigError, load_config
+from atomjax.graphs import pack_structures
 from atomjax.launch import main
+from atomjax.models import HeadConfig, build_model, default_graph, init_variables
 from atomjax.similarity.default_extractor import FOLDER, NAME, load_weights
 from atomjax.similarity.settings import SimilaritySettings, plan_training
-from atomjax.training.checkpoint import CheckpointError
+from atomjax.stored import open_store
+from atomjax.structures import Structure
+from atomjax.structures.readers import read
+from atomjax.training.checkpoint import CheckpointError, save_converted
+from atomjax.training.data_settings import DatasetSettings
 from atomjax.training.settings import RunSettings, TrainSettings
 from tests.training.workflow import MODEL, write_structures
 
 ROOT = Path(__file__).resolve().parents[2]
+MODEL_CONFIG = {"name": MODEL["name"], **MODEL["overrides"]}
 
 
 def dataset(name: str, path: Path, **changes) -> dict:
@@ -46,6 +54,22 @@ def crowded(path: Path, count: int = 20) -> Path:
         frames.append(Atoms(rng.choice([13, 29], len(grid)), positions))
     write(path, frames, format="extxyz")
     return path
+
+
+def gemnet_checkpoint(folder: Path) -> Path:
+    """An untrained GemNet-OC in the form of a converted checkpoint."""
+    head = HeadConfig(name="any", kind="energy")
+    model = build_model(MODEL_CONFIG, [head])
+    water = Structure(
+        atomic_numbers=np.array([8, 1, 1]),
+        positions=np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.2]]),
+    )
+    batch = pack_structures([water], default_graph(MODEL_CONFIG))
+    variables = init_variables(model, jax.random.key(0), batch)
+    weights = jax.tree.map(np.asarray, {"backbone": variables["params"]["backbone"]})
+    factors = jax.tree.map(np.ones_like, {"backbone": variables["scale_factors"]["backbone"]})
+    save_converted(folder, weights, weights, factors, {"model": MODEL_CONFIG, "step": 1})
+    return folder
 
 
 def make_config(folder: Path, **changes) -> dict:
@@ -79,7 +103,14 @@ def launch(folder: Path, config: dict, *arguments: str) -> int:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("csi")
-    assert launch(folder, make_config(folder)) == 0
+    gemnet = gemnet_checkpoint(folder / "gemnet")
+    graph = {"cutoff_molecule": 5.0, "max_neighbors": 6}
+    views = {
+        "strategies": ["balanced"],
+        "extractors": [{"checkpoint": str(gemnet), "graph": graph, "batch_size": 10}],
+        "rotations": 1,
+    }
+    assert launch(folder, make_config(folder, views=views, select={"size": 6})) == 0
     return folder
 
 
@@ -93,7 +124,9 @@ def test_job_recommends_the_set_that_is_like_the_task(finished):
     report = (finished / "run" / "report.md").read_text()
     assert "For task, pretrain on near" in report
     assert "never seen: H, C, O" in report
-    for name in ("bars", "heat_map", "map", "elements"):
+    figures = ["bars", "heat_map", "map", "elements", "coverage", "embeddings", "orientation_task"]
+    for name in figures:
+        assert f"![plots/{name}.png]" in report
         assert (finished / "run" / "plots" / f"{name}.png").stat().st_size > 0
 
 
@@ -113,7 +146,53 @@ def test_table_is_consistent(finished):
     mixed = summary["mixtures"]["mixture, balanced"]["task"]
     assert float(rows["near"]["csi"]) < mixed < float(rows["far"]["csi"])
     variants = [key for key in rows["near"] if key.startswith("csi_")]
-    assert variants == ["csi_flat-norms", "csi_mean", "csi_mean-norms"]
+    assert variants == [
+        "csi_flat-norms",
+        "csi_mean",
+        "csi_mean-norms",
+        "csi_balanced sample",
+        "csi_backbone gemnet_oc_tiny",
+    ]
+    # Every view agrees on so plain a case.
+    for key in variants:
+        assert float(rows["near"][key]) < float(rows["far"][key])
+
+
+def test_rotations_move_the_published_distance_alone(finished):
+    summary = json.loads((finished / "run" / "csi.json").read_text())
+    for by_kind in summary["orientation"]["task"].values():
+        change = {kind: test["rotated"][0] / test["stored"] - 1 for kind, test in by_kind.items()}
+        assert set(change) == {"flat", "flat-norms"}
+        assert abs(change["flat-norms"]) < 1e-2 * abs(change["flat"])
+    assert "turning the structures of a candidate" in (finished / "run" / "report.md").read_text()
+
+
+def test_chosen_structures_lower_the_distance_and_can_be_trained_on(finished):
+    summary = json.loads((finished / "run" / "csi.json").read_text())
+    (choice,) = summary["selections"]
+    assert (choice["candidate"], choice["size"], choice["available"]) == ("near", 6, 20)
+    assert choice["chosen"] < choice["drawn"]
+    settings = DatasetSettings(
+        name="chosen", kind="store", path=str(finished / "run" / choice["path"])
+    )
+    stored = open_store(settings.name, settings.path)
+    assert len(stored) == 6
+    source = read(finished / "near.extxyz", length_unit="Å", energy_unit="eV")
+    energies = {round(float(s.energy), 9) for s in source if s.energy is not None}
+    assert {round(float(s.energy), 9) for s in stored if s.energy is not None} <= energies
+    assert all(s.forces is not None for s in stored)
+
+
+def test_sets_can_be_stores(finished, tmp_path, capfd):
+    chosen = finished / "run" / "selected" / "task"
+    config = make_config(tmp_path, resamples=10, aggregations=["flat"], invariants=["none"])
+    config["candidates"][0] = {"name": "far", "kind": "store", "path": str(chosen)}
+    config["sampling"]["size"] = 6
+    assert launch(tmp_path, config) == 0
+    summary = json.loads((tmp_path / "run" / "csi.json").read_text())
+    assert summary["available"] == {"far": 6, "near": 20}
+    assert launch(tmp_path, config) == 0
+    assert capfd.readouterr().out.count("features of an earlier run") == 3
 
 
 def test_implied_config_runs_and_keeps_the_budget(finished):
@@ -127,15 +206,20 @@ def test_implied_config_runs_and_keeps_the_budget(finished):
 
 
 def test_second_run_extracts_only_what_is_new(finished, tmp_path, capfd):
-    for name in ("run", "near.extxyz", "far.extxyz", "task.extxyz"):
+    for name in ("run", "near.extxyz", "far.extxyz", "task.extxyz", "gemnet"):
         copy = shutil.copytree if (finished / name).is_dir() else shutil.copy2
         copy(finished / name, tmp_path / name)
     before = json.loads((tmp_path / "run" / "csi.json").read_text())
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     capfd.readouterr()
     assert launch(tmp_path, config) == 0
-    assert capfd.readouterr().out.count("features of an earlier run") == 3
-    assert json.loads((tmp_path / "run" / "csi.json").read_text()) == before
+    # Three sets of three views, two of them rotated, one as a whole.
+    assert capfd.readouterr().out.count("features of an earlier run") == 3 * 3 + 2 + 1
+    again = json.loads((tmp_path / "run" / "csi.json").read_text())
+    for summary in (before, again):
+        for selection in summary["selections"]:
+            del selection["extraction_seconds"], selection["selection_seconds"]
+    assert again == before
     config["sampling"]["size"] = 12
     config["downstream"][0]["path"] = config["candidates"][1]["path"]
     assert launch(tmp_path, config, "--accept-changes") == 0
@@ -208,7 +292,7 @@ def test_budget_is_spent_on_structures_before_epochs(budget, available, expected
     assert train.budget == math.prod(expected)
 
 
-@pytest.mark.parametrize("name", ["csi/quickstart.py", "quickstart_csi.py"])
+@pytest.mark.parametrize("name", ["csi/quickstart.py", "quickstart.py"])
 def test_shipped_configs_are_valid(name):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     assert main([f"--config={ROOT / 'configs' / name}", "--validate"]) == 0

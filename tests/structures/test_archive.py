@@ -21,7 +21,13 @@ def mixed() -> list[Structure]:
             source="molecules",
             identifier="molecules:0",
         ),
-        Structure(atomic_numbers=[29], positions=[[0, 0, 0]], cell=np.eye(3) * 2.55, pbc=True),
+        Structure(
+            atomic_numbers=[29],
+            positions=[[0, 0, 0]],
+            cell=np.eye(3) * 2.55,
+            pbc=True,
+            stress=np.diag([0.1, 0.2, -0.3]),
+        ),
         Structure(
             atomic_numbers=[29, 1, 1],
             positions=rng.normal(size=(3, 3)),
@@ -35,7 +41,7 @@ def mixed() -> list[Structure]:
 
 
 def assert_same(first: Structure, second: Structure):
-    for name in ("atomic_numbers", "positions", "cell", "pbc", "tags", "fixed", "forces"):
+    for name in ("atomic_numbers", "positions", "cell", "pbc", "tags", "fixed", "forces", "stress"):
         a, b = getattr(first, name), getattr(second, name)
         assert (a is None) == (b is None), name
         if a is not None:

@@ -162,3 +162,33 @@ def test_a_missing_target_names_structure_and_alternatives():
     structure = make({1: 1}, targets={"gap": 1.0}, identifier="a.db:7")
     with pytest.raises(ReferencesError, match=r"a\.db:7.*'homo'.*gap"):
         PropertyScale.fit([structure], "homo")
+
+
+def test_logarithms_are_undone() -> None:
+    structures = [make({1: 2, 8: 1}, targets={"gap": gap}) for gap in (0.5, 2.0, 8.0)]
+    scale = PropertyScale.fit(structures, "gap", transform="log")
+    assert scale.mean == pytest.approx(np.log(2.0))
+    assert scale.std == pytest.approx(np.std(np.log([0.5, 2.0, 8.0])))
+    normalized = [scale.normalize(s) for s in structures]
+    assert np.mean(normalized) == pytest.approx(0.0)
+    numbers = structures[2].atomic_numbers
+    assert scale.value(numbers, normalized[2]) == pytest.approx(8.0)
+    again = PropertyScale.from_dict(json.loads(json.dumps(scale.to_dict())))
+    assert again.value(numbers, normalized[0]) == pytest.approx(0.5)
+    # As checkpoints of before say it.
+    before = scale.to_dict()
+    del before["transform"]
+    assert PropertyScale.from_dict(before).transform == "identity"
+    with pytest.raises(ReferencesError, match="target 'gap' is 0, which has no logarithm"):
+        PropertyScale.fit([*structures, make({1: 1}, targets={"gap": 0.0})], "gap", transform="log")
+
+
+def test_a_scale_that_leaves_zero_where_it_is():
+    structures = [
+        Structure(atomic_numbers=[1], positions=[[0, 0, 0]], targets={"mu": value})
+        for value in (3.0, 4.0)
+    ]
+    scale = PropertyScale.fit(structures, "mu", centered=False)
+    assert scale.mean == 0
+    assert scale.std == pytest.approx(np.sqrt(12.5))
+    assert scale.value([1], scale.normalize(structures[0])) == pytest.approx(3.0)

@@ -114,3 +114,14 @@ def test_an_image_in_a_direction_that_does_not_repeat_is_another_place():
 def test_a_coordinate_just_below_zero_wraps():
     positions = [[-1e-20, 0, 0], [1.0, 0, 0]]
     Structure(atomic_numbers=[1, 1], positions=positions, cell=np.eye(3) * 2, pbc=True)
+
+
+def test_a_stress_is_symmetric_and_needs_three_periodic_directions() -> None:
+    fields = {"atomic_numbers": [29], "positions": [[0, 0, 0]], "cell": 2.5 * np.eye(3)}
+    stress = np.diag([0.1, 0.2, 0.3])
+    np.testing.assert_array_equal(Structure(**fields, pbc=True, stress=stress).stress, stress)
+    with pytest.raises(StructureError, match=r"stress: pbc is \[True, True, False\]"):
+        Structure(**fields, pbc=(True, True, False), stress=stress)
+    stress[0, 1] = 0.2
+    with pytest.raises(StructureError, match="stress: is not symmetric"):
+        Structure(**fields, pbc=True, stress=stress)

@@ -14,7 +14,7 @@ from atomjax.training.losses import (
     total,
 )
 from atomjax.training.metrics import error_sums, physical_metrics, selection_value
-from tests.training.standin import Labelled, make_batch, random_structures
+from tests.training.standin import Labelled, Model, init, make_batch, random_structures
 
 TASKS = (
     Task(name="a", energy_coefficient=2.0, force_coefficient=10.0, energy_scale=0.5),
@@ -95,18 +95,21 @@ def test_structures_of_any_size_weigh_alike_in_the_structure_reduction():
     def of_size(n):
         return Labelled(np.full(n, 6), np.zeros((n, 3)), energy=0.0, forces=np.zeros((n, 3)))
 
-    batch = make_batch([of_size(2), of_size(40)], graphs=3, nodes=50, slots=40)
+    batch = make_batch([of_size(6), of_size(200)], graphs=3, nodes=210, slots=200)
     task = (Task(name="a", force_coefficient=1.0),)
 
     def force_loss(forces):
         head = Prediction(
-            energy=jnp.zeros(3), forces=forces, value=None, atom_contributions=jnp.zeros(50)
+            energy=jnp.zeros(3), forces=forces, value=None, atom_contributions=jnp.zeros(210)
         )
         return loss_of({"a": head}, batch, task).forces
 
-    for atoms in (slice(0, 2), slice(2, 42)):
-        forces = jnp.zeros((50, 3)).at[atoms, 0].set(1.0)
+    gradient = jax.grad(force_loss)(jnp.ones((210, 3)))
+    for atoms in (slice(0, 6), slice(6, 206)):
+        forces = jnp.zeros((210, 3)).at[atoms, 0].set(1.0)
         assert float(force_loss(forces)) == pytest.approx(0.5)
+        pull = jnp.linalg.norm(gradient[atoms], axis=1).sum()
+        assert float(pull) == pytest.approx(0.5, rel=1e-5)
 
 
 def test_gradient_at_zero_error_is_finite():
@@ -135,6 +138,28 @@ def test_a_head_learns_only_from_its_own_dataset():
     assert np.any(gradient["a"].energy != 0)
     assert np.all(gradient["b"].energy == 0)
     assert np.all(gradient["b"].forces == 0)
+
+
+def test_parameters_of_a_head_are_touched_by_its_own_data_alone():
+    structures = random_structures(8, datasets=2)
+    model = Model(TASKS)
+    variables = init(model, make_batch(structures, graphs=9, nodes=60))
+
+    def gradients(own):
+        batch = make_batch(own, graphs=9, nodes=60)
+
+        def loss(params):
+            predictions = model.as_function()({**variables, "params": params}, batch)
+            return total(loss_of(predictions, batch))
+
+        return jax.grad(loss)(variables["params"])
+
+    for dataset, (own, other) in enumerate(("ab", "ba")):
+        grads = gradients([s for s in structures if s.dataset == dataset])
+        for kind in ("head", "forces"):
+            assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(grads[f"{kind}_{own}"]))
+            assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(grads[f"{kind}_{other}"]))
+        assert np.any(grads["backbone"]["embedding"] != 0)
 
 
 def test_scalar_task_compares_with_its_property():
@@ -209,3 +234,22 @@ def test_forms_of_the_loss_of_each_task(form, energy, forces):
     terms = loss_of({"a": head, "b": head}, batch, tasks)
     assert float(terms.energy) == pytest.approx((3.0 + energy) / 2)
     assert float(terms.forces) == pytest.approx((5.0 + forces) / 2)
+
+
+def test_errors_of_logarithms_are_reported_of_the_property():
+    items = [
+        Labelled(np.array([1]), np.zeros((1, 3)), properties={"gap": value}, index=i)
+        for i, value in enumerate((0.0, 1.0))
+    ]
+    batch = make_batch(items, graphs=3, nodes=4)
+    task = Task(
+        name="a", kind="scalar", target="gap", transform="log", value_scale=2.0, value_mean=0.5
+    )
+    head = Prediction(
+        energy=None, forces=None, value=jnp.full(3, 0.25), atom_contributions=jnp.zeros(4)
+    )
+    assert float(loss_of({"a": head}, batch, (task,)).value) == pytest.approx((0.25 + 0.75) / 2)
+    errors = prediction_errors({"a": head}, batch, (task,))
+    metrics = physical_metrics(error_sums(errors, batch, (task,)), (task,))
+    expected = np.mean([np.exp(1.0) - np.exp(0.5), np.exp(2.5) - np.exp(1.0)])
+    assert metrics == {"a/value_mae": pytest.approx(expected, rel=1e-5)}

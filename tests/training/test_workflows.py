@@ -1,5 +1,6 @@
 """Pretraining and finetuning through the real loader and model."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from atomjax.config import ConfigError
 from atomjax.run import Run
 from atomjax.training.checkpoint import CheckpointError, load_checkpoint, read_metadata
 from atomjax.training.checks import check_settings
+from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
@@ -116,6 +118,23 @@ def test_finetuning_starts_from_the_backbone_alone(pretrained, structures, tmp_p
         "energy_mae_mev_per_atom",
         "force_mae_mev_per_angstrom",
     }
+
+
+def test_trainings_of_one_task_share_compiled_functions(pretrained, structures, tmp_path):
+    checkpoint, _, _ = pretrained
+    shared = CompiledFunctions()
+    config = finetune_config(structures, checkpoint, {})
+    sharing = functools.partial(finetune, compiled=shared)
+    alone, _ = start_run(finetune, config, tmp_path / "alone")
+    first, _ = start_run(sharing, config, tmp_path / "first")
+    second, text = start_run(sharing, config, tmp_path / "second")
+    assert (first["compilations"], second["compilations"]) == (1, 0)
+    assert "compiled the training step 0 time(s)" in text
+    assert alone["test"] == first["test"] == second["test"]
+    # Another schedule is another function.
+    config["train"]["learning_rate"] = 1e-3
+    other, _ = start_run(sharing, config, tmp_path / "other")
+    assert other["compilations"] == 1
 
 
 def test_finetuning_on_a_property_drops_the_edge_features(pretrained, structures, tmp_path):

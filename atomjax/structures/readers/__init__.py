@@ -15,6 +15,7 @@ from atomjax.structures.readers import (
     ase_db,
     ase_files,
     aselmdb,
+    cif_csv,
     comp6,
     extxyz,
     matbench,
@@ -86,6 +87,7 @@ READERS = {
     "qm9": Reader(qm9.records, qm9.Qm9Options),
     "qmof": Reader(qmof.records, qmof.QmofOptions),
     "matbench": Reader(matbench.records, matbench.MatbenchOptions),
+    "cif_csv": Reader(cif_csv.records, cif_csv.CifCsvOptions),
     "spice": Reader(spice.records, spice.SpiceOptions),
 }
 UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from atomjax.structures.readers.records import ReadError, ReadOptions, scalar
 from atomjax.structures.structure import Structure
@@ -16,9 +17,10 @@ def structure_from_atoms(
 ) -> Structure:
     """One structure from ASE atoms and the scalars stored beside them.
 
-    Energies and forces come from the attached calculator as stored, before constraints, unless the
-    options name another key. Atoms that `FixAtoms`, or `FixCartesian` in all directions, holds are
-    fixed; other constraints leave their atoms free to move somehow, so their forces count.
+    Energies, forces and stresses come from the attached calculator as stored, before constraints,
+    unless the options name another key. Stresses have ASE's sign, positive under tension, and count
+    where all three directions repeat. Atoms that `FixAtoms`, or `FixCartesian` in all directions,
+    holds are fixed; other constraints leave their atoms free to move, so their forces count.
 
     Raises:
         ReadError: a label that the options name is missing.
@@ -27,7 +29,7 @@ def structure_from_atoms(
     energy = _label("energy", options.energy_key, results, values)
     if energy is not None and (energy := scalar(energy)) is None:
         raise ReadError("the energy is not one number")
-    own = {options.energy_key or "energy"}
+    own = {options.energy_key or "energy", options.stress_key or "stress"}
     return options.structure(
         atomic_numbers=atoms.numbers,
         positions=atoms.positions,
@@ -37,11 +39,27 @@ def structure_from_atoms(
         fixed=fixed_atoms(atoms),
         energy=energy,
         forces=_label("forces", options.forces_key, results, atoms.arrays),
+        stress=_stress(atoms, options, results, values),
         targets=options.convert_targets({k: v for k, v in values.items() if k not in own}),
         class_key=str(values.get("class_key", "")),
         identifier=identifier,
         source=options.source or source,
     )
+
+
+def _stress(
+    atoms: Atoms, options: ReadOptions, results: Mapping[str, Any], values: Mapping[str, Any]
+) -> np.ndarray | None:
+    """[3, 3] in the file's unit; None without a label or without three periodic directions."""
+    found = _label("stress", options.stress_key, results, values)
+    if found is None or not np.all(atoms.pbc):
+        return None
+    array = np.asarray(found, dtype=np.float64)
+    if array.shape == (6,):
+        return voigt_6_to_full_3x3_stress(array)
+    if array.size != 9:
+        raise ReadError(f"the stress has shape {list(array.shape)}, expected [3, 3] or Voigt's [6]")
+    return array.reshape(3, 3)
 
 
 def fixed_atoms(atoms: Atoms) -> np.ndarray:

@@ -59,6 +59,8 @@ class ReadOptions:
         energy_key: the name under which energies are stored, None for the format's own; "" reads
             no energies.
         forces_key: the same for forces.
+        stress_key: the same for stresses, which count where all three directions repeat.
+        stress_unit: of stresses, such as "GPa"; None means energy_unit / length_unit³.
         targets: the scalar properties to keep, each record must have them; None keeps what there
             is.
         target_units: energy units of some targets; these are converted to eV, others are kept as
@@ -73,6 +75,8 @@ class ReadOptions:
     force_unit: str | None = None
     energy_key: str | None = None
     forces_key: str | None = None
+    stress_key: str | None = None
+    stress_unit: str | None = None
     targets: Sequence[str] | None = None
     target_units: Mapping[str, str] = field(default_factory=dict)
     use_tags: bool = True
@@ -81,7 +85,7 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         # Unknown units fail here, before the first record.
-        _ = self.energy_factor, self.length_factor, self.force_factor
+        _ = self.energy_factor, self.length_factor, self.force_factor, self.stress_factor
         for unit in self.target_units.values():
             units.energy_factor(unit)
 
@@ -101,6 +105,13 @@ class ReadOptions:
         if self.force_unit is None:
             return self.energy_factor / self.length_factor
         return units.force_factor(self.force_unit)
+
+    @property
+    def stress_factor(self) -> float:
+        """Size in eV/Å³ of the stress unit."""
+        if self.stress_unit is None:
+            return self.energy_factor / self.length_factor**3
+        return units.stress_factor(self.stress_unit)
 
     def convert_targets(self, values: Mapping[str, Any]) -> dict[str, float]:
         """The chosen targets out of a record's `values`, energies among them in eV.
@@ -130,6 +141,7 @@ class ReadOptions:
         tags: np.ndarray | None = None,
         energy: float | None = None,
         forces: np.ndarray | None = None,
+        stress: np.ndarray | None = None,
         **fields: Any,
     ) -> Structure:
         """A structure from numbers in the file's units."""
@@ -143,6 +155,7 @@ class ReadOptions:
             tags=tags if tagged else None,
             energy=None if energy is None else float(energy) * self.energy_factor,
             forces=None if forces is None else np.asarray(forces) * self.force_factor,
+            stress=None if stress is None else np.asarray(stress) * self.stress_factor,
             **fields,
         )
 

@@ -4,8 +4,9 @@ What many structures have in common (class key, source, names of targets, the wo
 identifier) is a `Group`, written once; what has to be found without reading a record (atoms,
 energy, which arrays there are) is a row of the index. The record holds the rest, little-endian:
 
-    positions [N, 3], forces [N, 3], cell [3, 3] f8, targets f8, numbers of the identifier (LEB128),
-    atomic numbers [N] u1, marks [N] u1 (the tag, and 4 for a fixed atom)
+    positions [N, 3], forces [N, 3], cell [3, 3] f8, stress [3, 3] f8, targets f8,
+    numbers of the identifier (LEB128), atomic numbers [N] u1, marks [N] u1 (the tag, and 4 for a
+    fixed atom)
 
 where positions and forces are f4, or f8 in a store of that precision, and an array that says
 nothing (no cell, all tags 2, no fixed atom) is left out.
@@ -26,6 +27,7 @@ FLOATS = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 HAS_ENERGY, HAS_FORCES, HAS_CELL, HAS_MARKS = (1 << i for i in range(4))
 FIRST_PBC = 4
+HAS_STRESS = 1 << 7
 FIXED = 4
 PLACE = "\0"
 # Numbers as they are written without leading zeros, so that they come back as they were.
@@ -55,7 +57,7 @@ class Row:
 
     Attributes:
         n_atom: N.
-        flags: which arrays the record has; the highest bits are pbc.
+        flags: which arrays the record has, and pbc.
         energy: eV, zero where there is none.
         checksum: CRC-32 of the record and of the fields above.
     """
@@ -88,6 +90,9 @@ def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, byte
     if structure.cell.any():
         flags |= HAS_CELL
         parts.append(structure.cell.astype(_F8).tobytes())
+    if structure.stress is not None:
+        flags |= HAS_STRESS
+        parts.append(structure.stress.astype(_F8).tobytes())
     parts.append(np.array(list(structure.targets.values()), _F8).tobytes())
     parts.append(b"".join(map(_varint, numbers)))
     parts.append(structure.atomic_numbers.astype(np.uint8).tobytes())
@@ -127,6 +132,7 @@ def decode(record: bytes, group: Group, row: Row, precision: Precision) -> Struc
     if flags & HAS_FORCES:
         forces = take(kind, 3 * n).astype(np.float64).reshape(n, 3)
     cell = take(_F8, 9).reshape(3, 3) if flags & HAS_CELL else np.zeros((3, 3))
+    stress = take(_F8, 9).reshape(3, 3).astype(np.float64) if flags & HAS_STRESS else None
     targets = dict(zip(group.targets, take(_F8, len(group.targets)).tolist(), strict=True))
     identifier, place = _fill(group.identifier, record, place)
     small = np.dtype(np.uint8)
@@ -141,6 +147,7 @@ def decode(record: bytes, group: Group, row: Row, precision: Precision) -> Struc
         fixed=marks >= FIXED,
         energy=row.energy if flags & HAS_ENERGY else None,
         forces=forces,
+        stress=stress,
         targets=targets,
         class_key=group.class_key,
         source=group.source,

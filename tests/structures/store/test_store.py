@@ -17,17 +17,18 @@ def make(count: int, seed: int = 0) -> list[Structure]:
     structures = []
     for i in range(count):
         n = int(rng.integers(2, 12))
-        slab = i % 3 == 0
+        slab, bulk = i % 3 == 0, i % 6 == 0
         structures.append(
             Structure(
                 atomic_numbers=rng.choice([1, 6, 8], n),
                 positions=rng.normal(scale=5, size=(n, 3)).astype(np.float32),
                 cell=np.diag([9.0, 9.1, 30.0 + i / 7]) if slab else None,
-                pbc=(True, True, False) if slab else False,
+                pbc=True if bulk else (True, True, False) if slab else False,
                 tags=rng.integers(0, 3, n) if slab else None,
                 fixed=rng.random(n) < 0.3 if slab else None,
                 energy=None if i % 5 == 0 else -1e5 + float(rng.normal()),
                 forces=None if i % 7 == 0 else rng.normal(size=(n, 3)).astype(np.float32),
+                stress=np.diag(rng.normal(size=3)) if bulk else None,
                 targets={"gap": i / 3} if i % 4 else {},
                 class_key=f"class {i % 3}",
                 source="set",
@@ -38,7 +39,7 @@ def make(count: int, seed: int = 0) -> list[Structure]:
 
 
 def assert_same(first: Structure, second: Structure) -> None:
-    for name in ("atomic_numbers", "positions", "cell", "pbc", "tags", "fixed", "forces"):
+    for name in ("atomic_numbers", "positions", "cell", "pbc", "tags", "fixed", "forces", "stress"):
         a, b = getattr(first, name), getattr(second, name)
         assert (a is None) == (b is None), name
         if a is not None:

@@ -1,0 +1,70 @@
+"""Batches of one static shape for structures that come in any number, at any time."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.graphs.capacity import FIELDS, Capacity, Sizes, fit_capacity
+from atomjax.graphs.interactions import GraphConfig, build_many
+from atomjax.graphs.packing import pack
+from atomjax.structures import Structure
+
+
+class GrowingShape:
+    """Packs structures into batches of one shape, which grows when structures need more.
+
+    A function that is compiled for these batches is compiled again only when the shape has grown.
+
+    Args:
+        batch_size: most structures in a batch.
+        slack: by which share to make the shape larger than the structures at hand need, for
+            others that come later.
+        dtype: of positions and edge vectors.
+
+    Attributes:
+        capacity: the present shape, None before the first batch.
+
+    Raises:
+        ValueError: the batch size is below 1, or the slack negative.
+    """
+
+    def __init__(self, batch_size: int, slack: float = 0.0, dtype: np.dtype | None = None):
+        if batch_size < 1 or slack < 0:
+            raise ValueError(f"batch_size {batch_size}, slack {slack}: give at least 1 and 0")
+        self.batch_size, self.slack = batch_size, slack
+        self.capacity: Capacity | None = None
+        self._dtype = np.dtype(dtype or np.float32)
+
+    def batches(
+        self, structures: Sequence[Structure], graph: GraphConfig
+    ) -> Iterator[tuple[np.ndarray, GraphBatch]]:
+        """Every structure once, those of similar size together, which wastes least.
+
+        Yields:
+            Positions in ``structures`` of those in the batch, and the batch.
+
+        Raises:
+            GraphError: the graph of a structure cannot be built.
+        """
+        if not len(structures):
+            return
+        order = np.argsort([len(s) for s in structures], kind="stable")
+        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        graphs = build_many(structures, graph)
+        capacity = self._fit(Sizes.measure(graphs).needs(groups))
+        for group in groups:
+            own = [structures[i] for i in group]
+            parts = [graphs[i] for i in group]
+            yield group, pack(parts, own, capacity, dtype=self._dtype, kind=graph.kind)
+
+    def _fit(self, needs: np.ndarray) -> Capacity:
+        """The present shape if it holds these batches, else one that holds them and all before."""
+        most = needs.max(axis=0)
+        if self.capacity is None or (most > self.capacity.limits).any():
+            grown = np.ceil(most * (1 + self.slack)).astype(np.int64)
+            grown[FIELDS.index("n_graph")] = most[FIELDS.index("n_graph")]
+            if self.capacity is not None:
+                grown = np.maximum(grown, self.capacity.limits)
+            self.capacity = fit_capacity(grown[None])
+        return self.capacity

@@ -1,0 +1,63 @@
+"""How long a run will take, from steps that were measured on the hardware at hand."""
+
+import time
+from collections.abc import Callable
+
+from atomjax.progress import format_seconds
+
+# Measured until there are so many steps, or so many seconds of fewer.
+ENOUGH_STEPS, ENOUGH_SECONDS = 20, 30.0
+
+
+class Pace:
+    """Measures the first steps of a run that are not compiled, once.
+
+    Args:
+        total: steps of the whole run.
+        samples_per_step: structures of a step.
+        device: what it runs on, in words.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        samples_per_step: int,
+        device: str,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self._total, self._samples, self._device = total, samples_per_step, device
+        self._clock = clock
+        self._began: float | None = None
+        self._steps = 0
+        self._told = False
+
+    def finished(self, step: int, discounted: float) -> str | None:
+        """Takes one finished step into account.
+
+        Args:
+            step: its number, from 1.
+            discounted: seconds spent so far on what is no step: compilations and validations.
+
+        Returns:
+            Once, a line about the time of the whole run; None otherwise.
+        """
+        now = self._clock() - discounted
+        if self._told:
+            return None
+        if self._began is None:
+            # The first step of a process carries compilation and the filling of the pipeline.
+            self._began = now
+            return None
+        self._steps += 1
+        seconds = now - self._began
+        last = step == self._total
+        if self._steps < ENOUGH_STEPS and seconds < ENOUGH_SECONDS and not last:
+            return None
+        self._told = True
+        each = seconds / self._steps
+        return (
+            f"pace: {each:.3g} s a step of {self._samples:,} structures on {self._device}, so "
+            f"{format_seconds(each * self._total)} for the {self._total:,} steps of the budget and "
+            f"{format_seconds(each * (self._total - step))} for those left, besides validations"
+        )

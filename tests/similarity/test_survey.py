@@ -1,0 +1,188 @@
+"""The survey: rank correlations, what its report says, and its settings."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from atomjax.config import ConfigError, load_config
+from atomjax.launch import main
+from atomjax.report import ReportError
+from atomjax.run import Run
+from atomjax.similarity.rank_correlation import rank_correlation, spearman
+from atomjax.similarity.survey_report import SurveyOutcome, judged_error, write_survey
+from atomjax.similarity.survey_settings import SCRATCH, SurveySettings
+from tests.similarity.test_job import ROOT, dataset, launch
+from tests.training.workflow import MODEL, write_structures
+
+METRIC = "force_mae_mev_per_angstrom"
+
+
+def test_correlation_is_one_where_the_order_is_the_same():
+    distances = np.array([[1.0, 5.0], [2.0, 6.0], [3.0, 7.0], [9.0, 8.0]])
+    errors = np.stack([distances**3, distances**3 + 0.1], axis=2)
+    found = rank_correlation(distances, errors)
+    np.testing.assert_allclose(found.by_task, 1)
+    assert found.mean == pytest.approx(1)
+    np.testing.assert_allclose(found.interval, 1)
+    # Only one of the 24 orders does as well.
+    assert found.p_value == pytest.approx(1 / 24)
+
+
+def test_correlation_of_seeds_that_disagree_is_uncertain():
+    distances = np.arange(4.0)[:, None]
+    errors = np.stack([distances, distances[::-1] + 0.01], axis=2)
+    low, high = rank_correlation(distances, errors).interval
+    assert low < -0.5 < 0.5 < high
+
+
+def test_spearman_is_pearson_of_ranks_with_ties_shared():
+    a = np.array([[1.0], [2.0], [2.0], [7.0]])
+    b = np.array([[4.0], [1.0], [3.0], [9.0]])
+    ranks = np.array([1, 2.5, 2.5, 4]), np.array([3, 1, 2, 4])
+    np.testing.assert_allclose(spearman(a, b), np.corrcoef(*ranks)[0, 1])
+    assert spearman(np.ones((3, 1)), a[:3]) == [0.0]
+
+
+def test_two_sets_are_too_few():
+    with pytest.raises(ValueError, match="at least three sets"):
+        rank_correlation(np.ones((2, 1)), np.ones((2, 1, 3)))
+
+
+def survey_config(folder) -> dict:
+    task = write_structures(folder / "task.extxyz", 20, seed=9)
+    sets = {name: write_structures(folder / f"{name}.extxyz", 20, seed=i) for i, name in
+            enumerate(("one", "two", "three"))}  # fmt: skip
+    schedule = {"batch_size": 4, "epochs": 2, "scale_factor_batches": 2}
+    return {
+        "workflow": "survey",
+        "seeds": [0, 1],
+        "candidates": [dataset(name, path, split={"validation": 4}) for name, path in sets.items()],
+        "tasks": [
+            {
+                "data": dataset("task", task, split={"train": 8, "validation": 4, "test": 6}),
+                "head": {"kind": "energy_forces", "forces": "direct"},
+                "train": schedule,
+            }
+        ],
+        "starts": [
+            *({"name": name, "structures": {name: 8}, "epochs": 2} for name in sets),
+            {"name": "mixed", "structures": {"one": 4, "two": 4}, "epochs": 2},
+            {"name": "one, less", "structures": {"one": 4}, "epochs": 2},
+        ],
+        "pairs": [["mixed", "one"], ["one", SCRATCH]],
+        "model": MODEL,
+        "train": schedule,
+        "sampling": {"strategy": "random", "size": 8},
+        "extractor": {"batch_size": 10},
+        "resamples": 20,
+    }
+
+
+@pytest.fixture
+def settings(tmp_path) -> SurveySettings:
+    return SurveySettings.from_config(survey_config(tmp_path))
+
+
+def test_starts_become_pretrainings_of_their_budget(settings):
+    assert settings.singles == {"one": "one", "two": "two", "three": "three"}
+    mixed = settings.pretraining(settings.starts[3], seed=1)
+    assert [(d.name, d.max_structures) for d in mixed.data.train] == [("one", 4), ("two", 4)]
+    assert (mixed.train.epochs, mixed.train.budget, mixed.seed) == (2, 16, 1)
+    tuned = settings.finetuning(settings.tasks[0], 1, None)
+    assert tuned.finetune is not None
+    assert tuned.finetune.checkpoint is None
+    assert tuned.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"starts": [{"name": "x", "structures": {"four": 1}, "epochs": 1}]}, "takes four"),
+        ({"starts": [{"name": "a/b", "structures": {"one": 1}, "epochs": 1}]}, "names a folder"),
+        ({"starts": [{"name": "x", "structures": {}, "epochs": 1}]}, "at least one structure"),
+        ({"pairs": [["one", "seven"]]}, "pairs name seven"),
+        ({"seeds": [1, 1]}, "all different"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        SurveySettings.from_config({**survey_config(tmp_path), **changes})
+
+
+def outcome(settings: SurveySettings) -> SurveyOutcome:
+    """Errors in the order of the CSI."""
+    errors = {"one": 10.0, "two": 20.0, "three": 30.0, "mixed": 12.0, "one, less": 15.0}
+    errors[SCRATCH] = 40.0
+    csi = {"one": 1.0, "two": 2.0, "three": 3.0}
+    return SurveyOutcome(
+        settings=settings,
+        pairs=[
+            {"upstream": name, "downstream": "task", "csi": value, "csi_flat-norms": -value}
+            for name, value in csi.items()
+        ],
+        metrics={"task": METRIC},
+        errors={(name, "task"): [value, value + 2] for name, value in errors.items()},
+        seeds=[0, 1],
+        seconds=90.0,
+    )
+
+
+def test_report_holds_every_number(settings, tmp_path):
+    summary = write_survey(outcome(settings), Run(tmp_path / "run"))
+    assert json.loads((tmp_path / "run" / "survey.json").read_text()) == summary
+    assert summary["correlations"]["csi"]["by_task"] == {"task": pytest.approx(1)}
+    assert summary["correlations"]["csi_flat-norms"]["mean"] == pytest.approx(-1)
+    assert summary["pairs"]["mixed / one"]["task"] == pytest.approx([1.2, 14 / 12])
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "| one | 8 | 2 | 16 | 11 ± 1.4 |" in report
+    assert "| scratch |  |  |  | 41 ± 1.4 |" in report
+    assert "| CSI | 1.00 | 1.00 | 1.00 to 1.00 | 0.167 |" in report
+    assert "| mixed / one | 1.18 ± 0.024 |" in report
+    assert (tmp_path / "run" / "plots" / "errors.png").stat().st_size > 0
+
+
+def test_seeds_that_are_not_complete_do_not_count(settings, tmp_path):
+    partial = dataclasses.replace(outcome(settings), seeds=[0])
+    summary = write_survey(partial, Run(tmp_path / "run"))
+    assert summary["errors"]["two"]["task"] == [20.0]
+
+
+def test_tasks_without_a_test_error_are_refused():
+    with pytest.raises(ReportError, match="test set of 'task' gave no error"):
+        judged_error("task", {"other": {METRIC: 1.0}})
+
+
+def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
+    pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
+    path = ROOT / "configs" / "paper" / "survey.py"
+    assert main([f"--config={path}", "--validate"]) == 0
+    assert "33 pretrainings, 108 finetunings" in capsys.readouterr().out
+    settings = SurveySettings.from_config(load_config(path))
+    assert list(settings.singles) == ["conformers", "reactions", "slabs", "oxides"]
+    common = settings.starts[0].budget
+    alike = [s.name for s in settings.starts if s.budget == common]
+    assert alike[:6] == [*settings.singles, "balanced", "temperature 2"]
+    assert alike[6:] == ["conformers, half of N", "oxides, half of N"]
+
+
+@pytest.mark.slow
+def test_survey_runs_every_stage_and_resumes(tmp_path, capfd):
+    config = survey_config(tmp_path)
+    assert launch(tmp_path, config) == 0
+    shown = capfd.readouterr().out
+    summary = json.loads((tmp_path / "run" / "survey.json").read_text())
+    stages = [
+        "csi",
+        *(f"pretrain/{n}/seed_{s}" for n, s in itertools.product(("one", "mixed"), (0, 1))),
+        "finetuned/task/one/seed_1",
+        "finetuned/task/scratch/seed_0",
+    ]
+    assert all(f"== {stage}\n" in shown for stage in stages)
+    assert all(len(values["task"]) == 2 for values in summary["errors"].values())
+    assert launch(tmp_path, config) == 0
+    assert capfd.readouterr().out.count("done before") == 1 + 2 * (5 + 6)
+    again = json.loads((tmp_path / "run" / "survey.json").read_text())
+    assert again["errors"] == summary["errors"]

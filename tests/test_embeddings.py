@@ -1,0 +1,112 @@
+"""Features for one's own use, from Python and as files."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import atomjax
+from atomjax.config import ConfigError
+from atomjax.embeddings import Embedder, load_embedder
+from atomjax.launch import main
+from atomjax.structures import Structure
+from atomjax.structures.readers import read
+from tests.training.workflow import write_structures
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_structures(tmp_path_factory.mktemp("data") / "chains.xyz", count=12)
+
+
+@pytest.fixture(scope="module")
+def structures(path):
+    return read(path, "extxyz", energy_unit="eV")
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return load_embedder(batch_size=5)
+
+
+def turned(structure: Structure) -> Structure:
+    """Rotated by a quarter about z."""
+    rotation = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    return Structure(
+        atomic_numbers=structure.atomic_numbers, positions=structure.positions @ rotation.T
+    )
+
+
+def test_features_are_rows_of_atoms_in_order(structures, embedder):
+    found = embedder(structures)
+    assert [len(atoms) for atoms in found.atoms] == [len(s) for s in structures]
+    assert found.structures.shape == (len(structures), found.atoms[0].shape[1])
+    (alone,) = embedder([structures[7]]).atoms
+    np.testing.assert_allclose(found.atoms[7], alone, atol=1e-5)
+    assert np.abs(found.structures[7] - found.structures[8]).max() > 1e-3
+    assert embedder.num_compilations == 1
+
+
+def test_invariant_features_do_not_turn(structures):
+    first = structures[:2]
+    both = [*first, *map(turned, first)]
+    plain, still = atomjax.features(both), atomjax.features(both, invariant_only=True)
+    assert np.abs(plain.atoms[0] - plain.atoms[2]).max() > 1e-2
+    # Rotation by a quarter about an axis of the grid leaves rounding alone.
+    np.testing.assert_allclose(still.atoms[0], still.atoms[2], atol=1e-4)
+    assert still.atoms[0].shape[1] < plain.atoms[0].shape[1]
+
+
+def test_unknown_elements_are_named(embedder):
+    heavy = Structure(atomic_numbers=[110, 1], positions=[[0, 0, 0], [0, 0, 1.5]], identifier="Ds")
+    with pytest.raises(ValueError, match=r"\(Ds\) are not finite.*110"):
+        embedder([heavy])
+
+
+def test_importing_atomjax_imports_no_jax():
+    code = "import atomjax, sys; assert 'jax' not in sys.modules; atomjax.nothing"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "has no attribute 'nothing'" in result.stderr
+
+
+def test_files_hold_the_same_and_continue(path, structures, embedder, tmp_path, monkeypatch):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "import ml_collections\n"
+        "def get_config():\n"
+        "    return ml_collections.ConfigDict(dict(workflow='features', datasets=[dict(\n"
+        f"        name='chains', kind='read', path={str(path)!r}, energy_unit='eV',\n"
+        "        length_unit='Å', energy_kind='total')], extractor={'batch_size': 5}))\n"
+    )
+    arguments = ["--config", str(config), "--workdir", str(tmp_path / "run")]
+    monkeypatch.setattr("atomjax.embedding_files.CHUNK_BATCHES", 1)
+    calls = []
+    compute = Embedder.__call__
+
+    def stop_at_the_second(self, chunk):
+        calls.append(len(chunk))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return compute(self, chunk)
+
+    monkeypatch.setattr(Embedder, "__call__", stop_at_the_second)
+    assert main(arguments) != 0
+    assert main(arguments) == 0
+    assert calls == [5, 5, 5, 2], "what was written is not computed again"
+    folder = tmp_path / "run" / "chains"
+    expected = compute(embedder, structures)
+    np.testing.assert_allclose(
+        np.load(folder / "atoms.npy"), np.concatenate(expected.atoms), atol=1e-5
+    )
+    np.testing.assert_allclose(np.load(folder / "structures.npy"), expected.structures, atol=1e-5)
+    with np.load(folder / "index.npz") as index:
+        assert index["n_node"].tolist() == [len(s) for s in structures]
+
+
+def test_sets_without_names_of_their_own_are_refused():
+    from atomjax.embedding_files import FeatureSettings
+
+    one = {"name": "a", "kind": "generate", "generator": "slabs"}
+    with pytest.raises(ConfigError, match="name of its own"):
+        FeatureSettings.from_config({"workflow": "features", "datasets": [one, one]})

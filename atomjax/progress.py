@@ -72,7 +72,7 @@ class BarTracker:
         """Counts ``n`` more units as done and shows ``fields`` beside the bar."""
         self._forecast.done += n
         left = self._forecast.left
-        shown = {"left": "" if left is None else f"{format_seconds(left)} left"}
+        shown: dict[str, Any] = {"left": "" if left is None else f"{format_seconds(left)} left"}
         if fields:
             shown["fields"] = describe_fields(fields)
         self._progress.update(self._task, advance=n, **shown)

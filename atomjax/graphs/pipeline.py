@@ -332,6 +332,6 @@ class _Steps:
         return step, self.loader.build(step)
 
 
-def _leave_accelerators() -> None:
+def _leave_accelerators(_worker: int, _count: int) -> None:
     """Keep JAX in a worker process off the devices of the process that it works for."""
     jax.config.update("jax_platforms", "cpu")

@@ -96,6 +96,16 @@ def test_filling_by_size_is_chosen_where_a_count_wastes():
     assert max(lengths) > 5
 
 
+def test_few_large_structures_get_a_shape_of_their_own_where_that_is_left_open():
+    atoms = np.where(np.arange(600) % 30 == 0, 150, 12)
+    uneven = sizes_of(np.random.default_rng(0).permutation(atoms))
+    one, some = (make(uneven, batch_size=5, num_buckets=n) for n in (1, 0))
+    assert real_share(one) < 0.7
+    assert real_share(some) >= 0.9
+    assert 1 < len(some.capacities) == some.num_buckets <= 4
+    assert make(ani1x(), num_buckets=0).num_buckets == 1
+
+
 @pytest.mark.parametrize("fill", ["count", "size"])
 def test_what_a_step_holds_depends_on_nothing_but_seed_and_step(fill):
     options: dict[str, Any] = {"fill": fill, "epochs": 2, "batch_size": 16}

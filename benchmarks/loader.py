@@ -89,8 +89,9 @@ def measure_mixed(structures: Sequence[Structure], batch_size: int) -> None:
         report = loader.padding_report()
         print(
             f"  by {loader.plans.fill}, {len(loader.capacities)} shapes: "
-            f"{report['main_edges']:.2f} of main edges, {report['atoms']:.2f} of atoms real; {report['batch_size']:.1f} structures a step, "
-            f"{report['batch_size_min']} to {report['batch_size_max']}"
+            f"{report['main_edges']:.2f} of main edges, {report['atoms']:.2f} of atoms real; "
+            f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
+            f"{report['batch_size_max']}"
         )
 
 

@@ -214,13 +214,8 @@ class TrainSettings:
         for name in ("ema_decay", "edge_dropout", "final_factor", "beta1", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be between 0 and 1")
-        for name in (
-            "warmup_steps",
-            "warmup_epochs",
-            "eval_every",
-            "checkpoint_every",
-            "num_buckets",
-        ):
+        counts = ("warmup_steps", "warmup_epochs", "eval_every", "checkpoint_every", "num_buckets")
+        for name in counts:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("learning_rate", "huber_delta"):

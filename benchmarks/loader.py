@@ -84,13 +84,14 @@ def wall_rate(data: Sequence[GraphDataset], batch_size: int, workers: int) -> fl
 def measure_mixed(structures: Sequence[Structure], batch_size: int) -> None:
     """Prints what share of the batches of molecules and slabs together is real."""
     data = GraphDataset("mixed", structures, CONFIG)
-    for fill in ("count", "size", "auto"):
-        loader = BatchLoader([data], batch_size=batch_size, fill=fill)
+    for fill, buckets in (("count", 1), ("size", 1), ("auto", 0)):
+        loader = BatchLoader([data], batch_size=batch_size, fill=fill, num_buckets=buckets)
         report = loader.padding_report()
         print(
-            f"  by {fill:5} ({loader.plans.fill}) {report['main_edges']:.2f} of main edges, "
-            f"{report['atoms']:.2f} of atoms real; {report['batch_size']:.1f} structures a step, "
-            f"{report['batch_size_min']} to {report['batch_size_max']}"
+            f"  by {loader.plans.fill}, {len(loader.capacities)} shapes: "
+            f"{report['main_edges']:.2f} of main edges, {report['atoms']:.2f} of atoms real; "
+            f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
+            f"{report['batch_size_max']}"
         )
 
 

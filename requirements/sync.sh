@@ -82,7 +82,7 @@ if [ "$1" = dev ]; then
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
     if ! install_torch >"$log" 2>&1; then
-        echo "sync: no CPU build of PyTorch for this machine ($(tail -n 1 "$log")): tests/convert/test_with_torch.py and test_lightning_files.py" \
-            "will be skipped" >&2
+        echo "sync: no CPU build of PyTorch for this machine ($(tail -n 1 "$log")):" \
+            "tests/convert/test_with_torch.py and test_lightning_files.py will be skipped" >&2
     fi
 fi

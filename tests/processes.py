@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # Long beside the pauses of a busy machine.
-HEARTBEAT = 20
+HEARTBEAT = 60
 
 
 class Processes:

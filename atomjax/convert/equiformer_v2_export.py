@@ -16,6 +16,7 @@ from atomjax.convert.family import Exported
 from atomjax.models import HeadConfig, backbone_config
 from atomjax.models.equiformer_v2 import EquiformerV2Config
 from atomjax.models.equiformer_v2.harmonics import grid_matrices
+from atomjax.models.equiformer_v2.linear import gaussian_centres
 
 Tables = dict[str, np.ndarray]
 
@@ -96,8 +97,7 @@ def buffers(
     if forces:
         owners["force_block."] = attention
         layers += [f"force_block.{name}" for name in linear["ga"]]
-    centres = np.linspace(0, config.cutoff, config.num_gaussians, dtype=np.float32)
-    yield "distance_expansion.offset", centres
+    yield "distance_expansion.offset", gaussian_centres(config.num_gaussians, config.cutoff)
     for owner, tables in owners.items():
         for module, content in tables.items():
             yield from ((f"{owner}{module}.{name}", value) for name, value in content.items())

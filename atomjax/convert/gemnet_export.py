@@ -12,6 +12,7 @@ from atomjax.convert.family import Exported
 from atomjax.convert.gemnet_config import gaussian_factor
 from atomjax.convert.gemnet_layouts import Layout
 from atomjax.models import HeadConfig, backbone_config
+from atomjax.models.bases import gaussian_centres
 from atomjax.models.gemnet_oc import GemNetOCConfig
 
 # Modules of the original that hold Gaussians, and the interaction that each serves.
@@ -105,7 +106,7 @@ def choose_layout(heads: tuple[HeadConfig, ...]) -> Layout:
 
 def _buffers(config: GemNetOCConfig, *, with_widths: bool):
     """(entry, value) of the Gaussians, which the originals keep in their state_dict."""
-    centres = np.linspace(0, 1, config.num_radial, dtype=np.float32)
+    centres = gaussian_centres(config.num_radial)
     widths = np.full_like(centres, gaussian_factor(config.num_radial))
     for module, needs in _RADIAL.items():
         if needs is None or any(getattr(config, name) for name in needs.split()):

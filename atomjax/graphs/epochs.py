@@ -27,6 +27,8 @@ _MARGIN = 0.01
 _ATTEMPTS = 16
 # Real share of the main edges below which batches of a fixed count waste too much.
 _GOOD_SHARE = 0.9
+# Classes of size that are tried where their number is left open; each is compiled for.
+MAX_BUCKETS = 4
 # Windows that stand for an epoch in reports.
 _REPORTED = 4
 
@@ -64,7 +66,8 @@ class EpochPlans:
         seed: of all random choices.
         epochs: of the run, which the shapes have to hold.
         num_devices: D, parts of each batch.
-        num_buckets: classes of size with shapes of their own.
+        num_buckets: classes of size with shapes of their own; 0: as many as leave 0.9 of the
+            padded main edges real, up to four.
         shuffle: draw other batches each epoch.
         fill: "count", "size", or "auto": by size where batches of a fixed count leave less than
             0.9 of the padded main edges real.
@@ -75,6 +78,7 @@ class EpochPlans:
     Attributes:
         steps_per_epoch: batches of an epoch.
         fill: the way of filling that was chosen.
+        num_buckets: the classes of size that were chosen.
         capacities: shapes of the buckets, smallest first.
     """
 
@@ -96,7 +100,7 @@ class EpochPlans:
     ):
         self.sizes, self.samples = sizes, list(samples)
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
-        self.num_devices, self.num_buckets, self.shuffle = num_devices, num_buckets, shuffle
+        self.num_devices, self.shuffle = num_devices, shuffle
         self._dropped, self._identify = dropped, identify
         self.samples_per_epoch = sum(self.samples)
         self.steps_per_epoch = count_batches(self.samples_per_epoch, batch_size)
@@ -104,7 +108,7 @@ class EpochPlans:
         self._bounds = [i * self.steps_per_epoch // n_window for i in range(n_window + 1)]
         self._lock = threading.Lock()
         self._windows: dict[tuple[int, int], _Window] = {}
-        self.fill: Fill = self._best_fill() if fill == "auto" else fill
+        self.fill, self.num_buckets = self._choose(fill, num_buckets)
         self.capacities = self._fit() if capacity is None else smallest_first(capacity)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -181,10 +185,10 @@ class EpochPlans:
         return self._divided(members, (self.seed, epoch, number, attempt))
 
     def _divided(
-        self, members: np.ndarray, key: Sequence[int], fill: Fill | None = None, devices: int = 0
+        self, members: np.ndarray, key: Sequence[int], devices: int = 0
     ) -> tuple[list[list[np.ndarray]], np.ndarray, np.ndarray]:
         """Groups, class, and most that any device needs, of every step that ``members`` make."""
-        fill, devices = fill or self.fill, devices or self.num_devices
+        fill, devices = self.fill, devices or self.num_devices
         sizes = self.sizes.take(members)
         options = {"num_buckets": self.num_buckets, "fill": fill}
         plan = plan_batches(sizes, self.batch_size, key, **options)
@@ -196,20 +200,27 @@ class EpochPlans:
         needs = needs.reshape(len(parts), devices, -1).max(axis=1)
         return [[members[part] for part in batch] for batch in parts], plan.classes, needs
 
-    def _best_fill(self) -> Fill:
-        """By count, unless that wastes much and filling by size wastes less.
+    def _choose(self, fill: Fill | Literal["auto"], num_buckets: int) -> tuple[Fill, int]:
+        """The fewest buckets, and the way of filling, that waste little; else what wastes least.
 
         Batches are judged undivided: what a step holds must not depend on the devices.
         """
-        members, shares = self._members(0, 0), {}
-        for fill in ("count", "size"):
-            _, classes, needs = self._divided(members, (self.seed, 0, 0, 0), fill, devices=1)
+        fills: tuple[Fill, ...] = ("count", "size") if fill == "auto" else (fill,)
+        numbers = range(1, MAX_BUCKETS + 1) if num_buckets == 0 else (num_buckets,)
+        if len(fills) == len(numbers) == 1:
+            return fills[0], numbers[0]
+        members = self._members(0, 0)
+        best, most = (fills[0], numbers[0]), 0.0
+        for self.num_buckets, self.fill in itertools.product(numbers, fills):
+            _, classes, needs = self._divided(members, (self.seed, 0, 0, 0), devices=1)
             edges = needs[:, FIELDS.index("n_edge")]
             largest = [edges[classes == c].max() for c in range(classes.max() + 1)]
-            shares[fill] = edges.sum() / max(np.array(largest)[classes].sum(), 1)
-            if fill == "count" and shares[fill] >= _GOOD_SHARE:
-                return "count"
-        return "size" if shares["size"] > shares["count"] else "count"
+            share = edges.sum() / max(np.array(largest)[classes].sum(), 1)
+            if share > most:
+                best, most = (self.fill, self.num_buckets), share
+            if share >= _GOOD_SHARE:
+                break
+        return best
 
     def _fit(self) -> list[Capacity]:
         """The smallest shapes that hold the windows of the run, planned or judged by a part."""

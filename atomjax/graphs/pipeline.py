@@ -43,7 +43,8 @@ class BatchLoader:
         seed: of the plan and of the edge dropout.
         epochs: how often to go through the data.
         num_devices: D, parts that each batch is divided into.
-        num_buckets: classes of size, each with a shape of its own, so the number of compilations.
+        num_buckets: classes of size, each with a shape of its own, so the number of compilations;
+            0 takes as few as leave 0.9 of the padded main edges real, at most four.
         shuffle: draw another plan each epoch; otherwise all epochs are alike.
         drop_edges: apply the data sets' edge dropout; by default where ``shuffle`` is set, as in
             training.
@@ -92,7 +93,7 @@ class BatchLoader:
         for name, value, least in (
             ("epochs", epochs, 0),
             ("num_devices", num_devices, 1),
-            ("num_buckets", num_buckets, 1),
+            ("num_buckets", num_buckets, 0),
             ("prefetch", prefetch, 0),
             ("num_threads", num_threads, 1),
             ("num_workers", num_workers, 0),
@@ -102,7 +103,7 @@ class BatchLoader:
                 raise ValueError(f"BatchLoader: {name} is {value}, give at least {least}")
         self.datasets = list(datasets)
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
-        self.num_devices, self.num_buckets = num_devices, num_buckets
+        self.num_devices = num_devices
         self.rows = list(range(num_devices)) if rows is None else list(rows)
         self.shuffle, self.dtype = shuffle, dtype
         self.prefetch, self.num_threads = prefetch, num_threads
@@ -334,6 +335,6 @@ class _Steps:
         return step, self.loader.build(step)
 
 
-def _leave_accelerators() -> None:
+def _leave_accelerators(_worker: int, _count: int) -> None:
     """Keep JAX in a worker process off the devices of the process that it works for."""
     jax.config.update("jax_platforms", "cpu")

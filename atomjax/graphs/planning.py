@@ -27,6 +27,8 @@ _MAX_SWAPS = 4096
 _EMPTIEST = 4
 # ... and structures up to this many times lighter may come before a heavier one.
 _DISORDER = 4.0
+# Atoms cost less than edges, so a batch may be so much fuller of them.
+_ATOM_WEIGHT = 0.95
 
 Fill = Literal["count", "size"]
 
@@ -178,7 +180,7 @@ def _deal_sizes(
     an ``rng`` the order is only roughly that of weight, so that parts differ from epoch to epoch.
     """
     loads = np.stack([sizes.column("n_edge"), sizes.column("n_node")], axis=1).astype(np.float64)
-    loads *= n_part / np.maximum(loads.sum(axis=0), 1)
+    loads *= n_part / np.maximum(loads.sum(axis=0), 1) * [1, _ATOM_WEIGHT]
     weights = loads.max(axis=1)
     rank = np.log(np.maximum(weights, np.finfo(float).tiny))
     if rng is not None:

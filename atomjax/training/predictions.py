@@ -53,12 +53,13 @@ def physical_predictions(
                 for s, row in zip(structures, own, strict=True)
             ]
         )
-    if any(row.stress is not None for row in own):
+    stresses = [row.stress for row in own if row.stress is not None]
+    if stresses:
         unknown = np.full((3, 3), np.nan)
         arrays["stress_true"] = np.array(
             [unknown if s.stress is None else s.stress for s in structures]
         )
-        arrays["stress_predicted"] = np.array([references.stress(row.stress) for row in own])
+        arrays["stress_predicted"] = np.array([references.stress(stress) for stress in stresses])
     labelled = [i for i, s in enumerate(structures) if s.forces is not None]
     if labelled:
         free = [~structures[i].fixed for i in labelled]

@@ -172,7 +172,8 @@ class TrainSettings:
             "atom" (mean over all atoms).
         dropout: of the backbone's dense layers; None leaves the model's own.
         edge_dropout: share of directed a2a edges dropped while training.
-        num_buckets: static shapes that batches are padded to (one compilation each).
+        num_buckets: static shapes that batches are padded to (one compilation each); 0 takes as
+            few as leave 0.9 of the padded edges real, at most four.
         scale_factor_batches: batches from which a new model's scale factors are fitted.
         log_every: steps between logged training metrics.
         eval_every: steps between validations; 0 means once per epoch.
@@ -242,14 +243,14 @@ class TrainSettings:
     shard_optimizer: bool = False
 
     def __post_init__(self):
-        positive = ("batch_size", "epochs", "accumulation", "num_buckets", "log_every")
-        for name in (*positive, "scale_factor_batches"):
+        for name in ("batch_size", "epochs", "accumulation", "log_every", "scale_factor_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("ema_decay", "edge_dropout", "final_factor", "beta1", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be between 0 and 1")
-        for name in ("warmup_steps", "warmup_epochs", "eval_every", "checkpoint_every"):
+        counts = ("warmup_steps", "warmup_epochs", "eval_every", "checkpoint_every", "num_buckets")
+        for name in counts:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("learning_rate", "huber_delta"):

@@ -74,7 +74,7 @@ class CountedFunction:
             self.num_compilations += 1
             return function(*args)
 
-        self._compiled = jax.jit(traced, **options)
+        self._compiled = jax.jit(traced, compiler_options=barrier_options(), **options)
 
     def __call__(self, *args: Any) -> Any:
         """Calls the compiled function."""
@@ -220,6 +220,4 @@ def make_train_step(
 
     everywhere = NamedSharding(mesh, P())
     places = (everywhere if shardings is None else shardings, everywhere)
-    return CountedFunction(
-        step, donate_argnums=0, out_shardings=places, compiler_options=barrier_options()
-    )
+    return CountedFunction(step, donate_argnums=0, out_shardings=places)

@@ -48,9 +48,7 @@ def assert_same_state(found: dict, wanted: dict) -> None:
     """Names and values, whatever the order, as a strict load in the original needs them."""
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        # PyTorch rounds the Gaussians' centres otherwise.
-        tolerance = 1e-6 if name.endswith(".rbf.offset") else 0
-        np.testing.assert_allclose(found[name], value, rtol=tolerance, err_msg=name)
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
         assert found[name].dtype == np.float32
 
 

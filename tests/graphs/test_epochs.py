@@ -79,7 +79,7 @@ def test_shares_of_devices_are_as_full(devices):
 
 
 def test_filling_by_size_is_chosen_where_a_count_wastes():
-    atoms = np.where(np.arange(400) % 8 == 0, 90, 12)
+    atoms = np.where(np.arange(400) < 60, 40, 12)
     uneven = sizes_of(np.random.default_rng(0).permutation(atoms))
     options: dict[str, Any] = {"batch_size": 5}
     count, size, auto = (make(uneven, fill=f, **options) for f in ("count", "size", "auto"))
@@ -94,6 +94,16 @@ def test_filling_by_size_is_chosen_where_a_count_wastes():
     assert np.mean(lengths) == 5
     assert min(lengths) >= 1
     assert max(lengths) > 5
+
+
+def test_few_large_structures_get_a_shape_of_their_own_where_that_is_left_open():
+    atoms = np.where(np.arange(600) % 30 == 0, 150, 12)
+    uneven = sizes_of(np.random.default_rng(0).permutation(atoms))
+    one, some = (make(uneven, batch_size=5, num_buckets=n) for n in (1, 0))
+    assert real_share(one) < 0.7
+    assert real_share(some) >= 0.9
+    assert 1 < len(some.capacities) == some.num_buckets <= 4
+    assert make(ani1x(), num_buckets=0).num_buckets == 1
 
 
 @pytest.mark.parametrize("fill", ["count", "size"])
@@ -148,7 +158,8 @@ def test_windows_hold_everything_once_in_the_same_shape(small_windows, batch_siz
     # A window in the middle needs none before it.
     late = make(ani1x(1003), batch_size=batch_size, epochs=3, fill=fill)
     assert members(late, 2 * steps + 50) == members(plans, 2 * steps + 50)
-    assert real_share(plans) > 0.8
+    # So small a window varies much, and the shape has to hold any.
+    assert real_share(plans) > 0.6
 
 
 def test_windows_keep_the_samples_of_a_mixture(small_windows):

@@ -113,8 +113,7 @@ def write_qm9(root: Path) -> Path:
         body = [str(len(CHAIN)), f"gdb {i} " + " ".join(f"{n:.8f}" for n in numbers), *atoms]
         text = "\n".join([*body, "1000.0", "CO CO", "InChI InChI", ""])
         (folder / f"dsgdb9nsd_{i:06d}.xyz").write_text(text)
-    (root / "uncharacterized.txt").write_text("fell apart\n====\n====\n")
-    (folder / "uncharacterized.txt").write_text("fell apart\n====\n====\n")
+    (folder / "uncharacterized.txt").write_text("fell apart\n====\n  2  C  0.5\n====\n")
     return folder
 
 

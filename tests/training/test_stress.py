@@ -62,6 +62,7 @@ def test_stresses_are_read_with_their_unit(crystals, tmp_path):
     expected = atoms.get_stress(voigt=False)
     np.testing.assert_allclose(first.stress, expected, atol=1e-7)
     (gigapascal, *_) = read(crystals, stress_unit="GPa")
+    assert gigapascal.stress is not None
     np.testing.assert_allclose(gigapascal.stress, first.stress / GPA, rtol=1e-8)
     assert read(crystals, stress_key="")[0].stress is None
     with pytest.raises(ReadError, match="no stress under the key 'virials'"):

@@ -87,11 +87,11 @@ def crystal(text: str) -> Atoms:
     block = next((b for b in parse_cif(io.StringIO(text)) if b.has_structure()), None)
     if block is None:
         raise ReadError("its CIF holds no crystal")
-    occupancies = block.get("_atom_site_occupancy") or []
-    if any(float(share) != 1.0 for share in occupancies):
+    occupancies = block.get("_atom_site_occupancy")
+    if isinstance(occupancies, list) and any(float(share) != 1.0 for share in occupancies):
         raise ReadError("sites of its CIF are occupied in part, which no single structure shows")
     operations = block.get("_symmetry_equiv_pos_as_xyz")
-    if isinstance(operations, list) and [o.replace(" ", "") for o in operations] == [IDENTITY]:
+    if isinstance(operations, list) and [str(o).replace(" ", "") for o in operations] == [IDENTITY]:
         # All atoms are listed, and applying the space group would only take time.
         return block.get_unsymmetrized_structure()
     return block.get_atoms()

@@ -69,7 +69,7 @@ def convert_on_cluster(
         )
         names: list[str] = []
         with (display or Display(None)).track(parts, "convert shares") as tracker:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 error = future.exception()
                 if isinstance(error, (ValueError, OSError)):
                     client.cancel(futures)

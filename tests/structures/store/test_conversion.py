@@ -189,7 +189,7 @@ def test_arguments():
 @pytest.fixture
 def cluster():
     """Dask's local cluster, its two workers in threads of this process."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with distributed.LocalCluster(processes=False, **options) as made:
         yield made
 

@@ -82,13 +82,13 @@ def main() -> None:
     print(f"{options.model}, {options.batch}: {sum(durations.values()):.3f} s in kernels,", end=" ")
     print(f"{kernel_count(made.compiled)} kernels, {flops / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB")
     for column in (0, 1):
-        time, count = Counter(), Counter()
+        time, count = defaultdict(float), Counter()
         for name, duration in durations.items():
             label = described.get(name, ("other", "other"))[column]
             time[label] += duration
             count[label] += 1
         print()
-        for label, value in time.most_common(16):
+        for label, value in sorted(time.items(), key=lambda pair: -pair[1])[:16]:
             share = value / sum(durations.values())
             print(f"  {share:6.1%}  {count[label]:5d} kernels  {label}")
 

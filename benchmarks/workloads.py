@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdDistGeom as conformers
 
 from atomjax.graphs import GraphConfig, pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
@@ -70,7 +70,7 @@ def slabs(rng: np.random.Generator) -> list[Structure]:
 def dynamics(rng: np.random.Generator) -> list[Structure]:
     """Four frames of aspirin, 21 atoms."""
     molecule = Chem.AddHs(Chem.MolFromSmiles(ASPIRIN))
-    AllChem.EmbedMolecule(molecule, randomSeed=0)
+    conformers.EmbedMolecule(molecule, randomSeed=0)
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     atoms = ase.Atoms(numbers, molecule.GetConformer().GetPositions())
     return [labelled(atoms, rng, None) for _ in range(4)]

@@ -125,6 +125,7 @@ def test_remat_changes_nothing_but_memory():
 
         def loss(params):
             forces = predict(model, {**variables, "params": params}, batch)["task"].forces
+            assert forces is not None
             return (forces**2).sum()
 
         compiled = jax.jit(jax.grad(loss)).lower(variables["params"]).compile()

@@ -5,7 +5,7 @@ the seed and that number, so a run that resumes at step k sees the batches it wo
 Building ahead, on threads or in worker processes, is grain's.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,17 +90,11 @@ class BatchLoader:
         samples: Sequence[int] | None = None,
         rows: Sequence[int] | None = None,
     ):
-        for name, value, least in (
-            ("epochs", epochs, 0),
-            ("num_devices", num_devices, 1),
-            ("num_buckets", num_buckets, 0),
-            ("prefetch", prefetch, 0),
-            ("num_threads", num_threads, 1),
-            ("num_workers", num_workers, 0),
-            ("datasets", len(datasets), 1),
-        ):
-            if value < least:
-                raise ValueError(f"BatchLoader: {name} is {value}, give at least {least}")
+        _check_least(
+            {"datasets": len(datasets), "num_devices": num_devices, "num_threads": num_threads}, 1
+        )
+        counts = {"epochs": epochs, "num_buckets": num_buckets, "prefetch": prefetch}
+        _check_least({**counts, "num_workers": num_workers}, 0)
         self.datasets = list(datasets)
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
         self.num_devices = num_devices
@@ -306,6 +300,12 @@ def _common_kind(datasets: Sequence[GraphDataset]) -> GraphKind:
             "kind, so give all the same GraphConfig.kind"
         )
     return datasets[0].graph_config.kind
+
+
+def _check_least(values: Mapping[str, int], least: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"BatchLoader: {name} is {value}, give at least {least}")
 
 
 def _checked_samples(samples: Sequence[int] | None, sizes: list[int]) -> list[int]:

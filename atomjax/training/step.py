@@ -118,9 +118,8 @@ def make_train_step(
         ema_decay: of the averaged parameters.
 
     Returns:
-        A function of a placed state and batch. ``metrics`` holds scalars "loss" and its terms
-        "loss_energy", "loss_forces", "loss_value" and "loss_stress", "gradient_norm" (before
-        clipping), "finite", and "errors", the batch's sums of ``metrics.error_sums``.
+        A function of a placed state and batch. ``metrics`` holds "loss", its terms "loss_<term>",
+        "gradient_norm" (before clipping), "finite", and "errors" (``metrics.error_sums``).
     """
 
     def device_step(state: TrainState, batch: GraphBatch):

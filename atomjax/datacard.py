@@ -149,8 +149,12 @@ def describe_batches(loader: BatchLoader) -> list[str]:
     shapes = ", ".join(
         f"{shape.n_node} atoms × {shape.n_edge} main edges" for shape in loader.capacities
     )
+    least, most = report["batch_size_min"], report["batch_size_max"]
+    size = f"{loader.batch_size:,}"
+    if loader.plans.fill == "size":
+        size = f"{report['batch_size']:,.1f} ({least} to {most}, filled by size)"
     return [
-        f"size        {loader.batch_size:,} structures a step over {loader.num_devices} "
+        f"size        {size} structures a step over {loader.num_devices} "
         f"device{'s' if loader.num_devices > 1 else ''}, {loader.steps_per_epoch:,} steps an epoch",
         f"shapes      {len(loader.capacities)} of a device's share: {shapes}",
         f"real        {report['atoms']:.0%} of atoms, {report['main_edges']:.0%} of main edges, "

@@ -74,6 +74,7 @@ def load_datasets(
     extensive: bool = False,
     transform: Transform = "identity",
     stress: bool = False,
+    centered: bool = True,
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     references: Sequence[References | None] | None = None,
@@ -90,6 +91,7 @@ def load_datasets(
         extensive: the properties grow with the number of atoms.
         transform: of the properties before they are scaled.
         stress: train on stresses, too.
+        centered: take the properties' means out.
         max_structures: train on so many structures over all data sets together, fixed random
             subsets in the shares of ``settings.mixture``.
         edge_dropout: of the training sets' graphs.
@@ -114,7 +116,7 @@ def load_datasets(
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None
         if properties:
-            form: dict = {"extensive": extensive, "transform": transform}
+            form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
             labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
         else:
             references_of = given or fit_references(part["train"], conservative)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atomjax import processes
 from atomjax.config import PREFIX, ConfigError, load_config, nearest, override, to_plain
 from atomjax.workflows import Workflow, find_workflow
 
@@ -34,8 +35,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 the run failed, 2 the command or config is wrong, 130
-        interrupted.
+        interrupted. A process ends with 143 after SIGTERM with the state saved, and with 75
+        where another process of the run was lost.
     """
+    try:
+        status = run_command(arguments)
+    except SystemExit:
+        processes.leave()
+        raise
+    except BaseException as error:
+        if processes.joined():
+            traceback.print_exception(error)
+            processes.fail(EXIT_FAILED, f"{type(error).__name__}: {error}")
+        raise
+    if status:
+        processes.fail(status)
+    processes.leave()
+    return status
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    """:func:`main` for this process alone, which is told apart from its end with the others."""
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -59,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         return explain(error, EXIT_USAGE, options)
     except EXPLAINED as error:
+        lost = processes.describe_loss(error)
+        if lost is not None:
+            return explain(RuntimeError(lost), processes.EXIT_LOST, options)
         return explain(error, EXIT_FAILED, options)
     return 0
 
@@ -88,12 +111,26 @@ def make_parser() -> argparse.ArgumentParser:
         help="where compiled programs are kept for the next run; 'none' keeps none "
         "(default: compilation_cache in the workdir)",
     )
-    processes = parser.add_argument_group("several processes (one command on each host)")
-    add = processes.add_argument
+    several = parser.add_argument_group("several processes (one command on each host)")
+    add = several.add_argument
     add("--distributed", action="store_true", help="find the others through Slurm, TPU or MPI")
     add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     add("--num-processes", type=int, metavar="N")
     add("--process-id", type=int, metavar="I", help="0 to N - 1")
+    add(
+        "--heartbeat-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=processes.HEARTBEAT_TIMEOUT,
+        help="a process that is silent for so long is dead, and all end (default: %(default)g)",
+    )
+    add(
+        "--stall-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=processes.STALL_TIMEOUT,
+        help="all end where none of them gets on for so long (default: %(default)g)",
+    )
     return parser
 
 
@@ -126,6 +163,7 @@ def launch(workflow: Workflow, settings: Any, options: argparse.Namespace) -> di
     # Imported only now: creating a run asks jax which process this is.
     from atomjax.run import Run
 
+    processes.check_shared(options.workdir)
     run = Run(options.workdir, settings, accept_changes=options.accept_changes)
     try:
         return workflow.load_function()(settings, run)
@@ -152,9 +190,17 @@ def connect_processes(options: argparse.Namespace) -> None:
             "--coordinator, --num-processes and --process-id go together; give all three "
             "(or --distributed alone under Slurm, on TPU pods or under MPI)"
         )
-    import jax
-
-    jax.distributed.initialize(coordinator, count, place)
+    for name in ("heartbeat_timeout", "stall_timeout"):
+        if getattr(options, name) <= 0:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag}={getattr(options, name):g} must be positive")
+    processes.join(
+        coordinator,
+        count,
+        place,
+        heartbeat_timeout=options.heartbeat_timeout,
+        stall_timeout=options.stall_timeout,
+    )
 
 
 def _given(option: int | None, variable: str | None) -> int | None:
@@ -183,9 +229,10 @@ def explain(error: BaseException, status: int, options: argparse.Namespace) -> i
     if options.debug:
         traceback.print_exception(error)
         return status
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    processes.accuse(str(error))
     if status == EXIT_FAILED and options.workdir.is_dir():
-        path = options.workdir / "error.txt"
+        path = options.workdir / processes.own_name("error.txt")
         path.write_text("".join(traceback.format_exception(error)))
         print(f"(traceback in {path}; --debug shows it here)", file=sys.stderr)
     return status

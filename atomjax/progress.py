@@ -149,21 +149,48 @@ class SilentTracker:
         """Does nothing."""
 
 
+class TellingTracker:
+    """A tracker that also tells what is getting on; see :class:`Display`."""
+
+    def __init__(self, tracker: Tracker, description: str, told: Callable[[str], None]):
+        self._tracker, self._description, self._told = tracker, description, told
+
+    def advance(self, n: int = 1, **fields: Any) -> None:
+        """Tells, and advances the other tracker."""
+        self._told(self._description)
+        self._tracker.advance(n, **fields)
+
+    def discount(self, seconds: float) -> None:
+        """Leaves time out of the other tracker's forecast."""
+        self._tracker.discount(seconds)
+
+
 class Display:
     """The progress of everything that runs under one console.
 
     Args:
         console: where to write; None writes nothing.
+        told: takes the description of whatever begins or gets on, also without a console.
     """
 
-    def __init__(self, console: Console | None):
+    def __init__(self, console: Console | None, told: Callable[[str], None] | None = None):
         self.console = console
+        self._told = told
         self._progress: Progress | None = None
         self._open = 0
 
     @contextmanager
     def track(self, total: int, description: str, start: int = 0) -> Iterator[Tracker]:
         """Shows the progress of ``total`` units of work while the context is open."""
+        with self._shown(total, description, start) as tracker:
+            if self._told is None:
+                yield tracker
+            else:
+                self._told(description)
+                yield TellingTracker(tracker, description, self._told)
+
+    @contextmanager
+    def _shown(self, total: int, description: str, start: int) -> Iterator[Tracker]:
         if self.console is None:
             yield SilentTracker()
         elif self.console.is_terminal:

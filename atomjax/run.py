@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from atomjax import __version__
+from atomjax import __version__, processes
 from atomjax.config import ConfigError, differences, to_plain
 from atomjax.progress import Display, Tracker
 
@@ -75,7 +75,8 @@ class Run:
         self.root = self.workdir = Path(workdir)
         self.primary = jax.process_index() == 0
         self._accept_changes = accept_changes
-        self.display = Display((console or Console()) if self.primary else None)
+        shown = (console or Console()) if self.primary else None
+        self.display = Display(shown, told=processes.advance)
         self._files: tuple[TextIO, Any] | None = None
         self._purge_step: int | None = None
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -152,11 +153,7 @@ class Run:
         Args:
             name: of the place, the same in every process.
         """
-        import jax
-        from jax.experimental import multihost_utils
-
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(name)
+        processes.wait_for_all(name)
 
     @contextmanager
     def primary_first(self, name: str) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """A data set whose structures stay in a store: read, and turned into graphs, batch by batch."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from atomjax.config import ConfigError
 from atomjax.graphs import GraphConfig, GraphDataset
 from atomjax.graphs.capacity import Sizes
-from atomjax.graphs.store_sizes import sizes_path, stored_sizes
+from atomjax.graphs.size_table import SizeTable
+from atomjax.graphs.store_sizes import sizes_path, stored_table
 from atomjax.run import Run
 from atomjax.structures.generate.workers import available_cores
 from atomjax.structures.references import References
@@ -41,27 +41,35 @@ class StoredDataset(GraphDataset):
         **fields: Any,
     ):
         super().__init__(name, structures, graph_config, cache_bytes=0, **fields)
-        self._store, self._run, self._workers = structures, run, workers or available_cores()
+        self._store, self._workers = structures, workers or available_cores()
+        self._run: Run | None = run
 
-    @cached_property
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes find the tables measured and have nothing to show.
+        return {**super().__getstate__(), "_run": None}
+
+    @property
     def sizes(self) -> Sizes:
-        """Sizes of all structures, without edge dropout."""
-        return self._measured(None)
+        """Sizes of all structures, without edge dropout; reads the whole table."""
+        return self.size_table().everything()
 
-    def drawn_sizes(self, seed: int) -> Sizes:
-        """Sizes of all structures under edge dropout, estimated from one draw of it."""
-        if self.graph_config.edge_dropout == 0:
-            return self.sizes
-        return self.sizes.with_dropout(self._measured(seed))
+    def size_table(self, seed: int | None = None) -> SizeTable:
+        """Sizes of all structures, mapped; under one draw of the edge dropout with a ``seed``."""
+        drawn = None
+        if seed is not None and self.graph_config.edge_dropout > 0:
+            drawn = self._measured(seed)
+        return SizeTable(self._measured(None), drawn, self._store.indices)
 
-    def _measured(self, seed: int | None) -> Sizes:
+    def _measured(self, seed: int | None) -> np.ndarray:
+        if self._run is None:
+            return stored_table(self._store, self.graph_config, seed=seed)
         # One process measures; the others find the table.
         with self._run.primary_first(f"sizes {self.name}"):
             if sizes_path(self._store, self.graph_config, seed).exists():
-                return stored_sizes(self._store, self.graph_config, seed=seed)
+                return stored_table(self._store, self.graph_config, seed=seed)
             total = sum(shard["structures"] for shard in self._store.manifest["shards"])
             with self._run.progress(total, f"sizes of {self.name}") as tracker:
-                return stored_sizes(
+                return stored_table(
                     self._store,
                     self.graph_config,
                     seed=seed,

@@ -1,6 +1,7 @@
 """What the benchmarks share: clocks, the machine's matmul rate, and who it is."""
 
 import platform
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -54,3 +55,20 @@ def peak_bytes(compiled: Any) -> int:
     memory = compiled.memory_analysis()
     total = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return total + memory.temp_size_in_bytes - memory.alias_size_in_bytes
+
+
+# What the entry computation of a compiled program starts no kernel for.
+_NO_KERNELS = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "opt-barrier"}
+
+
+def kernel_count(compiled: Any) -> int:
+    """Kernels that one call of a compiled function starts; bodies of loops count once."""
+    entry = compiled.as_text().split("\nENTRY", 1)[1]
+    kinds = re.findall(r"^\s+(?:ROOT )?%?\S+ = .*?[\]\})] ([a-z][\w\-]*)\(", entry, re.MULTILINE)
+    return sum(kind not in _NO_KERNELS for kind in kinds)
+
+
+def cost(compiled: Any) -> tuple[float, float]:
+    """FLOP and bytes that XLA counts for one call; bytes are read and written by kernels."""
+    analysis = compiled.cost_analysis() or {}
+    return analysis.get("flops", 0.0), analysis.get("bytes accessed", 0.0)

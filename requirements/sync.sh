@@ -7,8 +7,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 lock=requirements/$1.txt
-if [ ! -f "$lock" ]; then
-    echo "sync: there is no lock $lock; choose one of:" requirements/*.txt >&2
+torch=requirements/torch-cpu.txt
+if [ ! -f "$lock" ] || [ "$lock" = "$torch" ]; then
+    echo "sync: there is no lock $lock; choose one of:" \
+        $(ls requirements/*.txt | grep -v "^$torch\$") >&2
     exit 2
 fi
 uv=$(command -v uv || true)
@@ -54,4 +56,33 @@ else
         --require-hashes --no-deps -r "$lock"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --no-deps --no-build-isolation -e .
+fi
+
+# PyTorch's own index is asked for PyTorch alone, and not for long: it may be out of reach. With
+# torch in place the second command takes the rest from where everything else comes from.
+install_torch() {
+    pinned=$(grep '^torch==' "$torch")
+    index=https://download.pytorch.org/whl/cpu
+    if [ -n "$uv" ]; then
+        # uv does not read pip's configuration, where a machine may name a folder of wheels.
+        links=${PIP_FIND_LINKS:-$(python3 -m pip config get global.find-links 2>/dev/null || true)}
+        UV_HTTP_TIMEOUT=20 UV_HTTP_RETRIES=1 "$uv" pip install --quiet --no-deps \
+            --python .venv/bin/python --index-strategy unsafe-best-match --extra-index-url $index \
+            ${links:+--find-links "$links"} "$pinned" &&
+            "$uv" pip install --quiet --no-deps --python .venv/bin/python -r "$torch"
+    else
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+            --retries 1 --timeout 20 --extra-index-url $index "$pinned" &&
+            .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+                -r "$torch"
+    fi
+}
+
+if [ "$1" = dev ]; then
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    if ! install_torch >"$log" 2>&1; then
+        echo "sync: no CPU build of PyTorch for this machine ($(tail -n 1 "$log")):" \
+            "tests/convert/test_with_torch.py and test_lightning_files.py will be skipped" >&2
+    fi
 fi

@@ -145,11 +145,25 @@ def test_process_options_go_together(config, workdir, capsys):
     assert "--process-id" in capsys.readouterr().err
 
 
+def test_timeouts_are_positive(config, workdir, capsys):
+    arguments = ["--config", config, "--workdir", workdir, "--coordinator", "localhost:1234"]
+    arguments += ["--num-processes=2", "--process-id=1", "--stall-timeout=0"]
+    assert launch.main(arguments) == 2
+    assert "--stall-timeout=0 must be positive" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("source", ["options", "environment"])
 def test_processes_connect_as_told(config, workdir, monkeypatch, source):
     calls = []
-    monkeypatch.setattr("jax.distributed.initialize", lambda *given: calls.append(given))
-    arguments = ["--config", config, "--workdir", workdir]
+
+    def initialize(*given, cluster_detection_method, heartbeat_timeout_seconds):
+        calls.append(given)
+        assert cluster_detection_method == "deactivate"
+        # Our own comes first, with a message that says more.
+        assert heartbeat_timeout_seconds > 30
+
+    monkeypatch.setattr("jax.distributed.initialize", initialize)
+    arguments = ["--config", config, "--workdir", workdir, "--heartbeat-timeout=30"]
     if source == "options":
         arguments += ["--coordinator", "host:1", "--num-processes", "2", "--process-id", "1"]
     else:

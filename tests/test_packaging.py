@@ -18,9 +18,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("cpu", "dev", "cuda12", "cuda13", "tpu", "convert")
 IMPORT_NAMES = {
+    "absl-py": "absl",
     "e3nn-jax": "e3nn_jax",
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
+    "pyyaml": "yaml",
     "tensorboardx": "tensorboardX",
 }
 # jaxlib is stated beside jax because the two must be upgraded together.
@@ -79,6 +81,19 @@ def test_lock_is_hashed_and_names_no_address(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     assert "://" not in text
     assert "index" not in text.replace("importlib", "")
+
+
+def test_cpu_build_of_pytorch_is_pinned_with_what_the_dev_lock_lacks() -> None:
+    lines = (ROOT / "requirements" / "torch-cpu.txt").read_text().splitlines()
+    pins = {pin.name: pin for pin in (Requirement(x) for x in lines if not x.startswith("#"))}
+    assert all([s.operator for s in pin.specifier] == ["=="] for pin in pins.values())
+    (declared,) = map(Requirement, project()["optional-dependencies"]["convert"])
+    version = next(iter(pins["torch"].specifier)).version
+    assert version.endswith("+cpu")
+    assert declared.specifier.contains(version)
+    # The lock that has PyTorch from PyPI says what PyTorch needs; the rest of it is CUDA.
+    needed = {pin.name for pin, _ in locked("convert")} - {pin.name for pin, _ in locked("dev")}
+    assert pins.keys() == {n for n in needed if not n.startswith(("nvidia-", "cuda-", "triton"))}
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
@@ -159,6 +174,7 @@ def test_sync_names_the_locks_when_the_lock_is_unknown(checkout: Path) -> None:
     assert result.returncode == 2
     assert "no lock requirements/cuda11.txt" in result.stderr
     assert "requirements/cuda12.txt" in result.stderr
+    assert "torch-cpu" not in result.stderr
 
 
 def test_sync_says_what_to_install_without_a_python(checkout: Path) -> None:
@@ -169,3 +185,26 @@ def test_sync_says_what_to_install_without_a_python(checkout: Path) -> None:
     assert "no Python >= 3.11" in result.stderr
     assert "no-such-python" in result.stderr
     assert "PYTHON=/path/to/python" in result.stderr
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["wheel", "no wheel"])
+def test_sync_adds_a_cpu_build_of_pytorch_where_there_is_one(checkout: Path, found: bool) -> None:
+    """The commands that sync.sh runs, recorded by an interpreter that does nothing else."""
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    message = "ERROR: No matching distribution found for torch"
+    refusal = "" if found else f"case \"$*\" in *torch==*) echo '{message}' >&2; exit 1;; esac"
+    python.write_text(f'#!/bin/sh\necho "$@" >> calls\n{refusal}\nexit 0\n')
+    python.chmod(0o755)
+    result = sync(checkout, "dev")
+    assert result.returncode == 0, result.stderr
+    calls = (checkout / "calls").read_text().splitlines()
+    # PyTorch's own index is asked for PyTorch alone.
+    (asked,) = (call for call in calls if "download.pytorch.org" in call)
+    assert asked.endswith(" torch==2.13.0+cpu")
+    assert any(call.endswith("-r requirements/torch-cpu.txt") for call in calls) == found
+    assert (message in result.stderr) == (not found)
+    assert ("test_with_torch.py" in result.stderr) == (not found)
+    (checkout / "calls").unlink()
+    assert sync(checkout, "cpu").returncode == 0
+    assert "torch" not in (checkout / "calls").read_text()

@@ -70,7 +70,7 @@ def test_subsets_and_edge_dropout(chains, tmp_path):
     )
     (train,) = splits.train
     assert len(train) == 12
-    full, drawn = train.sizes, train.drawn_sizes(0)
+    full, drawn = train.sizes, train.size_table(0).everything()
     assert drawn.column("n_edge").sum() < full.column("n_edge").sum()
     assert len(list(BatchLoader([train], batch_size=4))) == 3
 

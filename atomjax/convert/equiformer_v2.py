@@ -58,10 +58,11 @@ _COUNTS = {
     "num_blocks": r"blocks\.(\d+)\..*",
     "mmax": r"blocks\.0\.ga\.so2_conv_2\.so2_m_conv\.(\d+)\..*",
 }
-# Settings of the original that atomjax's model has built in: name → values that mean the same.
+# Settings of the original that atomjax's model has built in: name → values that mean the same. The
+# original takes names of activations and computes SiLU whatever they are.
 _BUILT_IN = {
     "attn_activation": ("silu", "scaled_silu"),
-    "ffn_activation": ("silu",),
+    "ffn_activation": ("silu", "scaled_silu"),
     "norm_type": ("layer_norm_sh",),
     "distance_function": ("gaussian",),
     "use_atom_edge_embedding": (True,),

@@ -16,6 +16,7 @@ from atomjax.convert.family import Exported
 from atomjax.models import HeadConfig, backbone_config
 from atomjax.models.equiformer_v2 import EquiformerV2Config
 from atomjax.models.equiformer_v2.harmonics import grid_matrices
+from atomjax.models.equiformer_v2.linear import gaussian_centres
 
 Tables = dict[str, np.ndarray]
 
@@ -33,10 +34,11 @@ def export_equiformer(
         entries: fairchem's name → array, of all parameters.
 
     Raises:
-        ConvertError: fairchem has no such head.
+        ConvertError: fairchem has no such head, or no such network.
     """
     config = backbone_config(model)
     assert isinstance(config, EquiformerV2Config)
+    _check_built_in(config)
     for head in heads:
         if head.kind == "scalar" or head.forces == "conservative" or head.pooling != "sum":
             raise ConvertError(
@@ -47,6 +49,16 @@ def export_equiformer(
     forces = any(head.direct_forces for head in heads)
     tensors = dict(entries) | dict(buffers(config, energy=bool(heads), forces=forces))
     return Exported("fairchem", tensors, tuple(entries), _settings(config, forces))
+
+
+def _check_built_in(config: EquiformerV2Config) -> None:
+    """Refuses what fairchem's network has fixed to another value."""
+    for field, value in (("num_gaussians", 600), ("edge_direction", "source_minus_target")):
+        if (ours := getattr(config, field)) != value:
+            raise ConvertError(
+                f"the model has {field}={ours!r}; fairchem's EquiformerV2 has {value!r} built in "
+                "and would compute something else"
+            )
 
 
 def buffers(
@@ -85,8 +97,7 @@ def buffers(
     if forces:
         owners["force_block."] = attention
         layers += [f"force_block.{name}" for name in linear["ga"]]
-    centres = np.linspace(0, config.cutoff, config.num_gaussians, dtype=np.float32)
-    yield "distance_expansion.offset", centres
+    yield "distance_expansion.offset", gaussian_centres(config.num_gaussians, config.cutoff)
     for owner, tables in owners.items():
         for module, content in tables.items():
             yield from ((f"{owner}{module}.{name}", value) for name, value in content.items())

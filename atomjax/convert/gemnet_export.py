@@ -1,5 +1,6 @@
 """GemNet-OC models of ours under the names of the original codes, complete with their buffers."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from atomjax.convert.family import Exported
 from atomjax.convert.gemnet_config import gaussian_factor
 from atomjax.convert.gemnet_layouts import Layout
 from atomjax.models import HeadConfig, backbone_config
+from atomjax.models.bases import gaussian_centres
 from atomjax.models.gemnet_oc import GemNetOCConfig
 
 # Modules of the original that hold Gaussians, and the interaction that each serves.
@@ -77,24 +79,34 @@ def choose_layout(heads: tuple[HeadConfig, ...]) -> Layout:
     """
     if not heads:
         return Layout("jmp")
-    if len(heads) == 1 and heads[0].num_layers == 1 and heads[0].kind != "scalar":
+    if len({head.num_layers for head in heads}) > 1:
+        depths = ", ".join(f"{head.name}: {head.num_layers} layers" for head in heads)
+        raise ConvertError(
+            f"heads of the original codes have one depth ({depths}); export the backbone with "
+            "--backbone-only"
+        )
+    first = heads[0]
+    alone = len(heads) == 1
+    if alone and first.num_layers == 1 and first.kind != "scalar" and first.pooling != "max":
         return Layout("fairchem")
     if all(head.direct_forces and head.pooling == "sum" for head in heads):
         return Layout("jmp")
     if all(head.kind in ("scalar", "energy") for head in heads):
         return Layout("jmp_finetuned", tuple(head.target or head.name for head in heads))
-    if len(heads) == 1 and heads[0].forces == "conservative":
+    if alone and first.forces == "conservative" and first.pooling == "sum":
         return Layout("jmp_finetuned")
-    kinds = ", ".join(f"{head.name}: {head.kind} {head.forces or ''}".strip() for head in heads)
+    kinds = ", ".join(
+        " ".join([f"{head.name}: {head.kind}", head.forces or "without forces", head.pooling])
+        for head in heads
+    )
     raise ConvertError(
-        f"no original code has these heads together ({kinds}); export the backbone with "
-        "--backbone-only"
+        f"no original code has such heads ({kinds}); export the backbone with --backbone-only"
     )
 
 
 def _buffers(config: GemNetOCConfig, *, with_widths: bool):
     """(entry, value) of the Gaussians, which the originals keep in their state_dict."""
-    centres = np.linspace(0, 1, config.num_radial, dtype=np.float32)
+    centres = gaussian_centres(config.num_radial)
     widths = np.full_like(centres, gaussian_factor(config.num_radial))
     for module, needs in _RADIAL.items():
         if needs is None or any(getattr(config, name) for name in needs.split()):
@@ -104,9 +116,17 @@ def _buffers(config: GemNetOCConfig, *, with_widths: bool):
 
 
 def _settings(config: GemNetOCConfig, heads: tuple[HeadConfig, ...]) -> dict[str, Any]:
-    """What of our config is fairchem's too."""
+    """Our config in fairchem's words, as far as it fixes what the network is."""
+    sizes = dataclasses.asdict(config)
+    for name in ("rbf_cutoff", "envelope_exponent", "edge_output", "dropout", "edge_dropout"):
+        del sizes[name]
     return {
         "name": "gemnet_oc",
+        **sizes,
+        "activation": "silu",
+        "rbf": {"name": "gaussian"},
+        "cbf": {"name": "spherical_harmonics"},
+        "sbf": {"name": "legendre_outer"},
         "cutoff": config.rbf_cutoff,
         "envelope": {"name": "polynomial", "exponent": config.envelope_exponent},
         "extensive": heads[0].pooling == "sum",

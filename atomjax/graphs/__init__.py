@@ -21,7 +21,7 @@ from atomjax.graphs.mixture import MixtureKind, mixture_shares, share_out
 from atomjax.graphs.neighbors import Edges, GraphError
 from atomjax.graphs.packing import Labels, pack, pack_structures, read_labels
 from atomjax.graphs.pipeline import BatchLoader
-from atomjax.graphs.planning import Plan, plan_epoch, split_batch
+from atomjax.graphs.planning import Plan, plan_batches, split_batch
 
 __all__ = [
     "AtomToAtomGraph",
@@ -49,7 +49,7 @@ __all__ = [
     "mixture_shares",
     "pack",
     "pack_structures",
-    "plan_epoch",
+    "plan_batches",
     "read_labels",
     "share_out",
     "split_batch",

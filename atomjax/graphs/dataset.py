@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from atomjax.graphs.capacity import Sizes
 from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
 from atomjax.graphs.neighbors import GraphError
 from atomjax.graphs.packing import Labels, read_labels
+from atomjax.graphs.size_table import SizeTable
 from atomjax.structures.references import PropertyScale, References
 from atomjax.structures.structure import Structure
 
@@ -57,7 +59,16 @@ class GraphDataset:
         self.stress = stress
         self.index = index
         self._cache: dict[int, InteractionGraphs] = {}
+        self._drawn: dict[int, np.ndarray] = {}
         self._free_bytes = cache_bytes
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process builds its own graphs, and has its own lock.
+        return {**self.__dict__, "_cache": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -133,16 +144,18 @@ class GraphDataset:
             for start in blocks
         )
 
-    def drawn_sizes(self, seed: int) -> Sizes:
-        """Sizes of all structures under edge dropout, estimated from one draw of it."""
-        if self.graph_config.edge_dropout == 0:
-            return self.sizes
-        parts = []
-        for start in range(0, len(self), _BLOCK):
-            block = range(start, min(start + _BLOCK, len(self)))
-            rngs = [np.random.default_rng([seed, i]) for i in block]
-            parts.append(Sizes.measure(self.graphs(block, rngs)))
-        return self.sizes.with_dropout(Sizes.concatenate(parts))
+    def size_table(self, seed: int | None = None) -> SizeTable:
+        """Sizes of all structures; under one draw of the edge dropout with a ``seed``."""
+        if seed is None or self.graph_config.edge_dropout == 0:
+            return SizeTable(self.sizes.table)
+        if seed not in self._drawn:
+            parts = []
+            for start in range(0, len(self), _BLOCK):
+                block = range(start, min(start + _BLOCK, len(self)))
+                rngs = [np.random.default_rng([seed, i]) for i in block]
+                parts.append(Sizes.measure(self.graphs(block, rngs)))
+            self._drawn[seed] = Sizes.concatenate(parts).table
+        return SizeTable(self.sizes.table, self._drawn[seed])
 
     def _build(
         self,

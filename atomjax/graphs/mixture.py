@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from atomjax.graphs.shuffling import shuffled
+
 MixtureKind = Literal["single", "balanced", "temperature", "proportional"]
 
 # Apart from every other use of a run's seed.
@@ -54,32 +56,40 @@ def share_out(total: int, weights: Sequence[float] | np.ndarray) -> list[int]:
 
 
 def epoch_members(
-    sizes: Sequence[int], samples: Sequence[int], seed: int, epoch: int
-) -> np.ndarray | None:
-    """Which structures an epoch holds, as global indices; a structure may come more than once.
+    sizes: Sequence[int],
+    samples: Sequence[int],
+    seed: int,
+    epoch: int,
+    places: np.ndarray | None = None,
+) -> np.ndarray:
+    """Which structures an epoch holds, in random order; a structure may come more than once.
 
     An epoch takes each data set whole as often as its samples allow. For the rest r of them, the
     set is an endless stream of shuffled passes, of which epoch e takes the samples e·r to
-    (e + 1)·r. So all structures of a set are seen equally often, to within one, and any epoch can
-    be had without those before.
+    (e + 1)·r. So all structures of a set are seen equally often, to within one. Any part of any
+    epoch can be had without those before: nothing of the order is kept.
 
     Args:
         sizes: structures of each data set.
         samples: c of each data set, the samples that every epoch takes of it.
         seed: of the run.
         epoch: number of the epoch.
+        places: [K] samples of the epoch to tell, numbers below Σ samples; None for all.
 
     Returns:
-        [Σ samples] int64, data set by data set, or None where every structure comes once.
+        [K] int64 global indices, data set after data set.
     """
-    if list(samples) == list(sizes):
-        return None
-    first = np.cumsum([0, *sizes])
-    parts = [
-        first[d] + _window(size, count, (seed, _STREAM, d), epoch)
-        for d, (size, count) in enumerate(zip(sizes, samples, strict=True))
-    ]
-    return np.concatenate(parts)
+    total, first = sum(samples), np.cumsum([0, *sizes])
+    places = np.arange(total) if places is None else places
+    order = shuffled(places, total, (seed, _STREAM, len(sizes), epoch))
+    begins = np.cumsum([0, *samples])
+    dataset = np.searchsorted(begins, order, side="right") - 1
+    members = np.empty(len(places), dtype=np.int64)
+    for d, (size, count) in enumerate(zip(sizes, samples, strict=True)):
+        own = np.flatnonzero(dataset == d)
+        drawn = _drawn(order[own] - begins[d], size, count, (seed, _STREAM, d), epoch)
+        members[own] = first[d] + drawn
+    return members
 
 
 def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.ndarray:
@@ -101,14 +111,26 @@ def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.
     return np.concatenate(parts)
 
 
-def _window(size: int, count: int, key: tuple[int, ...], epoch: int) -> np.ndarray:
-    """[count] what an epoch takes of a data set: whole passes, and its window of the stream."""
+def _drawn(
+    numbers: np.ndarray, size: int, count: int, key: tuple[int, ...], epoch: int
+) -> np.ndarray:
+    """What the ``numbers`` of the ``count`` samples of an epoch are: whole passes, then the rest.
+
+    Args:
+        numbers: [K] below ``count``.
+        size: structures of the data set.
+        count: samples of an epoch.
+        key: of the data set's stream.
+        epoch: number of the epoch.
+
+    Returns:
+        [K] below ``size``.
+    """
     whole, rest = divmod(count, size)
-    parts: list[np.ndarray] = [np.tile(np.arange(size), whole)]
-    start, stop = epoch * rest, (epoch + 1) * rest
-    for number in range(start // size, -(-stop // size)):
-        # In 32 bits, which halves the memory of the shuffle for 10^8 structures.
-        order = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)
-        np.random.default_rng([*key, number]).shuffle(order)
-        parts.append(order[max(start - number * size, 0) : stop - number * size])
-    return np.concatenate(parts).astype(np.int64)
+    drawn = numbers % size
+    of_stream = np.flatnonzero(numbers >= whole * size)
+    passes, places = np.divmod(epoch * rest + numbers[of_stream] - whole * size, size)
+    for number in np.unique(passes).tolist():
+        own = passes == number
+        drawn[of_stream[own]] = shuffled(places[own], size, (*key, number))
+    return drawn

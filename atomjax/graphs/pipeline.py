@@ -1,73 +1,67 @@
-"""Batches for training: planned over the data sets, built on host threads, ready to resume.
+"""Batches for training: planned over the data sets, built on host threads or by processes.
 
 The loader has no state but the number of the step: what a step holds is a function of the data,
 the seed and that number, so a run that resumes at step k sees the batches it would have seen.
+Building ahead, on threads or in worker processes, is grain's.
 """
 
-import threading
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import grain
 import jax
 import numpy as np
+from absl import flags
 from numpy.typing import DTypeLike
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.graphs.capacity import (
-    FIELDS,
-    Capacity,
-    CapacityError,
-    Sizes,
-    check_fits,
-    fit_capacity,
-)
+from atomjax.graphs.capacity import FIELDS, Capacity, CapacityError
 from atomjax.graphs.dataset import GraphDataset
+from atomjax.graphs.epochs import EpochPlans
 from atomjax.graphs.interactions import GraphKind, InteractionGraphs
-from atomjax.graphs.mixture import epoch_members, spread_members
 from atomjax.graphs.packing import pack
-from atomjax.graphs.planning import count_batches, plan_epoch, split_batch
+from atomjax.graphs.planning import Fill
+from atomjax.graphs.size_table import JoinedSizes
 from atomjax.structures.structure import Structure
 
-# Structures to plan for when fitting the buckets; beyond, a margin covers the other epochs.
-_PLANNED = 1_000_000
-_MARGIN = 0.01
+# Draws of the edge dropout until what it leaves fits.
 _ATTEMPTS = 16
-
-
-@dataclass(frozen=True)
-class _EpochPlan:
-    """The steps of one epoch: global structure indices for each device, and the bucket."""
-
-    groups: list[list[np.ndarray]]
-    buckets: np.ndarray
 
 
 class BatchLoader:
     """Padded batches over one or more data sets, for a number of epochs.
 
     Every structure comes once an epoch, or as often as ``samples`` says, in ceil(S / batch_size)
-    batches whose numbers of structures differ by at most one and whose numbers of main edges are
-    nearly equal. Neither depends on ``num_devices``, over which each batch is then divided.
+    batches whose numbers of main edges are nearly equal. Neither depends on ``num_devices``, over
+    which each batch is then divided.
 
     Args:
         datasets: the data sets; a structure's data set index is that of its data set, or the
             latter's place in this list.
-        batch_size: structures of a global batch.
+        batch_size: structures of a global batch, on average where it is filled by size.
         seed: of the plan and of the edge dropout.
         epochs: how often to go through the data.
         num_devices: D, parts that each batch is divided into.
-        num_buckets: classes of size, each with a shape of its own, so the number of compilations.
+        num_buckets: classes of size, each with a shape of its own, so the number of compilations;
+            0 takes as few as leave 0.9 of the padded main edges real, at most four.
         shuffle: draw another plan each epoch; otherwise all epochs are alike.
         drop_edges: apply the data sets' edge dropout; by default where ``shuffle`` is set, as in
             training.
         dtype: float type of the batches.
-        prefetch: batches to build ahead on threads; 0 builds each when it is asked for.
-        num_threads: threads that build batches.
+        prefetch: batches to build ahead, by each worker process where there are any; 0 builds
+            each when it is asked for.
+        num_threads: threads that build batches, in this process or in each worker.
+        num_workers: processes that build batches; 0 builds them on threads of this process. They
+            are spawned, so a script that is run itself needs ``if __name__ == "__main__"``.
+        fill: how batches are filled: "count", with numbers of structures that differ by at most
+            one; "size", with nearly equal numbers of edges and atoms instead; "auto", by count
+            unless less than 0.9 of the padded main edges would be real (see
+            ``atomjax.graphs.planning``).
         capacity: shape or shapes of the buckets; fitted to the data if None.
         samples: structures that an epoch takes of each data set, in turn (see
             ``atomjax.graphs.mixture.epoch_members``); None takes all once.
+        rows: which of the D parts to build, those of this process's devices; None builds all.
 
     Raises:
         ValueError: an argument out of range, two data sets with the same index, or data sets
@@ -90,43 +84,61 @@ class BatchLoader:
         dtype: DTypeLike = np.float32,
         prefetch: int = 4,
         num_threads: int = 2,
+        num_workers: int = 0,
+        fill: Fill | Literal["auto"] = "count",
         capacity: Capacity | Sequence[Capacity] | None = None,
         samples: Sequence[int] | None = None,
+        rows: Sequence[int] | None = None,
     ):
         for name, value, least in (
             ("epochs", epochs, 0),
             ("num_devices", num_devices, 1),
-            ("num_buckets", num_buckets, 1),
+            ("num_buckets", num_buckets, 0),
             ("prefetch", prefetch, 0),
             ("num_threads", num_threads, 1),
+            ("num_workers", num_workers, 0),
             ("datasets", len(datasets), 1),
         ):
             if value < least:
                 raise ValueError(f"BatchLoader: {name} is {value}, give at least {least}")
         self.datasets = list(datasets)
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
-        self.num_devices, self.num_buckets = num_devices, num_buckets
+        self.num_devices = num_devices
+        self.rows = list(range(num_devices)) if rows is None else list(rows)
         self.shuffle, self.dtype = shuffle, dtype
         self.prefetch, self.num_threads = prefetch, num_threads
+        self.num_workers = num_workers
         drop_edges = shuffle if drop_edges is None else drop_edges
         self._dropping = drop_edges and any(d.graph_config.edge_dropout for d in datasets)
         self._indices = [i if d.index is None else d.index for i, d in enumerate(datasets)]
         if len(set(self._indices)) < len(datasets):
             raise ValueError(f"BatchLoader: data sets share an index, they have {self._indices}")
         self._kind: GraphKind = _common_kind(self.datasets)
-        self._first = np.cumsum([0, *(len(d) for d in datasets)])
         self._property_names = sorted({s.name for d in datasets for s in d.scales})
         self._stress = any(d.stress for d in datasets)
-        self._sizes = Sizes.concatenate(
-            d.drawn_sizes(seed) if self._dropping else d.sizes for d in datasets
-        )
         self.samples = _checked_samples(samples, [len(d) for d in datasets])
-        self._lock = threading.Lock()
-        self._plans: dict[int, _EpochPlan] = {}
-        self._emitted: set[Capacity] = set()
-        self.steps_per_epoch = count_batches(self.samples_per_epoch, batch_size)
+        self._emitted: set[tuple[Any, ...]] = set()
+        self.plans = EpochPlans(
+            self._joined_sizes(),
+            self.samples,
+            batch_size=batch_size,
+            seed=seed,
+            epochs=epochs,
+            num_devices=num_devices,
+            num_buckets=num_buckets,
+            shuffle=shuffle,
+            fill=fill,
+            dropped=self._dropped,
+            capacity=capacity,
+            identify=self._name,
+        )
+        self.steps_per_epoch = self.plans.steps_per_epoch
         self.num_steps = self.steps_per_epoch * epochs
-        self.capacities = self._fit() if capacity is None else _smallest_first(capacity)
+        self.capacities = self.plans.capacities
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.plans.sizes = self._joined_sizes()
 
     def __len__(self) -> int:
         return self.num_steps
@@ -143,8 +155,8 @@ class BatchLoader:
         """Steps with their batches, from ``start_step`` to the last of the last epoch.
 
         Returns:
-            Generator of (step, batch) whose leaves are numpy arrays with a leading axis D;
-            its threads end with it, also when it is closed early.
+            Generator of (step, batch) whose leaves are numpy arrays with a leading axis, D or as
+            many as ``rows``; its threads end with it, also when it is closed early.
 
         Raises:
             ValueError: ``start_step`` is not a step of the run.
@@ -153,21 +165,35 @@ class BatchLoader:
         """
         if not 0 <= start_step <= self.num_steps:
             raise ValueError(f"start_step is {start_step}, the run has {self.num_steps} steps")
-        return self._ahead(start_step) if self.prefetch else self._directly(start_step)
+        return self._batches(start_step)
+
+    def dataset(self, start_step: int = 0) -> "grain.IterDataset[tuple[int, GraphBatch]]":
+        """The same as a dataset of grain, whose iterators can be saved with a checkpoint."""
+        options = grain.ReadOptions(self.num_threads if self.prefetch else 0, self.prefetch)
+        steps = grain.MapDataset.source(_Steps(self, start_step))
+        built = steps.to_iter_dataset(options)
+        if not self.num_workers:
+            return built
+        if not flags.FLAGS.is_parsed():
+            # Grain asks for flags of absl, which parses them for programs that it runs itself.
+            flags.FLAGS.mark_as_parsed()
+        ahead = max(self.prefetch, 1)
+        workers = grain.multiprocessing.MultiprocessingOptions(
+            num_workers=self.num_workers, per_worker_buffer_size=ahead
+        )
+        return built.mp_prefetch(workers, worker_init_fn=_leave_accelerators)
 
     def build(self, step: int) -> GraphBatch:
-        """The batch of one step, leaves [D, ...]."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        plan = self._plan(epoch)
-        capacity = self.capacities[plan.buckets[place]]
-        parts = [self._pack(group, capacity, epoch) for group in plan.groups[place]]
-        self._emitted.add(capacity)
+        """The batch of one step, leaves [D, ...] or as many as ``rows``."""
+        plan, epoch = self.plans.step(step), step // self.steps_per_epoch
+        capacity = self.capacities[plan.bucket]
+        parts = [self._pack(plan.groups[d], capacity, epoch) for d in self.rows]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 
     def example_batch(self) -> GraphBatch:
         """The first device's share of the first batch, without the device axis."""
-        plan = self._plan(0)
-        return self._pack(plan.groups[0][0], self.capacities[plan.buckets[0]], 0)
+        plan = self.plans.step(0)
+        return self._pack(plan.groups[0], self.capacities[plan.bucket], 0)
 
     def identify(self, dataset: int, index: int) -> str:
         """How messages name the structure with ``Targets.dataset`` and ``Targets.structure``."""
@@ -177,146 +203,54 @@ class BatchLoader:
         """What share of the padded batches of an epoch is real.
 
         Returns:
-            Shares from 0 to 1 of "atoms", "main_edges", "main_slots" and "structures", and the
-            numbers "buckets" and "shapes_emitted" (distinct shapes so far).
+            Shares from 0 to 1 of "atoms", "main_edges", "main_slots" and "structures"; the mean,
+            least and most structures of a global batch, "batch_size", "batch_size_min" and
+            "batch_size_max"; the numbers "buckets" and "shapes_emitted" (distinct shapes so
+            far). Of long epochs it is told from the beginning.
         """
-        plan = self._plan(0)
-        columns = [FIELDS.index(n) for n in ("n_node", "n_edge", "n_graph")]
-        members = self._members(0)
-        real = self._sizes.table[slice(None) if members is None else members][:, columns]
-        atoms, edges, structures = real.sum(axis=0).tolist()
-        chosen = [self.capacities[b] for b in plan.buckets]
-        slots = sum(c.n_node * c.max_neighbors for c in chosen)
+        real, shapes, counts = self.plans.reported()
+        row = dict(zip(FIELDS, real.tolist(), strict=True))
+        edges, slots = row["n_edge"], sum(c.n_node * c.max_neighbors for c in shapes)
+        devices = self.num_devices
         return {
-            "atoms": atoms / (self.num_devices * sum(c.n_node for c in chosen)),
-            "main_edges": edges / (self.num_devices * sum(c.n_edge for c in chosen)),
-            "main_slots": edges / (self.num_devices * slots),
-            "structures": structures / (self.num_devices * sum(c.n_graph for c in chosen)),
+            "atoms": row["n_node"] / (devices * sum(c.n_node for c in shapes)),
+            "main_edges": edges / (devices * sum(c.n_edge for c in shapes)),
+            "main_slots": edges / (devices * slots),
+            "structures": row["n_graph"] / (devices * sum(c.n_graph for c in shapes)),
+            "batch_size": float(counts.mean()),
+            "batch_size_min": int(counts.min()),
+            "batch_size_max": int(counts.max()),
             "buckets": len(self.capacities),
             "shapes_emitted": len(self._emitted),
         }
 
-    def _directly(self, start_step: int) -> Generator[tuple[int, GraphBatch], None, None]:
-        for step in range(start_step, self.num_steps):
-            yield step, self.build(step)
-
-    def _ahead(self, start_step: int) -> Generator[tuple[int, GraphBatch], None, None]:
-        threads = min(self.num_threads, self.prefetch)
-        executor = ThreadPoolExecutor(threads, thread_name_prefix="atomjax-loader")
-        pending = deque()
+    def _batches(self, start_step: int) -> Generator[tuple[int, GraphBatch], None, None]:
+        iterator = iter(self.dataset(start_step))
         try:
-            for step in range(start_step, self.num_steps):
-                pending.append((step, executor.submit(self.build, step)))
-                if len(pending) > self.prefetch:
-                    ready, future = pending.popleft()
-                    yield ready, future.result()
-            while pending:
-                ready, future = pending.popleft()
-                yield ready, future.result()
+            for step, batch in iterator:
+                self._emitted.add(tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch)))
+                yield int(step), batch
         finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+            iterator.close()
 
-    def _draw(self, epoch: int, attempt: int = 0) -> tuple[list[list[np.ndarray]], np.ndarray]:
-        """Groups of every step of an epoch, and the class of each step."""
-        epoch = epoch if self.shuffle else 0
-        return self._divide(self._members(epoch), epoch, attempt)
+    def _joined_sizes(self) -> JoinedSizes:
+        seed = self.seed if self._dropping else None
+        return JoinedSizes(dataset.size_table(seed) for dataset in self.datasets)
 
-    def _members(self, epoch: int) -> np.ndarray | None:
-        """Global indices of the structures of an epoch; None: all of them."""
-        return epoch_members([len(d) for d in self.datasets], self.samples, self.seed, epoch)
+    @property
+    def _dropped(self) -> float:
+        """The largest share of edges that dropout takes."""
+        return max(d.graph_config.edge_dropout for d in self.datasets) if self._dropping else 0.0
 
-    def _divide(
-        self, members: np.ndarray | None, epoch: int, attempt: int
-    ) -> tuple[list[list[np.ndarray]], np.ndarray]:
-        """Groups and class of every step of an epoch that holds ``members``."""
-        plan = plan_epoch(
-            self._sizes if members is None else Sizes(self._sizes.table[members]),
-            self.batch_size,
-            self.seed,
-            epoch,
-            num_buckets=self.num_buckets,
-            attempt=attempt,
-        )
-        batches = plan.batches if members is None else [members[b] for b in plan.batches]
-        groups = [split_batch(self._sizes, b, self.num_devices) for b in batches]
-        return groups, plan.classes
-
-    def _step_needs(self, groups: list[list[np.ndarray]]) -> np.ndarray:
-        """[steps, 13] most that any device needs in each step."""
-        needs = self._sizes.needs([group for step in groups for group in step])
-        return needs.reshape(len(groups), self.num_devices, -1).max(axis=1)
-
-    def _fit(self) -> list[Capacity]:
-        epochs = max(self.epochs, 1) if self.shuffle else 1
-        affordable = max(1, _PLANNED // self.samples_per_epoch)
-        sample = min(epochs, affordable)
-        others = sample < epochs and self.samples != [len(d) for d in self.datasets]
-        needs, classes = [], []
-        for epoch in range(sample + others * min(affordable, _ATTEMPTS)):
-            if epoch < sample:
-                groups, labels = self._draw(epoch)
-            else:
-                # Later epochs hold other structures, so plan for the largest of all as well.
-                weights = np.split(self._sizes.column("n_edge"), self._first[1:-1])
-                members = spread_members(weights, self.samples)
-                groups, labels = self._divide(members, 0, attempt=epoch - sample)
-            needs.append(self._step_needs(groups))
-            classes.append(labels)
-        needs, classes = np.concatenate(needs), np.concatenate(classes)
-        if others:
-            # Widths are those of a structure or two, and any of them will come.
-            widest = classes == classes.max()
-            needs[widest] = self._sizes.with_all_widths(needs[widest])
-        margin = (_MARGIN if sample < epochs else 0.0) + self._dropout_margin(needs)
-        margin += self._mixture_margin() if others else 0.0
-        return _smallest_first(
-            [fit_capacity(needs[classes == c], margin=margin) for c in np.unique(classes)]
-        )
-
-    def _mixture_margin(self) -> float:
-        """Four standard deviations of an epoch's atoms and edges, as a share of them."""
-        columns = [FIELDS.index(n) for n in ("n_node", "n_edge", "n_edge_a2ee2a")]
-        parts = np.split(self._sizes.table[:, columns], self._first[1:-1])
-        sums = sum(c * part.mean(axis=0) for c, part in zip(self.samples, parts, strict=True))
-        squares = sum(c * part.var(axis=0) for c, part in zip(self.samples, parts, strict=True))
-        return 4 * float(np.max(np.sqrt(squares) / np.maximum(sums, 1)))
-
-    def _dropout_margin(self, needs: np.ndarray) -> float:
-        """Four standard deviations of the share of edges that survive in the fullest batch."""
-        if not self._dropping:
-            return 0.0
-        p = max(d.graph_config.edge_dropout for d in self.datasets)
-        edges = max(int(needs[:, FIELDS.index("n_edge")].max()), 1)
-        return 4 * float(np.sqrt(2 * p * (1 - p) / edges))
-
-    def _plan(self, epoch: int) -> _EpochPlan:
-        with self._lock:
-            if epoch not in self._plans:
-                # Threads at the turn of an epoch need two.
-                for old in sorted(self._plans)[:-1]:
-                    del self._plans[old]
-                self._plans[epoch] = self._make_plan(epoch)
-            return self._plans[epoch]
-
-    def _make_plan(self, epoch: int) -> _EpochPlan:
-        """The first draw of the epoch whose batches all fit a bucket."""
-        limits = np.stack([capacity.limits for capacity in self.capacities])
-        groups, unfit = [], np.zeros(0, dtype=np.int64)
-        for attempt in range(_ATTEMPTS):
-            groups, _ = self._draw(epoch, attempt)
-            fits = (self._step_needs(groups)[:, None] <= limits).all(axis=-1)
-            unfit = np.flatnonzero(~fits.any(axis=-1))
-            if not len(unfit):
-                return _EpochPlan(groups, np.argmax(fits, axis=1))
-        for group in groups[unfit[0]]:
-            names = [self.datasets[d].identify(i) for d, i in self._locate(group)]
-            check_fits(Sizes(self._sizes.table[group]), self.capacities[-1], names)
-        raise CapacityError(f"epoch {epoch}: no bucket of {self.capacities} holds its batches")
+    def _name(self, index: int) -> str:
+        """How messages name a structure, given its global index."""
+        ((d, i),) = self._locate(np.array([index]))
+        return self.datasets[d].identify(i)
 
     def _locate(self, group: np.ndarray) -> list[tuple[int, int]]:
         """Place of the data set, and index in it, of each global index."""
-        dataset = np.searchsorted(self._first, group, side="right") - 1
-        return list(zip(dataset.tolist(), (group - self._first[dataset]).tolist(), strict=True))
+        dataset, own = self.plans.sizes.locate(group)
+        return list(zip(dataset.tolist(), own.tolist(), strict=True))
 
     def _pack(self, group: np.ndarray, capacity: Capacity, epoch: int) -> GraphBatch:
         members = self._locate(group)
@@ -386,7 +320,21 @@ def _checked_samples(samples: Sequence[int] | None, sizes: list[int]) -> list[in
     return [int(count) for count in samples]
 
 
-def _smallest_first(capacities: Capacity | Sequence[Capacity]) -> list[Capacity]:
-    """Distinct capacities, those with the fewest main slots and edges first."""
-    given = [capacities] if isinstance(capacities, Capacity) else list(capacities)
-    return sorted(set(given), key=lambda c: (c.n_node * c.max_neighbors, c.n_edge))
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of a loader from a first one on, as grain reads them."""
+
+    loader: BatchLoader
+    start: int
+
+    def __len__(self) -> int:
+        return self.loader.num_steps - self.start
+
+    def __getitem__(self, place: Any) -> tuple[int, GraphBatch]:
+        step = self.start + int(place)
+        return step, self.loader.build(step)
+
+
+def _leave_accelerators(_worker: int, _count: int) -> None:
+    """Keep JAX in a worker process off the devices of the process that it works for."""
+    jax.config.update("jax_platforms", "cpu")

@@ -1,12 +1,19 @@
-"""Which structures form which batch: every structure once an epoch, in batches of equal work.
+"""Which structures form which batch: every structure once, in batches of equal work.
 
-A plan is a pure function of the sizes, the batch size, the seed and the epoch. It knows nothing
-of devices: each global batch is split over them afterwards, so that the number of devices changes
-neither what a step sees nor in which order.
+A plan is a pure function of the sizes, the batch size and a key. It knows nothing of devices:
+each global batch is split over them afterwards, so that the number of devices changes neither
+what a step sees nor in which order.
+
+Batches are filled in one of two ways. By count they have the same number of structures, to within
+one, and nearly the same number of edges, which few large structures among small ones can prevent.
+By size they have nearly the same number of edges and atoms, and their numbers of structures vary
+about the mean; the number of batches is the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -14,8 +21,16 @@ from atomjax.graphs.capacity import Sizes
 
 # Candidate cuts between classes; the search over them is quadratic.
 _MAX_CUTS = 64
-# Only the few heaviest batches decide a bucket's size, so a few swaps do.
-_MAX_SWAPS = 256
+# Only the heaviest batches decide a bucket's size, so these swaps do.
+_MAX_SWAPS = 4096
+# Filling by size: a round deals to so many of the batches, the emptiest ones...
+_EMPTIEST = 4
+# ... and structures up to this many times lighter may come before a heavier one.
+_DISORDER = 4.0
+# Atoms cost less than edges, so a batch may be so much fuller of them.
+_ATOM_WEIGHT = 0.95
+
+Fill = Literal["count", "size"]
 
 
 @dataclass(frozen=True)
@@ -38,20 +53,25 @@ def count_batches(n_structure: int, batch_size: int) -> int:
     return -(-n_structure // batch_size)
 
 
-def plan_epoch(
-    sizes: Sizes, batch_size: int, seed: int, epoch: int, *, num_buckets: int = 1, attempt: int = 0
+def plan_batches(
+    sizes: Sizes,
+    batch_size: int,
+    key: Sequence[int],
+    *,
+    num_buckets: int = 1,
+    fill: Fill = "count",
 ) -> Plan:
-    """Divide all structures into batches with nearly equal numbers of main edges.
+    """Divide structures into batches with nearly equal numbers of main edges.
 
     Args:
         sizes: sizes of the S structures.
-        batch_size: most structures in a batch; the ceil(S / batch_size) batches of the epoch hold
-            this number or all nearly the same, differing by at most one.
-        seed: seed of the run.
-        epoch: number of the epoch, which draws another plan.
+        batch_size: most structures in a batch filled by count; the ceil(S / batch_size) batches
+            then hold this number or all nearly the same, differing by at most one. Of batches
+            filled by size it bounds the mean.
+        key: of the random choices, such as seed and epoch.
         num_buckets: into how many classes of size to sort the structures; each batch is drawn
             from one.
-        attempt: draws yet another plan for the same epoch.
+        fill: "count" or "size".
 
     Returns:
         The batches in random order.
@@ -59,57 +79,35 @@ def plan_epoch(
     n_batch = count_batches(len(sizes), batch_size)
     if n_batch == 0:
         return Plan([], np.zeros(0, dtype=np.int64))
-    rng = np.random.default_rng([seed, epoch, attempt])
+    rng = np.random.default_rng(list(key))
     counts = np.full(n_batch, len(sizes) // n_batch)
     counts[: len(sizes) % n_batch] += 1
+    deal = _deal_sizes if fill == "size" else _deal_counts
     batches, classes = [], []
     for label, (members, n) in enumerate(_classes(sizes, counts, num_buckets)):
-        batches += _deal(members, sizes.column("n_edge")[members], n, rng)
+        own = Sizes(sizes.table[members])
+        batches += [members[part] for part in deal(own, n, rng)]
         classes += [label] * n
     order = rng.permutation(n_batch)
     return Plan([batches[i] for i in order], np.array(classes)[order])
 
 
-def split_batch(sizes: Sizes, batch: np.ndarray, num_devices: int) -> list[np.ndarray]:
+def split_batch(sizes: Sizes, num_devices: int, fill: Fill = "count") -> list[np.ndarray]:
     """Divide one batch over devices, with nearly equal numbers of main edges on each.
 
     Args:
-        sizes: sizes of all structures.
-        batch: indices of the structures of the batch.
-        num_devices: number of parts; their lengths differ by at most one.
+        sizes: sizes of the structures of the batch.
+        num_devices: number of parts.
+        fill: "count", whose parts have lengths that differ by at most one, or "size".
+
+    Returns:
+        Places in the batch, for each device.
     """
     if num_devices == 1:
-        return [batch]
-    weights = sizes.column("n_edge")[batch]
-    order = np.argsort(-weights, kind="stable")
-    total = np.zeros(num_devices, dtype=np.int64)
-    table = np.full((-(-len(batch) // num_devices), num_devices), -1, dtype=np.int64)
-    for i, row in enumerate(table):
-        dealt = order[i * num_devices : (i + 1) * num_devices]
-        to = np.argsort(total, kind="stable")[: len(dealt)]
-        row[to] = dealt
-        total[to] += weights[dealt]
-    return [batch[np.sort(part)] for part in _balanced_columns(table, weights, total)]
-
-
-def _balanced_columns(
-    table: np.ndarray, weights: np.ndarray, total: np.ndarray
-) -> list[np.ndarray]:
-    """The columns of ``table`` without their -1, after swaps that even out their total weights."""
-    columns = [column[column >= 0] for column in table.T]
-    for _ in range(min(4 * len(columns), _MAX_SWAPS)):
-        heavy, light = int(np.argmax(total)), int(np.argmin(total))
-        gap = int(total[heavy] - total[light])
-        if not len(columns[light]) or gap < 2:
-            break
-        moves = weights[columns[heavy]][:, None] - weights[columns[light]][None, :]
-        i, j = np.unravel_index(np.argmin(np.abs(moves - gap / 2)), moves.shape)
-        if not 0 < moves[i, j] < gap:
-            break
-        columns[heavy][i], columns[light][j] = columns[light][j], columns[heavy][i]
-        total[heavy] -= moves[i, j]
-        total[light] += moves[i, j]
-    return columns
+        return [np.arange(len(sizes))]
+    if fill == "size":
+        return _deal_sizes(sizes, num_devices)
+    return _deal_counts(sizes, num_devices)
 
 
 def _classes(sizes: Sizes, counts: np.ndarray, num_buckets: int) -> list[tuple[np.ndarray, int]]:
@@ -151,24 +149,92 @@ def _cheapest_cuts(atoms: np.ndarray, width: np.ndarray, n_class: int) -> list[i
     return cuts[::-1]
 
 
-def _deal(
-    members: np.ndarray, weights: np.ndarray, n_batch: int, rng: np.random.Generator
+def _deal_counts(
+    sizes: Sizes, n_part: int, rng: np.random.Generator | None = None
 ) -> list[np.ndarray]:
-    """Deal the members out by falling weight, one to each batch in every round.
+    """Deal structures out by falling weight, one to each part in every round.
 
-    Every other round is dealt at random, so that batches differ from epoch to epoch, and the ones
-    between give the heaviest to the lightest batch, so that they stay balanced.
+    Each round gives the heaviest to the lightest part, so that they stay balanced. With an
+    ``rng`` every other round is dealt at random, so that parts differ from epoch to epoch.
     """
-    shuffled = rng.permutation(len(members))
+    weights = sizes.column("n_edge")
+    shuffled = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
     order = shuffled[np.argsort(-weights[shuffled], kind="stable")]
-    n_round = -(-len(order) // n_batch)
-    table = np.full((n_round, n_batch), -1, dtype=np.int64)
-    total = np.zeros(n_batch, dtype=np.int64)
-    for i in range(n_round):
-        dealt = order[i * n_batch : (i + 1) * n_batch]
-        last = len(dealt) < n_batch
-        to = np.argsort(total, kind="stable") if i % 2 or last else rng.permutation(n_batch)
-        to = to[: len(dealt)]
-        table[i, to] = dealt
-        total[to] += weights[dealt]
-    return [members[np.sort(column)] for column in _balanced_columns(table, weights, total)]
+    total = np.zeros(n_part, dtype=np.int64)
+    part_of = np.zeros(len(sizes), dtype=np.int64)
+    for number, start in enumerate(range(0, len(order), n_part)):
+        dealt = order[start : start + n_part]
+        balance = rng is None or number % 2 or len(dealt) < n_part
+        to = np.argsort(total, kind="stable") if balance else rng.permutation(n_part)
+        part_of[dealt] = to[: len(dealt)]
+        total[to[: len(dealt)]] += weights[dealt]
+    return _evened(part_of, n_part, weights[:, None], keep_counts=True)
+
+
+def _deal_sizes(
+    sizes: Sizes, n_part: int, rng: np.random.Generator | None = None
+) -> list[np.ndarray]:
+    """Deal structures out by falling weight, each time to the parts that are emptiest.
+
+    How full a part is, is the larger of its edges and its atoms, each in units of their mean. With
+    an ``rng`` the order is only roughly that of weight, so that parts differ from epoch to epoch.
+    """
+    loads = np.stack([sizes.column("n_edge"), sizes.column("n_node")], axis=1).astype(np.float64)
+    loads *= n_part / np.maximum(loads.sum(axis=0), 1) * [1, _ATOM_WEIGHT]
+    weights = loads.max(axis=1)
+    rank = np.log(np.maximum(weights, np.finfo(float).tiny))
+    if rng is not None:
+        rank += rng.uniform(0, np.log(_DISORDER), len(sizes))
+    order = np.argsort(-rank, kind="stable")
+    full = np.zeros((n_part, 2))
+    part_of = np.zeros(len(sizes), dtype=np.int64)
+    # The first round fills all parts, so that none stays empty.
+    start, length = 0, n_part
+    while start < len(order):
+        dealt = order[start : start + length]
+        dealt = dealt[np.argsort(-weights[dealt], kind="stable")]
+        to = np.argsort(full.max(axis=1), kind="stable")[: len(dealt)]
+        part_of[dealt] = to
+        full[to] += loads[dealt]
+        start, length = start + length, max(n_part // _EMPTIEST, 1)
+    return _evened(part_of, n_part, loads, keep_counts=False)
+
+
+def _evened(
+    part_of: np.ndarray, n_part: int, loads: np.ndarray, *, keep_counts: bool
+) -> list[np.ndarray]:
+    """The parts that ``part_of`` [S] says, after exchanges that relieve the fullest.
+
+    Args:
+        part_of: [S] part of each structure.
+        n_part: number of parts.
+        loads: [S, L] what a part has L limits for.
+        keep_counts: exchange structures one for one, and give none away.
+
+    Returns:
+        Sorted places of the structures of each part.
+    """
+    order = np.argsort(part_of, kind="stable")
+    ends = np.cumsum(np.bincount(part_of, minlength=n_part))
+    parts = np.split(order, ends[:-1])
+    full = np.stack([np.bincount(part_of, load, n_part) for load in loads.T], axis=1)
+    nothing = np.zeros((0 if keep_counts else 1, loads.shape[1]))
+    worst = full.max(axis=1)
+    for _ in range(min(4 * n_part, _MAX_SWAPS)):
+        heavy, light = int(np.argmax(worst)), int(np.argmin(worst))
+        if not len(parts[light]) or len(parts[heavy]) < 2 and not keep_counts:
+            break
+        given = loads[parts[heavy]][:, None]
+        back = np.concatenate([loads[parts[light]], nothing])[None]
+        left = (full[heavy] - given + back).max(axis=-1)
+        got = (full[light] + given - back).max(axis=-1)
+        i, j = np.unravel_index(np.argmin(np.maximum(left, got)), left.shape)
+        if max(left[i, j], got[i, j]) >= worst[heavy]:
+            break
+        full[heavy] += back[0, j] - given[i, 0]
+        full[light] += given[i, 0] - back[0, j]
+        worst[[heavy, light]] = full[[heavy, light]].max(axis=1)
+        mine, other = parts[heavy][i], parts[light][j : j + 1]
+        parts[heavy] = np.concatenate([np.delete(parts[heavy], i), other])
+        parts[light] = np.append(np.delete(parts[light], slice(j, j + 1)), mine)
+    return [np.sort(part) for part in parts]

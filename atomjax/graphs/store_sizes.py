@@ -27,18 +27,18 @@ _BLOCK = 1 << 16
 _CHUNK = 256
 
 
-def stored_sizes(
+def stored_table(
     store: Store,
     config: GraphConfig,
     *,
     seed: int | None = None,
     workers: int = 1,
     told: Callable[[int], None] = lambda _: None,
-) -> Sizes:
-    """Sizes of the graphs of the structures of a store, or of a part of one.
+) -> np.ndarray:
+    """[T, fields] int32 sizes of the graphs of all T structures of a store, mapped.
 
     Args:
-        store: the store; the table is kept for all of it.
+        store: the store, or a part of it; the table is that of the whole.
         config: of the graphs.
         seed: of one draw of the edge dropout; None for graphs without dropout.
         workers: processes.
@@ -55,7 +55,7 @@ def stored_sizes(
     total = sum(shard["structures"] for shard in store.manifest["shards"])
     if table.shape != (total, len(FIELDS)):
         raise StoreError(f"{path} has shape {table.shape}; delete it, it is then measured again")
-    return Sizes(table if store.indices is None else table[store.indices])
+    return table
 
 
 def sizes_path(store: Store, config: GraphConfig, seed: int | None = None) -> Path:

@@ -11,15 +11,22 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ase.data import atomic_masses
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models.features import Features
 from atomjax.models.layers import scaled_silu
+from atomjax.models.precision import widened
 from atomjax.ops import sum_slots, to_slots
+from atomjax.ops.safe import safe_norm
 
 Kind = Literal["energy_forces", "energy", "scalar"]
 Forces = Literal["direct", "conservative"]
-Pooling = Literal["sum", "mean", "max"]
+Pooling = Literal["sum", "mean", "max", "dipole", "extent"]
+# Pooled with positions, so only for structures that do not repeat.
+MOMENTS = ("dipole", "extent")
+_MASSES = np.where(np.isnan(atomic_masses), 0.0, atomic_masses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,8 @@ class HeadConfig:
         name: of the head, the key of its parameters and predictions.
         kind: "energy_forces", "energy" or "scalar" (any property of a structure).
         forces: "direct" (from edge features) or "conservative" (-dE/dR); for "energy_forces" only.
-        pooling: of the atoms' contributions.
+        pooling: of the atoms' contributions; "dipole" and "extent" take them as charges and as
+            spreads of charge (see :func:`pool`).
         target: name of the property that a scalar head predicts.
         num_layers: linear layers of the head.
         stress: also predict the stress, by the energy's derivative; with conservative forces only.
@@ -104,13 +112,26 @@ class HeadMLP(nn.Module):
         width = x.shape[-1]
         init = uniform_fan_in(width)
         for i in range(self.num_layers - 1):
-            x = scaled_silu(nn.Dense(width, kernel_init=init, bias_init=init, name=f"dense_{i}")(x))
+            layer = nn.Dense(
+                width, kernel_init=init, bias_init=init, dtype=x.dtype, name=f"dense_{i}"
+            )
+            x = scaled_silu(layer(x))
         last = nn.Dense(1, use_bias=False, kernel_init=init, name=f"dense_{self.num_layers - 1}")
-        return last(x)[..., 0]
+        return last(widened(x))[..., 0]
 
 
 def pool(x: jax.Array, batch: GraphBatch, pooling: Pooling) -> jax.Array:
-    """Atom values [N] pooled over each structure, [G]; zero for padding structures."""
+    """Atom values [N] pooled over each structure, [G]; zero for padding structures.
+
+    "dipole" is |Σ x_i (r_i - c)| and "extent" Σ x_i |r_i - c|², with c the centre of mass: the
+    forms of the dipole moment and of the electronic spatial extent <R²> of QM9 (Schütt et al.,
+    ICML 2021, section 3.3), which JMP's <R²> head has too. Positions in Å.
+    """
+    if pooling in MOMENTS:
+        arms = _from_center_of_mass(batch)
+        if pooling == "dipole":
+            return safe_norm(sum_slots(x[:, None] * arms, batch.atoms))
+        return sum_slots(x * jnp.sum(arms * arms, axis=-1), batch.atoms)
     if pooling == "sum":
         return sum_slots(x, batch.atoms)
     if pooling == "mean":
@@ -119,6 +140,18 @@ def pool(x: jax.Array, batch: GraphBatch, pooling: Pooling) -> jax.Array:
     real = batch.atoms.index < x.shape[0]
     highest = jnp.max(jnp.where(real, values, -jnp.inf), axis=1, initial=-jnp.inf)
     return jnp.where(real.any(axis=1), highest, 0)
+
+
+def _from_center_of_mass(batch: GraphBatch) -> jax.Array:
+    """[N, 3] Å, positions relative to the centre of mass of their structure."""
+    masses = jnp.asarray(_MASSES, batch.positions.dtype)[batch.atomic_numbers]
+    total = sum_slots(masses, batch.atoms)
+    # Relative to the first atom, so that little is lost far from the origin.
+    first = batch.atoms.index[:, 0].clip(max=batch.positions.shape[0] - 1)
+    local = batch.positions - batch.positions[first][batch.node_graph]
+    weighted = sum_slots(masses[:, None] * local, batch.atoms)
+    center = weighted / jnp.where(total > 0, total, 1)[:, None]
+    return local - center[batch.node_graph]
 
 
 class Head(nn.Module):

@@ -12,6 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from atomjax.models.precision import widened
+from atomjax.ops import stored
+
 INV_SQRT_2 = 1 / math.sqrt(2)
 
 
@@ -94,7 +97,7 @@ class ResidualLayer(nn.Module):
         y = x
         for i in range(self.depth):
             y = Dense(x.shape[-1], scaled_silu, self.dropout, name=f"dense_{i}")(y)
-        return (x + y) * INV_SQRT_2
+        return stored((x + y) * INV_SQRT_2)
 
 
 def masked_variance(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -104,6 +107,7 @@ def masked_variance(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array
         x: mask.shape + [C].
         mask: bool, any shape.
     """
+    x = widened(x)
     axes = tuple(range(mask.ndim))
     weight = mask[..., None].astype(x.dtype)
     count = weight.sum()

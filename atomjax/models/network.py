@@ -12,6 +12,7 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.models.displacement import displaced, strained
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
+from atomjax.models.precision import exact_products, product_precision
 
 Variables = Mapping[str, Any]
 
@@ -40,7 +41,8 @@ class AtomicModel(nn.Module):
 
     Attributes:
         backbone: module from GraphBatch to Features, whose ``head(config)`` makes the heads that
-            read them; its parameters lie under ``backbone``.
+            read them, and whose ``config.precision`` is their policy; its parameters lie under
+            ``backbone``.
         heads: head i serves data set i; their parameters lie under ``head_<name>``.
     """
 
@@ -59,8 +61,9 @@ class AtomicModel(nn.Module):
         strain: jax.Array | None = None,
     ):
         """Head name → (atom contributions, pooled value, direct forces)."""
-        features = self.features(batch, displacement, strain)
-        return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
+        with product_precision(self.backbone.config.precision):
+            features = self.features(batch, displacement, strain)
+            return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
 
     def features(
         self,
@@ -69,7 +72,10 @@ class AtomicModel(nn.Module):
         strain: jax.Array | None = None,
     ) -> Features:
         """Backbone features of the batch, its atoms displaced (Å) and its structures strained."""
-        return self.backbone(strained(displaced(batch, displacement), strain))
+        with exact_products():
+            batch = strained(displaced(batch, displacement), strain)
+        with product_precision(self.backbone.config.precision):
+            return self.backbone(batch)
 
 
 def head_key(name: str) -> str:

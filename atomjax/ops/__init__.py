@@ -1,14 +1,17 @@
-"""The only gather/scatter code of atomjax, and derivatives that stay finite."""
+"""The only gather/scatter code of atomjax, safe derivatives, and hints to the compiler."""
 
 from atomjax.ops.gather import from_slots, put, rows, sum_slots, take, take_inside, to_slots
 from atomjax.ops.safe import safe_norm, safe_normalize
+from atomjax.ops.stored import barrier_options, stored
 
 __all__ = [
+    "barrier_options",
     "from_slots",
     "put",
     "rows",
     "safe_norm",
     "safe_normalize",
+    "stored",
     "sum_slots",
     "take",
     "take_inside",

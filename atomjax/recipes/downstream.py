@@ -53,6 +53,8 @@ QM9_TARGETS = {
 # The targets whose elements' shares are taken out first; frontier orbitals and the dipole are no
 # sums over atoms.
 QM9_EXTENSIVE = ("alpha", "zpve", "U0", "U", "H", "G", "Cv")
+# The targets that are moments of a charge distribution.
+QM9_POOLING = {"mu": "dipole", "r2": "extent"}
 # Task → column, unit, structures per step.
 MATBENCH_TASKS = {
     "phonons": ("last phdos peak", "cm⁻¹", 8),
@@ -191,7 +193,7 @@ def qm9(target: str, size: str, root: str) -> dict[str, Any]:
         "target": target,
         "unit": QM9_TARGETS[target],
         "extensive": target in QM9_EXTENSIVE,
-        "pooling": "sum",
+        "pooling": QM9_POOLING.get(target, "sum"),
     }
     train = finetuning(size, batch_size=48, select_by="value_mae")
     return finetune(size, dataset, head, train, root)

@@ -127,8 +127,6 @@ def compare(
         seed=seed,
     )
     lower, upper = bootstrap.interval(table.distance, level)
-    statistics = [s.features.statistics() for s in downstream]
-    spreads = [np.trace(one.scatter) / max(int(one.count) - 1, 1) for one in statistics]
     return Comparison(
         upstream=upstream,
         downstream=downstream,
@@ -147,9 +145,14 @@ def compare(
             s.name: effective_rank(s.features.statistics()).entropy
             for s in (*upstream, *downstream)
         },
-        spreads=np.array(spreads),
+        spreads=np.array([_total_variance(s) for s in downstream]),
         views=views or {},
     )
+
+
+def _total_variance(one: ExtractedSet) -> float:
+    statistics = one.features.statistics()
+    return float(np.trace(statistics.scatter)) / max(int(statistics.count) - 1, 1)
 
 
 def _by_element(

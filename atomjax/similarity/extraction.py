@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from atomjax import processes
 from atomjax.config import ConfigError, to_plain
 from atomjax.datasets import (
     divide,
@@ -148,7 +149,7 @@ class SetExtractor:
             ValueError: features are not finite.
         """
         folder = self._run.path("features", f"{dataset.name}-{self._key(dataset, view)}")
-        if (folder / DONE).exists():
+        if processes.from_first(np.asarray((folder / DONE).exists())):
             self._run.say(f"{dataset.name}: features of an earlier run, {folder}")
             return read_set(dataset.name, folder)
         structures = self.load(dataset)
@@ -316,7 +317,9 @@ def write_set(folder: Path, made: ExtractedSet) -> None:
     described: dict[str, Any] = {name: getattr(made, name) for name in ("available", "classes")}
     described["variants"] = list(made.variants)
     described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
-    (folder / DONE).write_text(json.dumps(described, indent=2) + "\n")
+    unfinished = folder / f"{DONE}.part"
+    unfinished.write_text(json.dumps(described, indent=2) + "\n")
+    unfinished.replace(folder / DONE)
 
 
 def read_set(name: str, folder: Path) -> ExtractedSet:

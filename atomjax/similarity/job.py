@@ -47,7 +47,7 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
     run.say(f"extractor: {extractor.name}")
     sets = SetExtractor(settings, extractor, run)
     upstream, downstream = extract_all(sets, settings)
-    views = other_views(settings, run)
+    views = other_views(settings, extractor, run)
     orientation = orientation_tests(settings, sets, upstream, downstream)
     run.say(f"comparing {len(upstream)} candidates with {len(downstream)} tasks")
     comparison = compare(

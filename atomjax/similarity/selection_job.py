@@ -124,11 +124,12 @@ def summed_statistics(sums: StructureSums, indices: np.ndarray) -> Statistics:
     rows = int(sums.counts[indices].sum())
     offset = sums.sums[indices].sum(axis=0) / rows
     products = unpack(sums.products[indices].sum(axis=0), sums.dimension)
-    return Statistics(
-        count=np.asarray(rows),
-        mean=sums.center + offset,
-        scatter=products - rows * np.outer(offset, offset),
-    )
+    arrays: dict[str, Any] = {
+        "count": np.asarray(rows),
+        "mean": sums.center + offset,
+        "scatter": products - rows * np.outer(offset, offset),
+    }
+    return Statistics(**arrays)
 
 
 def _write(run: Run, path: str, structures: list[Any], method: str, candidate: str) -> None:

@@ -48,6 +48,8 @@ def survey(config: Mapping[str, Any] | SurveySettings, run: Run) -> dict[str, An
     for seed in settings.seeds:
         checkpoints: dict[str, str | None] = {}
         for start in settings.starts:
+            if start.seeds is not None and seed not in start.seeds:
+                continue
             folder = f"pretrain/{start.name}/seed_{seed}"
             stage = functools.partial(pretrain, compiled=upstream[start.name])
             results = run_stage(run, folder, stage, settings.pretraining(start, seed))
@@ -83,7 +85,7 @@ def _finetune(
     )
     metric, error = judged_error(task.data.name, results["test"])
     outcome.metrics[task.data.name] = metric
-    outcome.errors.setdefault((name, task.data.name), []).append(error)
+    outcome.errors.setdefault((name, task.data.name), {})[seed] = error
     outcome.seconds += results["wall_seconds"]
 
 
@@ -101,9 +103,10 @@ def check_survey(settings: SurveySettings) -> list[str]:
         check_settings(settings.pretraining(start, settings.seeds[0]))
     for task in settings.tasks:
         check_settings(settings.finetuning(task, settings.seeds[0], None))
-    seeds, starts, tasks = (len(getattr(settings, n)) for n in ("seeds", "starts", "tasks"))
+    seeds, tasks = len(settings.seeds), len(settings.tasks)
+    runs = sum(seeds if start.seeds is None else len(start.seeds) for start in settings.starts)
     return [
         f"workflow survey, {seeds} seeds",
         *notes,
-        f"{seeds * starts} pretrainings, {seeds * (starts + 1) * tasks} finetunings",
+        f"{runs} pretrainings, {(runs + seeds) * tasks} finetunings",
     ]

@@ -31,7 +31,7 @@ class SurveyOutcome:
         settings: of the survey.
         pairs: records of the comparison, one for each candidate and task.
         metrics: task → key of ``METRICS`` that it is judged by.
-        errors: (start, task) → test error of each seed.
+        errors: (start, task) → seed → test error.
         seeds: those that are complete.
         seconds: wall time of all trainings.
     """
@@ -39,7 +39,7 @@ class SurveyOutcome:
     settings: SurveySettings
     pairs: Sequence[Mapping[str, Any]]
     metrics: dict[str, str] = field(default_factory=dict)
-    errors: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    errors: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -54,8 +54,15 @@ class SurveyOutcome:
         return [*(start.name for start in self.settings.starts), SCRATCH]
 
     def of_seeds(self, start: str, task: str) -> np.ndarray:
-        """[S] errors of the complete seeds."""
-        return np.array(self.errors[start, task][: len(self.seeds)])
+        """[S] errors of the complete seeds that a start has."""
+        errors = self.errors.get((start, task), {})
+        return np.array([errors[seed] for seed in self.seeds if seed in errors])
+
+    def ratios(self, start: str, other: str, task: str) -> np.ndarray:
+        """[S] errors of one start over those of another, of the complete seeds that both have."""
+        first, second = (self.errors.get((name, task), {}) for name in (start, other))
+        common = [seed for seed in self.seeds if seed in first and seed in second]
+        return np.array([first[seed] / second[seed] for seed in common])
 
 
 def judged_error(task: str, test: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
@@ -86,8 +93,7 @@ def summarize_survey(outcome: SurveyOutcome) -> dict[str, Any]:
         },
         "pairs": {
             f"{start} / {other}": {
-                task: (outcome.of_seeds(start, task) / outcome.of_seeds(other, task)).tolist()
-                for task in outcome.tasks
+                task: outcome.ratios(start, other, task).tolist() for task in outcome.tasks
             }
             for start, other in settings.pairs
         },
@@ -138,7 +144,8 @@ def render(outcome: SurveyOutcome, summary: Mapping[str, Any]) -> str:
         "# Does the CSI rank pretraining sets?",
         "",
         f"Test errors of one model, mean ± deviation over the seeds {summary['seeds']} of "
-        "pretraining and finetuning. Upstream sets and their CSI: [csi/report.md](csi/report.md).",
+        "pretraining and finetuning; without a deviation there was one seed. Upstream "
+        "sets and their CSI: [csi/report.md](csi/report.md).",
         "",
         *_error_table(outcome),
         "",
@@ -205,8 +212,9 @@ def _correlation_table(outcome: SurveyOutcome, found: Mapping[str, Mapping[str, 
     for key, one in found.items():
         cells = " | ".join(f"{one['by_task'][task]:.2f}" for task in outcome.tasks)
         low, high = one["interval"]
+        interval = f"{low:.2f} to {high:.2f}" if len(outcome.seeds) > 1 else "one seed"
         lines.append(
-            f"| {DISTANCES[key]} | {cells} | {one['mean']:.2f} | {low:.2f} to {high:.2f} | "
+            f"| {DISTANCES[key]} | {cells} | {one['mean']:.2f} | {interval} | "
             f"{one['p_value']:.3f} |"
         )
     return [*lines, ""]
@@ -232,6 +240,8 @@ def _pair_table(
 
 
 def _spread(values: np.ndarray) -> str:
+    if not len(values):
+        return ""
     deviation = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
     return f"{values.mean():.3g}{deviation}"
 

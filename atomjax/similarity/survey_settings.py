@@ -33,11 +33,13 @@ class StartSettings:
         structures: candidate → unique structures N taken of it, a fixed random subset; smaller
             subsets lie within larger ones.
         epochs: E passes over them; the budget is E × N.
+        seeds: of the survey's seeds, those that this start has; None: all.
     """
 
     name: str
     structures: dict[str, int]
     epochs: int
+    seeds: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if not self.structures or min(self.structures.values()) < 1:
@@ -109,6 +111,12 @@ class SurveySettings:
             ]
             if not values or len(set(values)) < len(values):
                 raise ConfigError(f"{name}={values} must be at least one, all different")
+        for start in self.starts:
+            if start.seeds is not None and not set(start.seeds) <= set(self.seeds):
+                raise ConfigError(
+                    f'start "{start.name}" has seeds {list(start.seeds)}, the survey '
+                    f"{list(self.seeds)}; give some of those"
+                )
         wrong = [start.name for start in self.starts if "/" in start.name]
         if wrong:
             raise ConfigError(f'start "{wrong[0]}" names a folder; leave out the "/"')
@@ -127,8 +135,8 @@ class SurveySettings:
 
     @property
     def singles(self) -> dict[str, str]:
-        """Candidate → its start on that set alone, of the most common budget."""
-        alone = [s for s in self.starts if len(s.structures) == 1]
+        """Candidate → its start on that set alone, of the most common budget, with all seeds."""
+        alone = [s for s in self.starts if len(s.structures) == 1 and s.seeds is None]
         budgets = [(s.budget, s.epochs) for s in alone]
         if not budgets:
             return {}

@@ -7,7 +7,7 @@ import numpy as np
 
 from atomjax.run import Run
 from atomjax.similarity.extraction import ExtractedSet, SetExtractor, View
-from atomjax.similarity.extractor import load_extractor
+from atomjax.similarity.extractor import BackboneExtractor, load_extractor
 from atomjax.similarity.frechet import frechet_table
 from atomjax.similarity.orientation import OrientationTest
 from atomjax.similarity.settings import (
@@ -28,11 +28,14 @@ def extract_all(
     )
 
 
-def other_views(settings: SimilaritySettings, run: Run) -> dict[str, np.ndarray]:
+def other_views(
+    settings: SimilaritySettings, extractor: BackboneExtractor, run: Run
+) -> dict[str, np.ndarray]:
     """Name → [K, M] distances of every further sample and backbone.
 
     Args:
         settings: of the job.
+        extractor: of the job, for the samples.
         run: takes the features, shows progress.
 
     Raises:
@@ -42,14 +45,14 @@ def other_views(settings: SimilaritySettings, run: Run) -> dict[str, np.ndarray]
     tables = {}
     for strategy in settings.views.strategies:
         run.say(f"the same with {strategy} sampling")
-        tables[f"{strategy} sample"] = _table(with_strategy(settings, strategy), run)
-    for place, extractor in enumerate(settings.views.extractors):
-        changed = with_extractor(settings, extractor)
-        name = load_extractor(extractor).config["name"]
-        run.say(f"the same with {name}")
+        tables[f"{strategy} sample"] = _table(with_strategy(settings, strategy), extractor, run)
+    for place, given in enumerate(settings.views.extractors):
+        other = load_extractor(given)
+        name = other.config["name"]
+        run.say(f"the same with {other.name}")
         # Two checkpoints may hold models of one name.
         label = name if f"backbone {name}" not in tables else f"{name} ({place + 1})"
-        tables[f"backbone {label}"] = _table(changed, run)
+        tables[f"backbone {label}"] = _table(with_extractor(settings, given), other, run)
     return tables
 
 
@@ -77,8 +80,8 @@ def with_extractor(
     )
 
 
-def _table(settings: SimilaritySettings, run: Run) -> np.ndarray:
-    sets = SetExtractor(settings, load_extractor(settings.extractor), run)
+def _table(settings: SimilaritySettings, extractor: BackboneExtractor, run: Run) -> np.ndarray:
+    sets = SetExtractor(settings, extractor, run)
     sides = extract_all(sets, settings)
     return distances(*sides, variant=next(iter(sides[0][0].variants)))
 
@@ -108,7 +111,8 @@ def orientation_tests(
         [sets.extract(dataset, View(rotation=n)) for dataset in settings.candidates]
         for n in rotations
     ]
-    kinds = [name for name in upstream[0].variants if name.split("-")[0] == _first(settings)]
+    first = settings.aggregations[0]
+    kinds = [name for name in upstream[0].variants if name.split("-")[0] == first]
     found: dict[str, dict[str, dict[str, OrientationTest]]] = {}
     for kind in kinds:
         stored = distances(upstream, downstream, kind)
@@ -135,7 +139,3 @@ def describe_orientation(
         f"{change:.1%}"
         for kind, change in changes.items()
     ]
-
-
-def _first(settings: SimilaritySettings) -> str:
-    return settings.aggregations[0]

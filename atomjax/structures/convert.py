@@ -4,6 +4,7 @@ python -m atomjax.structures.convert --source oc20 --path s2ef/all/train --out s
 
 A run that was killed goes on where it was when started again with the same arguments. With
 ``--shard i/n`` machine i of n makes its share of the same folder; ``--merge`` puts them together.
+``--scheduler`` has the workers of a Dask cluster make it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from atomjax.progress import Display
+from atomjax.structures.store.cluster import convert_on_cluster
 from atomjax.structures.store.conversion import Conversion, convert, merge
 from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.store import Store
@@ -46,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shard-size", type=int, default=SHARD_SIZE, help="records of a file")
     parser.add_argument("--shard", type=parse_shard, default=(0, 1), metavar="I/N")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler, whose workers convert")
     parser.add_argument("--merge", action="store_true", help="put the shares of --shard together")
     parser.add_argument("--verify", action="store_true", help="compare a store with its checksums")
     return parser
@@ -77,13 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 precision=given.precision,
                 shard_size=given.shard_size,
             )
-            store = convert(
-                conversion,
-                given.out,
-                shard=given.shard,
-                workers=given.workers,
-                display=Display(console),
-            )
+            display = Display(console)
+            if given.scheduler is not None:
+                store = convert_on_cluster(conversion, given.out, given.scheduler, display=display)
+            else:
+                options = {"shard": given.shard, "workers": given.workers, "display": display}
+                store = convert(conversion, given.out, **options)
     except StoreError as error:
         sys.exit(str(error))
     if store is None:

@@ -236,6 +236,7 @@ class PropertyScale:
         *,
         extensive: bool = False,
         transform: Transform = "identity",
+        centered: bool = True,
     ) -> Self:
         """Fit on the structures' target `name`.
 
@@ -244,6 +245,8 @@ class PropertyScale:
             name: key into `Structure.targets`.
             extensive: the target grows with the atoms, so take out each element's share first.
             transform: of the target before everything else.
+            centered: take out the mean; otherwise it stays, and the scale is the root mean
+                square: for models whose form fixes where zero is, such as a dipole's length.
 
         Raises:
             ReferencesError: a structure lacks the target or has one without a logarithm, or there
@@ -256,6 +259,9 @@ class PropertyScale:
         if extensive:
             scale = fitted.residual_scale
             return cls(name, 0.0, scale, fitted.values, fitted.seen, transform)
+        if not centered:
+            size = max(float(np.sqrt(np.mean(values**2))), SMALLEST_SCALE)
+            return cls(name, 0.0, size, fitted.values, fitted.seen, transform)
         spread = max(float(values.std()), SMALLEST_SCALE) if len(values) > 1 else 1.0
         return cls(name, float(values.mean()), spread, fitted.values, fitted.seen, transform)
 

@@ -195,6 +195,8 @@ class DataSettings:
             put before them at once, and then None.
         cache_dir: where generated sets are kept; None keeps them in the run directory.
         workers: processes that label structures; 0 means one per core.
+        loader_workers: processes that read structures and build training batches ahead; 0 builds
+            them on threads of the training process.
     """
 
     train: tuple[DatasetSettings, ...]
@@ -206,9 +208,12 @@ class DataSettings:
     root: str | None = None
     cache_dir: str | None = None
     workers: int = 0
+    loader_workers: int = 0
 
     def __post_init__(self):
         self._join_root()
+        if self.loader_workers < 0:
+            raise ConfigError(f"data.loader_workers={self.loader_workers} must not be negative")
         names = [dataset.name for dataset in self.train]
         if not names:
             raise ConfigError("data.train is empty; give at least one dataset")

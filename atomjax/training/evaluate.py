@@ -10,6 +10,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from atomjax import processes
 from atomjax.graphs.batch import GraphBatch
 from atomjax.training.losses import (
     Reduction,
@@ -21,7 +22,7 @@ from atomjax.training.losses import (
     prediction_errors,
 )
 from atomjax.training.metrics import error_sums, physical_metrics
-from atomjax.training.state import DATA_AXIS, place_batch
+from atomjax.training.state import DATA_AXIS, gather, place_batch
 from atomjax.training.step import Apply, CountedFunction, over_devices
 
 StackedBatches = Callable[[], Iterable[GraphBatch]]
@@ -83,7 +84,7 @@ class Evaluator:
         """The loss, its terms, and errors in physical units.
 
         Args:
-            variables: {"params", "scale_factors"}, on every device.
+            variables: {"params", "scale_factors"}, placed on the mesh.
 
         Returns:
             "loss", "loss_energy", "loss_forces", "loss_value", "loss_stress" and what
@@ -111,7 +112,10 @@ class Evaluator:
     def _outputs(self, variables: Any) -> Iterator[Any]:
         """Results of each batch, of which one is computed while the last is read."""
         pending = None
+        # Averages may be divided over the devices.
+        variables = gather(variables, self._mesh)
         for batch in self._batches():
+            processes.advance("evaluating")
             placed = place_batch(batch, self._mesh)
             with jax.transfer_guard("disallow"):
                 outputs = self._step(variables, placed)

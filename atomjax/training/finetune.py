@@ -19,7 +19,10 @@ from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
 # Fields of the backbone's config that change no parameter's meaning.
-FREE_FIELDS = ("dropout", "drop_path", "edge_dropout", "edge_output", "edge_chunk")
+FREE_FIELDS = (
+    *("dropout", "drop_path", "edge_dropout", "edge_output"),
+    *("edge_chunk", "precision", "remat"),
+)
 
 
 def finetune(

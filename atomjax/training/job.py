@@ -9,7 +9,7 @@ from atomjax.graphs import GraphDataset
 from atomjax.models import HeadConfig
 from atomjax.training.data_settings import DataSettings
 from atomjax.training.losses import Task
-from atomjax.training.settings import HeadSettings, ModelSettings, TrainSettings
+from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 
 Variables = dict[str, Any]
 
@@ -33,13 +33,15 @@ class Job:
 
 
 def model_config(job: Job) -> dict[str, Any]:
-    """The model's config with the training's dropout rates."""
+    """The model's config with the training's dropout rates and precision."""
     train = job.train
     config = {"name": job.model.name, **job.model.overrides}
     if train.dropout is not None:
         config["dropout"] = train.dropout
     if train.edge_dropout:
         config["edge_dropout"] = train.edge_dropout
+    if train.precision is not None:
+        config["precision"] = train.precision
     return config
 
 
@@ -93,9 +95,15 @@ def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
     """Compares what is to be predicted with what is labelled.
 
     Raises:
-        ConfigError: if no training structure of a dataset has the labels of the head.
+        ConfigError: if no training structure of a dataset has the labels of the head, or they
+            are periodic where it needs molecules.
     """
     for dataset in datasets:
+        if head.pooling in MOMENTS and dataset.structures[0].pbc.any():
+            raise ConfigError(
+                f'pooling "{head.pooling}" is for molecules, and structures of dataset '
+                f'"{dataset.name}" are periodic; set head.pooling="mean"'
+            )
         if head.kind == "energy_forces" and not any(
             structure.forces is not None for structure in dataset.structures
         ):

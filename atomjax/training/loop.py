@@ -158,7 +158,7 @@ class Loop:
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
             for index, batch in self.loader.batches(start_step=start):
                 done = index + 1
-                placed = place_batch(batch, self.mesh)
+                placed = place_batch(batch, self.mesh, self.settings.accumulation)
                 with jax.transfer_guard("disallow"):
                     state, metrics = self.step(state, placed)
                 self._read_pending()
@@ -173,7 +173,7 @@ class Loop:
                 progress.advance(1, **shown)
                 if record.stopped:
                     break
-                if done < total and preemption.requested(done):
+                if done < total and preemption.requested():
                     self._stop(state, record, done)
         self._read_pending()
         return state
@@ -216,9 +216,14 @@ class Loop:
             self._window = _Window()
 
     def _describe_non_finite(self, pending: _Dispatched, metrics: Mapping[str, Any]) -> str:
-        real = pending.structure >= 0
+        seen = np.stack([pending.dataset, pending.structure])
+        if jax.process_count() > 1:
+            # Every process knows the structures of its own devices.
+            seen = multihost_utils.process_allgather(seen)
+        datasets, structures = np.moveaxis(seen, -3, 0).reshape(2, -1)
+        real = structures >= 0
         named: dict[str, list[str]] = {}
-        for dataset, structure in zip(pending.dataset[real], pending.structure[real], strict=True):
+        for dataset, structure in zip(datasets[real], structures[real], strict=True):
             name = self.tasks[int(dataset)].name
             named.setdefault(name, []).append(self.identify(int(dataset), int(structure)))
         batch = "; ".join(f"dataset {name}: {', '.join(ids)}" for name, ids in named.items())

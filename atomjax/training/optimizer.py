@@ -30,7 +30,7 @@ def learning_rate_schedule(
     """Linear warm-up to the peak, then a cosine to its fraction ``final_factor``.
 
     Args:
-        settings: learning_rate, warmup_steps or warmup_epochs, warmup_factor, final_factor,
+        settings: peak_learning_rate, warmup_steps or warmup_epochs, warmup_factor, final_factor,
             decay_epochs.
         num_steps: length of the run, whole epochs; the cosine ends there unless before.
         final_factor: instead of the one in the settings.
@@ -46,7 +46,7 @@ def learning_rate_schedule(
             f"train.warmup_{name}={getattr(settings, f'warmup_{name}')} leaves nothing of the "
             f"{end} steps of this run's cosine; lower it or train for more epochs"
         )
-    peak = settings.learning_rate
+    peak = settings.peak_learning_rate
     factor = settings.final_factor if final_factor is None else final_factor
     cosine = optax.cosine_decay_schedule(peak, end - warmup_steps, factor)
     if warmup_steps == 0:

@@ -6,7 +6,8 @@ from types import FrameType
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
+
+from atomjax import processes
 
 EXIT_STATUS = 128 + signal.SIGTERM
 
@@ -25,8 +26,9 @@ class RunInterrupted(SystemExit):
 class Preemption:
     """Context manager that remembers a SIGTERM instead of dying of it.
 
-    With several processes, which get the signal at different times, JAX's coordination service
-    agrees on the step at which all of them stop. Outside the main thread signals are left alone.
+    With several processes, which get the signal at different times or not at all, JAX's
+    coordination service agrees on the step at which all of them stop. Outside the main thread
+    signals are left alone.
     """
 
     def __init__(self):
@@ -34,10 +36,13 @@ class Preemption:
         self._previous: Any = None
         self._installed = False
 
-    def requested(self, step: int) -> bool:
-        """Whether to save and stop after ``step``; the same answer in every process."""
+    def requested(self) -> bool:
+        """Whether to save and stop after this step; the same answer in every process.
+
+        All processes have to ask equally often.
+        """
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
+            return processes.asked_to_stop()
         return self._received.is_set()
 
     def __enter__(self) -> "Preemption":

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from atomjax import __version__
+from atomjax import __version__, processes
 from atomjax.config import ConfigError
 from atomjax.datacard import data_card
 from atomjax.datasets import DataSplits, load_datasets
@@ -39,8 +39,16 @@ from atomjax.training.loop import Loop, Record
 from atomjax.training.metrics import by_dataset, describe_metrics
 from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.predictions import physical_predictions, write_predictions
-from atomjax.training.settings import TrainSettings
-from atomjax.training.state import TrainState, create_state, data_mesh, initial_state, place
+from atomjax.training.settings import MOMENTS, TrainSettings
+from atomjax.training.state import (
+    TrainState,
+    create_state,
+    data_mesh,
+    initial_state,
+    own_rows,
+    place,
+    state_shardings,
+)
 from atomjax.training.step import make_train_step
 
 
@@ -61,6 +69,7 @@ class Session:
         self.job, self.run = job, run
         self._compiled = CompiledFunctions() if compiled is None else compiled
         self.checkpoints = Checkpoints(run.path("checkpoints"))
+        _check_common_step(self.checkpoints)
         splits = self._load_splits()
         self.tasks = make_tasks(job, splits.train)
         self.mesh = data_mesh()
@@ -99,7 +108,7 @@ class Session:
         train = self.job.train
         optimizer = make_optimizer(train, shapes["params"], self.train_loader.num_steps)
         state, record, seconds = self._first_or_latest_state(shapes, optimizer, load)
-        loop = self._make_loop(optimizer, seconds)
+        loop = self._make_loop(optimizer, state, seconds)
         before = loop.step.num_compilations
         final = loop.train(state, record)
         compilations = loop.step.num_compilations - before
@@ -124,6 +133,7 @@ class Session:
             extensive=head.extensive,
             transform=head.transform,
             stress=head.stress,
+            centered=head.pooling not in MOMENTS,
             max_structures=job.train.max_structures,
             edge_dropout=job.train.edge_dropout,
             references=references,
@@ -153,17 +163,21 @@ class Session:
     ) -> BatchLoader:
         """A loader for training where ``samples`` are given, for evaluation otherwise."""
         train, training = self.job.train, samples is not None
+        parts = train.accumulation if training else 1
         return BatchLoader(
             datasets,
             batch_size=train.batch_size if training else train.eval_batch_size or train.batch_size,
             seed=self.job.seed,
             epochs=train.epochs if training else 1,
-            num_devices=self.mesh.size,
+            num_devices=self.mesh.size * parts,
             num_buckets=train.num_buckets,
+            fill=train.fill,
+            num_workers=self.job.data.loader_workers if training else 0,
             shuffle=training,
             dtype=np.dtype(train.dtype),
             capacity=capacity,
             samples=samples,
+            rows=own_rows(self.mesh, parts),
         )
 
     def _fresh_variables(self) -> Variables:
@@ -181,12 +195,13 @@ class Session:
         count = count_parameters(shapes["params"])
         devices = f"{self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
         self.run.say(f"{self.job.model.name} with {count:,} parameters on {devices}")
+        target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.job.seed))
+        shardings = self._shardings(target)
         if self.checkpoints.latest_step is not None:
-            target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.job.seed))
             state, metadata = self.checkpoints.restore(target)
             self.run.say(f"resuming after step {metadata['step']}")
             record = Record(**metadata["record"])
-            return place(state, self.mesh), record, metadata["seconds"]
+            return place(state, self.mesh, shardings), record, metadata["seconds"]
         variables = self._fresh_variables()
         if load is None:
             if variables["scale_factors"]:
@@ -194,8 +209,16 @@ class Session:
             variables = fit_scale_factors(self.model, variables, self._first_batches())
         else:
             variables = load(variables)
+        # Hosts may differ in the last bits of what each has computed for itself.
+        variables = processes.from_first(variables)
         state = create_state(variables, optimizer, self.job.seed)
-        return place(state, self.mesh), Record(), 0.0
+        return place(state, self.mesh, shardings), Record(), 0.0
+
+    def _shardings(self, shapes: TrainState) -> TrainState | None:
+        """Of the state where it is divided over the devices, else None."""
+        if not self.job.train.shard_optimizer:
+            return None
+        return state_shardings(shapes, self.mesh, shard_optimizer=True)
 
     def _first_batches(self) -> list[GraphBatch]:
         """A few unstacked batches, the same whatever the number of devices."""
@@ -213,7 +236,9 @@ class Session:
         first = itertools.islice(loader.batches(), train.scale_factor_batches)
         return [jax.tree.map(lambda x: x[0], batch) for _, batch in first]
 
-    def _make_loop(self, optimizer: optax.GradientTransformation, seconds: float) -> Loop:
+    def _make_loop(
+        self, optimizer: optax.GradientTransformation, state: TrainState, seconds: float
+    ) -> Loop:
         train = self.job.train
         step = self._compiled.get(
             ("train", *self._meaning(), self.train_loader.num_steps),
@@ -224,6 +249,8 @@ class Session:
                 self.mesh,
                 reduction=train.force_reduction,
                 ema_decay=train.ema_decay,
+                accumulation=train.accumulation,
+                shardings=self._shardings(state),
             ),
         )
         return Loop(
@@ -319,13 +346,27 @@ class Session:
         self.run.say(
             f"compiled the training step {compilations} time(s) for "
             f"{len(self.train_loader.capacities)} shape(s); real share of padded atoms "
-            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}"
+            f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}; "
+            f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
+            f"{report['batch_size_max']}"
         )
 
 
 def _check_precision(train: TrainSettings) -> None:
     if train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
+
+
+def _check_common_step(checkpoints: Checkpoints) -> None:
+    """Makes sure that all processes resume from the same state."""
+    step = -1 if checkpoints.latest_step is None else checkpoints.latest_step
+    first = int(processes.from_first(np.asarray(step, np.int32)))
+    if step != first:
+        raise ConfigError(
+            f"{checkpoints.directory}: process {jax.process_index()} finds step {step}, process 0 "
+            f"step {first} (-1: none); the workdir has to be one directory on a file system that "
+            "all hosts share. If it is, start again: some show new files late."
+        )
 
 
 def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity]:

@@ -13,6 +13,9 @@ from typing import Any, Literal
 from atomjax.config import ConfigError, build, to_plain
 from atomjax.training.data_settings import DataSettings
 
+# Poolings with positions; see ``atomjax.models.heads.pool``.
+MOMENTS = ("dipole", "extent")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -34,7 +37,8 @@ class HeadSettings:
     Attributes:
         kind: "energy_forces", "energy", or "scalar" (one property per structure).
         forces: "direct" (from the force outputs) or "conservative" (-dE/dR).
-        pooling: how atoms become a structure. Energies are sums.
+        pooling: how atoms become a structure. Energies are sums; "dipole" is the length of
+            Σ q_i (r_i - c) and "extent" Σ a_i |r_i - c|², c the centre of mass, for molecules.
         target: for "scalar", the property's name in ``Structure.targets``.
         unit: for "scalar", the unit of that property, for reports.
         extensive: for "scalar", the property grows with the atoms, so each element's share is
@@ -48,7 +52,7 @@ class HeadSettings:
 
     kind: Literal["energy_forces", "energy", "scalar"] = "energy_forces"
     forces: Literal["direct", "conservative"] = "direct"
-    pooling: Literal["sum", "mean", "max"] = "sum"
+    pooling: Literal["sum", "mean", "max", "dipole", "extent"] = "sum"
     target: str | None = None
     unit: str = ""
     extensive: bool = False
@@ -71,6 +75,11 @@ class HeadSettings:
             raise ConfigError('target names a property for kind "scalar", and only for it')
         if self.kind != "scalar" and self.pooling != "sum":
             raise ConfigError(f'pooling "{self.pooling}" is for kind "scalar"; energies are sums')
+        if self.extensive and self.pooling in MOMENTS:
+            raise ConfigError(
+                f'pooling "{self.pooling}" makes the property of charges at places, from which no '
+                "shares of elements can be taken out; leave extensive=True away"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +130,22 @@ class TrainSettings:
     """Optimisation.
 
     Attributes:
-        batch_size: structures per step over all devices together.
+        batch_size: structures per step over all devices together, on average where batches are
+            filled by size.
+        fill: "count" takes batch_size structures for every batch, or one less; "size" takes as many
+            as make batches of nearly equal numbers of edges and atoms, which wastes less where
+            sizes differ much and batches are small; "auto" takes a count unless less than 0.9 of
+            the padded edges would be real. The number of steps is the same.
         epochs: passes over the training structures.
         max_structures: train on a random subset of this many unique structures (None: all).
         budget: C = epochs × unique structures. When given, it must agree with the two.
+        accumulation: parts of a batch that each device works through one after the other before
+            it updates: the same step with the memory of one part.
         learning_rate: peak value.
+        learning_rate_scaling: what learning_rate is multiplied by: "linear", batch_size /
+            base_batch_size (Goyal et al., arXiv:1706.02677); "sqrt", the root of it (Malladi et
+            al., arXiv:2205.10287, for Adam); or "none".
+        base_batch_size: batch for which learning_rate was chosen; for these rules.
         warmup_steps: linear warm-up from ``warmup_factor`` × learning_rate.
         warmup_epochs: the length of the warm-up in epochs, instead of warmup_steps.
         warmup_factor: see warmup_steps.
@@ -152,7 +172,8 @@ class TrainSettings:
             "atom" (mean over all atoms).
         dropout: of the backbone's dense layers; None leaves the model's own.
         edge_dropout: share of directed a2a edges dropped while training.
-        num_buckets: static shapes that batches are padded to (one compilation each).
+        num_buckets: static shapes that batches are padded to (one compilation each); 0 takes as
+            few as leave 0.9 of the padded edges real, at most four.
         scale_factor_batches: batches from which a new model's scale factors are fitted.
         log_every: steps between logged training metrics.
         eval_every: steps between validations; 0 means once per epoch.
@@ -165,13 +186,21 @@ class TrainSettings:
             "force_mae", "stress_mae" or "value_mae".
         min_improvement: smallest relative improvement that counts.
         dtype: of parameters and batches; "float64" needs JAX_ENABLE_X64=1.
+        precision: of the model's products and features: "float32", "tensorfloat32" or "bfloat16",
+            see ``atomjax.models.precision``; None leaves the model's own.
+        shard_optimizer: divide the optimiser's moments and the averaged weights over the devices
+            instead of keeping all of them on each; the numbers stay the same, and checkpoints
+            too.
     """
 
     batch_size: int
     epochs: int
     max_structures: int | None = None
     budget: int | None = None
+    accumulation: int = 1
     learning_rate: float = 1e-4
+    learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
+    base_batch_size: int | None = None
     warmup_steps: int = 0
     warmup_epochs: int = 0
     warmup_factor: float = 0.2
@@ -198,6 +227,7 @@ class TrainSettings:
     dropout: float | None = None
     edge_dropout: float = 0.0
     num_buckets: int = 1
+    fill: Literal["auto", "count", "size"] = "auto"
     scale_factor_batches: int = 8
     log_every: int = 10
     eval_every: int = 0
@@ -209,20 +239,30 @@ class TrainSettings:
     select_by: Literal["loss", "energy_mae", "force_mae", "stress_mae", "value_mae"] = "loss"
     min_improvement: float = 0.0
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
+    shard_optimizer: bool = False
 
     def __post_init__(self):
-        for name in ("batch_size", "epochs", "num_buckets", "log_every", "scale_factor_batches"):
+        for name in ("batch_size", "epochs", "accumulation", "log_every", "scale_factor_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("ema_decay", "edge_dropout", "final_factor", "beta1", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be between 0 and 1")
-        for name in ("warmup_steps", "warmup_epochs", "eval_every", "checkpoint_every"):
+        counts = ("warmup_steps", "warmup_epochs", "eval_every", "checkpoint_every", "num_buckets")
+        for name in counts:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("learning_rate", "huber_delta"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be positive")
+        if (self.learning_rate_scaling == "none") != (self.base_batch_size is None):
+            raise ConfigError(
+                f'learning_rate_scaling="{self.learning_rate_scaling}" and base_batch_size='
+                f"{self.base_batch_size} contradict each other: give both, or neither"
+            )
+        if self.base_batch_size is not None and self.base_batch_size < 1:
+            raise ConfigError(f"base_batch_size={self.base_batch_size} must be at least 1")
         if self.warmup_steps and self.warmup_epochs:
             raise ConfigError("warmup_steps and warmup_epochs say the same; give one of them")
         if self.plateau is not None and (self.decay_epochs or self.epochs) >= self.epochs:
@@ -230,6 +270,14 @@ class TrainSettings:
                 f"plateau begins where the cosine ends, but decay_epochs={self.decay_epochs} of "
                 f"epochs={self.epochs} leaves no epoch for it; lower decay_epochs"
             )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """``learning_rate`` scaled to the batch size."""
+        if self.base_batch_size is None:
+            return self.learning_rate
+        power = {"linear": 1.0, "sqrt": 0.5}[self.learning_rate_scaling]
+        return self.learning_rate * (self.batch_size / self.base_batch_size) ** power
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,10 @@ def get_config() -> ml_collections.ConfigDict:
         }
     ]
     config.sampling = {"strategy": "balanced_unique", "size": 300}
+    # What depends on the sample, on pooling, and on how slabs happen to lie.
+    config.aggregations = ("flat", "mean")
+    config.views = {"strategies": ("random",), "rotations": 1}
+    config.select = {"size": 200}
     config.plan = {
         "model": {"name": "gemnet_oc_tiny"},
         "budget": 6000,

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from atomjax.convert.conversion import convert
-from atomjax.convert.equiformer_v2_export import buffers, grid_tables, order_tables
+from atomjax.convert.equiformer_v2_export import (
+    buffers,
+    export_equiformer,
+    grid_tables,
+    order_tables,
+)
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.export import export
 from atomjax.convert.family import Choices
@@ -98,6 +103,15 @@ def test_there_and_back(state, tmp_path):
     assert back["normalizers"]["forces"]["rmsd"] == np.float32(2.887317180633545)
     # A table that thousands of names share is in the file once.
     assert (tmp_path / "back.pt").stat().st_size < 3e6
+
+
+@pytest.mark.parametrize(
+    "override", [{"num_gaussians": 300}, {"edge_direction": "target_minus_source"}]
+)
+def test_networks_that_fairchem_lacks_are_refused(override):
+    (field,) = override
+    with pytest.raises(ConvertError, match=f"{field}=.*built in"):
+        export_equiformer({"name": "equiformer_v2_tiny", **override}, (), {})
 
 
 def test_tables_are_those_of_the_original(shared):

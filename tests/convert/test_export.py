@@ -48,9 +48,7 @@ def assert_same_state(found: dict, wanted: dict) -> None:
     """Names and values, whatever the order, as a strict load in the original needs them."""
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        # PyTorch rounds the Gaussians' centres otherwise.
-        tolerance = 1e-6 if name.endswith(".rbf.offset") else 0
-        np.testing.assert_allclose(found[name], value, rtol=tolerance, err_msg=name)
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
         assert found[name].dtype == np.float32
 
 
@@ -104,7 +102,11 @@ def test_fairchem_model_comes_back_whole(state, tmp_path):
         pytest.approx(-0.7554450631),
         pytest.approx(2.8873171806),
     )
-    assert back["config"]["model"]["direct_forces"] is True
+    settings = back["config"]["model"]
+    assert settings["direct_forces"] is True
+    assert settings["activation"] == "silu"
+    # What fairchem builds the network from, with defaults of its own for what is not there.
+    assert (settings["num_elements"], settings["emb_size_edge"]) == (83, 48)
 
 
 def test_heads_without_counterpart_are_refused(state, tmp_path):
@@ -142,8 +144,22 @@ def test_layout_follows_from_the_heads(heads, layout):
 
 def test_mixed_heads_have_no_layout():
     heads = (HeadConfig(name="a"), HeadConfig(name="b", kind="scalar", target="gap"))
-    with pytest.raises(ConvertError, match=r"a: energy_forces direct, b: scalar.*--backbone-only"):
+    with pytest.raises(ConvertError, match=r"a: energy_forces direct sum, b: scalar.*--backbone-o"):
         choose_layout(heads)
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        ([{"num_layers": 1, "pooling": "max"}], "h0: energy_forces direct max"),
+        ([{"forces": "conservative", "pooling": "mean"}], "h0: energy_forces conservative mean"),
+        ([{"num_layers": 5}, {"num_layers": 3}], "h0: 5 layers, h1: 3 layers"),
+    ],
+)
+def test_heads_that_the_originals_would_compute_otherwise_are_refused(heads, message):
+    configs = tuple(HeadConfig(name=f"h{i}", **head) for i, head in enumerate(heads))
+    with pytest.raises(ConvertError, match=f"{message}.*--backbone-only"):
+        choose_layout(configs)
 
 
 @pytest.mark.parametrize(

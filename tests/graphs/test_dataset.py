@@ -51,10 +51,10 @@ def test_dropped_graphs_are_not_kept(structures, built):
     dropped = data.graphs([3], [np.random.default_rng(0)])[0]
     assert len(dropped.main) < len(data.graphs([3])[0].main) == 132
     assert built == [12, 12]
-    drawn, full = data.drawn_sizes(0), data.sizes
+    drawn, full = data.size_table(0).everything(), data.sizes
     assert drawn.column("n_edge").sum() < full.column("n_edge").sum()
-    np.testing.assert_array_equal(drawn.table, data.drawn_sizes(0).table)
-    assert (drawn.table != data.drawn_sizes(1).table).any()
+    np.testing.assert_array_equal(drawn.table, data.size_table(0).everything().table)
+    assert (drawn.table != data.size_table(1).everything().table).any()
 
 
 def test_an_empty_data_set_is_an_error():

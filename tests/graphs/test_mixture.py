@@ -44,10 +44,8 @@ def test_an_epoch_has_its_counts_and_every_structure_its_turn():
     seen = Counter()
     for epoch in range(20):
         members = epoch_members(sizes, samples, 3, epoch)
-        assert members is not None
-        first, second = members[:4], members[4:]
-        assert len(members) == 20
-        assert first.max() < 10 <= second.min()
+        first, second = members[members < 10], members[members >= 10]
+        assert (len(first), len(second)) == (4, 16)
         # 16 of 7 structures: each twice, and two more.
         assert min(Counter(second.tolist()).values()) == 2
         seen.update(members.tolist())
@@ -61,19 +59,24 @@ def test_members_follow_seed_and_epoch():
     one, again, epoch, seed = (
         epoch_members(sizes, samples, *key) for key in ((0, 5), (0, 5), (0, 6), (1, 5))
     )
-    assert one is not None
-    assert again is not None
     np.testing.assert_array_equal(one, again)
     for other in (epoch, seed):
-        assert other is not None
-        assert set(other[:30].tolist()) != set(one[:30].tolist())
-    assert epoch_members(sizes, sizes, 0, 5) is None
+        assert set(other[other < 100].tolist()) != set(one[one < 100].tolist())
+    assert sorted(epoch_members(sizes, sizes, 0, 5).tolist()) == list(range(200))
+
+
+def test_any_part_of_an_epoch_can_be_had_alone():
+    sizes, samples = [100, 7], [30, 23]
+    whole = epoch_members(sizes, samples, 3, 11)
+    np.testing.assert_array_equal(
+        whole[20:41], epoch_members(sizes, samples, 3, 11, np.arange(20, 41))
+    )
 
 
 def test_two_data_sets_are_not_shuffled_alike():
     members = epoch_members([50, 50], [20, 20], 0, 0)
-    assert members is not None
-    assert set(members[:20].tolist()) != set((members[20:] - 50).tolist())
+    first, second = members[members < 50], members[members >= 50]
+    assert set(first.tolist()) != set((second - 50).tolist())
 
 
 def test_imagined_epoch_holds_the_heaviest():
@@ -123,7 +126,7 @@ def test_what_a_step_draws_needs_no_steps_before(sets):
 
 
 def test_shapes_hold_epochs_that_were_not_planned(molecule, monkeypatch):
-    monkeypatch.setattr("atomjax.graphs.pipeline._PLANNED", 800)
+    monkeypatch.setattr("atomjax.graphs.epochs._PLANNED", 800)
     atoms = np.random.default_rng(0).integers(4, 12, 300)
     atoms[7] = 60  # comes every third epoch
     sets = [GraphDataset("a", [molecule(int(n), seed=i) for i, n in enumerate(atoms)])]

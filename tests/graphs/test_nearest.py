@@ -92,4 +92,7 @@ def test_loaders_fit_edge_dropout(molecule, slab):
     loader = BatchLoader([data], batch_size=4, epochs=3, prefetch=0, num_devices=2)
     edges = [int(np.asarray(b.slots.position < b.slots.index[0].size).sum()) for _, b in loader]
     assert len(set(edges)) > 1
-    assert data.drawn_sizes(0).column("readers").max() >= data.sizes.column("readers").max()
+    assert (
+        data.size_table(0).everything().column("readers").max()
+        >= data.sizes.column("readers").max()
+    )

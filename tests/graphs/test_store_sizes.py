@@ -7,12 +7,13 @@ import pytest
 
 from atomjax.graphs import GraphConfig
 from atomjax.graphs import store_sizes as module
-from atomjax.graphs.capacity import Sizes
+from atomjax.graphs.capacity import FIELDS, Sizes
 from atomjax.graphs.interactions import build_many
-from atomjax.graphs.store_sizes import sizes_path, stored_sizes, work
+from atomjax.graphs.store_sizes import sizes_path, stored_table, work
 from atomjax.structures.store import Store, StoreError, write_store
 
 CONFIG = GraphConfig.from_base(4.0, 6)
+EDGES = FIELDS.index("n_edge")
 
 
 @pytest.fixture
@@ -47,11 +48,12 @@ def measured(monkeypatch) -> list[int]:
 
 def test_sizes_are_those_of_the_graphs_and_measured_once(store, structures, measured):
     expected = Sizes.measure(build_many(structures, CONFIG)).table
-    found = stored_sizes(store, CONFIG, workers=2)
-    np.testing.assert_array_equal(found.table, expected)
+    found = stored_table(store, CONFIG, workers=2)
+    np.testing.assert_array_equal(found, expected)
     assert sum(measured) == 11
-    part = stored_sizes(store[2:9].subset(np.array([4, 0])), CONFIG)
-    np.testing.assert_array_equal(part.table, expected[[6, 2]])
+    part = store[2:9].subset(np.array([4, 0]))
+    np.testing.assert_array_equal(stored_table(part, CONFIG), expected)
+    assert isinstance(found.base, np.memmap)
     assert sum(measured) == 11
     assert [path.name for path in (store.path / "sizes").iterdir()] == [
         sizes_path(store, CONFIG).name
@@ -59,14 +61,14 @@ def test_sizes_are_those_of_the_graphs_and_measured_once(store, structures, meas
 
 
 def test_other_graphs_have_other_sizes(store, measured):
-    wide = stored_sizes(store, dataclasses.replace(CONFIG, cutoff_molecule=9.0))
-    near = stored_sizes(store, dataclasses.replace(CONFIG, cutoff_molecule=1.2))
-    assert wide.column("n_edge").sum() > near.column("n_edge").sum()
+    wide = stored_table(store, dataclasses.replace(CONFIG, cutoff_molecule=9.0))
+    near = stored_table(store, dataclasses.replace(CONFIG, cutoff_molecule=1.2))
+    assert wide[:, EDGES].sum() > near[:, EDGES].sum()
     dropped = dataclasses.replace(CONFIG, edge_dropout=0.5)
     assert sizes_path(store, dropped) == sizes_path(store, CONFIG)
     assert sizes_path(store, dropped, 1) != sizes_path(store, dropped, 2)
-    few = stored_sizes(store, dropped, seed=1)
-    assert few.column("n_edge").sum() < stored_sizes(store, CONFIG).column("n_edge").sum()
+    few = stored_table(store, dropped, seed=1)
+    assert few[:, EDGES].sum() < stored_table(store, CONFIG)[:, EDGES].sum()
 
 
 def test_what_was_interrupted_goes_on(store, measured, monkeypatch):
@@ -79,19 +81,19 @@ def test_what_was_interrupted_goes_on(store, measured, monkeypatch):
 
     monkeypatch.setattr(module, "build_many", fail_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        stored_sizes(store, CONFIG)
-    stored_sizes(store, CONFIG)
+        stored_table(store, CONFIG)
+    stored_table(store, CONFIG)
     assert next(calls) == 7  # the first block's two calls are not made again
 
 
 def test_a_worker_process_measures(store, structures):
-    found = stored_sizes(store, CONFIG)
+    found = stored_table(store, CONFIG)
     expected = Sizes.measure(build_many(structures, CONFIG)).table
-    np.testing.assert_array_equal(found.table, expected)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_table_of_another_store_is_refused(store, measured):
-    stored_sizes(store, CONFIG)
+    stored_table(store, CONFIG)
     np.save(sizes_path(store, CONFIG), np.zeros((3, 14), np.int32))
     with pytest.raises(StoreError, match=r"has shape \(3, 14\); delete it"):
-        stored_sizes(store, CONFIG)
+        stored_table(store, CONFIG)

@@ -1,9 +1,12 @@
 """Heads: pooling, kinds, and what they refuse."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ase.data import atomic_masses
 
 from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
@@ -25,6 +28,32 @@ def test_pooling_counts_real_atoms_only(batch):
         pooled = pool(-x, batch, pooling)  # negative: a maximum over padding would read zero
         np.testing.assert_allclose(pooled[:2], [reduce(-part) for part in (water, methanol)])
         np.testing.assert_array_equal(pooled[2:], 0)
+
+
+def test_moments_of_charges_at_the_atoms(batch):
+    x = jnp.arange(1.0, batch.node_graph.shape[0] + 1)
+    for g, name in enumerate(("three atoms", "methanol")):
+        molecule, own = samples()[name], np.asarray(x)[np.asarray(batch.node_graph) == g]
+        masses = atomic_masses[molecule.atomic_numbers]
+        arms = molecule.positions - masses @ molecule.positions / masses.sum()
+        extent = own @ (arms**2).sum(axis=1)
+        np.testing.assert_allclose(pool(x, batch, "extent")[g], extent, rtol=1e-5)
+        dipole = np.linalg.norm(own @ arms)
+        np.testing.assert_allclose(pool(x, batch, "dipole")[g], dipole, rtol=1e-5)
+    for pooling in ("dipole", "extent"):
+        np.testing.assert_array_equal(pool(x, batch, pooling)[2:], 0)
+        gradient = jax.grad(lambda y, p=pooling: pool(y, batch, p).sum())(0 * x)
+        assert np.isfinite(gradient).all()
+
+
+def test_moments_are_invariant():
+    molecule = samples()["methanol"]
+    moved = dataclasses.replace(molecule, positions=molecule.positions[:, [1, 2, 0]] + 1000.0)
+    batches = [pack_structures([m], CONFIG, slack=1) for m in (molecule, moved)]
+    x = jnp.arange(1.0, batches[0].node_graph.shape[0] + 1)
+    for pooling in ("dipole", "extent"):
+        first, second = (pool(x, b, pooling)[0] for b in batches)
+        np.testing.assert_allclose(second, first, rtol=1e-3)
 
 
 def test_every_kind_of_head_predicts_what_it_says(batch):

@@ -169,6 +169,8 @@ def test_pooling(root):
     assert pooling("matbench.py:phonons") == "max"
     assert pooling("matbench.py:mp_gap") == pooling("qmof.py:small") == "mean"
     assert pooling("qm9.py:homo") == "sum"
+    assert pooling("qm9.py:mu") == "dipole"
+    assert pooling("qm9.py:r2") == "extent"
 
 
 def test_words_choose_in_any_order():

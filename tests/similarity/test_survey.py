@@ -105,6 +105,10 @@ def test_starts_become_pretrainings_of_their_budget(settings):
         ({"starts": [{"name": "x", "structures": {}, "epochs": 1}]}, "at least one structure"),
         ({"pairs": [["one", "seven"]]}, "pairs name seven"),
         ({"seeds": [1, 1]}, "all different"),
+        (
+            {"starts": [{"name": "x", "structures": {"one": 1}, "epochs": 1, "seeds": [7]}]},
+            r"seeds \[7\], the survey \[0, 1\]",
+        ),
     ],
 )
 def test_contradictions_are_refused(tmp_path, changes, message):
@@ -124,7 +128,7 @@ def outcome(settings: SurveySettings) -> SurveyOutcome:
             for name, value in csi.items()
         ],
         metrics={"task": METRIC},
-        errors={(name, "task"): [value, value + 2] for name, value in errors.items()},
+        errors={(name, "task"): {0: value, 1: value + 2} for name, value in errors.items()},
         seeds=[0, 1],
         seconds=90.0,
     )
@@ -150,6 +154,15 @@ def test_seeds_that_are_not_complete_do_not_count(settings, tmp_path):
     assert summary["errors"]["two"]["task"] == [20.0]
 
 
+def test_starts_may_have_fewer_seeds(settings, tmp_path):
+    given = outcome(settings)
+    del given.errors["mixed", "task"][1]
+    summary = write_survey(given, Run(tmp_path / "run"))
+    assert summary["errors"]["mixed"]["task"] == [12.0]
+    assert summary["pairs"]["mixed / one"]["task"] == pytest.approx([1.2])
+    assert "| mixed | 8 | 2 | 16 | 12 |" in (tmp_path / "run" / "report.md").read_text()
+
+
 def test_tasks_without_a_test_error_are_refused():
     with pytest.raises(ReportError, match="test set of 'task' gave no error"):
         judged_error("task", {"other": {METRIC: 1.0}})
@@ -159,7 +172,7 @@ def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     path = ROOT / "configs" / "paper" / "survey.py"
     assert main([f"--config={path}", "--validate"]) == 0
-    assert "33 pretrainings, 108 finetunings" in capsys.readouterr().out
+    assert "19 pretrainings, 66 finetunings" in capsys.readouterr().out
     settings = SurveySettings.from_config(load_config(path))
     assert list(settings.singles) == ["conformers", "reactions", "slabs", "oxides"]
     common = settings.starts[0].budget

@@ -181,3 +181,14 @@ def test_logarithms_are_undone() -> None:
     assert PropertyScale.from_dict(before).transform == "identity"
     with pytest.raises(ReferencesError, match="target 'gap' is 0, which has no logarithm"):
         PropertyScale.fit([*structures, make({1: 1}, targets={"gap": 0.0})], "gap", transform="log")
+
+
+def test_a_scale_that_leaves_zero_where_it_is():
+    structures = [
+        Structure(atomic_numbers=[1], positions=[[0, 0, 0]], targets={"mu": value})
+        for value in (3.0, 4.0)
+    ]
+    scale = PropertyScale.fit(structures, "mu", centered=False)
+    assert scale.mean == 0
+    assert scale.std == pytest.approx(np.sqrt(12.5))
+    assert scale.value([1], scale.normalize(structures[0])) == pytest.approx(3.0)

@@ -38,6 +38,23 @@ def test_schedule_warms_up_linearly_and_ends_at_the_floor():
     assert rates == pytest.approx([2e-3, 6e-3, 1e-2, 5.5e-3, 1e-3], rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("rule", "peak"), [({}, 1e-2), ({"learning_rate_scaling": "linear"}, 16e-2),
+                       ({"learning_rate_scaling": "sqrt"}, 4e-2)],
+)  # fmt: skip
+def test_rate_is_scaled_to_the_batch(rule, peak):
+    base = {"base_batch_size": 20} if rule else {}
+    schedule: Any = learning_rate_schedule(settings(batch_size=320, **rule, **base), 100)
+    assert float(schedule(0)) == pytest.approx(peak, rel=1e-5)
+
+
+def test_a_rule_without_its_base_is_refused():
+    with pytest.raises(ConfigError, match=r'learning_rate_scaling="sqrt" and base_batch_size=None'):
+        settings(learning_rate_scaling="sqrt")
+    with pytest.raises(ConfigError, match=r'learning_rate_scaling="none" and base_batch_size=20'):
+        settings(base_batch_size=20)
+
+
 def test_warmup_longer_than_the_run_is_refused():
     with pytest.raises(ConfigError, match=r"train\.warmup_steps=10.*8 steps"):
         learning_rate_schedule(settings(warmup_steps=10), 8)

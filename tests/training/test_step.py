@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,13 @@ from atomjax.models import ScaleFactorError
 from atomjax.training.losses import Task
 from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import create_state, data_mesh, place, place_batch
+from atomjax.training.state import (
+    create_state,
+    data_mesh,
+    place,
+    place_batch,
+    state_shardings,
+)
 from atomjax.training.step import make_train_step
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
@@ -21,22 +28,40 @@ TASKS = (
 SETTINGS = TrainSettings(batch_size=8, epochs=1, learning_rate=1e-2)
 
 
-def setup(dropout: float = 0.0, devices: int = 1):
+def setup(
+    dropout: float = 0.0,
+    devices: int = 1,
+    *,
+    kind: Callable[[Model], Any] = Model.as_function,
+    shard_optimizer: bool = False,
+    accumulation: int = 1,
+) -> tuple[Any, Any, Any]:
     model = Model(TASKS, dropout)
     batch = make_batch(random_structures(2), graphs=4, nodes=20)
     variables = init(model, batch)
     optimizer = make_optimizer(SETTINGS, variables["params"], 100)
     mesh = data_mesh(jax.devices()[:devices])
-    step = make_train_step(model.as_function(), TASKS, optimizer, mesh, ema_decay=0.9)
-    state = place(create_state(variables, optimizer, seed=3), mesh)
+    state = create_state(variables, optimizer, seed=3)
+    places = state_shardings(state, mesh, shard_optimizer=True) if shard_optimizer else None
+    step = make_train_step(
+        kind(model),
+        TASKS,
+        optimizer,
+        mesh,
+        ema_decay=0.9,
+        accumulation=accumulation,
+        shardings=places,
+    )
+    state = place(state, mesh, places)
     return step, state, mesh
 
 
-def run_steps(step, state, mesh, batches) -> Any:
+def run_steps(step, state, mesh, batches, accumulation: int = 1) -> Any:
     losses = []
     for batch in batches:
+        placed = place_batch(batch, mesh, accumulation)
         with jax.transfer_guard("disallow"):
-            state, metrics = step(state, place_batch(batch, mesh))
+            state, metrics = step(state, placed)
         losses.append(float(metrics["loss"]))
     return jax.device_get(state), losses
 
@@ -82,6 +107,43 @@ def test_padding_leaves_the_update_unchanged():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), a.params, b.params)
 
 
+def test_accumulated_parts_make_the_step_of_the_whole_batch():
+    # Uneven parts, one of them empty: the means are over what all of them together label.
+    shares = [5, 0, 3]
+    whole, parted = [], []
+    for seed in range(3):
+        structures = random_structures(sum(shares), seed=seed, datasets=2)
+        whole.append(stack([make_batch(structures, graphs=10, nodes=64)]))
+        parts = [structures[:5], [], structures[5:]]
+        parted.append(stack([make_batch(part, graphs=7, nodes=40) for part in parts]))
+    one, losses_one = run_steps(*setup(), whole)
+    three, losses_three = run_steps(*setup(accumulation=3), parted, accumulation=3)
+    np.testing.assert_allclose(losses_one, losses_three, rtol=2e-6)
+    for a, b in ((one.params, three.params), (one.opt_state, three.opt_state)):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=5e-6), a, b)
+
+
+def test_parts_have_dropout_of_their_own():
+    step, state, mesh = setup(dropout=0.5, accumulation=2)
+    batch = make_batch(random_structures(8), graphs=10, nodes=64)
+    two = place_batch(stack([batch, batch]), mesh, accumulation=2)
+    _, metrics = step(state, two)
+    step, state, _ = setup(dropout=0.5)
+    _, once = step(state, place_batch(stack([batch]), mesh))
+    assert float(metrics["loss"]) != float(once["loss"])
+
+
+def test_the_state_given_is_donated():
+    step, state, mesh = setup()
+    batch = place_batch(one_device_batches(1, graphs=10, nodes=64)[0], mesh)
+    memory = step.lower(state, batch).compile().memory_analysis()
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    kept = 4 * len(jax.tree.leaves(state.scale_factors)) + 8  # constants, and the dropout key
+    assert memory.alias_size_in_bytes >= size - kept
+    step(state, batch)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
 def test_dropout_follows_the_seed_and_the_step():
     batches = one_device_batches(1, graphs=10, nodes=64) * 2
     first, losses_first = run_steps(*setup(dropout=0.5), batches)
@@ -116,6 +178,8 @@ def test_rows_that_do_not_match_the_devices_are_refused():
     batch = make_batch(random_structures(2), graphs=4, nodes=20)
     with pytest.raises(ValueError, match="2 rows for 1 devices"):
         place_batch(stack([batch, batch]), mesh)
+    with pytest.raises(ValueError, match="2 rows for 1 devices, 1 of them here in 3 accumulated"):
+        place_batch(stack([batch, batch]), mesh, accumulation=3)
 
 
 def test_eight_devices_make_the_step_of_one():
@@ -123,7 +187,7 @@ def test_eight_devices_make_the_step_of_one():
         [sys.executable, "-m", "tests.training.eight_devices"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         env=environment_with_devices(8),
     )

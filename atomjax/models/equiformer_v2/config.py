@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from atomjax.graphs import GraphConfig
 from atomjax.models.equiformer_v2.published_grid import RESOLUTION as PUBLISHED_RESOLUTION
+from atomjax.models.precision import Precision, check_precision
 
 EdgeDirection = Literal["source_minus_target", "target_minus_source"]
 
@@ -43,6 +44,9 @@ class EquiformerV2Config:
             is divided by 1 - rate in training.
         edge_chunk: most edges whose messages are computed at once; the fewer, the less memory it
             takes. None is 128 on a CPU, so that they stay in its caches, and 4096 elsewhere.
+        precision: of products: "float32" or "tensorfloat32"; None takes JAX's own, which on
+            recent GPUs is tensorfloat32. Frames are always exact. "bfloat16" is refused: features
+            that are turned into the frame of every edge and back lose their equivariance in it.
     """
 
     num_blocks: int = 8
@@ -67,6 +71,7 @@ class EquiformerV2Config:
     drop_path: float = 0.1
     edge_dropout: float = 0.0
     edge_chunk: int | None = None
+    precision: Precision | None = None
 
     def __post_init__(self):
         """Checks what would fail late or in silence.
@@ -89,6 +94,12 @@ class EquiformerV2Config:
             raise ValueError(
                 f"exact_grid=False takes the published grid, whose grid_resolution is "
                 f"{PUBLISHED_RESOLUTION}, not {self.grid_resolution}: set exact_grid=True"
+            )
+        check_precision(self.precision)
+        if self.precision == "bfloat16":
+            raise ValueError(
+                'precision "bfloat16" is for GemNet-OC; EquiformerV2 turns features into the frame '
+                'of every edge and back, which 8 bits do not bear: give "tensorfloat32"'
             )
         if self.edge_chunk is not None and self.edge_chunk < 1:
             raise ValueError(f"edge_chunk is {self.edge_chunk}: give at least 1")

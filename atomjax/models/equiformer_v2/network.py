@@ -13,6 +13,7 @@ from atomjax.models.equiformer_v2.norm import EquivariantNorm
 from atomjax.models.equiformer_v2.so3 import EdgeGeometry, edge_geometry
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
+from atomjax.models.precision import exact_products
 from atomjax.ops import rows, safe_normalize
 
 
@@ -77,7 +78,8 @@ class EquiformerV2(nn.Module):
             )
         unit, _ = safe_normalize(batch.edge_vectors)
         sign = -1 if c.edge_direction == "source_minus_target" else 1
-        geometry = edge_geometry(sign * batch.edge_vectors, c.lmax, c.mmax, frames)
+        with exact_products():
+            geometry = edge_geometry(sign * batch.edge_vectors, c.lmax, c.mmax, frames)
 
         table = self.param(
             "sphere_embedding", nn.initializers.normal(1.0), (c.num_elements, c.channels)

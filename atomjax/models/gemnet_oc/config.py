@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from atomjax.graphs import GraphConfig
+from atomjax.models.precision import Precision, check_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class GemNetOCConfig:
         dropout: rate after every dense layer, in training.
         edge_dropout: rate at which the loader dropped edges; the sums over edges of the energy
             outputs are divided by 1 - rate in training.
+        precision: of products and features: "float32", "tensorfloat32" or "bfloat16", see
+            ``atomjax.models.precision``; None takes JAX's own precision of products, which on
+            recent GPUs is that of tensorfloat32.
+        remat: keep only what goes from block to block for the backward pass, and compute the
+            inside of a block again: a third more work for a fraction of the memory.
     """
 
     num_blocks: int = 4
@@ -75,6 +81,12 @@ class GemNetOCConfig:
     edge_output: bool = True
     dropout: float = 0.0
     edge_dropout: float = 0.0
+    precision: Precision | None = None
+    remat: bool = False
+
+    def __post_init__(self):
+        """Raises ValueError for an unknown precision."""
+        check_precision(self.precision)
 
     @property
     def default_graph(self) -> GraphConfig:

@@ -20,6 +20,8 @@ from atomjax.models.gemnet_oc.interaction import (
 from atomjax.models.gemnet_oc.update import AtomUpdate, OutputBlock
 from atomjax.models.heads import Head, HeadConfig
 from atomjax.models.layers import INV_SQRT_2, Dense, ResidualLayer, scaled_silu
+from atomjax.models.precision import exact_products, feature_dtype
+from atomjax.ops import stored
 
 
 def uniform_sqrt3(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
@@ -40,23 +42,24 @@ class InteractionBlock(nn.Module):
         c = self.config
         x, num_edge_terms = self.edge_messages(h, m, bases, batch)
         h, num_atom_terms = self.atom_messages(h, m, bases, batch)
-        x = x / math.sqrt(num_edge_terms)
-        h = h / math.sqrt(num_atom_terms)
+        x = stored(x / math.sqrt(num_edge_terms))
+        h = stored(h / math.sqrt(num_atom_terms))
 
         for i in range(c.num_before_skip):
             x = ResidualLayer(c.dropout, name=f"layers_before_skip_{i}")(x)
-        m = (m + x) * INV_SQRT_2
+        m = stored((m + x) * INV_SQRT_2)
         for i in range(c.num_after_skip):
             m = ResidualLayer(c.dropout, name=f"layers_after_skip_{i}")(m)
 
         for i in range(c.num_atom_emb_layers):
             h = ResidualLayer(c.dropout, name=f"atom_emb_layers_{i}")(h)
-        h = (h + AtomUpdate(c, name="atom_update")(m, bases.atom_update, batch)) * INV_SQRT_2
+        h = h + AtomUpdate(c, name="atom_update")(m, bases.atom_update, batch)
+        h = stored(h * INV_SQRT_2)
 
         m2 = EdgeEmbedding(c.emb_size_edge, c.dropout, name="concat_layer")(h, m, batch)
         for i in range(c.num_concat):
             m2 = ResidualLayer(c.dropout, name=f"residual_m_{i}")(m2)
-        return h, (m + m2) * INV_SQRT_2
+        return h, stored((m + m2) * INV_SQRT_2)
 
     @nn.nowrap
     def edge_messages(self, h, m, bases: Bases, batch: GraphBatch) -> tuple[jax.Array, int]:
@@ -143,15 +146,19 @@ class GemNetOC(nn.Module):
             )
         numbers = batch.atomic_numbers
         table = self.param("embedding", uniform_sqrt3, (c.num_elements, c.emb_size_atom))
-        geometry = compute_geometry(batch)
+        with exact_products():
+            geometry = compute_geometry(batch)
         bases = BasisEmbedding(c, name="bases")(batch, geometry)
+        dtype = feature_dtype(c.precision, geometry.unit.dtype)
+        bases: Bases = jax.tree.map(lambda x: x.astype(dtype), bases)
         # Row Z - 1 as a product, whose derivative is no scatter into a few rows; padding reads 0.
-        h = jax.nn.one_hot(numbers - 1, c.num_elements, dtype=geometry.unit.dtype) @ table
+        h = jax.nn.one_hot(numbers - 1, c.num_elements, dtype=dtype) @ table.astype(dtype)
         m = EdgeEmbedding(c.emb_size_edge, c.dropout, name="edge_emb")(h, bases.radial, batch)
 
+        block = nn.remat(InteractionBlock) if c.remat else InteractionBlock
         outputs = [OutputBlock(c, name="out_blocks_0")(h, m, bases.output, batch)]
         for i in range(c.num_blocks):
-            h, m = InteractionBlock(c, name=f"int_blocks_{i}")(h, m, bases, batch)
+            h, m = block(c, name=f"int_blocks_{i}")(h, m, bases, batch)
             self.sow("intermediates", f"h_block{i}", h)
             self.sow("intermediates", f"m_block{i}", m)
             outputs.append(OutputBlock(c, name=f"out_blocks_{i + 1}")(h, m, bases.output, batch))

@@ -93,19 +93,39 @@ def convert(
         raise StoreError(
             f"shard {part}/{parts} and {workers} workers: give 0 <= i < n, workers > 0"
         )
-    if (target / MANIFEST).exists():
-        store = Store(target)
-        _compare(target, store.manifest["origin"], _as_origin(conversion))
-        remove_parts(target)
-        return store
-    total = _count_records(conversion)
-    _begin(target, conversion)
-    marker = target / PARTS / f"done-{part}-of-{parts}.json"
-    if not marker.exists():
+    finished = compare_finished(target, conversion)
+    if finished is not None:
+        return finished
+    total = count_records(conversion)
+    begin(target, conversion)
+    if not _marker(target, shard).exists():
         shards = _run(conversion, target, shard, workers, total, display or Display(None))
-        with replacing(marker) as file:
-            file.write(json.dumps(sorted(shards)).encode())
+        finish_share(target, shard, shards)
     return merge(target) if parts == 1 else None
+
+
+def compare_finished(target: Path, conversion: Conversion) -> Store | None:
+    """The store that a conversion made before, or None where it is not finished.
+
+    Raises:
+        StoreError: the folder holds another conversion.
+    """
+    if not (target / MANIFEST).exists():
+        return None
+    store = Store(target)
+    _compare(target, store.manifest["origin"], _as_origin(conversion))
+    remove_parts(target)
+    return store
+
+
+def finish_share(target: Path, shard: tuple[int, int], shards: Sequence[str]) -> None:
+    """Note that a share is whole, and the names of the shards it is made of."""
+    with replacing(_marker(target, shard)) as file:
+        file.write(json.dumps(sorted(shards)).encode())
+
+
+def _marker(target: Path, shard: tuple[int, int]) -> Path:
+    return target / PARTS / f"done-{shard[0]}-of-{shard[1]}.json"
 
 
 def merge(directory: str | os.PathLike[str]) -> Store:
@@ -164,11 +184,11 @@ def _run(
     return shards
 
 
-def _count_records(conversion: Conversion) -> int:
+def count_records(conversion: Conversion) -> int:
     """How many records there are; files that are read from their start are gone through for it."""
     total = 0
     for path in conversion.paths:
-        records = _open(conversion, path)
+        records = open_source(conversion, path)
         known = isinstance(records, StructureFile)
         try:
             total += len(records) if known else sum(1 for _ in records)
@@ -177,7 +197,12 @@ def _count_records(conversion: Conversion) -> int:
     return total
 
 
-def _open(conversion: Conversion, path: str) -> Any:
+def open_source(conversion: Conversion, path: str) -> Any:
+    """The records of one file.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     try:
         return open_records(path, conversion.source, **conversion.options)
     except (ReadError, UnitError, OSError) as error:
@@ -187,34 +212,60 @@ def _open(conversion: Conversion, path: str) -> Any:
 def work(request: dict[str, Any]) -> None:
     """Make the shards of one worker; tells the records done, and at the end the shards' names."""
     target = Path(request.pop("directory"))
-    (part, parts), (worker, workers) = request.pop("shard"), request.pop("worker")
+    shard, worker = request.pop("shard"), request.pop("worker")
     conversion = Conversion(**{**request, "paths": tuple(request["paths"])})
+    tell(shards=make_shards(conversion, target, shard, worker, tell))
+
+
+def make_shards(
+    conversion: Conversion,
+    target: Path,
+    shard: tuple[int, int],
+    worker: tuple[int, int] = (0, 1),
+    told: Callable[..., None] = lambda **_: None,
+) -> list[str]:
+    """Make those shards of a conversion that are not there yet.
+
+    Args:
+        conversion: what is converted.
+        target: folder of the store.
+        shard: (i, n): machine i of n.
+        worker: (i, n): its worker i of n.
+        told: called with the records done and left out since the last call.
+
+    Returns:
+        Names of all shards of this worker.
+    """
+    (part, parts), (number_of, workers) = shard, worker
     names = []
     for place, path in enumerate(conversion.paths):
-        for number, records in _runs(_open(conversion, path), conversion.shard_size):
+        for number, records in _runs(open_source(conversion, path), conversion.shard_size):
             turn, machine = divmod(number, parts)
-            if machine != part or turn % workers != worker:
+            if machine != part or turn % workers != number_of:
                 continue
             names.append(f"{place:04d}-{number:06d}")
             if shard_exists(target, names[-1]):
-                tell(records=conversion.shard_size, skipped=0)
+                told(records=conversion.shard_size, skipped=0)
                 continue
             skipped: list[SkippedRecord] = []
-            structures = _told(structures_from(records, conversion.on_error, skipped), skipped)
+            read = structures_from(records, conversion.on_error, skipped)
+            structures = _counted(read, skipped, told)
             write_shard(target, names[-1], structures, conversion.precision, skipped)
-    tell(shards=names)
+    return names
 
 
-def _told(structures: Iterator[Structure], skipped: list[SkippedRecord]) -> Iterator[Structure]:
+def _counted(
+    structures: Iterator[Structure], skipped: list[SkippedRecord], told: Callable[..., None]
+) -> Iterator[Structure]:
     """The same, telling on the way how far it is."""
-    done = told = 0
+    done = before = 0
     for structure in structures:
         yield structure
         done += 1
         if done == _TOLD_EVERY:
-            tell(records=done + len(skipped) - told, skipped=len(skipped) - told)
-            done, told = 0, len(skipped)
-    tell(records=done + len(skipped) - told, skipped=len(skipped) - told)
+            told(records=done + len(skipped) - before, skipped=len(skipped) - before)
+            done, before = 0, len(skipped)
+    told(records=done + len(skipped) - before, skipped=len(skipped) - before)
 
 
 def _runs(records: Any, size: int) -> Iterator[tuple[int, Iterator[tuple[str, Parse]]]]:
@@ -236,8 +287,12 @@ def _runs(records: Any, size: int) -> Iterator[tuple[int, Iterator[tuple[str, Pa
         deque(run, maxlen=0)
 
 
-def _begin(target: Path, conversion: Conversion) -> None:
-    """Write the plan, or compare it with the one that is there."""
+def begin(target: Path, conversion: Conversion) -> None:
+    """Write the plan, or compare it with the one that is there.
+
+    Raises:
+        StoreError: the folder holds something else.
+    """
     origin = _as_origin(conversion)
     plan = target / PARTS / _PLAN
     if plan.exists():

@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import distributed
 import numpy as np
 import pytest
 
 from atomjax.structures.convert import main, parse_option, parse_shard
 from atomjax.structures.readers import read
 from atomjax.structures.store import Conversion, Store, StoreError, convert
+from atomjax.structures.store.cluster import convert_on_cluster
 from atomjax.structures.store.conversion import merge, work
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -182,3 +184,33 @@ def test_arguments():
         parse_option("energy_unit")
     with pytest.raises(SystemExit):
         main(["--out", "x", "--shard", "4/4", "--path", "y"])
+
+
+@pytest.fixture
+def cluster():
+    """Dask's local cluster, its two workers in threads of this process."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(processes=False, **options) as made:
+        yield made
+
+
+def test_a_cluster_makes_the_same_store(cluster, trajectory, frames, tmp_path, here):
+    for path, options in ((trajectory, {}), (frames, {"on_error": "skip"})):
+        units = {"options": {"energy_unit": "eV"}} if path == frames else {}
+        asked = plan(path, **options, **units)
+        alone = convert(asked, tmp_path / path.stem / "alone")
+        together = convert_on_cluster(asked, tmp_path / path.stem / "together", cluster)
+        assert files(alone.path) == files(together.path)
+        assert len(convert_on_cluster(asked, together.path, cluster)) == len(alone)
+
+
+def test_a_cluster_says_which_record_is_damaged(cluster, frames, tmp_path):
+    with pytest.raises(StoreError, match=r"frames\.extxyz"):
+        convert_on_cluster(plan(frames, options={"energy_unit": "eV"}), tmp_path / "store", cluster)
+    assert not (tmp_path / "store" / "manifest.json").exists()
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch, trajectory, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(StoreError, match=r"pip install 'atomjax\[cluster\]'"):
+        convert_on_cluster(plan(trajectory), tmp_path / "store", "tcp://127.0.0.1:1")

@@ -1,0 +1,25 @@
+"""Values that XLA shall compute once and store.
+
+XLA's CPU compiler fuses cheap elementwise producers into every consumer. Along a chain of residual
+layers each consumer then recomputes the sum from its beginning, reading all terms again: work and
+memory traffic that grow with the square of the depth (half of all bytes that a training step of
+GemNet-OC-S reads and writes, see docs/performance.md). An optimisation barrier cuts the chain,
+forward and, transposed, backward. Compilers of accelerators weigh such a recomputation and need
+no hint.
+"""
+
+import jax
+
+# The CPU compiler removes barriers before it fuses, by a pass of this name. Where a release of XLA
+# has no pass of that name, barriers are without effect and nothing else changes.
+_BARRIER_REMOVAL = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
+
+def stored(x: jax.Array) -> jax.Array:
+    """``x``, computed once for all its readers; takes :func:`barrier_options` to have an effect."""
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+
+
+def barrier_options() -> dict[str, str] | None:
+    """Options of ``jax.jit`` (``compiler_options``) under which :func:`stored` has its effect."""
+    return dict(_BARRIER_REMOVAL) if jax.default_backend() == "cpu" else None

@@ -1,0 +1,185 @@
+"""Signs of life between the processes of a run, and the verdict when one is dead or all hang.
+
+The coordination service of ``jax.distributed`` notices processes that die, but not those that
+hang, and it says neither which one nor where. So every process tells the others, through the
+service's table, that it is alive and how far it is. Process 0 judges; all end with its message.
+"""
+
+import itertools
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+_BEATS, _VERDICT = "atomjax/beat", "atomjax/verdict"
+
+
+class Client(Protocol):
+    """What is used of the coordination service's client."""
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
+        """Stores a value for all processes."""
+        ...
+
+    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
+        """Keys and values below a key."""
+        ...
+
+    def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None:
+        """Waits until all processes are here."""
+        ...
+
+
+@dataclass
+class _Seen:
+    """What is known of a process, and when by this one's clock it last changed."""
+
+    beat: dict[str, Any] = field(default_factory=dict)
+    heard: float = 0.0
+    moved: float = 0.0
+
+
+class Watch:
+    """Tells the other processes of this one, and ends this one where another is lost.
+
+    Args:
+        client: of the coordination service.
+        index: of this process.
+        count: of processes.
+        heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
+        stall_timeout: seconds without progress of any process after which the run is stuck.
+        end: takes the message and ends the process.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        index: int,
+        count: int,
+        *,
+        heartbeat_timeout: float,
+        stall_timeout: float,
+        end: Callable[[str], Any],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._client, self._index, self._count = client, index, count
+        self._heartbeat_timeout, self._stall_timeout = heartbeat_timeout, stall_timeout
+        self._end, self._clock = end, clock
+        self.interval = min(5.0, heartbeat_timeout / 10)
+        self._beats = itertools.count()
+        self._units, self._place = 0, "starting"
+        self._seen = [_Seen(heard=clock(), moved=clock()) for _ in range(count)]
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="atomjax-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begins to tell and to listen, on a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopped.set()
+        self._thread.join()
+
+    def advance(self, place: str) -> None:
+        """Notes that this process gets on.
+
+        Args:
+            place: what it is doing.
+        """
+        self._units += 1
+        self._place = place
+
+    def accuse(self, message: str) -> None:
+        """Tells the others why they are to end, if they can still be told."""
+        told = json.dumps({"process": self._index, "host": socket.gethostname(), "why": message})
+        try:
+            self._client.key_value_set(f"{_VERDICT}/{self._index}", told, allow_overwrite=True)
+        except RuntimeError as error:
+            print(f"(the other processes could not be told: {error})", file=sys.stderr)
+
+    def step(self) -> None:
+        """One round: tells where this process is, and reads and judges what the others say."""
+        beat = {
+            "beat": next(self._beats),
+            "units": self._units,
+            "place": self._place,
+            "host": socket.gethostname(),
+        }
+        self._client.key_value_set(
+            f"{_BEATS}/{self._index}", json.dumps(beat), allow_overwrite=True
+        )
+        verdicts = self._client.key_value_dir_get(_VERDICT)
+        told = [json.loads(value) for _, value in verdicts]
+        others = [v for v in told if v["process"] != self._index]
+        if others and len(told) == len(others):
+            first = others[0]
+            self._end(f"ended by process {first['process']} on {first['host']}: {first['why']}")
+        elif self._index == 0 and not told:
+            self._listen()
+            message = self._judge()
+            if message is not None:
+                self.accuse(message)
+                self._end(message)
+
+    def silent(self, seconds: float) -> list[str]:
+        """Processes not heard of for so long; only process 0 knows."""
+        if self._index:
+            return []
+        limit = self._clock() - seconds
+        return [self._describe(i) for i, seen in enumerate(self._seen) if seen.heard < limit]
+
+    def _listen(self) -> None:
+        now = self._clock()
+        for key, value in self._client.key_value_dir_get(_BEATS):
+            beat, seen = json.loads(value), self._seen[int(key.rpartition("/")[2])]
+            if beat.get("beat") != seen.beat.get("beat"):
+                seen.heard = now
+            if beat.get("units") != seen.beat.get("units"):
+                seen.moved = now
+            seen.beat = beat
+
+    def _judge(self) -> str | None:
+        """Why the run cannot go on, or None."""
+        now = self._clock()
+        dead = [
+            f"{self._describe(i)} has not been heard of for {now - seen.heard:.0f} s"
+            for i, seen in enumerate(self._seen)
+            if now - seen.heard > self._heartbeat_timeout
+        ]
+        if dead:
+            return (
+                f"lost {len(dead)} of {self._count} processes (--heartbeat-timeout="
+                f"{self._heartbeat_timeout:g}): {'; '.join(dead)}. All processes end; the same "
+                "command on every host resumes from the last checkpoint."
+            )
+        if now - max(seen.moved for seen in self._seen) > self._stall_timeout:
+            fewest = min(seen.beat.get("units", 0) for seen in self._seen)
+            behind = [i for i, s in enumerate(self._seen) if s.beat.get("units", 0) == fewest]
+            return (
+                f"no process has got on for {self._stall_timeout:g} s (--stall-timeout); furthest "
+                f"behind: {'; '.join(map(self._describe, behind))}. All processes end; look into "
+                "the log of that one, then resume with the same command on every host."
+            )
+        return None
+
+    def _describe(self, index: int) -> str:
+        beat = self._seen[index].beat
+        if not beat:
+            return f"process {index} (which never said anything)"
+        return f"process {index} on {beat['host']} ({beat['place']}, {beat['units']} units done)"
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self.interval):
+            try:
+                self.step()
+            except RuntimeError as error:
+                if self._stopped.is_set():
+                    return
+                first = str(error).partition("\n")[0]
+                self._end(f"process 0, which coordinates the run, cannot be reached: {first}")

@@ -1,0 +1,97 @@
+"""Where the time of a training step goes, by kind of work and by part of the model.
+
+    python -m benchmarks.profile [--model gemnet_oc_small] [--batch molecules] [--repeats 6]
+
+Durations are those of XLA's own profile, of each kernel the shortest of the repeats, so that what
+else runs on the machine counts little. On a CPU, kernels that hand work to other threads may end
+before these do; shares, not sums, are what to read.
+"""
+
+import argparse
+import re
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.measure import cost, kernel_count, machine
+from benchmarks.workloads import KINDS, training
+
+
+def shortest_durations(run: Any, repeats: int) -> dict[str, float]:
+    """Seconds of each kernel, the shortest of the repeats."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(repeats):
+                run()
+        [path] = Path(folder).rglob("*.xplane.pb")
+        data = jax.profiler.ProfileData.from_file(str(path))
+    durations = defaultdict(list)
+    for plane in data.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = dict(event.stats).get("hlo_op")
+                if name is not None:
+                    durations[str(name)].append(event.duration_ns / 1e9)
+    return {name: min(values) for name, values in durations.items()}
+
+
+def describe(text: str) -> dict[str, tuple[str, str]]:
+    """Kernel → (kind of work, part of the model), from the text of a compiled program."""
+    found = {}
+    for line in text.split("\nENTRY", 1)[1].splitlines():
+        match = re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = ", line)
+        if not match:
+            continue
+        source = re.search(r'op_name="([^"]*)"', line)
+        found[match[1]] = kind_of(match[1], line), part_of(source[1] if source else "")
+    return found
+
+
+def kind_of(name: str, line: str) -> str:
+    """Matrix products, sums over devices, gathers, or elementwise work and sums."""
+    if "__ynn_fusion" in line or " dot(" in line or re.search("gemm|cublas|__triton", line):
+        return "matrix products"
+    if re.match("all-reduce|reduce-scatter|all-gather", name):
+        return "sums over devices"
+    return "gathers" if "gather" in name or "scatter" in name else "elementwise and sums"
+
+
+def part_of(source: str) -> str:
+    """The part of the model that an operation's name tells, without the numbers of blocks."""
+    names = [n for n in source.split("/") if re.search("backbone|head_|blocks|bases|out_", n)]
+    part = re.sub(r"_\d+\b", "", names[-1]) if names else "optimiser, loss and the rest"
+    return f"{part}, backward" if names and "transpose(" in source else part
+
+
+def main() -> None:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
+    parser.add_argument("--model", default="gemnet_oc_small")
+    parser.add_argument("--batch", choices=KINDS, default="molecules")
+    parser.add_argument("--repeats", type=int, default=6)
+    options = parser.parse_args()
+    made = training(options.batch, {"name": options.model})
+    made.run()
+    durations = shortest_durations(made.run, options.repeats)
+    described = describe(made.compiled.as_text())
+    flops, moved = cost(made.compiled)
+    print(machine())
+    print(f"{options.model}, {options.batch}: {sum(durations.values()):.3f} s in kernels,", end=" ")
+    print(f"{kernel_count(made.compiled)} kernels, {flops / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB")
+    for column in (0, 1):
+        time, count = defaultdict(float), Counter()
+        for name, duration in durations.items():
+            label = described.get(name, ("other", "other"))[column]
+            time[label] += duration
+            count[label] += 1
+        print()
+        for label, value in sorted(time.items(), key=lambda pair: -pair[1])[:16]:
+            share = value / sum(durations.values())
+            print(f"  {share:6.1%}  {count[label]:5d} kernels  {label}")
+
+
+if __name__ == "__main__":
+    main()

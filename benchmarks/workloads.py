@@ -1,0 +1,155 @@
+"""What the benchmarks of training compute: batches, and the compiled step on each of them.
+
+molecules   8 organic molecules of 9 to 14 atoms, in the image of ANI-1x; direct forces
+slabs       2 metal slabs of 46 and 77 atoms with adsorbates, in the image of OC20
+mixed       both together, as one batch of a multi-task pretraining with a head for each
+dynamics    4 frames of aspirin, in the image of rMD17; conservative forces
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ase.build
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom as conformers
+
+from atomjax.graphs import GraphConfig, pack_structures
+from atomjax.models import HeadConfig, build_model, init_variables, predict
+from atomjax.structures import Structure
+from atomjax.training.losses import Task
+from atomjax.training.optimizer import make_optimizer
+from atomjax.training.settings import TrainSettings
+from atomjax.training.state import create_state, data_mesh, place, place_batch
+from atomjax.training.step import make_train_step
+
+MOLECULES = (
+    *("CH3CH2OH", "C3H8", "trans-butane", "C4H4NH"),
+    *("C6H6", "isobutane", "CH3COCH3", "C5H5N"),
+)
+SLABS = (("Cu", (3, 3, 5)), ("Ag", (3, 5, 5)))
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
+KINDS = ("molecules", "slabs", "mixed", "dynamics")
+
+
+def labelled(atoms: ase.Atoms, rng: np.random.Generator, tags: np.ndarray | None) -> Structure:
+    """Shaken atoms with random labels: speed does not depend on what they say."""
+    return Structure(
+        atomic_numbers=atoms.numbers,
+        positions=atoms.positions + rng.normal(0, 0.05, atoms.positions.shape),
+        cell=atoms.cell.array if atoms.pbc.any() else None,
+        pbc=atoms.pbc,
+        tags=tags,
+        energy=float(rng.normal()),
+        forces=rng.normal(size=atoms.positions.shape),
+    )
+
+
+def molecules(rng: np.random.Generator) -> list[Structure]:
+    """Eight molecules of 9 to 14 atoms."""
+    return [labelled(ase.build.molecule(name), rng, None) for name in MOLECULES]
+
+
+def slabs(rng: np.random.Generator) -> list[Structure]:
+    """Two metal slabs of 46 and 77 atoms with an oxygen atom or carbon monoxide on top."""
+    structures = []
+    for i, (metal, size) in enumerate(SLABS):
+        atoms = ase.build.fcc111(metal, size, vacuum=8.0, periodic=True)
+        guest = ase.Atoms("CO", [(0, 0, 0), (0, 0, 1.15)]) if i % 2 else ase.Atoms("O")
+        ase.build.add_adsorbate(atoms, guest, 1.6, "fcc")
+        # ASE numbers the layers from the top: 1 is the surface, 0 the adsorbate.
+        tags = np.choose(np.minimum(atoms.get_tags(), 2), [2, 1, 0])
+        structures.append(labelled(atoms, rng, tags))
+    return structures
+
+
+def dynamics(rng: np.random.Generator) -> list[Structure]:
+    """Four frames of aspirin, 21 atoms."""
+    molecule = Chem.AddHs(Chem.MolFromSmiles(ASPIRIN))
+    conformers.EmbedMolecule(molecule, randomSeed=0)
+    numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+    atoms = ase.Atoms(numbers, molecule.GetConformer().GetPositions())
+    return [labelled(atoms, rng, None) for _ in range(4)]
+
+
+def structures_of(kind: str, copies: int = 1) -> list[Structure]:
+    """The structures of a batch, ``copies`` times as many, each shaken anew."""
+    rng = np.random.default_rng(0)
+    make = {"molecules": [molecules], "slabs": [slabs], "dynamics": [dynamics]}
+    makers = make.get(kind, [molecules, slabs])
+    return [s for _ in range(copies) for maker in makers for s in maker(rng)]
+
+
+@dataclass
+class Training:
+    """A compiled training step with the state and batch that it is to be called on.
+
+    Attributes:
+        structures: of the batch.
+        num_edges: main edges of the batch.
+        compiled: (state, batch) → (state, metrics).
+        state: consumed by a call.
+        batch: placed.
+        trace_seconds, compile_seconds: wall time.
+    """
+
+    structures: list[Structure]
+    num_edges: int
+    compiled: Any
+    state: Any
+    batch: Any
+    trace_seconds: float
+    compile_seconds: float
+
+    def run(self) -> None:
+        """One step."""
+        self.state, metrics = self.compiled(self.state, self.batch)
+        jax.block_until_ready(metrics)
+
+
+def training(kind: str, model: dict[str, Any], copies: int = 1) -> Training:
+    """Compiles a step of a model on a batch.
+
+    Args:
+        kind: one of ``KINDS``.
+        model: config of the model, {"name": ..., **overrides}.
+        copies: times the batch's size.
+    """
+    structures = structures_of(kind, copies)
+    batch: Any = pack_structures(structures, GraphConfig())
+    names = ["molecules", "slabs"] if kind == "mixed" else [kind]
+    if kind == "mixed":
+        periodic = np.array([s.pbc is not None and np.any(s.pbc) for s in structures])
+        dataset = np.zeros_like(batch.targets.dataset)
+        dataset[: len(structures)] = periodic
+        batch = batch.replace(targets=batch.targets.replace(dataset=dataset))
+    forces = "conservative" if kind == "dynamics" else "direct"
+    network = build_model(model, [HeadConfig(name=name, forces=forces) for name in names])
+    variables = init_variables(network, jax.random.key(0), batch)
+    # Any factors do for speed; fitting them compiles the model once more.
+    variables["scale_factors"] = jax.tree.map(jnp.ones_like, variables["scale_factors"])
+
+    mesh = data_mesh(jax.devices()[:1])
+    settings = TrainSettings(batch_size=len(structures), epochs=1)
+    optimizer = make_optimizer(settings, variables["params"], num_steps=1000)
+    state = place(create_state(variables, optimizer, seed=0), mesh)
+    placed = place_batch(jax.tree.map(lambda x: np.asarray(x)[None], batch), mesh)
+    tasks = [Task(name=name) for name in names]
+    step = make_train_step(functools.partial(predict, network), tasks, optimizer, mesh)
+    begin = time.perf_counter()
+    lowered = step.lower(state, placed)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    return Training(
+        structures=structures,
+        num_edges=int(batch.edge_mask.sum()),
+        compiled=compiled,
+        state=state,
+        batch=placed,
+        trace_seconds=traced - begin,
+        compile_seconds=time.perf_counter() - traced,
+    )

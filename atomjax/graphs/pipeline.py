@@ -28,6 +28,17 @@ from atomjax.structures.structure import Structure
 # Draws of the edge dropout until what it leaves fits.
 _ATTEMPTS = 16
 
+# Smallest values of the loader's arguments.
+_LEAST = {
+    "epochs": 0,
+    "num_devices": 1,
+    "num_buckets": 0,
+    "prefetch": 0,
+    "num_threads": 1,
+    "num_workers": 0,
+    "datasets": 1,
+}
+
 
 class BatchLoader:
     """Padded batches over one or more data sets, for a number of epochs.
@@ -90,15 +101,8 @@ class BatchLoader:
         samples: Sequence[int] | None = None,
         rows: Sequence[int] | None = None,
     ):
-        for name, value, least in (
-            ("epochs", epochs, 0),
-            ("num_devices", num_devices, 1),
-            ("num_buckets", num_buckets, 0),
-            ("prefetch", prefetch, 0),
-            ("num_threads", num_threads, 1),
-            ("num_workers", num_workers, 0),
-            ("datasets", len(datasets), 1),
-        ):
+        given = epochs, num_devices, num_buckets, prefetch, num_threads, num_workers, len(datasets)
+        for (name, least), value in zip(_LEAST.items(), given, strict=True):
             if value < least:
                 raise ValueError(f"BatchLoader: {name} is {value}, give at least {least}")
         self.datasets = list(datasets)

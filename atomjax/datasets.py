@@ -84,7 +84,7 @@ def load_datasets(
 
     Args:
         settings: the data section.
-        run: shows progress; its root keeps generated sets where ``settings.cache_dir`` is not given.
+        run: shows progress; keeps generated sets under its root if ``cache_dir`` is not given.
         conservative: forces will be the energy's gradient, so both get one scale.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.

@@ -84,16 +84,14 @@ def load_datasets(
 
     Args:
         settings: the data section.
-        run: shows progress; generated sets are kept under its root unless ``settings.cache_dir``
-            says where.
+        run: shows progress; keeps generated sets under its root if ``cache_dir`` is not given.
         conservative: forces will be the energy's gradient, so both get one scale.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.
         transform: of the properties before they are scaled.
         stress: train on stresses, too.
         centered: take the properties' means out.
-        max_structures: train on so many structures over all data sets together, fixed random
-            subsets in the shares of ``settings.mixture``.
+        max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: of the training sets' graphs.
         references: given ones instead of fitted ones, for each training set.
         graph: what the data sets' graph settings leave open; ``GraphConfig()`` if None.

@@ -113,8 +113,7 @@ def pack(
     """
     kind = _kind(graphs, kind)
     check_fits(Sizes.measure(graphs), capacity, [s.identifier for s in structures])
-    if labels is None:
-        labels = [read_labels(s, index=i) for i, s in enumerate(structures)]
+    labels = labels or [read_labels(s, index=i) for i, s in enumerate(structures)]
     n_node = np.array([g.n_node for g in graphs], dtype=np.int64)
     first = np.cumsum(n_node) - n_node
     graph, slots, senders = _main_graph(graphs, structures, first, capacity, dtype)

@@ -199,9 +199,8 @@ def make_train_step(
             is divided over the devices; None keeps all of it on each.
 
     Returns:
-        A function of a placed state and batch. ``metrics`` holds scalars "loss", "loss_energy",
-        "loss_forces", "loss_value", "loss_stress", "gradient_norm" (before clipping), "finite", and
-        "errors", the sums of :func:`atomjax.training.metrics.error_sums` over the whole batch.
+        A function of a placed state and batch. ``metrics`` holds "loss", its terms "loss_<term>",
+        "gradient_norm" (before clipping), "finite", and "errors" (``metrics.error_sums``).
     """
     device_gradients = functools.partial(
         _device_gradients, apply=apply, tasks=tasks, reduction=reduction, accumulation=accumulation

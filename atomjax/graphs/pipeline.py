@@ -28,8 +28,6 @@ from atomjax.structures.structure import Structure
 # Draws of the edge dropout until what it leaves fits.
 _ATTEMPTS = 16
 
-# Smallest values of the loader's arguments.
-
 
 class BatchLoader:
     """Padded batches over one or more data sets, for a number of epochs.

@@ -330,8 +330,8 @@ class _Steps:
     def __len__(self) -> int:
         return self.loader.num_steps - self.start
 
-    def __getitem__(self, place: Any) -> tuple[int, GraphBatch]:
-        step = self.start + int(place)
+    def __getitem__(self, index: Any) -> tuple[int, GraphBatch]:
+        step = self.start + int(index)
         return step, self.loader.build(step)
 
 

@@ -208,14 +208,15 @@ class EpochPlans:
 
         Batches are judged undivided: what a step holds must not depend on the devices.
         """
-        fills: tuple[Fill, ...] = ("count", "size") if fill == "auto" else (fill,)
+        fills: list[Fill] = ["count", "size"] if fill == "auto" else [fill]
         numbers = range(1, MAX_BUCKETS + 1) if num_buckets == 0 else (num_buckets,)
         if len(fills) == len(numbers) == 1:
             return fills[0], numbers[0]
         members = self._members(0, 0)
         best: tuple[Fill, int] = (fills[0], numbers[0])
         most = 0.0
-        for number, way in itertools.product(numbers, fills):
+        ways: list[tuple[int, Fill]] = [(n, f) for n in numbers for f in fills]
+        for number, way in ways:
             self.num_buckets, self.fill = number, way
             _, classes, needs = self._divided(members, (self.seed, 0, 0, 0), devices=1)
             edges = needs[:, FIELDS.index("n_edge")]

@@ -210,20 +210,18 @@ class EpochPlans:
         """
         fills: list[Fill] = ["count", "size"] if fill == "auto" else [fill]
         numbers = range(1, MAX_BUCKETS + 1) if num_buckets == 0 else (num_buckets,)
-        if len(fills) == len(numbers) == 1:
-            return fills[0], numbers[0]
-        members = self._members(0, 0)
-        best: tuple[Fill, int] = (fills[0], numbers[0])
-        most = 0.0
-        ways: list[tuple[int, Fill]] = [(n, f) for n in numbers for f in fills]
-        for number, way in ways:
-            self.num_buckets, self.fill = number, way
+        choices: list[tuple[Fill, int]] = [(way, number) for number in numbers for way in fills]
+        if len(choices) == 1:
+            return choices[0]
+        members, best, most = self._members(0, 0), choices[0], 0.0
+        for choice in choices:
+            self.fill, self.num_buckets = choice
             _, classes, needs = self._divided(members, (self.seed, 0, 0, 0), devices=1)
             edges = needs[:, FIELDS.index("n_edge")]
             largest = [edges[classes == c].max() for c in range(classes.max() + 1)]
             share = edges.sum() / max(np.array(largest)[classes].sum(), 1)
             if share > most:
-                best, most = (way, number), share
+                best, most = choice, share
             if share >= _GOOD_SHARE:
                 break
         return best

@@ -104,12 +104,10 @@ def load_datasets(
         ReadError: a file cannot be read.
     """
     left_out: list[list[SkippedRecord]] = [[] for _ in settings.train]
-    parts = [
-        _load_parts(dataset, settings, run, skipped)
-        for dataset, skipped in zip(settings.train, left_out, strict=True)
-    ]
+    pairs = list(zip(settings.train, left_out, strict=True))
+    parts = [_load_parts(dataset, settings, run, skipped) for dataset, skipped in pairs]
     samples = _limit(parts, settings, max_structures)
-    origins = [describe_origin(*pair) for pair in zip(settings.train, left_out, strict=True)]
+    origins = [describe_origin(*pair) for pair in pairs]
     splits = DataSplits(train=[], origins=origins, samples=samples)
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None

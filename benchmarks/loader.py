@@ -15,10 +15,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from atomjax.graphs import BatchLoader, GraphConfig, GraphDataset
 from atomjax.graphs.interactions import build_many
+from atomjax.graphs.planning import Fill
 from atomjax.structures import Structure
 from atomjax.structures.store import write_store
 from benchmarks.sets import molecules, slabs
@@ -84,7 +85,8 @@ def wall_rate(data: Sequence[GraphDataset], batch_size: int, workers: int) -> fl
 def measure_mixed(structures: Sequence[Structure], batch_size: int) -> None:
     """Prints what share of the batches of molecules and slabs together is real."""
     data = GraphDataset("mixed", structures, CONFIG)
-    for fill, buckets in (("count", 1), ("size", 1), ("auto", 0)):
+    ways: tuple[tuple[Fill | Literal["auto"], int], ...] = (("count", 1), ("size", 1), ("auto", 0))
+    for fill, buckets in ways:
         loader = BatchLoader([data], batch_size=batch_size, fill=fill, num_buckets=buckets)
         report = loader.padding_report()
         print(

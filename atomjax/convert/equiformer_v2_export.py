@@ -17,6 +17,7 @@ from atomjax.models import HeadConfig, backbone_config
 from atomjax.models.equiformer_v2 import EquiformerV2Config
 from atomjax.models.equiformer_v2.harmonics import grid_matrices
 from atomjax.models.equiformer_v2.linear import gaussian_centres
+from atomjax.models.equiformer_v2.published_grid import published_grid_matrices
 
 Tables = dict[str, np.ndarray]
 
@@ -74,7 +75,9 @@ def buffers(
     lmax, mmax = config.lmax, config.mmax
     full, reduced = order_tables(lmax, lmax), order_tables(lmax, mmax)
     grids = {
-        f"SO3_grid.{degree}.{order}": grid_tables(degree, order, config.grid_resolution)
+        f"SO3_grid.{degree}.{order}": grid_tables(
+            degree, order, config.grid_resolution, exact=config.exact_grid
+        )
         for degree in range(lmax + 1)
         for order in range(lmax + 1)
     }
@@ -131,9 +134,16 @@ def order_tables(lmax: int, mmax: int) -> Tables:
 
 
 @cache
-def grid_tables(lmax: int, mmax: int, resolution: int) -> Tables:
-    """Matrices between coefficients and a grid on the sphere [points, points, I]."""
-    to_grid, from_grid = grid_matrices(lmax, min(lmax, mmax), resolution)
+def grid_tables(lmax: int, mmax: int, resolution: int, *, exact: bool = True) -> Tables:
+    """Matrices between coefficients and a grid on the sphere [points, points, I].
+
+    Those that are not exact are the published ones, which a model with ``exact_grid=False`` has.
+    """
+    order = min(lmax, mmax)
+    if exact:
+        to_grid, from_grid = grid_matrices(lmax, order, resolution)
+    else:
+        to_grid, from_grid = published_grid_matrices(lmax, order)
     shape = (resolution, resolution, -1)
     mapping = {f"mapping.{name}": value for name, value in order_tables(lmax, lmax).items()}
     return {

@@ -82,6 +82,9 @@ class EpochPlans:
         capacities: shapes of the buckets, smallest first.
     """
 
+    fill: Fill
+    num_buckets: int
+
     def __init__(
         self,
         sizes: JoinedSizes,
@@ -210,14 +213,16 @@ class EpochPlans:
         if len(fills) == len(numbers) == 1:
             return fills[0], numbers[0]
         members = self._members(0, 0)
-        best, most = (fills[0], numbers[0]), 0.0
-        for self.num_buckets, self.fill in itertools.product(numbers, fills):
+        best: tuple[Fill, int] = (fills[0], numbers[0])
+        most = 0.0
+        for number, way in itertools.product(numbers, fills):
+            self.num_buckets, self.fill = number, way
             _, classes, needs = self._divided(members, (self.seed, 0, 0, 0), devices=1)
             edges = needs[:, FIELDS.index("n_edge")]
             largest = [edges[classes == c].max() for c in range(classes.max() + 1)]
             share = edges.sum() / max(np.array(largest)[classes].sum(), 1)
             if share > most:
-                best, most = (self.fill, self.num_buckets), share
+                best, most = (way, number), share
             if share >= _GOOD_SHARE:
                 break
         return best

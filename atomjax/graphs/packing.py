@@ -102,8 +102,7 @@ def pack(
         property_names: scalar properties of the batch; zero for structures without them.
         stress: whether stresses are among the targets.
         dtype: float type of the result.
-        kind: of the graphs, which a batch of padding cannot tell; by default that of the first,
-            or "gemnet_oc".
+        kind: of the graphs; by default that of the first, "gemnet_oc" for padding alone.
 
     Returns:
         A batch whose leaves are numpy arrays.

@@ -5,7 +5,7 @@ the seed and that number, so a run that resumes at step k sees the batches it wo
 Building ahead, on threads or in worker processes, is grain's.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,17 +27,6 @@ from atomjax.structures.structure import Structure
 
 # Draws of the edge dropout until what it leaves fits.
 _ATTEMPTS = 16
-
-# Smallest values of the loader's arguments.
-_LEAST = {
-    "epochs": 0,
-    "num_devices": 1,
-    "num_buckets": 0,
-    "prefetch": 0,
-    "num_threads": 1,
-    "num_workers": 0,
-    "datasets": 1,
-}
 
 
 class BatchLoader:
@@ -101,10 +90,11 @@ class BatchLoader:
         samples: Sequence[int] | None = None,
         rows: Sequence[int] | None = None,
     ):
-        given = epochs, num_devices, num_buckets, prefetch, num_threads, num_workers, len(datasets)
-        for (name, least), value in zip(_LEAST.items(), given, strict=True):
-            if value < least:
-                raise ValueError(f"BatchLoader: {name} is {value}, give at least {least}")
+        _check_least(
+            {"datasets": len(datasets), "num_devices": num_devices, "num_threads": num_threads}, 1
+        )
+        counts = {"epochs": epochs, "num_buckets": num_buckets, "prefetch": prefetch}
+        _check_least({**counts, "num_workers": num_workers}, 0)
         self.datasets = list(datasets)
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
         self.num_devices = num_devices
@@ -312,6 +302,12 @@ def _common_kind(datasets: Sequence[GraphDataset]) -> GraphKind:
     return datasets[0].graph_config.kind
 
 
+def _check_least(values: Mapping[str, int], least: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"BatchLoader: {name} is {value}, give at least {least}")
+
+
 def _checked_samples(samples: Sequence[int] | None, sizes: list[int]) -> list[int]:
     """The samples of each data set, by default all its structures."""
     if samples is None:
@@ -334,8 +330,8 @@ class _Steps:
     def __len__(self) -> int:
         return self.loader.num_steps - self.start
 
-    def __getitem__(self, place: Any) -> tuple[int, GraphBatch]:
-        step = self.start + int(place)
+    def __getitem__(self, index: Any) -> tuple[int, GraphBatch]:
+        step = self.start + int(index)
         return step, self.loader.build(step)
 
 

@@ -164,8 +164,11 @@ def _deal_counts(
     part_of = np.zeros(len(sizes), dtype=np.int64)
     for number, start in enumerate(range(0, len(order), n_part)):
         dealt = order[start : start + n_part]
-        balance = rng is None or number % 2 or len(dealt) < n_part
-        to = np.argsort(total, kind="stable") if balance else rng.permutation(n_part)
+        at_random = number % 2 == 0 and len(dealt) == n_part
+        if rng is not None and at_random:
+            to = rng.permutation(n_part)
+        else:
+            to = np.argsort(total, kind="stable")
         part_of[dealt] = to[: len(dealt)]
         total[to[: len(dealt)]] += weights[dealt]
     return _evened(part_of, n_part, weights[:, None], keep_counts=True)

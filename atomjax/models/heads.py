@@ -11,10 +11,9 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from ase.data import atomic_masses
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.graphs.masses import ATOMIC_MASSES
 from atomjax.models.features import Features
 from atomjax.models.layers import scaled_silu
 from atomjax.models.precision import widened
@@ -26,7 +25,6 @@ Forces = Literal["direct", "conservative"]
 Pooling = Literal["sum", "mean", "max", "dipole", "extent"]
 # Pooled with positions, so only for structures that do not repeat.
 MOMENTS = ("dipole", "extent")
-_MASSES = np.where(np.isnan(atomic_masses), 0.0, atomic_masses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +142,7 @@ def pool(x: jax.Array, batch: GraphBatch, pooling: Pooling) -> jax.Array:
 
 def _from_center_of_mass(batch: GraphBatch) -> jax.Array:
     """[N, 3] Å, positions relative to the centre of mass of their structure."""
-    masses = jnp.asarray(_MASSES, batch.positions.dtype)[batch.atomic_numbers]
+    masses = jnp.asarray(ATOMIC_MASSES, batch.positions.dtype)[batch.atomic_numbers]
     total = sum_slots(masses, batch.atoms)
     # Relative to the first atom, so that little is lost far from the origin.
     first = batch.atoms.index[:, 0].clip(max=batch.positions.shape[0] - 1)

@@ -179,7 +179,7 @@ def _error_table(outcome: SurveyOutcome) -> list[str]:
     }
     for start in outcome.starts:
         cells = " | ".join(_spread(outcome.of_seeds(start, task)) for task in outcome.tasks)
-        lines.append(f"| {start} | {described.get(start, ' | | ')} | {cells} |")
+        lines.append(f"| {start} | {described.get(start, ' |  | ')} | {cells} |")
     return lines
 
 

@@ -21,6 +21,7 @@ from atomjax.convert.family import Choices
 from atomjax.convert.torch_file import TorchFile
 from atomjax.models import MODEL_SIZES, HeadConfig
 from atomjax.models.equiformer_v2 import EquiformerV2Config
+from atomjax.models.equiformer_v2.grid import feature_grid
 from atomjax.models.equiformer_v2.names import checkpoint_name, to_checkpoint_layout
 from atomjax.structures import References
 from atomjax.training.checkpoint import CheckpointError, load_checkpoint
@@ -132,6 +133,20 @@ def test_tables_are_those_of_the_original(shared):
                 np.testing.assert_allclose(tables[f"{way}_grid_mat"], expected, atol=3e-8)
         for name in ("to_m", "l_harmonic", "m_complex", "m_size"):
             np.testing.assert_array_equal(order_tables(4, 2)[name], arrays[f"31M/{name}"])
+
+
+def test_grids_are_those_that_the_model_computes_with(config):
+    """To the last bit with exact_grid=False, else rounded to the file's float32."""
+    for exact in (True, False):
+        given = dataclasses.replace(config, exact_grid=exact)
+        found = dict(buffers(given, energy=True, forces=True))
+        to_grid, from_grid = feature_grid(given)
+        lmax = given.lmax
+        name = f"SO3_grid.{lmax}.{lmax}"
+        exported = found[f"{name}.to_grid_mat"].reshape(to_grid.shape)
+        np.testing.assert_array_equal(exported, to_grid.astype(np.float32))
+        exported = found[f"{name}.from_grid_mat"].reshape(from_grid.T.shape)
+        np.testing.assert_array_equal(exported, from_grid.T.astype(np.float32))
 
 
 def renamed(state, heads):

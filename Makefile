@@ -44,7 +44,7 @@ format: .venv/.dev-installed ## rewrite the sources in the house format
 	@touch $@
 
 # The dev lock holds everything the cpu lock holds.
-.venv/.dev-installed: requirements/dev.txt requirements/sync.sh pyproject.toml
+.venv/.dev-installed: requirements/dev.txt requirements/torch-cpu.txt requirements/sync.sh pyproject.toml
 	requirements/sync.sh dev
 	@touch $@ .venv/.cpu-installed
 

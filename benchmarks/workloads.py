@@ -15,12 +15,11 @@ import ase.build
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rdkit import Chem
-from rdkit.Chem import rdDistGeom as conformers
 
 from atomjax.graphs import GraphConfig, pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.structures import Structure
+from atomjax.structures.generate.molecules import NAMED, embed
 from atomjax.training.losses import Task
 from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
@@ -32,7 +31,6 @@ MOLECULES = (
     *("C6H6", "isobutane", "CH3COCH3", "C5H5N"),
 )
 SLABS = (("Cu", (3, 3, 5)), ("Ag", (3, 5, 5)))
-ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 KINDS = ("molecules", "slabs", "mixed", "dynamics")
 
 
@@ -69,10 +67,8 @@ def slabs(rng: np.random.Generator) -> list[Structure]:
 
 def dynamics(rng: np.random.Generator) -> list[Structure]:
     """Four frames of aspirin, 21 atoms."""
-    molecule = Chem.AddHs(Chem.MolFromSmiles(ASPIRIN))
-    conformers.EmbedMolecule(molecule, randomSeed=0)
-    numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
-    atoms = ase.Atoms(numbers, molecule.GetConformer().GetPositions())
+    molecule = embed(NAMED["aspirin"], rng)
+    atoms = ase.Atoms(molecule.atomic_numbers, molecule.positions)
     return [labelled(atoms, rng, None) for _ in range(4)]
 
 

@@ -110,11 +110,13 @@ def small_study(workdir: Path) -> list[str]:
             plan__budget=24,
             plan__train__epochs=2,
             plan__train__batch_size=4,
+            plan__train__warmup_steps=1,
             finetune__data__train__0__arguments__count=20,
             finetune__data__train__0__split__train=8,
             finetune__data__train__0__split__validation=4,
             finetune__data__train__0__split__test=8,
             finetune__train__batch_size=4,
+            finetune__train__warmup_steps=1,
             finetune__train__epochs=2,
         ),
     ]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from atomjax.config import ConfigError, build, to_plain
+from atomjax.config import ConfigError
 from atomjax.datasets import find_file, generate_spec, load_structures
 from atomjax.embeddings import Embedder
 from atomjax.run import Run
@@ -24,6 +24,7 @@ from atomjax.similarity.extractor import check_invariants, load_extractor
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures import Structure
 from atomjax.training.data_settings import DatasetSettings
+from atomjax.workflow_settings import WorkflowSettings
 
 # Structures between two notes of what is written.
 CHUNK_BATCHES = 16
@@ -31,7 +32,7 @@ DONE = "done.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureSettings:
+class FeatureSettings(WorkflowSettings):
     """A whole config of workflow "features".
 
     Attributes:
@@ -56,11 +57,6 @@ class FeatureSettings:
         names = [dataset.name for dataset in self.datasets]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"datasets={names}: give at least one, each with a name of its own")
-
-    @classmethod
-    def from_config(cls, config: "Mapping[str, Any] | FeatureSettings") -> "FeatureSettings":
-        """Typed settings of a plain config."""
-        return config if isinstance(config, cls) else build(cls, to_plain(config))
 
 
 def check_features(settings: FeatureSettings) -> list[str]:

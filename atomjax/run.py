@@ -24,6 +24,7 @@ from rich.console import Console
 
 from atomjax import __version__, processes
 from atomjax.config import ConfigError, differences, to_plain
+from atomjax.files import replacing
 from atomjax.progress import Display, Tracker
 
 PACKAGES = (
@@ -264,15 +265,5 @@ def _git_commit() -> str | None:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    with _replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())

@@ -7,7 +7,6 @@ all, so ``torch.load(file, weights_only=True)`` takes the result.
 """
 
 import io
-import os
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.convert.torch_file import STORAGES
+from atomjax.files import replacing
 from atomjax.safe_pickle.tensors import UNTYPED
 
 ALIGNMENT = 64
@@ -42,17 +42,12 @@ def write_torch_file(path: str | Path, content: Mapping[str, Any]) -> None:
     path = Path(path)
     program = _Program()
     program.write(content, "")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            _write_entry(archive, "data.pkl", program.finish())
-            _write_entry(archive, "byteorder", b"little")
-            for key, array in enumerate(program.storages):
-                _write_entry(archive, f"data/{key}", array.view(np.uint8).data)
-            _write_entry(archive, "version", b"3\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        _write_entry(archive, "data.pkl", program.finish())
+        _write_entry(archive, "byteorder", b"little")
+        for key, array in enumerate(program.storages):
+            _write_entry(archive, f"data/{key}", array.view(np.uint8).data)
+        _write_entry(archive, "version", b"3\n")
 
 
 def _write_entry(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:

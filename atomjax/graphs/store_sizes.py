@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.files import replacing
 from atomjax.graphs.capacity import FIELDS, Sizes
 from atomjax.graphs.interactions import GraphConfig, build_many
 from atomjax.structures.store import Store
 from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.processes import WorkerError, run_workers, tell
-from atomjax.structures.store.shards import replacing
 
 WORKER_MODULE = "atomjax.graphs.store_sizes_worker"
 # Structures of a block: what a killed measurement loses, and what a worker holds.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.config import ConfigError, build, change, to_plain
+from atomjax.config import ConfigError, build, change
 from atomjax.recipes.runs import read_runs
 from atomjax.recipes.table import published_tables, render
 from atomjax.run import Run
@@ -20,10 +20,11 @@ from atomjax.training.checks import check_settings
 from atomjax.training.finetune import finetune
 from atomjax.training.settings import FinetuneSettings, RunSettings
 from atomjax.training.stages import run_stage
+from atomjax.workflow_settings import WorkflowSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkSettings:
+class BenchmarkSettings(WorkflowSettings):
     """A whole config of workflow "benchmark".
 
     Attributes:
@@ -44,19 +45,6 @@ class BenchmarkSettings:
         wrong = [name for name in self.tasks if "/" in name or name.startswith(".")]
         if wrong:
             raise ConfigError(f"task name {wrong[0]!r} cannot name a folder; give another")
-
-    @classmethod
-    def from_config(cls, config: "Mapping[str, Any] | BenchmarkSettings") -> "BenchmarkSettings":
-        """Settings from a nested mapping such as a ``ConfigDict``.
-
-        Raises:
-            ConfigError: naming the key, and what to write instead.
-        """
-        return config if isinstance(config, cls) else build(cls, config)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts and lists, as JSON holds them."""
-        return to_plain(self)
 
 
 def task_settings(settings: BenchmarkSettings) -> dict[str, RunSettings]:

@@ -5,12 +5,12 @@ import dataclasses
 import io
 import math
 import pprint
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from atomjax.report import repetition
 from atomjax.run import Run
 from atomjax.similarity.comparison import Comparison
 from atomjax.similarity.coverage import describe_coverage, plot_coverage
@@ -191,10 +191,7 @@ def render(
         "",
         *(f"![{plot}]({plot})" for plot in plots),
         "",
-        "## Again",
-        "",
-        f"    python -m atomjax.launch {' '.join(sys.argv[1:])}".rstrip(),
-        "",
+        *repetition(),
     ]
     return "\n".join(lines)
 

@@ -1,11 +1,10 @@
 """What a similarity job can be told: the schema of workflows "csi" and "study"."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from atomjax.config import ConfigError, build, to_plain
+from atomjax.config import ConfigError
 from atomjax.similarity.bias import PARTS
 from atomjax.similarity.sampling import DEFAULT_SIZE
 from atomjax.training.data_settings import DatasetSettings, DataSettings, GraphSettings
@@ -16,6 +15,7 @@ from atomjax.training.settings import (
     RunSettings,
     TrainSettings,
 )
+from atomjax.workflow_settings import WorkflowSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ Invariance = Literal["none", "scalars", "norms"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimilaritySettings:
+class SimilaritySettings(WorkflowSettings):
     """A whole config.
 
     Attributes:
@@ -248,23 +248,6 @@ class SimilaritySettings:
     def variants(self) -> tuple[tuple[Aggregation, Invariance], ...]:
         """Combinations of aggregation and invariance, the deciding one first."""
         return tuple((a, i) for a in self.aggregations for i in self.invariants)
-
-    @classmethod
-    def from_config(cls, config: "Mapping[str, Any] | SimilaritySettings") -> "SimilaritySettings":
-        """Settings from a nested mapping such as a ``ConfigDict``.
-
-        Raises:
-            ConfigError: naming the key, and what to write instead.
-        """
-        return config if isinstance(config, cls) else build(cls, config)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts and lists, as JSON holds them."""
-        return to_plain(self)
-
-    def replace(self, **changes: Any) -> "SimilaritySettings":
-        """A copy with some sections exchanged."""
-        return dataclasses.replace(self, **changes)
 
 
 def plan_training(train: TrainSettings, budget: int | None, available: int) -> TrainSettings:

@@ -1,7 +1,6 @@
 """Whether the prediction held: ``study.json``, ``report.md`` and curves of a study."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from atomjax.plots import Curve, Panel, plot_curves
 from atomjax.progress import format_seconds
-from atomjax.report import METRICS, Outcome, ReportError
+from atomjax.report import METRICS, Outcome, ReportError, repetition
 from atomjax.run import Run
 
 SCRATCH = "scratch"
@@ -155,10 +154,7 @@ def render(outcome: StudyOutcome, summary: Mapping[str, Any]) -> str:
         "",
         "![plots/curves.png](plots/curves.png)",
         "",
-        "## Again",
-        "",
-        f"    python -m atomjax.launch {' '.join(sys.argv[1:])}".rstrip(),
-        "",
+        *repetition(),
     ]
     return "\n".join(lines)
 

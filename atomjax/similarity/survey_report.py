@@ -1,6 +1,5 @@
 """What a survey found: ``survey.json``, ``report.md`` and a plot of errors against the CSI."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from atomjax.plots import COLORS
 from atomjax.progress import format_seconds
-from atomjax.report import METRICS, ReportError
+from atomjax.report import METRICS, ReportError, repetition
 from atomjax.run import Run
 from atomjax.similarity.rank_correlation import rank_correlation
 from atomjax.similarity.survey_settings import SCRATCH, SurveySettings
@@ -156,10 +155,7 @@ def render(outcome: SurveyOutcome, summary: Mapping[str, Any]) -> str:
         "",
         f"All trainings together took {format_seconds(outcome.seconds)}.",
         "",
-        "## Again",
-        "",
-        f"    python -m atomjax.launch {' '.join(sys.argv[1:])}".rstrip(),
-        "",
+        *repetition(),
     ]
     return "\n".join(lines)
 

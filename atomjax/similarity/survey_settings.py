@@ -1,11 +1,10 @@
 """What a survey can be told: the schema of workflow "survey"."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from atomjax.config import ConfigError, build, to_plain
+from atomjax.config import ConfigError
 from atomjax.similarity.settings import (
     ExtractorSettings,
     Invariance,
@@ -20,6 +19,7 @@ from atomjax.training.settings import (
     RunSettings,
     TrainSettings,
 )
+from atomjax.workflow_settings import WorkflowSettings
 
 SCRATCH = "scratch"
 
@@ -67,7 +67,7 @@ class TaskSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurveySettings:
+class SurveySettings(WorkflowSettings):
     """A whole config.
 
     Attributes:
@@ -142,19 +142,6 @@ class SurveySettings:
             return {}
         common = max(budgets, key=budgets.count)
         return {next(iter(s.structures)): s.name for s in alone if (s.budget, s.epochs) == common}
-
-    @classmethod
-    def from_config(cls, config: "Mapping[str, Any] | SurveySettings") -> "SurveySettings":
-        """Settings from a nested mapping such as a ``ConfigDict``.
-
-        Raises:
-            ConfigError: naming the key, and what to write instead.
-        """
-        return config if isinstance(config, cls) else build(cls, config)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts and lists, as JSON holds them."""
-        return to_plain(self)
 
     def comparison(self) -> SimilaritySettings:
         """The similarity job of the survey."""

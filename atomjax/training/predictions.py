@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.files import replacing
 from atomjax.graphs import GraphDataset
 from atomjax.training.evaluate import StructurePrediction
 
@@ -78,6 +79,5 @@ def _forces(structure: Any) -> np.ndarray:
 
 def write_predictions(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays as one ``.npz``, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial.npz")
-    np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    temporary.replace(path)
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

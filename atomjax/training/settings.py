@@ -5,13 +5,12 @@ the dataclasses below and refuses unknown keys, wrong types and combinations tha
 each other, before anything is computed.
 """
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.config import ConfigError, build, to_plain
+from atomjax.config import ConfigError
 from atomjax.training.data_settings import DataSettings
+from atomjax.workflow_settings import WorkflowSettings
 
 # Poolings with positions; see ``atomjax.models.heads.pool``.
 MOMENTS = ("dipole", "extent")
@@ -315,7 +314,7 @@ class FinetuneSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(WorkflowSettings):
     """A whole config.
 
     Attributes:
@@ -349,20 +348,3 @@ class RunSettings:
             for name in ("data", "train"):
                 if getattr(self.finetune, name) is None:
                     raise ConfigError(f'workflow "transfer" needs finetune.{name}')
-
-    @classmethod
-    def from_config(cls, config: "Mapping[str, Any] | RunSettings") -> "RunSettings":
-        """Settings from a nested mapping such as a ``ConfigDict``.
-
-        Raises:
-            ConfigError: naming the key, and what to write instead.
-        """
-        return build(cls, config)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts and lists, as JSON holds them; ``from_config`` reads them back."""
-        return to_plain(self)
-
-    def replace(self, **changes: Any) -> "RunSettings":
-        """A copy with some sections exchanged."""
-        return dataclasses.replace(self, **changes)

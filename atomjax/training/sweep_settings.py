@@ -1,13 +1,13 @@
 """What a sweep can be told: a config, and variants of it."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.config import ConfigError, build, change, to_plain
+from atomjax.config import ConfigError, build, change
 from atomjax.training.settings import FinetuneSettings, RunSettings
 from atomjax.training.transfer import downstream_settings, upstream_settings
+from atomjax.workflow_settings import WorkflowSettings
 
 # Folders of a sweep that are no variants.
 TAKEN = ("pretrained", "plots", "data", "compilation_cache")
@@ -42,7 +42,7 @@ class VariantSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepSettings:
+class SweepSettings(WorkflowSettings):
     """A whole config of workflow "sweep".
 
     Attributes:
@@ -72,19 +72,6 @@ class SweepSettings:
             raise ConfigError(f'reference "{self.reference}" is none of {", ".join(names)}')
         if len({bool(variant.line) for variant in self.variants}) > 1:
             raise ConfigError("some variants have a line and x, some have not; give all or none")
-
-    @classmethod
-    def from_config(cls, config: "Mapping[str, Any] | SweepSettings") -> "SweepSettings":
-        """Settings from a nested mapping such as a ``ConfigDict``.
-
-        Raises:
-            ConfigError: naming the key, and what to write instead.
-        """
-        return config if isinstance(config, cls) else build(cls, config)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts and lists, as JSON holds them."""
-        return to_plain(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from atomjax.files import replacing
 from atomjax.progress import Display
 from atomjax.structures.readers import open_records
 from atomjax.structures.readers.records import ReadError, SkippedRecord, structures_from
@@ -23,7 +24,7 @@ from atomjax.structures.readers.structure_file import StructureFile
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
 from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
 from atomjax.structures.store.records import Precision
-from atomjax.structures.store.shards import PARTS, replacing, shard_exists, write_shard
+from atomjax.structures.store.shards import PARTS, shard_exists, write_shard
 from atomjax.structures.store.store import Store
 from atomjax.structures.store.writing import SHARD_SIZE
 from atomjax.structures.structure import Structure

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from atomjax.files import replacing
 from atomjax.structures.store.shards import (
     COLUMNS,
     INDEX,
@@ -18,7 +19,6 @@ from atomjax.structures.store.shards import (
     RECORDS,
     read_part,
     records_path,
-    replacing,
 )
 from atomjax.structures.store.statistics import StatisticsAccumulator
 

@@ -8,16 +8,15 @@ whose ``.npz`` is there is whole. It holds nothing but what its structures decid
 names of machines, so making it again gives the same bytes.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from atomjax.files import replacing
 from atomjax.structures.readers.records import SkippedRecord
 from atomjax.structures.store.records import Group, Precision, encode
 from atomjax.structures.store.statistics import StatisticsAccumulator
@@ -33,21 +32,6 @@ COLUMNS = {
     "group": np.dtype("<u4"),
 }
 OFFSET = np.dtype("<u8")
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when complete, and on disk, or never."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def shard_exists(directory: Path, name: str) -> bool:

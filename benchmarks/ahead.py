@@ -27,7 +27,7 @@ from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, default_graph, features, init_variables
 from atomjax.ops import tracing_for
 from atomjax.training.state import DATA_AXIS, initial_state
-from benchmarks.hlo import Kernel, Program
+from benchmarks.hlo import Kernel, Program, arrays
 from benchmarks.profile import part_of
 from benchmarks.targets import TARGETS, Target
 from benchmarks.workloads import KINDS, structures_of, workload
@@ -94,8 +94,10 @@ def covered(kernels: list[Kernel], text: str, target: Target, rate: float) -> li
             rest = names[done.start() :] if done else ""
             ended = {k.name for k in kernels[i + 1 :] if f"%{k.name} = " not in rest}
             after = bound((k for k in kernels[i + 1 :] if k.name in ended), target, rate, 1.0)
+        result = kernel.line.split(" = ")[1].split(f" {kernel.opcode}(")[0]
+        size = sum(size for size, _ in arrays(result))
         lines.append(
-            f"  {kernel.opcode}: {kernel.moved / 2e6:.1f} MB, "
+            f"  {kernel.opcode}: {size / 1e6:.1f} MB, "
             f"{1e3 * after:.2f} ms of other kernels before its end"
         )
     return lines

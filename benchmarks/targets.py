@@ -72,7 +72,12 @@ class Target:
             name = "cuda"
             options = {"target_config": self.description, "topology": f"1x1x{count}"}
         else:
-            os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+            # Otherwise libtpu asks the cloud for them, and complains.
+            os.environ |= {
+                "TPU_SKIP_MDS_QUERY": "1",
+                "TPU_WORKER_HOSTNAMES": "localhost",
+                "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+            }
             side = max(2, 2 ** ((count - 1).bit_length() // 2))
             name = "tpu"
             options = {"topology_name": f"{self.description}:{side}x{max(2, count // side)}"}

@@ -28,6 +28,7 @@ from atomjax.models import HeadConfig, build_model, default_graph, features, ini
 from atomjax.ops import tracing_for
 from atomjax.training.state import DATA_AXIS, initial_state
 from benchmarks.hlo import Kernel, Program, arrays
+from benchmarks.measure import peak_bytes
 from benchmarks.profile import part_of
 from benchmarks.targets import TARGETS, Target
 from benchmarks.workloads import KINDS, structures_of, workload
@@ -120,7 +121,7 @@ def report(name: str, options: argparse.Namespace, model: dict[str, Any], kind: 
     flops = (compiled.cost_analysis() or {}).get("flops") or sum(k.flops * k.times for k in kernels)
     moved = sum(k.moved * k.times for k in kernels)
     rate = target.flops[options.precision]
-    peak = compiled.memory_analysis().peak_memory_in_bytes
+    peak = peak_bytes(compiled)
     what = "extraction" if options.extract else "training step"
     print(f"\n{model['name']}, {what}, {options.precision}, for {options.devices} × {name}")
     print(f"  batch on a device   {kind}: {count} structures, {atoms} atoms")

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from atomjax.ops import platform, tracing_for
 from atomjax.training.state import DATA_AXIS
 from benchmarks.ahead import lower_extraction, lower_training
+from benchmarks.measure import peak_bytes
 from benchmarks.targets import TARGETS
 
 USABLE = 0.9
@@ -42,8 +43,7 @@ def main() -> None:
     def peak(lower: Any, model: dict[str, Any], kind: str, copies: int) -> tuple[int, int]:
         with tracing_for(target.platform if target else platform()):
             atoms, lowered = lower(model, kind, copies, mesh)
-        analysis = lowered.compile(compiler_options=compiler).memory_analysis()
-        return atoms, analysis.peak_memory_in_bytes
+        return atoms, peak_bytes(lowered.compile(compiler_options=compiler))
 
     print(f"{options.precision} on {options.target or platform()}, {gigabytes:.0f} GB")
     print("| model | what | batch | fixed | a 1,000 atoms | atoms that fit |")

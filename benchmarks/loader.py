@@ -1,12 +1,13 @@
 """From a store to padded batches: graph construction alone, and end to end.
 
-python -m benchmarks.loader [--molecules 512] [--slabs 16] [--threads 1]
+python -m benchmarks.loader [--molecules 512] [--slabs 16] [--threads 1] [--workers] [--padding]
 
 Graphs have the original's cutoffs and limits: 12 Å, 8 Å for molecules, 30 neighbours, all four
 graphs. The last lines are wall time: on threads of this process, and by grain's worker processes,
 started before the clock is. Other times are milliseconds of one core (of the processor's clock, so
 that they mean the same on a busy machine), and structures/s is what one core does. Targets: 0.1 ms
-a molecule, 5 ms a slab.
+a molecule, 5 ms a slab. Then follows what share of the padded batches of several streams is real,
+which `--padding` prints alone.
 """
 
 import argparse
@@ -22,12 +23,14 @@ from atomjax.graphs.interactions import build_many
 from atomjax.graphs.planning import Fill
 from atomjax.structures import Structure
 from atomjax.structures.store import write_store
-from benchmarks.sets import molecules, slabs
+from benchmarks.sets import molecules, slabs, spread_slabs
 
 TARGETS = {"molecules": 0.1, "slabs": 5.0}
 # Graphs and collation of a molecule in the PyTorch original, ms.
 ORIGINAL = {"molecules": 3.4}
 CONFIG = GraphConfig()
+# Of the runs whose padding is measured: another shape is for longer ones.
+EPOCHS = 5
 
 
 def core_seconds(function: Callable[[], Any]) -> float:
@@ -82,19 +85,42 @@ def wall_rate(data: Sequence[GraphDataset], batch_size: int, workers: int) -> fl
     return steps * batch_size / (time.perf_counter() - begin)
 
 
-def measure_mixed(structures: Sequence[Structure], batch_size: int) -> None:
-    """Prints what share of the batches of molecules and slabs together is real."""
-    data = GraphDataset("mixed", structures, CONFIG)
+def measure_padding(title: str, sets: Sequence[Sequence[Structure]], batch_size: int) -> None:
+    """Prints what share of the batches of a stream is real.
+
+    Args:
+        title: of the stream.
+        sets: of structures, of each of which an epoch takes all.
+        batch_size: structures of a step.
+    """
+    data = [GraphDataset(str(i), structures, CONFIG) for i, structures in enumerate(sets)]
+    print(f"\n{title}, batches of {batch_size}")
     ways: tuple[tuple[Fill | Literal["auto"], int], ...] = (("count", 1), ("size", 1), ("auto", 0))
     for fill, buckets in ways:
-        loader = BatchLoader([data], batch_size=batch_size, fill=fill, num_buckets=buckets)
+        loader = BatchLoader(
+            data, batch_size=batch_size, fill=fill, num_buckets=buckets, epochs=EPOCHS
+        )
         report = loader.padding_report()
+        way = f"by {loader.plans.fill}, {len(loader.capacities)} shapes"
         print(
-            f"  by {loader.plans.fill}, {len(loader.capacities)} shapes: "
+            f"  {'the default: ' if fill == 'auto' else ''}{way}: "
             f"{report['main_edges']:.2f} of main edges, {report['atoms']:.2f} of atoms real; "
             f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
             f"{report['batch_size_max']}"
         )
+
+
+def measure_streams(count: int) -> None:
+    """Streams in the image of the pretraining sets, about `count` structures of each."""
+    small, large, spread = molecules(count), slabs(max(count // 32, 1)), spread_slabs(count // 2)
+    measure_padding("molecules", [small], 5)
+    measure_padding("slabs of 20 to 200 atoms", [spread], 4)
+    # The shares of ANI-1x and Transition-1x, OC20 and OC22 in JMP's pretraining.
+    share = round(len(spread) * 0.26 / 0.74)
+    for batch_size in (5, 20):
+        title = f"{share} molecules and {len(spread)} slabs of 20 to 200 atoms, as JMP mixes them"
+        measure_padding(title, [small[:share], spread], batch_size)
+    measure_padding(f"{len(small)} molecules and {len(large)} slabs of 80", [small, large], 5)
 
 
 def main() -> None:
@@ -104,12 +130,13 @@ def main() -> None:
     parser.add_argument("--slabs", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", action="store_true", help="measure worker processes too")
+    parser.add_argument("--padding", action="store_true", help="real shares of batches alone")
     options = parser.parse_args()
-    small, large = molecules(options.molecules), slabs(options.slabs)
-    measure("molecules", small, 64, options.threads, options.workers)
-    measure("slabs", large, 4, options.threads, options.workers)
-    print(f"\nmixed: {len(small)} molecules and {len(large)} slabs, batches of 5")
-    measure_mixed([*small, *large], 5)
+    if not options.padding:
+        small, large = molecules(options.molecules), slabs(options.slabs)
+        measure("molecules", small, 64, options.threads, options.workers)
+        measure("slabs", large, 4, options.threads, options.workers)
+    measure_streams(options.molecules)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,14 @@ TARGETS = {"molecules": 0.1, "slabs": 5.0}
 # Graphs and collation of a molecule in the PyTorch original, ms.
 ORIGINAL = {"molecules": 3.4}
 CONFIG = GraphConfig()
+# On threads or in processes of grain's.
+WAYS: dict[str, dict[str, Any]] = {
+    "when asked for": {"prefetch": 0},
+    "1 thread": {"num_threads": 1},
+    "2 threads": {"num_threads": 2},
+    "1 worker process": {"num_workers": 1, "prefetch": 2},
+    "2 worker processes": {"num_workers": 2, "prefetch": 2},
+}
 # Of the runs whose padding is measured: another shape is for longer ones.
 EPOCHS = 5
 
@@ -60,29 +69,41 @@ def measure(
         loader = BatchLoader([data], batch_size=batch_size, num_threads=threads)
         whole = core_seconds(lambda: list(loader))
         report = loader.padding_report()
-        rates = {n: wall_rate([data], batch_size, n) for n in (0, 1, 2)} if workers else {}
+        rates = wall_rates([data], batch_size) if workers else {}
     target, original = TARGETS[name], ORIGINAL.get(name)
     beside = f", the original {original} ms" if original else ""
-    print(f"\n{name}: {count} of {len(structures[0])} and more atoms, batches of {batch_size}")
+    print(f"\n{name}: {count} of {min(map(len, structures))} and more atoms, batches of {batch_size}")
     print(f"  graphs             {1e3 * graphs / count:.3f} ms (target {target} ms{beside})")
     print(f"  reading the store  {1e3 * read / count:.3f} ms")
     print(f"  store to batch     {1e3 * whole / count:.3f} ms, {count / whole:.0f} structures/s")
     print(f"  real main edges    {report['main_edges']:.2f} of the padded ones")
-    for number, rate in rates.items():
-        means = f"{number} worker processes" if number else "2 threads"
+    for means, rate in rates.items():
         print(f"  {means:18} {rate:.0f} structures/s of wall time")
 
 
-def wall_rate(data: Sequence[GraphDataset], batch_size: int, workers: int) -> float:
-    """Structures a second from store to batch, once the loader runs."""
-    loader = BatchLoader(data, batch_size=batch_size, num_workers=workers, prefetch=2, epochs=8)
-    batches = loader.batches()
-    # Each worker has sent what it holds ready.
-    for _ in range(4 * max(workers, 1)):
+def wall_rates(data: Sequence[GraphDataset], batch_size: int) -> dict[str, float]:
+    """Structures a second from store to batch, once the loader runs, for each way to run it."""
+    options: dict[str, Any] = {"batch_size": batch_size, "epochs": 8, "fill": "count"}
+    rates = {}
+    for means, settings in WAYS.items():
+        loader = BatchLoader(data, **options, **settings)
+        # Each worker has sent what it holds ready before the clock starts.
+        ahead = 4 * max(loader.num_workers, 1)
+        rates[means] = batch_size * rate_of(loader.batches(), ahead)
+    loader = BatchLoader(data, **options)
+    with ThreadPoolExecutor(2) as pool:
+        built = pool.map(loader.build, range(loader.num_steps))
+        rates["2 plain threads"] = batch_size * rate_of(built, 4)
+    return rates
+
+
+def rate_of(batches: Iterator[Any], ahead: int) -> float:
+    """Batches a second, those after the first `ahead`."""
+    for _ in range(ahead):
         next(batches)
     begin = time.perf_counter()
     steps = sum(1 for _ in batches)
-    return steps * batch_size / (time.perf_counter() - begin)
+    return steps / (time.perf_counter() - begin)
 
 
 def measure_padding(title: str, sets: Sequence[Sequence[Structure]], batch_size: int) -> None:
@@ -114,7 +135,8 @@ def measure_streams(count: int) -> None:
     """Streams in the image of the pretraining sets, about `count` structures of each."""
     small, large, spread = molecules(count), slabs(max(count // 32, 1)), spread_slabs(count // 2)
     measure_padding("molecules", [small], 5)
-    measure_padding("slabs of 20 to 200 atoms", [spread], 4)
+    for batch_size in (1, 4):
+        measure_padding("slabs of 20 to 200 atoms", [spread], batch_size)
     # The shares of ANI-1x and Transition-1x, OC20 and OC22 in JMP's pretraining.
     share = round(len(spread) * 0.26 / 0.74)
     for batch_size in (5, 20):

@@ -171,7 +171,8 @@ def load_structures(
             arguments["energy_kind"] = dataset.energy_kind
     if split is not None:
         arguments["split"] = split
-    left_out: list[SkippedRecord] = []
+    left_out: list[SkippedRecord] = [] if skipped is None else skipped
+    before = len(left_out)
     structures = read(
         find_file(dataset),
         dataset.format,
@@ -181,10 +182,8 @@ def load_structures(
         skipped=left_out,
         **arguments,
     )
-    if left_out:
-        run.say(f"{dataset.name}: {describe_skipped(left_out)}")
-    if skipped is not None:
-        skipped += left_out
+    if left_out[before:]:
+        run.say(f"{dataset.name}: {describe_skipped(left_out[before:])}")
     return structures
 
 

@@ -72,7 +72,8 @@ def measure(
         rates = wall_rates([data], batch_size) if workers else {}
     target, original = TARGETS[name], ORIGINAL.get(name)
     beside = f", the original {original} ms" if original else ""
-    print(f"\n{name}: {count} of {min(map(len, structures))} and more atoms, batches of {batch_size}")
+    least = min(map(len, structures))
+    print(f"\n{name}: {count} of {least} and more atoms, batches of {batch_size}")
     print(f"  graphs             {1e3 * graphs / count:.3f} ms (target {target} ms{beside})")
     print(f"  reading the store  {1e3 * read / count:.3f} ms")
     print(f"  store to batch     {1e3 * whole / count:.3f} ms, {count / whole:.0f} structures/s")

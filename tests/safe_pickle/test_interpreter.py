@@ -127,7 +127,7 @@ def test_short_pickles_do_not_fill_the_memory(name: str) -> None:
     originals = {"list": b"(" + b"K\1" * 20_000 + b"l", "bytearray": b"B\0\0\2\0" + bytes(1 << 17)}
     copy = f"cbuiltins\n{name}\nh\0\x85R".encode("latin1")
     few, many = (
-        b"\x80\3" + originals[name] + b"q\0(" + copy * count + b"l." for count in (100, 1000)
+        b"\x80\3" + originals[name] + b"q\0" + b"0(" + copy * count + b"l." for count in (100, 1000)
     )
     assert len(load(few, PLAIN)) == 100
     with pytest.raises(PickleError, match=r"refused to make \d+ bytes of \d+ \(byte \d+"):

@@ -86,7 +86,7 @@ class BatchLoader:
         prefetch: int = 4,
         num_threads: int = 2,
         num_workers: int = 0,
-        fill: Fill | Literal["auto"] = "auto",
+        fill: Fill | Literal["auto"] = "count",
         capacity: Capacity | Sequence[Capacity] | None = None,
         samples: Sequence[int] | None = None,
         rows: Sequence[int] | None = None,

@@ -44,7 +44,8 @@ WIDTHS = {
 }
 SIZES = {f"model.overrides.{name}": size for name, size in WIDTHS.items()}
 SIMPLER = {
-    f"model.overrides.{name}_interaction": False for name in ("quad", "atom_edge", "edge_atom")
+    f"model.overrides.{name}_interaction": False
+    for name in ("quad", "atom_edge", "edge_atom", "atom")
 }
 PRETRAINING = {
     **SIZES,

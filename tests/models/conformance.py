@@ -87,7 +87,7 @@ class Suite:
 
     def __init__(self, model: AtomicModel, variables, backbone: Backbone):
         self.model, self.backbone = model, backbone
-        self.variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+        self.variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
         self.samples = samples()
         self.capacity = capacity_of(list(self.samples.values()), backbone.graph)
         self.run = jax.jit(partial(predict, model))

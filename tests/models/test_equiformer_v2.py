@@ -117,7 +117,7 @@ def test_both_conventions_agree_with_the_second_reference(shared, convention):
     assert int(packed.edge_mask.sum()) == arrays[f"{convention}/edge_index"].shape[1]
     model, shapes = shapes_of(config, packed)
     variables = variables_from_entries(shapes, model.heads, entries)
-    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
     node = jax.jit(partial(features, model))(variables, packed).node[: len(found)]
     out = jax.jit(partial(predict, model))(variables, packed)["a"]
     expected = {
@@ -174,7 +174,7 @@ def test_chunks_change_nothing():
     batch = pack_structures([samples()["methanol"]], NEAREST, dtype=np.float64)
     model, _ = shapes_of(ONE, batch)
     variables = init_variables(model, jax.random.key(0), batch)
-    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
 
     def outcome(chunk):
         chunked = build_model({**ONE, "edge_chunk": chunk}, [HEAD])

@@ -22,7 +22,7 @@ from tests.training.workflow import make_config, write_structures
 ROOT = Path(__file__).resolve().parents[2]
 # Saving at every step makes it likely that a kill hits a save.
 SETTINGS = {
-    "epochs": 4,
+    "epochs": 3,
     "checkpoint_every": 1,
     "eval_every": 3,
     "dropout": 0.1,
@@ -83,9 +83,9 @@ def leaves(workdir: Path, which) -> list[np.ndarray]:
 def test_killed_and_resumed_run_ends_with_identical_parameters(tmp_path):
     structures = write_structures(tmp_path / "chains.xyz")
     unbroken = run_here(tmp_path / "unbroken", structures, **SETTINGS)
-    assert unbroken["steps"] == 16
+    assert unbroken["steps"] == 12
     workdir = tmp_path / "killed"
-    for number, step in ((signal.SIGKILL, 3), (signal.SIGTERM, 7), (signal.SIGKILL, 11)):
+    for number, step in ((signal.SIGKILL, 2), (signal.SIGTERM, 5), (signal.SIGKILL, 8)):
         process = start(workdir, structures, **SETTINGS)
         wait_for_step(workdir, step, process)
         process.send_signal(number)

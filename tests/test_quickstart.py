@@ -55,6 +55,7 @@ def small_transfer(workdir: Path) -> list[str]:
             train__batch_size=8,
             train__epochs=2,
             train__warmup_steps=2,
+            train__scale_factor_batches=1,
             finetune__data__train__0__arguments__count=20,
             finetune__data__train__0__arguments__equilibration=5,
             finetune__data__train__0__arguments__stride=1,
@@ -64,6 +65,7 @@ def small_transfer(workdir: Path) -> list[str]:
             finetune__train__batch_size=4,
             finetune__train__epochs=2,
             finetune__train__warmup_steps=1,
+            finetune__train__scale_factor_batches=1,
             finetune__seeds="(3,)",
         ),
     ]

@@ -44,8 +44,9 @@ WIDTHS = {
 }
 SIZES = {f"model.overrides.{name}": size for name, size in WIDTHS.items()}
 SIMPLER = {
-    f"model.overrides.{name}_interaction": False for name in ("quad", "atom_edge", "edge_atom")
-}
+    f"model.overrides.{name}_interaction": False
+    for name in ("quad", "atom_edge", "edge_atom", "atom")
+} | {"train.scale_factor_batches": 1}
 PRETRAINING = {
     **SIZES,
     "data.max_validation": 6,
@@ -91,7 +92,7 @@ def pretrained(tmp_path_factory) -> Path:
 def pretrain_on_ani1x(root: Path, **changes: Any) -> Path:
     """A pretraining by the config of the budget studies."""
     write_ani1x(root)
-    settings = settings_of("pretrain/budget.py:ani1x", root, **PRETRAINING, **changes)
+    settings = settings_of("pretrain/budget.py:ani1x", root, **{**PRETRAINING, **changes})
     run = Run(root / "ani1x_run", settings, console=Console(quiet=True))
     results = pretrain(settings, run)
     assert results["budget"] == 48

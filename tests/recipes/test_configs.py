@@ -138,7 +138,7 @@ def test_relevant_data_and_less_relevant_data(root):
     settings = settings_of("pretrain/budget.py:ani1x+oc22", root)
     sizes = {d.name: d.max_structures for d in settings.data.train}
     assert sizes == {"ani1x": 2_000_000, "oc22": 1_000_000}
-    assert "C = 5 epochs × 3000000 structures = 15000000" in check_settings(settings)[1]
+    assert "C = 5 epochs × 3,000,000 structures = 15,000,000" in check_settings(settings)[1]
 
 
 def test_finetuning(root):

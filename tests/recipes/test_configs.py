@@ -205,7 +205,7 @@ def test_sweeps_pass_their_checks(name, tmp_path, monkeypatch):
     notes = check_sweep(SweepSettings.from_config(load_config(f"{CONFIGS}/{name}")))
     expected = {
         "ablation.py": "9 variants × 2 seeds: 14 pretrainings, 18 finetunings",
-        "data_efficiency.py:dimers.h5": "10 variants × 3 seeds: 3 pretrainings, 30 finetunings",
+        "data_efficiency.py:dimers.h5": "6 variants × 3 seeds: 3 pretrainings, 18 finetunings",
     }
     assert notes[0] == expected[name]
 

@@ -20,6 +20,8 @@ from atomjax.similarity.structure_sums import StructureSums, StructureSumsBuilde
 _aggregate = jax.jit(aggregate, static_argnames="aggregation")
 
 Extractor = Callable[[GraphBatch], jax.Array]
+# Features [N, d] and the batch that they were computed from: all of it, or one device's part.
+Share = tuple[jax.Array, GraphBatch]
 # Rows of a block of an element's statistics: there may be dozens of elements.
 ELEMENT_BLOCK = 512
 
@@ -51,6 +53,33 @@ class SetFeatures:
         return merge_all([part for part in self.parts if int(part.count)])
 
 
+def rows_of(shares: Sequence[Share], aggregation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Real rows of a batch, in the order of the structures in their data set.
+
+    That order does not depend on how a batch was divided, so neither does what is made of it.
+
+    Returns:
+        Values [n, d]; the number of each row's structure in the batch, ascending; and the atomic
+        number of each row, where every atom is one.
+
+    Raises:
+        ValueError: features have the wrong shape.
+    """
+    values, index, atomic_numbers = [], [], []
+    for features, batch in shares:
+        rows = jax.device_get(_aggregate(features, batch, aggregation))
+        mask = np.asarray(rows.mask)
+        values.append(rows.values[mask])
+        index.append(np.asarray(batch.targets.structure)[rows.structure[mask]])
+        if aggregation == "flat":
+            atomic_numbers.append(np.asarray(batch.atomic_numbers)[mask])
+    together = np.concatenate(index)
+    order = np.argsort(together, kind="stable")
+    _, structure = np.unique(together, return_inverse=True)
+    elements = np.concatenate(atomic_numbers)[order] if atomic_numbers else np.zeros(0, np.int32)
+    return np.concatenate(values)[order], structure[order], elements
+
+
 class FeatureCollector:
     """Takes in features batch by batch; memory depends on the width, hardly on the set's size.
 
@@ -73,15 +102,13 @@ class FeatureCollector:
         self._elements: dict[int, StatisticsStream] = {}
         self._seen = self._atoms = 0
 
-    def add(self, features: jax.Array, batch: GraphBatch) -> None:
-        """Takes in the features [N, d] of a batch.
+    def add(self, *shares: Share) -> None:
+        """Takes in the features of a batch, whole or in the shares of several devices.
 
         Raises:
             ValueError: they have the wrong shape, or are not finite.
         """
-        rows = jax.device_get(_aggregate(features, batch, self._aggregation))
-        mask = np.asarray(rows.mask)
-        values, structure = rows.values[mask], rows.structure[mask]
+        values, structure, atomic_numbers = rows_of(shares, self._aggregation)
         if not self._streams:
             width = values.shape[1]
             self._streams = [StatisticsStream(width) for _ in range(self._num_parts)]
@@ -90,9 +117,10 @@ class FeatureCollector:
             stream.add(values[part == i])
         self._structures.add(values, structure)
         if self._aggregation == "flat":
-            self._add_elements(values, np.asarray(batch.atomic_numbers)[mask])
-        self._seen += int(np.asarray(batch.graph_mask).sum())
-        self._atoms += int(np.asarray(batch.node_mask).sum())
+            self._add_elements(values, atomic_numbers)
+        for _, batch in shares:
+            self._seen += int(np.asarray(batch.graph_mask).sum())
+            self._atoms += int(np.asarray(batch.node_mask).sum())
 
     def result(self) -> SetFeatures:
         """What was collected.
@@ -127,7 +155,7 @@ def collect_features(
     """Runs an extractor over the batches of a set; see :class:`FeatureCollector`."""
     collector = FeatureCollector(aggregation, parts, projection)
     for batch in batches:
-        collector.add(extractor(batch), batch)
+        collector.add((extractor(batch), batch))
     return collector.result()
 
 

@@ -29,15 +29,15 @@ from atomjax.datasets import (
     load_structures,
 )
 from atomjax.graphs import BatchLoader, GraphConfig, GraphDataset
-from atomjax.graphs.batch import GraphBatch
 from atomjax.run import Run
-from atomjax.similarity.aggregation import aggregate
 from atomjax.similarity.conventions import first_structures, upstream_graph
 from atomjax.similarity.coverage import Coverage, class_coverage
 from atomjax.similarity.extract import (
     FeatureCollector,
     SetFeatures,
+    Share,
     read_features,
+    rows_of,
     write_features,
 )
 from atomjax.similarity.extractor import BackboneExtractor
@@ -59,8 +59,6 @@ SHOWN_ROWS = 1500
 DONE = "set.json"
 # Fields of a data set that say how it is trained on.
 TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
-
-_rows_of = jax.jit(aggregate, static_argnames="aggregation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,23 +242,27 @@ class SetExtractor:
         collectors: dict[str, FeatureCollector] = {}
         shown = _ShownRows(self._settings, len(structures))
         with self._run.progress(len(structures), f"features of {dataset.name}") as tracker:
-            for values, batch in self._features(dataset, structures, view):
+            for shares in self._features(dataset, structures, view):
                 for aggregation, invariance in self._settings.variants:
-                    features = self._extractor.invariant(values, invariance)
+                    features = [
+                        (self._extractor.invariant(values, invariance), batch)
+                        for values, batch in shares
+                    ]
                     variant = variant_name(aggregation, invariance)
                     if variant not in collectors:
-                        projection = random_projection(features.shape[1], seed=self._settings.seed)
+                        width = features[0][0].shape[1]
+                        projection = random_projection(width, seed=self._settings.seed)
                         collectors[variant] = FeatureCollector(aggregation, projection=projection)
-                    collectors[variant].add(features, batch)
+                    collectors[variant].add(*features)
                     if variant == next(iter(collectors)):
-                        shown.add(features, batch)
-                tracker.advance(int(np.asarray(batch.graph_mask).sum()))
+                        shown.add(features)
+                tracker.advance(_num_structures(shares))
         return {variant: c.result() for variant, c in collectors.items()}, shown.result()
 
     def _features(
         self, dataset: DatasetSettings, structures: Sequence[Structure], view: View
-    ) -> Iterator[tuple[jax.Array, GraphBatch]]:
-        """Features [N, C] of one device's share after the other, with its batch."""
+    ) -> Iterator[list[Share]]:
+        """The shares of the devices in one batch after the other, features [N, C]."""
         graph = self._graph(dataset, view)
         loader = BatchLoader(
             [GraphDataset(dataset.name, structures, graph)],
@@ -276,10 +278,13 @@ class SetExtractor:
                 # Every process collects the same; rows are few beside the work they cost.
                 stacked = multihost_utils.process_allgather(stacked, tiled=True)
             values = jax.device_get(stacked)
-            for device in range(self._mesh.size):
-                part = jax.tree.map(lambda x, d=device: x[d], batch)
-                if np.asarray(part.graph_mask).any():
-                    yield values[device], part
+            parts = [jax.tree.map(lambda x, d=d: x[d], batch) for d in range(self._mesh.size)]
+            shares = zip(values, parts, strict=True)
+            yield [share for share in shares if np.asarray(share[1].graph_mask).any()]
+
+
+def _num_structures(shares: Sequence[Share]) -> int:
+    return sum(int(np.asarray(batch.graph_mask).sum()) for _, batch in shares)
 
 
 class _ShownRows:
@@ -291,11 +296,10 @@ class _ShownRows:
         self._rng = np.random.default_rng(settings.seed)
         self._parts: list[np.ndarray] = []
 
-    def add(self, features: jax.Array, batch: GraphBatch) -> None:
-        rows = jax.device_get(_rows_of(features, batch, self._aggregation))
-        values = rows.values[np.asarray(rows.mask)]
+    def add(self, shares: Sequence[Share]) -> None:
+        values, _, _ = rows_of(shares, self._aggregation)
         if not self._all:
-            share = int(np.asarray(batch.graph_mask).sum()) / self._structures
+            share = _num_structures(shares) / self._structures
             count = min(len(values), round(SHOWN_ROWS * share))
             values = values[np.sort(self._rng.permutation(len(values))[:count])]
         self._parts.append(np.asarray(values, np.float32))

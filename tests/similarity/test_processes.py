@@ -29,5 +29,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     for ours, theirs in zip(two["statistics"], one["statistics"], strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in theirs.items():
-            np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+            # Rounding in float32: what cancels is as exact as what it is made of.
+            atol = 1e-5 + 1e-6 * float(np.abs(value).max())
+            np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=atol, err_msg=name)
     assert (tmp_path / "2" / "report.md").exists()

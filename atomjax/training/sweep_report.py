@@ -128,7 +128,9 @@ def _row(variant: Mapping[str, Any], reference: str) -> str:
         ahead = sum(value > 0 for value in gain["values"])
         deviation = f" ± {gain['deviation']:.1%}" if len(gain["values"]) > 1 else ""
         compared = f"{gain['mean']:+.1%}{deviation} | {ahead} of {len(gain['values'])}"
-    deviation = f" ± {error['deviation']:.2g}" if len(error["values"]) > 1 else ""
+    # Two digits, but never as a power of ten.
+    spread = float(f"{error['deviation']:.2g}")
+    deviation = f" ± {spread:g}" if len(error["values"]) > 1 else ""
     return f"| {variant['name']} | {error['mean']:.4g}{deviation} | {compared} | {single} |"
 
 

@@ -246,3 +246,9 @@ def format_seconds(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def format_digits(value: float, digits: int) -> str:
+    """A number to so many digits, large ones without an exponent: "0.0068", "1240"."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if abs(rounded) >= 10**digits else f"{rounded:g}"

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from atomjax.progress import Display, LineTracker, format_seconds
+from atomjax.progress import Display, LineTracker, format_digits, format_seconds
 
 
 class Clock:
@@ -87,3 +87,9 @@ def test_no_console_shows_nothing():
 
 def test_format_seconds():
     assert [format_seconds(s) for s in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+
+
+def test_format_digits():
+    numbers = [(0.00684, 2), (102.4, 2), (1236.0, 3), (26.5, 3), (12344.0, 4), (-99.6, 2), (0.0, 2)]
+    texts = ["0.0068", "100", "1240", "26.5", "12340", "-100", "0"]
+    assert [format_digits(*number) for number in numbers] == texts

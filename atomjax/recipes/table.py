@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atomjax.progress import format_digits
 from atomjax.recipes.runs import Measured, RunError, read_runs
 
 PUBLISHED = Path(__file__).with_name("published")
@@ -92,9 +93,9 @@ def _named(task: Mapping[str, Any]) -> str:
 def _cell(measured: Measured | None, factor: float) -> str:
     if measured is None:
         return EMPTY
-    text = f"{factor * measured.mean:.3g}"
+    text = format_digits(factor * measured.mean, 3)
     if measured.deviation is not None:
-        text += f" ± {factor * measured.deviation:.2g}"
+        text += f" ± {format_digits(factor * measured.deviation, 2)}"
     seeds = ", ".join(map(str, measured.seeds))
     folds = f"; {measured.folds} folds" if measured.folds else ""
     return f"{text} (seed{'s' if len(measured.seeds) > 1 else ''} {seeds}{folds})"

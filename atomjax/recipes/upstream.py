@@ -111,8 +111,9 @@ def limited(upstream: str, size: str, budget: str, root: str) -> dict[str, Any]:
         root: folder of all files.
     """
     structures, epochs = BUDGETS[budget]
+    batch_size = {"small": 20, "large": 12}[size]
     train = pretraining(
-        batch_size={"small": 20, "large": 12}[size],
+        batch_size=batch_size,
         epochs=epochs,
         # With 1e-4 the gradients of OC22 on the large model were unstable (appendix D).
         learning_rate=1e-5 if (upstream, size) == ("oc22", "large") else 1e-4,
@@ -133,9 +134,11 @@ def limited(upstream: str, size: str, budget: str, root: str) -> dict[str, Any]:
         datasets = [upstream_dataset(upstream)]
         mixture = {"kind": "single"}
         train["max_structures"] = structures
+    # Validated twenty times an epoch, as in that study's code.
+    eval_every = structures // (20 * batch_size)
     return {
         "workflow": "pretrain",
         "model": {"name": f"gemnet_oc_{size}"},
         "data": upstream_data(datasets, root, mixture=mixture),
-        "train": {**train, "budget": structures * epochs},
+        "train": {**train, "budget": structures * epochs, "eval_every": eval_every},
     }

@@ -59,7 +59,7 @@ def _check_training(
         structures = sum(limits)
     if structures is not None:
         total = check_budget(train, structures)
-        budget = f"C = {train.epochs} epochs × {structures} structures = {total}"
+        budget = f"C = {train.epochs} epochs × {structures:,} structures = {total:,}"
     names = ", ".join(dataset.name for dataset in data.train)
     return [f"{model.name} on {names}: {head.kind}, {budget}"]
 

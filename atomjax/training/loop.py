@@ -128,7 +128,13 @@ class Loop:
         self._plateau_start = decay_end(self.settings, self.loader.num_steps)
         devices = self.mesh.devices.flatten()
         device = f"{devices.size} x {devices[0].device_kind}"
-        self._pace = Pace(self.loader.num_steps, self.settings.batch_size, device)
+        ends = (self.settings.early_stopping_patience, self.settings.max_hours)
+        self._pace = Pace(
+            self.loader.num_steps,
+            self.settings.batch_size,
+            device,
+            may_end_sooner=any(end is not None for end in ends),
+        )
         self._paused = self._compiled = 0.0
         # Functions that another training made may have been compiled before.
         self._newly_compiled()

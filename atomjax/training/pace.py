@@ -3,10 +3,20 @@
 import time
 from collections.abc import Callable
 
-from atomjax.progress import format_seconds
-
 # Measured until there are so many steps, or so many seconds of fewer.
 ENOUGH_STEPS, ENOUGH_SECONDS = 20, 30.0
+
+
+def duration(seconds: float) -> str:
+    """A length of time with its units, to two of them: "3 min 16 s", "41 h 40 min", "5.2 days"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{seconds / 86400:,.1f} days"
 
 
 class Pace:
@@ -16,6 +26,7 @@ class Pace:
         total: steps of the whole run.
         samples_per_step: structures of a step.
         device: what it runs on, in words.
+        may_end_sooner: the run ends by itself before, by patience, rate or time.
         clock: seconds, monotonic.
     """
 
@@ -24,9 +35,12 @@ class Pace:
         total: int,
         samples_per_step: int,
         device: str,
+        *,
+        may_end_sooner: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self._total, self._samples, self._device = total, samples_per_step, device
+        self._at_most = "at most " if may_end_sooner else ""
         self._clock = clock
         self._began: float | None = None
         self._steps = 0
@@ -58,6 +72,7 @@ class Pace:
         each = seconds / self._steps
         return (
             f"pace: {each:.3g} s a step of {self._samples:,} structures on {self._device}, so "
-            f"{format_seconds(each * self._total)} for the {self._total:,} steps of the budget and "
-            f"{format_seconds(each * (self._total - step))} for those left, besides validations"
+            f"{self._at_most}{duration(each * self._total)} for the {self._total:,} steps of the "
+            f"budget and {duration(each * (self._total - step))} for those left, besides "
+            "validations"
         )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.plots import Curve, Panel, plot_curves
+from atomjax.progress import format_digits
 from atomjax.report import METRICS, ReportError
 from atomjax.run import Run
 from atomjax.training.sweep_settings import SweepSettings
@@ -121,17 +122,17 @@ def render(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> str:
 
 def _row(variant: Mapping[str, Any], reference: str) -> str:
     error, gain = variant["error"], variant["improvement"]
-    single = ", ".join(f"{value:.4g}" for value in error["values"])
+    single = ", ".join(format_digits(value, 4) for value in error["values"])
     if variant["name"] == reference:
         compared = "– | –"
     else:
         ahead = sum(value > 0 for value in gain["values"])
         deviation = f" ± {gain['deviation']:.1%}" if len(gain["values"]) > 1 else ""
         compared = f"{gain['mean']:+.1%}{deviation} | {ahead} of {len(gain['values'])}"
-    # Two digits, and 100 rather than 1e+02.
-    spread = f"{float(format(error['deviation'], '.2g')):g}"
-    deviation = f" ± {spread}" if len(error["values"]) > 1 else ""
-    return f"| {variant['name']} | {error['mean']:.4g}{deviation} | {compared} | {single} |"
+    spread = f" ± {format_digits(error['deviation'], 2)}"
+    deviation = spread if len(error["values"]) > 1 else ""
+    mean = f"{format_digits(error['mean'], 4)}{deviation}"
+    return f"| {variant['name']} | {mean} | {compared} | {single} |"
 
 
 def _plot(summary: Mapping[str, Any], run: Run) -> None:

@@ -2,13 +2,15 @@
 
     python -m atomjax.launch --config configs/finetune/matbench.py:phonons,fold1 --workdir runs/ph1
 
-Arguments: a task (default phonons); small (default) or large; fold0 (default) to fold4.
+Arguments: a task (default phonons); small (default), large or equiformer_v2; fold0 (default) to
+fold4.
 Files are looked for below $ATOMJAX_DATA_DIR, or ``--config.data.root``; the pretrained model in
-runs/pretrain/jmp_<size>, or ``--config.finetune.checkpoint`` (none: from scratch).
+runs/pretrain/jmp_small, jmp_large or equiformer_v2_31M, or ``--config.finetune.checkpoint`` (none:
+from scratch).
 Published for phonons, cm⁻¹: 26.60 on fold 0 and 22.77 over the five (JMP-S).
 """
 
-from atomjax.recipes.downstream import MATBENCH_TASKS, SIZES, matbench
+from atomjax.recipes.downstream import MATBENCH_TASKS, MODELS, matbench
 from atomjax.recipes.words import choose, data_root
 
 
@@ -17,8 +19,8 @@ def get_config(argument: str = "") -> dict:
         argument,
         {
             "task": tuple(MATBENCH_TASKS),
-            "size": SIZES,
+            "model": tuple(MODELS),
             "fold": tuple(f"fold{i}" for i in range(5)),
         },
     )
-    return matbench(chosen["task"], chosen["size"], int(chosen["fold"][-1]), data_root())
+    return matbench(chosen["task"], chosen["model"], int(chosen["fold"][-1]), data_root())

@@ -2,16 +2,17 @@
 
     python -m atomjax.launch --config configs/finetune/qm9.py:gap,large --workdir runs/qm9_gap
 
-Arguments: a target (default U0); small (default) or large.
+Arguments: a target (default U0); small (default), large or equiformer_v2.
 Files are looked for below $ATOMJAX_DATA_DIR, or ``--config.data.root``; the pretrained model in
-runs/pretrain/jmp_<size>, or ``--config.finetune.checkpoint`` (none: from scratch).
+runs/pretrain/jmp_small, jmp_large or equiformer_v2_31M, or ``--config.finetune.checkpoint`` (none:
+from scratch).
 Published, meV: U0 3.3 (JMP-S), 2.9 (JMP-L); gap 23.1 and 19.1.
 """
 
-from atomjax.recipes.downstream import QM9_TARGETS, SIZES, qm9
+from atomjax.recipes.downstream import MODELS, QM9_TARGETS, qm9
 from atomjax.recipes.words import choose, data_root
 
 
 def get_config(argument: str = "") -> dict:
-    chosen = choose(argument, {"target": tuple(QM9_TARGETS), "size": SIZES})
+    chosen = choose(argument, {"target": tuple(QM9_TARGETS), "model": tuple(MODELS)})
     return qm9(**chosen, root=data_root())

@@ -2,16 +2,17 @@
 
     python -m atomjax.launch --config configs/finetune/qmof.py:large --workdir runs/qmof
 
-Arguments: small (default) or large.
+Arguments: small (default), large or equiformer_v2.
 Files are looked for below $ATOMJAX_DATA_DIR, or ``--config.data.root``; the pretrained model in
-runs/pretrain/jmp_<size>, or ``--config.finetune.checkpoint`` (none: from scratch).
+runs/pretrain/jmp_small, jmp_large or equiformer_v2_31M, or ``--config.finetune.checkpoint`` (none:
+from scratch).
 Published, eV: 0.18 (JMP-S).
 """
 
-from atomjax.recipes.downstream import SIZES, qmof
+from atomjax.recipes.downstream import MODELS, qmof
 from atomjax.recipes.words import choose, data_root
 
 
 def get_config(argument: str = "") -> dict:
-    chosen = choose(argument, {"size": SIZES})
+    chosen = choose(argument, {"model": tuple(MODELS)})
     return qmof(**chosen, root=data_root())

@@ -22,12 +22,12 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ARGUMENTS = {
     "pretrain/jmp": upstream.SIZES,
     "pretrain/budget": (*upstream.UPSTREAMS, *upstream.BUDGETS, "oc22,large", "balanced,large"),
-    "finetune/rmd17": (*downstream.RMD17_MOLECULES, "few", "large"),
-    "finetune/md22": (*downstream.MD22_MOLECULES, "large"),
-    "finetune/spice": (*downstream.SPICE_SUBSETS, "large"),
-    "finetune/qm9": (*downstream.QM9_TARGETS, "large"),
-    "finetune/qmof": downstream.SIZES,
-    "finetune/matbench": (*downstream.MATBENCH_TASKS, "fold4", "large"),
+    "finetune/rmd17": (*downstream.RMD17_MOLECULES, "few", "large", "equiformer_v2"),
+    "finetune/md22": (*downstream.MD22_MOLECULES, "large", "equiformer_v2"),
+    "finetune/spice": (*downstream.SPICE_SUBSETS, "large", "equiformer_v2"),
+    "finetune/qm9": (*downstream.QM9_TARGETS, "large", "equiformer_v2", "mu,equiformer_v2"),
+    "finetune/qmof": tuple(downstream.MODELS),
+    "finetune/matbench": (*downstream.MATBENCH_TASKS, "fold4", "large", "equiformer_v2"),
 }
 SUITES = {"csi": 4, "ood": 7, "rmd17": 10, "rmd17_few": 10, "md22": 7, "spice": 2, "qm9": 12,
           "qmof": 1, "matbench": 40, "all,large": 82}  # fmt: skip
@@ -36,12 +36,12 @@ ALL = [f"{name}.py:{argument}" for name, given in ARGUMENTS.items() for argument
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A folder with an empty file or folder for every data set, and two checkpoints."""
+    """A folder with an empty file or folder for every data set, and a checkpoint of each model."""
     root = tmp_path_factory.mktemp("data")
-    for size in downstream.SIZES:
+    for name, folder in downstream.MODELS.values():
         weights = {"backbone": {"embedding": np.zeros(1)}}
-        metadata = {"model": {"name": f"gemnet_oc_{size}"}, "step": 1}
-        save_converted(root / f"jmp_{size}", weights, weights, {}, metadata)
+        metadata = {"model": {"name": name}, "step": 1}
+        save_converted(root / folder, weights, weights, {}, metadata)
     return root
 
 
@@ -131,13 +131,14 @@ def test_pretraining_under_a_budget(root, argument, batch_size, rate, structures
     assert (train.max_structures, train.epochs) == (structures, epochs)
     assert train.budget == structures * epochs
     assert train.force_coefficient == 10
+    assert train.eval_every == structures // batch_size // 20
 
 
 def test_relevant_data_and_less_relevant_data(root):
     settings = settings_of("pretrain/budget.py:ani1x+oc22", root)
     sizes = {d.name: d.max_structures for d in settings.data.train}
     assert sizes == {"ani1x": 2_000_000, "oc22": 1_000_000}
-    assert "C = 5 epochs × 3000000 structures = 15000000" in check_settings(settings)[1]
+    assert "C = 5 epochs × 3,000,000 structures = 15,000,000" in check_settings(settings)[1]
 
 
 def test_finetuning(root):
@@ -158,6 +159,20 @@ def test_finetuning(root):
     }
     assert [head.forces for head in heads.values()][:2] == ["conservative", "direct"]
     assert [head.extensive for head in heads.values()][2:] == [False, True]
+
+
+def test_finetuning_of_equiformer_v2(root):
+    settings = settings_of("finetune/rmd17.py:equiformer_v2", root)
+    train, finetune = settings.train, settings.finetune
+    assert (settings.model.name, train.learning_rate) == ("equiformer_v2_31M", 8e-5)
+    assert (train.warmup_epochs, train.warmup_factor, train.final_factor) == (5, 0.2, 0.01)
+    assert (train.epochs, train.layer_rates) == (600, None)
+    assert (train.decay_epochs, train.plateau) == (None, None)
+    assert finetune is not None
+    assert finetune.head.forces == "direct"
+    qm9 = settings_of("finetune/qm9.py:equiformer_v2", root)
+    graph = qm9.data.train[0].graph
+    assert (graph.cutoff_molecule, graph.max_neighbors, qm9.train.weight_decay) == (12, 500, 0)
 
 
 def test_pooling(root):
@@ -190,7 +205,7 @@ def test_sweeps_pass_their_checks(name, tmp_path, monkeypatch):
     notes = check_sweep(SweepSettings.from_config(load_config(f"{CONFIGS}/{name}")))
     expected = {
         "ablation.py": "9 variants × 2 seeds: 14 pretrainings, 18 finetunings",
-        "data_efficiency.py:dimers.h5": "10 variants × 3 seeds: 3 pretrainings, 30 finetunings",
+        "data_efficiency.py:dimers.h5": "6 variants × 3 seeds: 3 pretrainings, 18 finetunings",
     }
     assert notes[0] == expected[name]
 

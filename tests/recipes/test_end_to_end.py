@@ -3,6 +3,7 @@
 The fast test also switches off the interactions that take longest to compile.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from tests.recipes.native_files import WRITERS, write_ani1x
+from tests.recipes.upstream_files import write_upstream
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Widths of the small model, whose four blocks have the published layer-wise rates.
@@ -43,12 +45,24 @@ WIDTHS = {
     "num_global_out_layers": 0,
 }
 SIZES = {f"model.overrides.{name}": size for name, size in WIDTHS.items()}
+EQUIFORMER_WIDTHS = {
+    "num_blocks": 1,
+    "lmax": 2,
+    "channels": 8,
+    "attention_hidden": 8,
+    "num_heads": 2,
+    "alpha_channels": 4,
+    "value_channels": 4,
+    "ffn_hidden": 8,
+    "edge_channels": 8,
+    "grid_resolution": 10,
+}
+EQUIFORMER = {f"model.overrides.{name}": size for name, size in EQUIFORMER_WIDTHS.items()}
 SIMPLER = {
     f"model.overrides.{name}_interaction": False
     for name in ("quad", "atom_edge", "edge_atom", "atom")
 } | {"train.scale_factor_batches": 1}
 PRETRAINING = {
-    **SIZES,
     "data.max_validation": 6,
     "data.max_test": 6,
     "train.batch_size": 8,
@@ -59,7 +73,6 @@ PRETRAINING = {
     "train.scale_factor_batches": 2,
 }
 FINETUNING = {
-    **SIZES,
     "data.train.0.max_structures": 8,
     "data.max_validation": 4,
     "data.max_test": 6,
@@ -67,6 +80,13 @@ FINETUNING = {
     "train.epochs": 3,
     "train.warmup_epochs": 1,
     "train.decay_epochs": 2,
+}
+# Joint pretrainings: the number of each set's structures, and of those of an epoch where the config
+# limits the mixture instead.
+UPSTREAM = {
+    "jmp.py:small": ({"ani1x": 8, "oc20": 40, "oc22": 16}, None),
+    "budget.py:temperature": ({"ani1x": 8, "oc20": 40, "oc22": 16}, 40),
+    "budget.py:ani1x+oc22": ({"ani1x": 32, "oc22": 16}, None),
 }
 SPLITS = {
     "qm9.py:gap": {"train_size": 100, "validation_size": 10},
@@ -86,13 +106,14 @@ def settings_of(source: str, root: Path, **changes: Any) -> RunSettings:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory) -> Path:
-    return pretrain_on_ani1x(tmp_path_factory.mktemp("upstream"))
+    return pretrain_on_ani1x(tmp_path_factory.mktemp("upstream"), SIZES)
 
 
-def pretrain_on_ani1x(root: Path, **changes: Any) -> Path:
+def pretrain_on_ani1x(root: Path, sizes: Mapping[str, Any], **others: Any) -> Path:
     """A pretraining by the config of the budget studies."""
     write_ani1x(root)
-    settings = settings_of("pretrain/budget.py:ani1x", root, **{**PRETRAINING, **changes})
+    changes = {**PRETRAINING, **sizes, **others}
+    settings = settings_of("pretrain/budget.py:ani1x", root, **changes)
     run = Run(root / "ani1x_run", settings, console=Console(quiet=True))
     results = pretrain(settings, run)
     assert results["budget"] == 48
@@ -100,13 +121,15 @@ def pretrain_on_ani1x(root: Path, **changes: Any) -> Path:
     return run.workdir
 
 
-def check_finetuning(source: str, pretrained: Path, root: Path, **others: Any) -> None:
+def check_finetuning(
+    source: str, pretrained: Path, root: Path, sizes: Mapping[str, Any], words: str = ""
+) -> None:
     WRITERS[source](root)
     arguments = {
         f"data.train.0.arguments.{name}": size for name, size in SPLITS.get(source, {}).items()
     }
-    changes = {**FINETUNING, **arguments, **others, "finetune.checkpoint": pretrained}
-    settings = settings_of(f"finetune/{source}", root, **changes)
+    changes = {**FINETUNING, **arguments, **sizes, "finetune.checkpoint": pretrained}
+    settings = settings_of(f"finetune/{source}{words}", root, **changes)
     run = Run(root / "run", settings, console=Console(quiet=True))
     results = finetune(settings, run)
     assert results["structures"] == 8
@@ -119,11 +142,41 @@ def check_finetuning(source: str, pretrained: Path, root: Path, **others: Any) -
 
 
 def test_pretraining_on_ani1x_and_finetuning_on_qm9(tmp_path):
-    pretrained = pretrain_on_ani1x(tmp_path, **SIMPLER)
-    check_finetuning("qm9.py:gap", pretrained, tmp_path, **SIMPLER)
+    sizes = {**SIZES, **SIMPLER}
+    pretrained = pretrain_on_ani1x(tmp_path, sizes)
+    check_finetuning("qm9.py:gap", pretrained, tmp_path, sizes)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", WRITERS)
 def test_every_benchmark(source, pretrained, tmp_path):
-    check_finetuning(source, pretrained, tmp_path)
+    check_finetuning(source, pretrained, tmp_path, SIZES)
+
+
+@pytest.mark.slow
+def test_equiformer_v2(tmp_path):
+    model = {"model.name": "equiformer_v2_31M"}
+    pretrained = pretrain_on_ani1x(tmp_path, EQUIFORMER, **model)
+    for source in ("rmd17.py:aspirin", "qm9.py:gap", "matbench.py:phonons"):
+        folder = tmp_path / source.partition(".")[0]
+        check_finetuning(source, pretrained, folder, EQUIFORMER, ",equiformer_v2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", UPSTREAM)
+def test_joint_pretraining(source, tmp_path):
+    write_upstream(tmp_path)
+    sizes, limit = UPSTREAM[source]
+    names = [d["name"] for d in load_config(f"{CONFIGS}/pretrain/{source}")["data"]["train"]]
+    limits = {f"data.train.{names.index(name)}.max_structures": n for name, n in sizes.items()}
+    changes = {**PRETRAINING, **SIZES, **SIMPLER, **limits, "train.max_structures": limit}
+    settings = settings_of(f"pretrain/{source}", tmp_path, **{**changes, "train.budget": None})
+    run = Run(tmp_path / "run", settings, console=Console(quiet=True))
+    results = pretrain(settings, run)
+    # Transition-1x comes whole, with its 48 structures to train on.
+    samples = limit or sum(sizes.values()) + 48 * ("transition1x" in names)
+    assert results["budget"] == 2 * samples
+    assert list(results["validation"]) == names
+    for errors in results["validation"].values():
+        assert np.isfinite(errors["energy_mae_mev"])
+        assert np.isfinite(errors["force_mae_mev_per_angstrom"])

@@ -22,8 +22,9 @@ install: .venv/.$(EXTRA)-installed ## only make .venv and install the locked ver
 test: .venv/.dev-installed ## lint, format, types and the fast tests
 	@$(MAKE) --no-print-directory -k lint types unit
 
+# With the programs that users run; the fast tests leave LLVM's passes out.
 test-slow: .venv/.dev-installed ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m slow
 
 lint: .venv/.dev-installed
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from atomjax.graphs.batch import GraphBatch
@@ -77,6 +78,12 @@ def fit_scale_factors(
 
     state: dict[str, Any] = {"scale_factors": variables["scale_factors"]}
     for batch in batches:
+        if "scale_statistics" not in state:
+            # Sums begin at zero. Given from the start, all batches are one program.
+            shapes = jax.eval_shape(observe, variables["params"], state, batch)
+            state["scale_statistics"] = jax.tree.map(
+                lambda x: jnp.zeros(x.shape, x.dtype), shapes["scale_statistics"]
+            )
         state = dict(observe(variables["params"], state, batch))
     fitted = {**variables, "scale_factors": state["scale_factors"]}
     try:

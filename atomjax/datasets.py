@@ -144,7 +144,7 @@ def load_structures(
         workers: processes that label; 0 means one for each core.
         run: shows progress.
         split: a split that the data set itself defines.
-        skipped: takes records that arguments.on_error="skip" left out.
+        skipped: takes records that arguments.on_error="skip" left out; the run says their number.
 
     Raises:
         ConfigError: the generator or its arguments are wrong, or the file does not exist.
@@ -171,15 +171,20 @@ def load_structures(
             arguments["energy_kind"] = dataset.energy_kind
     if split is not None:
         arguments["split"] = split
-    return read(
+    left_out: list[SkippedRecord] = [] if skipped is None else skipped
+    before = len(left_out)
+    structures = read(
         find_file(dataset),
         dataset.format,
         length_unit=dataset.length_unit,
         force_unit=dataset.force_unit,
         source=dataset.name,
-        skipped=skipped,
+        skipped=left_out,
         **arguments,
     )
+    if left_out[before:]:
+        run.say(f"{dataset.name}: {describe_skipped(left_out[before:])}")
+    return structures
 
 
 def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
@@ -246,14 +251,13 @@ def describe_origin(dataset: DatasetSettings, skipped: Sequence[SkippedRecord] =
         dataset: as the config describes it.
         skipped: records that were left out.
     """
-    origin = _origin(dataset)
-    if skipped:
-        first = skipped[0]
-        origin += (
-            f"; {len(skipped)} damaged records left out, the first {first.identifier}:"
-            f" {first.reason}"
-        )
-    return origin
+    return _origin(dataset) + (f"; {describe_skipped(skipped)}" if skipped else "")
+
+
+def describe_skipped(skipped: Sequence[SkippedRecord]) -> str:
+    """How many records were left out, and why the first one was, in words."""
+    first = skipped[0]
+    return f"{len(skipped)} damaged records left out, the first {first.identifier}: {first.reason}"
 
 
 def _origin(dataset: DatasetSettings) -> str:

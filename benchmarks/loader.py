@@ -1,19 +1,21 @@
 """From a store to padded batches: graph construction alone, and end to end.
 
-python -m benchmarks.loader [--molecules 512] [--slabs 16] [--threads 1]
+python -m benchmarks.loader [--molecules 512] [--slabs 16] [--threads 1] [--workers] [--padding]
 
 Graphs have the original's cutoffs and limits: 12 Å, 8 Å for molecules, 30 neighbours, all four
 graphs. The last lines are wall time: on threads of this process, and by grain's worker processes,
 started before the clock is. Other times are milliseconds of one core (of the processor's clock, so
 that they mean the same on a busy machine), and structures/s is what one core does. Targets: 0.1 ms
-a molecule, 5 ms a slab.
+a molecule, 5 ms a slab. Then follows what share of the padded batches of several streams is real,
+which `--padding` prints alone.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +24,22 @@ from atomjax.graphs.interactions import build_many
 from atomjax.graphs.planning import Fill
 from atomjax.structures import Structure
 from atomjax.structures.store import write_store
-from benchmarks.sets import molecules, slabs
+from benchmarks.sets import molecules, slabs, spread_slabs
 
 TARGETS = {"molecules": 0.1, "slabs": 5.0}
 # Graphs and collation of a molecule in the PyTorch original, ms.
 ORIGINAL = {"molecules": 3.4}
 CONFIG = GraphConfig()
+# On threads or in processes of grain's.
+WAYS: dict[str, dict[str, Any]] = {
+    "when asked for": {"prefetch": 0},
+    "1 thread": {"num_threads": 1},
+    "2 threads": {"num_threads": 2},
+    "1 worker process": {"num_workers": 1, "prefetch": 2},
+    "2 worker processes": {"num_workers": 2, "prefetch": 2},
+}
+# Of the runs whose padding is measured: another shape is for longer ones.
+EPOCHS = 5
 
 
 def core_seconds(function: Callable[[], Any]) -> float:
@@ -57,44 +69,81 @@ def measure(
         loader = BatchLoader([data], batch_size=batch_size, num_threads=threads)
         whole = core_seconds(lambda: list(loader))
         report = loader.padding_report()
-        rates = {n: wall_rate([data], batch_size, n) for n in (0, 1, 2)} if workers else {}
+        rates = wall_rates([data], batch_size) if workers else {}
     target, original = TARGETS[name], ORIGINAL.get(name)
     beside = f", the original {original} ms" if original else ""
-    print(f"\n{name}: {count} of {len(structures[0])} and more atoms, batches of {batch_size}")
+    least = min(map(len, structures))
+    print(f"\n{name}: {count} of {least} and more atoms, batches of {batch_size}")
     print(f"  graphs             {1e3 * graphs / count:.3f} ms (target {target} ms{beside})")
     print(f"  reading the store  {1e3 * read / count:.3f} ms")
     print(f"  store to batch     {1e3 * whole / count:.3f} ms, {count / whole:.0f} structures/s")
     print(f"  real main edges    {report['main_edges']:.2f} of the padded ones")
-    for number, rate in rates.items():
-        means = f"{number} worker processes" if number else "2 threads"
+    for means, rate in rates.items():
         print(f"  {means:18} {rate:.0f} structures/s of wall time")
 
 
-def wall_rate(data: Sequence[GraphDataset], batch_size: int, workers: int) -> float:
-    """Structures a second from store to batch, once the loader runs."""
-    loader = BatchLoader(data, batch_size=batch_size, num_workers=workers, prefetch=2, epochs=8)
-    batches = loader.batches()
-    # Each worker has sent what it holds ready.
-    for _ in range(4 * max(workers, 1)):
+def wall_rates(data: Sequence[GraphDataset], batch_size: int) -> dict[str, float]:
+    """Structures a second from store to batch, once the loader runs, for each way to run it."""
+    options: dict[str, Any] = {"batch_size": batch_size, "epochs": 8, "fill": "count"}
+    rates = {}
+    for means, settings in WAYS.items():
+        loader = BatchLoader(data, **options, **settings)
+        # Each worker has sent what it holds ready before the clock starts.
+        ahead = 4 * max(loader.num_workers, 1)
+        rates[means] = batch_size * rate_of(loader.batches(), ahead)
+    loader = BatchLoader(data, **options)
+    with ThreadPoolExecutor(2) as pool:
+        built = pool.map(loader.build, range(loader.num_steps))
+        rates["2 plain threads"] = batch_size * rate_of(built, 4)
+    return rates
+
+
+def rate_of(batches: Iterator[Any], ahead: int) -> float:
+    """Batches a second, those after the first `ahead`."""
+    for _ in range(ahead):
         next(batches)
     begin = time.perf_counter()
     steps = sum(1 for _ in batches)
-    return steps * batch_size / (time.perf_counter() - begin)
+    return steps / (time.perf_counter() - begin)
 
 
-def measure_mixed(structures: Sequence[Structure], batch_size: int) -> None:
-    """Prints what share of the batches of molecules and slabs together is real."""
-    data = GraphDataset("mixed", structures, CONFIG)
+def measure_padding(title: str, sets: Sequence[Sequence[Structure]], batch_size: int) -> None:
+    """Prints what share of the batches of a stream is real.
+
+    Args:
+        title: of the stream.
+        sets: of structures, of each of which an epoch takes all.
+        batch_size: structures of a step.
+    """
+    data = [GraphDataset(str(i), structures, CONFIG) for i, structures in enumerate(sets)]
+    print(f"\n{title}, batches of {batch_size}")
     ways: tuple[tuple[Fill | Literal["auto"], int], ...] = (("count", 1), ("size", 1), ("auto", 0))
     for fill, buckets in ways:
-        loader = BatchLoader([data], batch_size=batch_size, fill=fill, num_buckets=buckets)
+        loader = BatchLoader(
+            data, batch_size=batch_size, fill=fill, num_buckets=buckets, epochs=EPOCHS
+        )
         report = loader.padding_report()
+        way = f"by {loader.plans.fill}, {len(loader.capacities)} shapes"
         print(
-            f"  by {loader.plans.fill}, {len(loader.capacities)} shapes: "
+            f"  {'the default: ' if fill == 'auto' else ''}{way}: "
             f"{report['main_edges']:.2f} of main edges, {report['atoms']:.2f} of atoms real; "
             f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
             f"{report['batch_size_max']}"
         )
+
+
+def measure_streams(count: int) -> None:
+    """Streams in the image of the pretraining sets, about `count` structures of each."""
+    small, large, spread = molecules(count), slabs(max(count // 32, 1)), spread_slabs(count // 2)
+    measure_padding("molecules", [small], 5)
+    for batch_size in (1, 4):
+        measure_padding("slabs of 20 to 200 atoms", [spread], batch_size)
+    # The shares of ANI-1x and Transition-1x, OC20 and OC22 in JMP's pretraining.
+    share = round(len(spread) * 0.26 / 0.74)
+    for batch_size in (5, 20):
+        title = f"{share} molecules and {len(spread)} slabs of 20 to 200 atoms, as JMP mixes them"
+        measure_padding(title, [small[:share], spread], batch_size)
+    measure_padding(f"{len(small)} molecules and {len(large)} slabs of 80", [small, large], 5)
 
 
 def main() -> None:
@@ -104,12 +153,13 @@ def main() -> None:
     parser.add_argument("--slabs", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", action="store_true", help="measure worker processes too")
+    parser.add_argument("--padding", action="store_true", help="real shares of batches alone")
     options = parser.parse_args()
-    small, large = molecules(options.molecules), slabs(options.slabs)
-    measure("molecules", small, 64, options.threads, options.workers)
-    measure("slabs", large, 4, options.threads, options.workers)
-    print(f"\nmixed: {len(small)} molecules and {len(large)} slabs, batches of 5")
-    measure_mixed([*small, *large], 5)
+    if not options.padding:
+        small, large = molecules(options.molecules), slabs(options.slabs)
+        measure("molecules", small, 64, options.threads, options.workers)
+        measure("slabs", large, 4, options.threads, options.workers)
+    measure_streams(options.molecules)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m benchmarks.precision [--structures 400] [--epochs 4]
 
-Pretrains the quickstart's model on conformers like the quickstart's, once with each policy, from
-the same weights, over the same batches. On a CPU tensorfloat32 is float32, digit for digit, and
-bfloat16 is emulated: right in its numbers, slow in its time.
+Pretrains the quickstart's model on conformers like the quickstart's (``configs/transfer.py``), once
+with each policy, from the same weights, over the same batches. On a CPU tensorfloat32 is float32,
+digit for digit, and bfloat16 is emulated: right in its numbers, slow in its time.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from benchmarks.measure import machine
 
-QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
+CONFIG = Path(__file__).resolve().parent.parent / "configs" / "transfer.py"
 
 
 def settings_of(policy: str, options: argparse.Namespace) -> RunSettings:
-    """The quickstart's pretraining, shortened, with one policy."""
-    config: dict[str, Any] = copy.deepcopy(load_config(QUICKSTART))
+    """The config's pretraining, shortened, with one policy."""
+    config: dict[str, Any] = copy.deepcopy(load_config(CONFIG))
     config["workflow"] = "pretrain"
     del config["finetune"]
     config["data"]["train"][0]["arguments"]["count"] = options.structures

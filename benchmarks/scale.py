@@ -1,16 +1,19 @@
-"""Large sets: memory of an epoch over a store, and planning over many structures.
+"""Large sets: memory of an epoch over a store, its index, and planning over many structures.
 
 python -m benchmarks.scale memory [--count 1000000] [--folder DIR]
+python -m benchmarks.scale index [--count 100000000]
 python -m benchmarks.scale plans [--count 10000000]
 
 "memory" writes a store of water molecules, goes through all of its batches once in a process of its
 own and prints by how much that process grew from the moment the loader was asked for: anonymous
 memory, which is its own, and all of its resident memory, with the mapped index, whose pages the
-system takes back when it needs them. "plans" has sizes alone, mapped from a file, and prints how
-long it takes until the first step is known, and a step in the middle of the run.
+system takes back when it needs them. "index" writes the index of a store without its records, with
+a class for every hundred structures, and opens it. "plans" has sizes alone, mapped from a file, and
+prints how long it takes until the first step is known, and a step in the middle of the run.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -23,7 +26,13 @@ from atomjax.graphs.capacity import FIELDS
 from atomjax.graphs.epochs import WINDOW, EpochPlans
 from atomjax.graphs.size_table import JoinedSizes, SizeTable
 from atomjax.structures import Structure
-from atomjax.structures.store import write_store
+from atomjax.structures.store import Store, write_store
+from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST
+from atomjax.structures.store.shards import COLUMNS, INDEX, OFFSET
+from atomjax.structures.store.writing import SHARD_SIZE
+
+# Bytes of a record of 80 atoms.
+_RECORD = 2193
 
 _EPOCH = """
 import io, sys, time
@@ -63,6 +72,65 @@ def measure_memory(count: int, folder: Path) -> None:
     water = [Structure(positions=positions, **atoms) for positions in places]
     write_store(folder / "store", (water[i % 100] for i in range(count)))
     subprocess.run([sys.executable, "-c", _EPOCH, str(folder / "store")], check=True)
+
+
+def measure_index(count: int, folder: Path) -> None:
+    """Prints how long an index takes to open, and the memory that it takes."""
+    write_index(folder, count, max(count // 100, 1))
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    before, begin = anonymous_memory(), time.process_time()
+    store = Store(folder)
+    opened, grown = time.process_time() - begin, anonymous_memory() - before
+    print(
+        f"{len(store):,} structures, {size / 1e9:.2f} GB: opened in {opened:.1f} s, {grown:.0f} MB"
+    )
+    begin = time.process_time()
+    classes = len(store.class_keys)
+    several = store.class_ids[: 1 << 16]
+    sought, grown = time.process_time() - begin, anonymous_memory() - before
+    print(
+        f"{classes:,} classes, {len(np.unique(several)):,} of the first {len(several):,} structures"
+    )
+    print(f"classes of all in {sought:.1f} s, {grown:.0f} MB")
+
+
+def write_index(folder: Path, count: int, classes: int) -> None:
+    """Writes all of a store but its records, in the image of OC20."""
+    (folder / INDEX).mkdir()
+    rng = np.random.default_rng(0)
+    values = {
+        "n_atom": lambda rows: rng.integers(20, 226, len(rows)),
+        "energy": lambda rows: rng.normal(size=len(rows)),
+        "group": lambda rows: rng.integers(0, classes, len(rows)),
+        "offset": lambda rows: rows * _RECORD,
+    }
+    for name, dtype in {**COLUMNS, "offset": OFFSET}.items():
+        length = count + (name == "offset")
+        file = folder / INDEX / f"{name}.npy"
+        column = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=(length,))
+        for start in range(0, length, 1 << 20):
+            rows = np.arange(start, min(start + (1 << 20), length))
+            column[rows[0] : rows[-1] + 1] = values.get(name, np.zeros_like)(rows)
+        column.flush()
+    groups = [
+        [f"slab {i // 80}, adsorbate {i % 80}", "oc20", "data.\0.lmdb:\0:sid\0:fid\0", []]
+        for i in range(classes)
+    ]
+    (folder / INDEX / GROUPS).write_text(json.dumps(groups))
+    shards = [
+        {"name": f"0000-{i:06d}", "structures": len(part), "bytes": len(part) * _RECORD}
+        for i, part in enumerate(
+            range(start, min(start + SHARD_SIZE, count)) for start in range(0, count, SHARD_SIZE)
+        )
+    ]
+    manifest = {"format": FORMAT, "precision": "float32", "shards": shards}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def anonymous_memory() -> float:
+    """MB of this process that are no mapped files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def measure_plans(count: int, folder: Path) -> None:
@@ -109,7 +177,7 @@ def measure_plans(count: int, folder: Path) -> None:
 def main() -> None:
     """Measures what the first argument says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("what", choices=("memory", "plans"))
+    parser.add_argument("what", choices=("memory", "index", "plans"))
     parser.add_argument("--count", type=int)
     parser.add_argument(
         "--folder", type=Path, help="where the files go; by default a temporary one"
@@ -118,6 +186,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as made:
         if options.what == "memory":
             measure_memory(options.count or 1_000_000, Path(made))
+        elif options.what == "index":
+            measure_index(options.count or 100_000_000, Path(made))
         else:
             measure_plans(options.count or 10_000_000, Path(made))
 

@@ -30,20 +30,28 @@ def molecules(count: int) -> list[Structure]:
 def slabs(count: int) -> list[Structure]:
     """Shaken copper slabs of 80 atoms, periodic in three directions, half of the atoms fixed."""
     rng = np.random.default_rng(0)
-    atoms = ase.build.fcc111("Cu", (4, 4, 5), vacuum=10.0, periodic=True)
-    tags = np.where(atoms.get_tags() == 1, 1, 0)
-    return [
-        Structure(
-            atomic_numbers=atoms.numbers,
-            positions=atoms.positions + rng.normal(0, 0.05, atoms.positions.shape),
-            cell=atoms.cell.array,
-            pbc=True,
-            tags=tags,
-            fixed=atoms.get_tags() > 3,
-            energy=float(rng.normal()),
-            forces=rng.normal(size=atoms.positions.shape),
-            source="oc20",
-            identifier=f"data.0000.lmdb:{i}:sid{i}:fid7",
-        )
-        for i in range(count)
-    ]
+    return [_slab((4, 4, 5), i, rng) for i in range(count)]
+
+
+def spread_slabs(count: int) -> list[Structure]:
+    """The same with 20 to 200 atoms, 90 on average."""
+    rng = np.random.default_rng(0)
+    sizes = [(x, y, z) for x in range(2, 6) for y in range(2, 9) for z in (4, 5, 6)]
+    fitting = [size for size in sizes if 20 <= np.prod(size) <= 200]
+    return [_slab(fitting[rng.integers(len(fitting))], i, rng) for i in range(count)]
+
+
+def _slab(size: tuple[int, int, int], number: int, rng: np.random.Generator) -> Structure:
+    atoms = ase.build.fcc111("Cu", size, vacuum=10.0, periodic=True)
+    return Structure(
+        atomic_numbers=atoms.numbers,
+        positions=atoms.positions + rng.normal(0, 0.05, atoms.positions.shape),
+        cell=atoms.cell.array,
+        pbc=True,
+        tags=np.where(atoms.get_tags() == 1, 1, 0),
+        fixed=atoms.get_tags() > 3,
+        energy=float(rng.normal()),
+        forces=rng.normal(size=atoms.positions.shape),
+        source="oc20",
+        identifier=f"data.0000.lmdb:{number}:sid{number}:fid7",
+    )

@@ -24,7 +24,7 @@ from atomjax.training.losses import Task
 from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
 from atomjax.training.state import create_state, data_mesh, place, place_batch
-from atomjax.training.step import make_train_step
+from atomjax.training.step import CountedFunction, make_train_step
 
 MOLECULES = (
     *("CH3CH2OH", "C3H8", "trans-butane", "C4H4NH"),
@@ -81,6 +81,56 @@ def structures_of(kind: str, copies: int = 1) -> list[Structure]:
 
 
 @dataclass
+class Workload:
+    """What a training step is made of, before anything is computed.
+
+    Attributes:
+        structures: of the batch.
+        batch: of numpy arrays, for one device.
+        network: the model with a head for each task.
+        tasks: of the loss.
+    """
+
+    structures: list[Structure]
+    batch: Any
+    network: Any
+    tasks: list[Task]
+
+    @property
+    def num_edges(self) -> int:
+        """Main edges of the batch."""
+        return int(self.batch.edge_mask.sum())
+
+    def step(self, params: Any, mesh: jax.sharding.Mesh) -> tuple[Any, CountedFunction]:
+        """The optimiser and the step of training on a mesh."""
+        settings = TrainSettings(batch_size=len(self.structures), epochs=1)
+        optimizer = make_optimizer(settings, params, num_steps=1000)
+        apply = functools.partial(predict, self.network)
+        return optimizer, make_train_step(apply, self.tasks, optimizer, mesh)
+
+
+def workload(kind: str, model: dict[str, Any], copies: int = 1) -> Workload:
+    """A model and a batch for it.
+
+    Args:
+        kind: one of ``KINDS``.
+        model: config of the model, {"name": ..., **overrides}.
+        copies: times the batch's size.
+    """
+    structures = structures_of(kind, copies)
+    batch: Any = pack_structures(structures, GraphConfig())
+    names = ["molecules", "slabs"] if kind == "mixed" else [kind]
+    if kind == "mixed":
+        periodic = np.array([s.pbc is not None and np.any(s.pbc) for s in structures])
+        dataset = np.zeros_like(batch.targets.dataset)
+        dataset[: len(structures)] = periodic
+        batch = batch.replace(targets=batch.targets.replace(dataset=dataset))
+    forces = "conservative" if kind == "dynamics" else "direct"
+    network = build_model(model, [HeadConfig(name=name, forces=forces) for name in names])
+    return Workload(structures, batch, network, [Task(name=name) for name in names])
+
+
+@dataclass
 class Training:
     """A compiled training step with the state and batch that it is to be called on.
 
@@ -108,41 +158,23 @@ class Training:
 
 
 def training(kind: str, model: dict[str, Any], copies: int = 1) -> Training:
-    """Compiles a step of a model on a batch.
-
-    Args:
-        kind: one of ``KINDS``.
-        model: config of the model, {"name": ..., **overrides}.
-        copies: times the batch's size.
-    """
-    structures = structures_of(kind, copies)
-    batch: Any = pack_structures(structures, GraphConfig())
-    names = ["molecules", "slabs"] if kind == "mixed" else [kind]
-    if kind == "mixed":
-        periodic = np.array([s.pbc is not None and np.any(s.pbc) for s in structures])
-        dataset = np.zeros_like(batch.targets.dataset)
-        dataset[: len(structures)] = periodic
-        batch = batch.replace(targets=batch.targets.replace(dataset=dataset))
-    forces = "conservative" if kind == "dynamics" else "direct"
-    network = build_model(model, [HeadConfig(name=name, forces=forces) for name in names])
-    variables = init_variables(network, jax.random.key(0), batch)
+    """Compiles a step of a model on a batch; arguments as of :func:`workload`."""
+    made = workload(kind, model, copies)
+    variables = init_variables(made.network, jax.random.key(0), made.batch)
     # Any factors do for speed; fitting them compiles the model once more.
     variables["scale_factors"] = jax.tree.map(jnp.ones_like, variables["scale_factors"])
 
     mesh = data_mesh(jax.devices()[:1])
-    settings = TrainSettings(batch_size=len(structures), epochs=1)
-    optimizer = make_optimizer(settings, variables["params"], num_steps=1000)
+    optimizer, step = made.step(variables["params"], mesh)
     state = place(create_state(variables, optimizer, seed=0), mesh)
-    placed = place_batch(jax.tree.map(lambda x: np.asarray(x)[None], batch), mesh)
-    tasks = [Task(name=name) for name in names]
-    step = make_train_step(functools.partial(predict, network), tasks, optimizer, mesh)
+    placed = place_batch(jax.tree.map(lambda x: np.asarray(x)[None], made.batch), mesh)
     begin = time.perf_counter()
     lowered = step.lower(state, placed)
     traced = time.perf_counter()
     compiled = lowered.compile()
     return Training(
-        structures=structures,
-        num_edges=int(batch.edge_mask.sum()),
+        structures=made.structures,
+        num_edges=made.num_edges,
         compiled=compiled,
         state=state,
         batch=placed,

@@ -47,10 +47,14 @@ if ! suitable .venv/bin/python; then
     fi
 fi
 
+uv_install() {
+    "$uv" pip install --quiet --no-deps --python .venv/bin/python "$@"
+}
+
 # The locks are complete and hashed, so the resolver has nothing left to decide.
 if [ -n "$uv" ]; then
-    "$uv" pip install --quiet --python .venv/bin/python --require-hashes --no-deps -r "$lock"
-    "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+    uv_install --require-hashes -r "$lock"
+    uv_install --no-build-isolation -e .
 else
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --require-hashes --no-deps -r "$lock"
@@ -66,10 +70,11 @@ install_torch() {
     if [ -n "$uv" ]; then
         # uv does not read pip's configuration, where a machine may name a folder of wheels.
         links=${PIP_FIND_LINKS:-$(python3 -m pip config get global.find-links 2>/dev/null || true)}
-        UV_HTTP_TIMEOUT=20 UV_HTTP_RETRIES=1 "$uv" pip install --quiet --no-deps \
-            --python .venv/bin/python --index-strategy unsafe-best-match --extra-index-url $index \
-            ${links:+--find-links "$links"} "$pinned" &&
-            "$uv" pip install --quiet --no-deps --python .venv/bin/python -r "$torch"
+        # Unlike pip, it gives up when one of several places is out of reach: so one by one.
+        { [ -n "$links" ] && uv_install --find-links "$links" "$pinned"; } ||
+            UV_HTTP_TIMEOUT=20 UV_HTTP_RETRIES=1 uv_install --index-strategy unsafe-best-match \
+                --extra-index-url $index "$pinned" || return
+        uv_install -r "$torch"
     else
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
             --retries 1 --timeout 20 --extra-index-url $index "$pinned" &&

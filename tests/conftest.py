@@ -1,5 +1,6 @@
 """Settings and fixtures that every test shares."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,26 @@ ROOT = Path(__file__).resolve().parent.parent
 # which tests start inherit them.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Reading a program takes a tenth of compiling it even where that is quick: the workers and the
+# processes that they start share all.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Tests compile much and run little, and LLVM's passes take half of the compilation. XLA's own
+# passes, which decide what is computed in which order, are all made.
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 # As in the workers that label: on several threads tblite's sums differ in the last bits, which
 # decide how degenerate normal modes are mixed. The processes of a test run share the cores anyway.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """Spares tracing, which allocates much and drops little, an eighth of its time.
+
+    What collection imported stays, so that looking through it for garbage is in vain.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")

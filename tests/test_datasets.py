@@ -1,6 +1,7 @@
 """Official data sets from a config: known units, their own splits, what was left out."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def test_records_that_were_left_out_are_on_the_data_card(rmd17: Path, tmp_path: 
     arrays["energies"][7] = np.nan
     np.savez(rmd17, **arrays)
     dataset = settings(path=str(rmd17), format="rmd17", arguments={"on_error": "skip"})
-    run = Run(tmp_path / "run", console=Console(quiet=True))
+    said = io.StringIO()
+    run = Run(tmp_path / "run", console=Console(file=said, width=500))
     with pytest.warns(UserWarning, match="1 of 1200 records left out"):
         splits = load_datasets(DataSettings(train=(dataset,)), run)
     assert len(splits.train[0].structures) == 1199
@@ -109,6 +111,7 @@ def test_records_that_were_left_out_are_on_the_data_card(rmd17: Path, tmp_path: 
         "; 1 damaged records left out, the first rmd17_ethanol.npz:7: energy: is nan; drop this"
         " record or mend its source"
     )
+    assert "1 damaged records left out, the first rmd17_ethanol.npz:7: energy" in said.getvalue()
 
 
 def test_folders_are_for_formats_that_are_folders(tmp_path: Path) -> None:

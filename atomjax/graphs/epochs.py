@@ -16,7 +16,13 @@ import numpy as np
 
 from atomjax.graphs.capacity import FIELDS, Capacity, CapacityError, Sizes, check_fits, fit_capacity
 from atomjax.graphs.mixture import epoch_members, share_out, spread_members
-from atomjax.graphs.planning import Fill, count_batches, plan_batches, split_batch
+from atomjax.graphs.planning import (
+    Fill,
+    classes_of_load,
+    count_batches,
+    plan_batches,
+    split_batch,
+)
 from atomjax.graphs.size_table import JoinedSizes
 
 # Samples of a window: enough for sums over a window to vary by a fraction of a percent.
@@ -25,10 +31,13 @@ WINDOW = 1 << 16
 _PLANNED = 1 << 19
 _MARGIN = 0.01
 _ATTEMPTS = 16
-# Real share of the main edges below which batches of a fixed count waste too much.
+# Real share of the main edges from which on nothing more is tried.
 _GOOD_SHARE = 0.9
-# Classes of size that are tried where their number is left open; each is compiled for.
+# Shapes where their number is left open. Each is compiled for, which takes as long as some tens of
+# steps on a CPU and a few hundred on an accelerator, so a run needs so many steps for each.
 MAX_BUCKETS = 4
+_STEPS_PER_BUCKET = 200
+_FILLS: tuple[Fill, Fill] = ("count", "size")
 # Windows that stand for an epoch in reports.
 _REPORTED = 4
 
@@ -66,11 +75,12 @@ class EpochPlans:
         seed: of all random choices.
         epochs: of the run, which the shapes have to hold.
         num_devices: D, parts of each batch.
-        num_buckets: classes of size with shapes of their own; 0: as many as leave 0.9 of the
-            padded main edges real, up to four.
+        num_buckets: classes of size that structures are sorted into, each with a shape of its
+            own; 0 sorts batches instead, when they are made, into as few shapes as leave 0.9 of
+            the padded main edges real: at most four, and one for every 200 steps of the run.
         shuffle: draw other batches each epoch.
-        fill: "count", "size", or "auto": by size where batches of a fixed count leave less than
-            0.9 of the padded main edges real.
+        fill: "count", "size", or "auto": by size where batches of a fixed count, in as many
+            shapes, leave less than 0.9 of the padded main edges real.
         dropped: share of edges that dropout takes; its draws need a margin.
         capacity: the shapes; fitted if None.
         identify: global index → how messages name a structure.
@@ -78,12 +88,10 @@ class EpochPlans:
     Attributes:
         steps_per_epoch: batches of an epoch.
         fill: the way of filling that was chosen.
-        num_buckets: the classes of size that were chosen.
         capacities: shapes of the buckets, smallest first.
     """
 
     fill: Fill
-    num_buckets: int
 
     def __init__(
         self,
@@ -103,7 +111,7 @@ class EpochPlans:
     ):
         self.sizes, self.samples = sizes, list(samples)
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
-        self.num_devices, self.shuffle = num_devices, shuffle
+        self.num_devices, self.num_buckets, self.shuffle = num_devices, num_buckets, shuffle
         self._dropped, self._identify = dropped, identify
         self.samples_per_epoch = sum(self.samples)
         self.steps_per_epoch = count_batches(self.samples_per_epoch, batch_size)
@@ -111,7 +119,7 @@ class EpochPlans:
         self._bounds = [i * self.steps_per_epoch // n_window for i in range(n_window + 1)]
         self._lock = threading.Lock()
         self._windows: dict[tuple[int, int], _Window] = {}
-        self.fill, self.num_buckets = self._choose(fill, num_buckets)
+        self.fill = self._choose() if fill == "auto" else fill
         self.capacities = self._fit() if capacity is None else smallest_first(capacity)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -193,7 +201,7 @@ class EpochPlans:
         """Groups, class, and most that any device needs, of every step that ``members`` make."""
         fill, devices = self.fill, devices or self.num_devices
         sizes = self.sizes.take(members)
-        options = {"num_buckets": self.num_buckets, "fill": fill}
+        options = {"num_buckets": max(self.num_buckets, 1), "fill": fill}
         plan = plan_batches(sizes, self.batch_size, key, **options)
         parts = [
             [batch[part] for part in split_batch(Sizes(sizes.table[batch]), devices, fill)]
@@ -203,28 +211,40 @@ class EpochPlans:
         needs = needs.reshape(len(parts), devices, -1).max(axis=1)
         return [[members[part] for part in batch] for batch in parts], plan.classes, needs
 
-    def _choose(self, fill: Fill | Literal["auto"], num_buckets: int) -> tuple[Fill, int]:
-        """The fewest buckets, and the way of filling, that waste little; else what wastes least.
+    def _choose(self) -> Fill:
+        """The way of filling that leaves enough real in the fewest shapes, else the most.
 
         Batches are judged undivided: what a step holds must not depend on the devices.
         """
-        fills: list[Fill] = ["count", "size"] if fill == "auto" else [fill]
-        numbers = range(1, MAX_BUCKETS + 1) if num_buckets == 0 else (num_buckets,)
-        choices: list[tuple[Fill, int]] = [(way, number) for number in numbers for way in fills]
-        if len(choices) == 1:
-            return choices[0]
-        members, best, most = self._members(0, 0), choices[0], 0.0
-        for choice in choices:
-            self.fill, self.num_buckets = choice
+        members, shares = self._members(0, 0), {}
+        for fill in _FILLS:
+            self.fill = fill
             _, classes, needs = self._divided(members, (self.seed, 0, 0, 0), devices=1)
-            edges = needs[:, FIELDS.index("n_edge")]
-            largest = [edges[classes == c].max() for c in range(classes.max() + 1)]
-            share = edges.sum() / max(np.array(largest)[classes].sum(), 1)
-            if share > most:
-                best, most = choice, share
-            if share >= _GOOD_SHARE:
-                break
-        return best
+            shares[fill] = [share for _, share in self._sorted(classes, needs)]
+            if shares[fill][0] >= _GOOD_SHARE:
+                return fill
+        for pair in zip(*shares.values(), strict=True):
+            if max(pair) >= _GOOD_SHARE:
+                return _FILLS[0] if pair[0] >= _GOOD_SHARE else _FILLS[1]
+        return max(_FILLS, key=lambda fill: shares[fill][-1])
+
+    def _sorted(self, classes: np.ndarray, needs: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """Ways to sort steps into shapes, from one shape to as many as are allowed.
+
+        Args:
+            classes: [steps] of size; the only way where their number is given.
+            needs: [steps, fields] of each step.
+
+        Returns:
+            For each way, [steps] shapes, and the share of the padded main edges that is real.
+        """
+        edges = needs[:, FIELDS.index("n_edge")]
+        ways = [classes]
+        if self.num_buckets == 0:
+            steps = self.steps_per_epoch * max(self.epochs, 1)
+            most = min(max(steps // _STEPS_PER_BUCKET, 1), MAX_BUCKETS)
+            ways = [classes_of_load(edges, number) for number in range(1, most + 1)]
+        return [(way, _real_share(edges, way)) for way in ways]
 
     def _fit(self) -> list[Capacity]:
         """The smallest shapes that hold the windows of the run, planned or judged by a part."""
@@ -245,8 +265,10 @@ class EpochPlans:
             attempts = range(min(affordable, _ATTEMPTS))
             plans += [self._divided(members, (self.seed, 0, 0, a)) for a in attempts]
             margin += self._mixture_margin(stand_ins, length)
-        classes = np.concatenate([plan[1] for plan in plans])
         needs = np.concatenate([plan[2] for plan in plans])
+        ways = self._sorted(np.concatenate([plan[1] for plan in plans]), needs)
+        enough = (classes for classes, share in ways if share >= _GOOD_SHARE)
+        classes = next(enough, max(ways, key=lambda way: way[1])[0])
         if maxima is not None:
             # Widths are those of a structure or two, and any of them will come.
             widest = classes == classes.max()
@@ -279,6 +301,13 @@ class EpochPlans:
         """Four standard deviations of the share of edges that survive in the fullest batch."""
         p, edges = self._dropped, max(int(needs[:, FIELDS.index("n_edge")].max()), 1)
         return 4 * float(np.sqrt(2 * p * (1 - p) / edges))
+
+
+def _real_share(loads: np.ndarray, classes: np.ndarray) -> float:
+    """What share of the steps' loads is real when all of a class are padded to its largest."""
+    largest = np.zeros(int(classes.max()) + 1)
+    np.maximum.at(largest, classes, loads)
+    return float(loads.sum() / max(largest[classes].sum(), 1))
 
 
 def smallest_first(capacities: Capacity | Sequence[Capacity]) -> list[Capacity]:

@@ -43,8 +43,9 @@ class BatchLoader:
         seed: of the plan and of the edge dropout.
         epochs: how often to go through the data.
         num_devices: D, parts that each batch is divided into.
-        num_buckets: classes of size, each with a shape of its own, so the number of compilations;
-            0 takes as few as leave 0.9 of the padded main edges real, at most four.
+        num_buckets: classes of size that structures are sorted into, each with a shape of its
+            own, so the number of compilations. 0 pads batches as they come to as few shapes as
+            leave 0.9 of the main edges real: at most four, and one for every 200 steps.
         shuffle: draw another plan each epoch; otherwise all epochs are alike.
         drop_edges: apply the data sets' edge dropout; by default where ``shuffle`` is set, as in
             training.
@@ -56,7 +57,7 @@ class BatchLoader:
             are spawned, so a script that is run itself needs ``if __name__ == "__main__"``.
         fill: how batches are filled: "count", with numbers of structures that differ by at most
             one; "size", with nearly equal numbers of edges and atoms instead; "auto", by count
-            unless less than 0.9 of the padded main edges would be real (see
+            unless less than 0.9 of the padded main edges would be real, in as many shapes (see
             ``atomjax.graphs.planning``).
         capacity: shape or shapes of the buckets; fitted to the data if None.
         samples: structures that an epoch takes of each data set, in turn (see
@@ -78,7 +79,7 @@ class BatchLoader:
         seed: int = 0,
         epochs: int = 1,
         num_devices: int = 1,
-        num_buckets: int = 1,
+        num_buckets: int = 0,
         shuffle: bool = True,
         drop_edges: bool | None = None,
         dtype: DTypeLike = np.float32,

@@ -110,6 +110,29 @@ def split_batch(sizes: Sizes, num_devices: int, fill: Fill = "count") -> list[np
     return _deal_counts(sizes, num_devices)
 
 
+def classes_of_load(loads: np.ndarray, num_classes: int) -> np.ndarray:
+    """Sort batches into classes by load, so that padding each to its class's largest costs least.
+
+    Args:
+        loads: [batches] what is padded, such as edges.
+        num_classes: at most so many.
+
+    Returns:
+        [batches] class of each, numbered by rising load.
+    """
+    order = np.argsort(loads, kind="stable")
+    rising = loads[order]
+    # Even in rank, which cuts a spread of sizes well, and even in load, which finds a rare few.
+    by_rank = np.linspace(0, len(loads), min(len(loads), _MAX_CUTS) + 1).astype(np.int64)
+    steps = np.linspace(rising[0], rising[-1], _MAX_CUTS)
+    by_load = np.searchsorted(rising, steps, side="right")
+    candidates = np.unique(np.concatenate([by_rank, by_load]))
+    cuts = candidates[_cheapest_cuts(candidates, rising[candidates[1:] - 1], num_classes)]
+    classes = np.empty(len(loads), dtype=np.int64)
+    classes[order] = np.searchsorted(cuts, np.arange(len(loads)), side="right") - 1
+    return classes
+
+
 def _classes(sizes: Sizes, counts: np.ndarray, num_buckets: int) -> list[tuple[np.ndarray, int]]:
     """Classes of structures with their numbers of batches.
 
@@ -131,8 +154,14 @@ def _classes(sizes: Sizes, counts: np.ndarray, num_buckets: int) -> list[tuple[n
     ]
 
 
-def _cheapest_cuts(atoms: np.ndarray, width: np.ndarray, n_class: int) -> list[int]:
-    """Cuts 0 = c_0 < ... < c_n of the intervals that minimise Σ (atoms of a class × its width)."""
+def _cheapest_cuts(count: np.ndarray, width: np.ndarray, n_class: int) -> list[int]:
+    """Cuts 0 = c_0 < ... < c_n of the intervals that minimise Σ (count in a class × its width).
+
+    Args:
+        count: [n + 1] how many there are before each place.
+        width: [n] of each interval between two places, rising.
+        n_class: at most so many intervals.
+    """
     n = len(width)
     n_class = min(n_class, n)
     cost = np.full((n_class + 1, n + 1), np.inf)
@@ -140,7 +169,7 @@ def _cheapest_cuts(atoms: np.ndarray, width: np.ndarray, n_class: int) -> list[i
     origin = np.zeros((n_class + 1, n + 1), dtype=np.int64)
     for c in range(1, n_class + 1):
         for stop in range(c, n + 1):
-            options = cost[c - 1, :stop] + (atoms[stop] - atoms[:stop]) * width[stop - 1]
+            options = cost[c - 1, :stop] + (count[stop] - count[:stop]) * width[stop - 1]
             origin[c, stop] = int(np.argmin(options))
             cost[c, stop] = options[origin[c, stop]]
     cuts = [n]

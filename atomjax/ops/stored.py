@@ -10,6 +10,8 @@ no hint.
 
 import jax
 
+from atomjax.ops.platform import platform
+
 # The CPU compiler removes barriers before it fuses, by a pass of this name. Where a release of XLA
 # has no pass of that name, barriers are without effect and nothing else changes.
 _BARRIER_REMOVAL = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -17,9 +19,9 @@ _BARRIER_REMOVAL = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 def stored(x: jax.Array) -> jax.Array:
     """``x``, computed once for all its readers; takes :func:`barrier_options` to have an effect."""
-    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+    return jax.lax.optimization_barrier(x) if platform() == "cpu" else x
 
 
 def barrier_options() -> dict[str, str] | None:
     """Options of ``jax.jit`` (``compiler_options``) under which :func:`stored` has its effect."""
-    return dict(_BARRIER_REMOVAL) if jax.default_backend() == "cpu" else None
+    return dict(_BARRIER_REMOVAL) if platform() == "cpu" else None

@@ -14,6 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
+import numpy as np
+
+# What calls may make, in bytes, beside a multiple of what was read: data takes up what it is long,
+# and a short pickle that copies one object again and again would fill the memory.
+_MOST_MADE = 1 << 26
+_MOST_MADE_PER_BYTE = 16
+
 Table = Mapping[str, Callable[..., Any] | None]
 Persistent = Callable[[Any], Any]
 
@@ -120,6 +127,7 @@ def load_next(
     try:
         for opcode, argument, at in pickletools.genops(stream):
             name, position = opcode.name, at or 0
+            machine.position = position
             if name == "STOP":
                 return machine.result()
             step = _STEPS.get(name)
@@ -167,6 +175,7 @@ class _Machine:
         self.persistent = persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.position = self.made = 0
 
     def result(self) -> Any:
         if len(self.stack) != 1:
@@ -216,7 +225,13 @@ class _Machine:
             raise PickleError("damaged pickled data: arguments are no tuple")
         if not isinstance(function, Global) or function.call is None:
             raise PickleError(f"refused to call a {_kind(function)}, which is nothing to be called")
-        self.push(function.call(*arguments))
+        self.push(self.counted(function.call(*arguments)))
+
+    def counted(self, made: Any) -> Any:
+        self.made += _size(made)
+        if self.made > _MOST_MADE + _MOST_MADE_PER_BYTE * self.position:
+            raise PickleError(f"refused to make {self.made} bytes of {self.position}")
+        return made
 
     def call_with_names(self) -> None:
         named = self.pop()
@@ -234,7 +249,7 @@ class _Machine:
             return
         if not isinstance(target, Buildable):
             raise PickleError(f"refused to give a state to a {_kind(target)}")
-        built = target.build(state)
+        built = self.counted(target.build(state))
         if built is not target:
             # It was memoised just before its state was read.
             for key in reversed(self.memo):
@@ -259,6 +274,15 @@ class _Machine:
         if self.persistent is None:
             raise PickleError("refused: the data refers to objects outside itself")
         self.push(self.persistent(identifier))
+
+
+def _size(value: Any) -> int:
+    """Bytes that a new object takes by itself, about."""
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        return 8 * len(value)
+    return value.nbytes if isinstance(value, np.ndarray) and value.base is None else 0
 
 
 def _kind(value: Any) -> str:

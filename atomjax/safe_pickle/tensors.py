@@ -6,6 +6,7 @@ format inside a byte string (layouts: ``torch/serialization.py``, ``_save`` and 
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -43,6 +44,9 @@ _ELEMENTS = {
     "bool": "?",
 }
 DTYPES = {f"torch.{name}": np.dtype(code) for name, code in _ELEMENTS.items()}
+
+# A window may show elements more than once, as expanded tensors do, up to this many.
+_MOST_REPEATED = 1 << 16
 
 # Bytes whose meaning stands beside the storage.
 UNTYPED = np.dtype("V1")
@@ -119,7 +123,7 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nda
         stride: in elements.
 
     Raises:
-        PickleError: the window reaches beyond the storage.
+        PickleError: the window reaches beyond the storage, or repeats it many times.
     """
     if not isinstance(storage, np.ndarray) or storage.ndim != 1 or storage.dtype == UNTYPED:
         raise PickleError("damaged tensor: it lies in no storage of a known type")
@@ -138,6 +142,8 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nda
         raise PickleError(
             f"{said} reaches beyond its storage of {len(storage)} elements: damaged or crafted"
         )
+    if math.prod(size) > max(len(storage), _MOST_REPEATED):
+        raise PickleError(f"{said} repeats the {len(storage)} elements of its storage: refused")
     steps = [step * storage.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 

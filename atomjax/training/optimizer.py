@@ -12,6 +12,7 @@ from flax import traverse_util
 
 from atomjax.config import ConfigError
 from atomjax.training.layer_rates import all_groups
+from atomjax.training.norms import tree_norm
 from atomjax.training.settings import GroupSettings, TrainSettings
 
 Params = Any
@@ -121,6 +122,18 @@ def _freeze(trainable: Params):
     )
 
 
+def _clip_by_norm(limit: float):
+    """``optax.clip_by_global_norm`` with the norm of :func:`tree_norm`."""
+
+    def clipped(updates, _):
+        norm = tree_norm(updates)
+        return jax.tree.map(
+            lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates
+        )
+
+    return optax.stateless(clipped)
+
+
 def make_optimizer(
     settings: TrainSettings, params: Params, num_steps: int
 ) -> optax.GradientTransformation:
@@ -141,7 +154,7 @@ def make_optimizer(
     if settings.clip_value is not None:
         steps.append(optax.clip(settings.clip_value))
     if settings.clip_norm is not None:
-        steps.append(optax.clip_by_global_norm(settings.clip_norm))
+        steps.append(_clip_by_norm(settings.clip_norm))
     adamw = optax.chain(
         optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon),
         optax.add_decayed_weights(settings.weight_decay),

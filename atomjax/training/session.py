@@ -228,6 +228,7 @@ class Session:
             batch_size=train.batch_size,
             seed=self.job.seed,
             epochs=1,
+            num_buckets=1,
             drop_edges=False,
             dtype=np.dtype(train.dtype),
             prefetch=0,

@@ -134,7 +134,7 @@ class TrainSettings:
         fill: "count" takes batch_size structures for every batch, or one less; "size" takes as many
             as make batches of nearly equal numbers of edges and atoms, which wastes less where
             sizes differ much and batches are small; "auto" takes a count unless less than 0.9 of
-            the padded edges would be real. The number of steps is the same.
+            the padded edges would be real, in as many shapes. The number of steps is the same.
         epochs: passes over the training structures.
         max_structures: train on a random subset of this many unique structures (None: all).
         budget: C = epochs × unique structures. When given, it must agree with the two.
@@ -171,8 +171,9 @@ class TrainSettings:
             "atom" (mean over all atoms).
         dropout: of the backbone's dense layers; None leaves the model's own.
         edge_dropout: share of directed a2a edges dropped while training.
-        num_buckets: static shapes that batches are padded to (one compilation each); 0 takes as
-            few as leave 0.9 of the padded edges real, at most four.
+        num_buckets: classes of size that structures are sorted into, each with a static shape of
+            its own (one compilation each). 0 pads batches as they come to as few shapes as leave
+            0.9 of the edges real: at most four, and one for every 200 steps of the run.
         scale_factor_batches: batches from which a new model's scale factors are fitted.
         log_every: steps between logged training metrics.
         eval_every: steps between validations; 0 means once per epoch.
@@ -225,7 +226,7 @@ class TrainSettings:
     force_reduction: Literal["structure", "atom"] = "structure"
     dropout: float | None = None
     edge_dropout: float = 0.0
-    num_buckets: int = 1
+    num_buckets: int = 0
     fill: Literal["auto", "count", "size"] = "auto"
     scale_factor_batches: int = 8
     log_every: int = 10

@@ -38,6 +38,7 @@ from atomjax.training.losses import (
     total,
 )
 from atomjax.training.metrics import error_sums
+from atomjax.training.norms import tree_norm
 from atomjax.training.optimizer import update_average
 from atomjax.training.state import DATA_AXIS, TrainState, axis_spec, shard_axes
 
@@ -214,7 +215,7 @@ def make_train_step(
         )
         given = (state.params, state.scale_factors, state.rng, state.step)
         (loss, (terms, sums)), grads = gradients(given, batch)
-        norm = optax.tree.norm(grads)
+        norm = tree_norm(grads)
         return _update(state, grads, optimizer, ema_decay), _metrics(loss, terms, norm, sums)
 
     everywhere = NamedSharding(mesh, P())

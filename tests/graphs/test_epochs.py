@@ -96,14 +96,39 @@ def test_filling_by_size_is_chosen_where_a_count_wastes():
     assert max(lengths) > 5
 
 
-def test_few_large_structures_get_a_shape_of_their_own_where_that_is_left_open():
-    atoms = np.where(np.arange(600) % 30 == 0, 150, 12)
-    uneven = sizes_of(np.random.default_rng(0).permutation(atoms))
-    one, some = (make(uneven, batch_size=5, num_buckets=n) for n in (1, 0))
+def few_large(count: int = 1200) -> Sizes:
+    """Molecules of 12 atoms, and among 30 of them a slab of 150."""
+    atoms = np.where(np.arange(count) % 30 == 0, 150, 12)
+    return sizes_of(np.random.default_rng(0).permutation(atoms))
+
+
+def test_steps_with_few_large_structures_get_a_shape_of_their_own():
+    one, some = (make(few_large(), batch_size=5, epochs=2, num_buckets=n) for n in (1, 0))
     assert real_share(one) < 0.7
     assert real_share(some) >= 0.9
-    assert 1 < len(some.capacities) == some.num_buckets <= 4
-    assert make(ani1x(), num_buckets=0).num_buckets == 1
+    assert some.fill == "count"
+    assert len(some.capacities) == 2
+    # Steps are padded as they come: those of 5 structures with at most one slab.
+    small, large = (shape.n_node - 1 for shape in some.capacities)
+    assert (small, large) == (60, pytest.approx(198, abs=8))
+    assert len(make(ani1x(), epochs=5, num_buckets=0).capacities) == 1
+
+
+def test_short_runs_are_not_worth_another_shape():
+    short, longer = (make(few_large(), batch_size=5, epochs=e, num_buckets=0) for e in (1, 9))
+    assert len(short.capacities) == 1
+    assert len(longer.capacities) == 2
+    assert [members(short, s) for s in range(9)] != [members(longer, s) for s in range(9)]
+    assert short.fill == "size"
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_shapes_left_open_change_nothing_in_a_step(devices):
+    given: dict[str, Any] = {"batch_size": 20, "epochs": 20, "fill": "count"}
+    one, some = (
+        make(few_large(), num_buckets=n, num_devices=d, **given) for n, d in ((1, 1), (0, devices))
+    )
+    assert all_steps(one) == all_steps(some)
 
 
 @pytest.mark.parametrize("fill", ["count", "size"])

@@ -109,6 +109,14 @@ def test_worker_processes_change_nothing(structures):
     assert multiprocessing.active_children() == []
 
 
+def test_hosts_build_their_own_shares(dataset):
+    settings: dict[str, Any] = {"batch_size": 16, "num_devices": 4, "prefetch": 0}
+    hosts = [BatchLoader([dataset], rows=rows, **settings) for rows in ([0, 1], [2, 3])]
+    for (_, whole), *shares in zip(BatchLoader([dataset], **settings), *hosts, strict=True):
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(s for _, s in shares))
+        jax.tree.map(np.testing.assert_array_equal, whole, joined)
+
+
 def test_iterators_of_grain_keep_their_place(dataset):
     settings: dict[str, Any] = {"batch_size": 16, "epochs": 2}
     whole = list(BatchLoader([dataset], prefetch=0, **settings))

@@ -5,6 +5,7 @@ suite share one padded shape, so that a model compiles once.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 
 import ase.build
@@ -20,7 +21,7 @@ from atomjax.graphs import (
     fit_capacity,
     pack_structures,
 )
-from atomjax.models import AtomicModel, predict
+from atomjax.models import AtomicModel, Prediction, predict
 from atomjax.structures import Structure
 
 # Molecules are cut where the radial basis ends, so that energies are smooth there. Periodic ones
@@ -86,10 +87,17 @@ class Suite:
 
     def __init__(self, model: AtomicModel, variables, backbone: Backbone):
         self.model, self.backbone = model, backbone
-        self.variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+        self.variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
         self.samples = samples()
         self.capacity = capacity_of(list(self.samples.values()), backbone.graph)
         self.run = jax.jit(partial(predict, model))
+
+    def loss(self, variables, batch) -> tuple[jax.Array, dict[str, Prediction]]:
+        """A loss on the energies and forces of the head "direct", and all outputs."""
+        out = predict(self.model, variables, batch)
+        energies = jnp.where(batch.graph_mask, jnp.sin(out["direct"].energy), 0)
+        forces = jnp.where(batch.node_mask[:, None], jnp.cos(out["direct"].forces), 0)
+        return energies.sum() + forces.sum(), out
 
     def pack(self, *structures: Structure, capacity: Capacity | None = None):
         """A float64 batch of the suite's shape."""
@@ -98,10 +106,16 @@ class Suite:
 
     def predict(self, *structures: Structure, capacity: Capacity | None = None, head="direct"):
         """Per structure: (energy, forces)."""
-        out = jax.device_get(self.run(self.variables, self.pack(*structures, capacity=capacity)))
-        ends = np.cumsum([len(s) for s in structures])
-        forces = np.split(out[head].forces[: ends[-1]] if structures else np.zeros((0, 3)), ends)
-        return [(float(out[head].energy[i]), forces[i]) for i in range(len(structures))]
+        out = self.run(self.variables, self.pack(*structures, capacity=capacity))
+        return by_structure(out, structures, head)
+
+
+def by_structure(out: dict[str, Prediction], structures: Sequence[Structure], head: str):
+    """Per structure of a batch: (energy, forces)."""
+    energies, forces = jax.device_get((out[head].energy, out[head].forces))
+    ends = np.cumsum([len(s) for s in structures])
+    parts = np.split(forces[: ends[-1]], ends[:-1])
+    return [(float(energy), part) for energy, part in zip(energies, parts, strict=False)]
 
 
 def capacity_of(structures: list[Structure], config: GraphConfig, slack: int = 3) -> Capacity:

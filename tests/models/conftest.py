@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from atomjax.models import HeadConfig, build_model, fit_scale_factors, init_variables
+from atomjax.models import HeadConfig, Prediction, build_model, fit_scale_factors, init_variables
 from tests.models.conformance import CONFIG, NEAREST, Backbone, Suite, pack_structures, samples
 
 HEADS = (
@@ -34,3 +34,11 @@ def suite(request) -> Suite:
     variables = fit_scale_factors(model, variables, [batch])
     with jax.enable_x64(True):
         return Suite(model, variables, backbone)
+
+
+@pytest.fixture(scope="session")
+def in_a_wider_shape(suite) -> tuple[dict, dict[str, Prediction]]:
+    """Gradient of the suite's loss, and outputs, of all samples with more padding."""
+    with jax.enable_x64(True):
+        batch = suite.pack(*suite.samples.values(), capacity=suite.capacity.enlarged(40))
+        return jax.jit(jax.grad(suite.loss, has_aux=True))(suite.variables, batch)

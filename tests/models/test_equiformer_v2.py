@@ -117,7 +117,7 @@ def test_both_conventions_agree_with_the_second_reference(shared, convention):
     assert int(packed.edge_mask.sum()) == arrays[f"{convention}/edge_index"].shape[1]
     model, shapes = shapes_of(config, packed)
     variables = variables_from_entries(shapes, model.heads, entries)
-    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
     node = jax.jit(partial(features, model))(variables, packed).node[: len(found)]
     out = jax.jit(partial(predict, model))(variables, packed)["a"]
     expected = {
@@ -135,10 +135,10 @@ def test_a_finer_grid_drives_the_rotation_error_to_rounding():
     methanol = samples()["methanol"]
     turned = moved(methanol, random_rotation(3))
     batch = pack_structures([methanol, turned], NEAREST, dtype=np.float64)
+    variables = init_variables(build_model(ONE, [HEAD]), jax.random.key(1), batch)
 
     def error(resolution: int) -> float:
         model = build_model({**ONE, "grid_resolution": resolution}, [HEAD])
-        variables = init_variables(model, jax.random.key(1), batch)
         energy = jax.jit(partial(predict, model))(variables, batch)["a"].energy
         return abs(float(energy[1] / energy[0]) - 1)
 
@@ -161,12 +161,11 @@ def test_edges_along_the_axes_and_lonely_atoms_have_finite_gradients():
     def loss(variables):
         out = predict(model, variables, batch)
         outputs = [jnp.asarray(x) for o in out.values() for x in (o.forces, o.energy)]
-        return sum(jnp.sum(x**2) for x in outputs)
+        return sum(jnp.sum(x**2) for x in outputs), out
 
-    value, gradient = jax.jit(jax.value_and_grad(loss))(variables)
+    (value, out), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    out = jax.jit(partial(predict, model))(variables, batch)
     np.testing.assert_array_equal(out["a"].forces[7:], 0)  # no neighbours, no direction
 
 
@@ -175,7 +174,7 @@ def test_chunks_change_nothing():
     batch = pack_structures([samples()["methanol"]], NEAREST, dtype=np.float64)
     model, _ = shapes_of(ONE, batch)
     variables = init_variables(model, jax.random.key(0), batch)
-    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
 
     def outcome(chunk):
         chunked = build_model({**ONE, "edge_chunk": chunk}, [HEAD])

@@ -59,8 +59,9 @@ EQUIFORMER_WIDTHS = {
 }
 EQUIFORMER = {f"model.overrides.{name}": size for name, size in EQUIFORMER_WIDTHS.items()}
 SIMPLER = {
-    f"model.overrides.{name}_interaction": False for name in ("quad", "atom_edge", "edge_atom")
-}
+    f"model.overrides.{name}_interaction": False
+    for name in ("quad", "atom_edge", "edge_atom", "atom")
+} | {"train.scale_factor_batches": 1}
 PRETRAINING = {
     "data.max_validation": 6,
     "data.max_test": 6,
@@ -111,7 +112,8 @@ def pretrained(tmp_path_factory) -> Path:
 def pretrain_on_ani1x(root: Path, sizes: Mapping[str, Any], **others: Any) -> Path:
     """A pretraining by the config of the budget studies."""
     write_ani1x(root)
-    settings = settings_of("pretrain/budget.py:ani1x", root, **PRETRAINING, **sizes, **others)
+    changes = {**PRETRAINING, **sizes, **others}
+    settings = settings_of("pretrain/budget.py:ani1x", root, **changes)
     run = Run(root / "ani1x_run", settings, console=Console(quiet=True))
     results = pretrain(settings, run)
     assert results["budget"] == 48

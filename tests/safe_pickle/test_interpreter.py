@@ -122,6 +122,18 @@ def test_bad_programs_are_refused(data: bytes, message: str) -> None:
         load(data, PLAIN, ["ours"])
 
 
+@pytest.mark.parametrize("name", ["list", "bytearray"])
+def test_short_pickles_do_not_fill_the_memory(name: str) -> None:
+    originals = {"list": b"(" + b"K\1" * 20_000 + b"l", "bytearray": b"B\0\0\2\0" + bytes(1 << 17)}
+    copy = f"cbuiltins\n{name}\nh\0\x85R".encode("latin1")
+    few, many = (
+        b"\x80\3" + originals[name] + b"q\0" + b"0(" + copy * count + b"l." for count in (100, 1000)
+    )
+    assert len(load(few, PLAIN)) == 100
+    with pytest.raises(PickleError, match=r"refused to make \d+ bytes of \d+ \(byte \d+"):
+        load(many, PLAIN)
+
+
 def test_damage_anywhere_is_an_error_of_ours_or_harmless() -> None:
     written = pickle.dumps([np.arange(5), {"a": 1.5}, "text"], protocol=4)
     made = mapping(

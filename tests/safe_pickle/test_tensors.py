@@ -27,6 +27,9 @@ def test_tensors_are_windows_with_bounds() -> None:
         tensor(storage, 1, (2, 3), (1, 4)), [[1.0, 5.0, 9.0], [2.0, 6.0, 10.0]]
     )
     assert tensor(storage, 0, (0, 3), (3, 1)).shape == (0, 3)
+    assert tensor(storage, 3, (40, 3), (0, 1))[39].tolist() == [3.0, 4.0, 5.0]
+    with pytest.raises(PickleError, match="repeats the 12 elements of its storage: refused"):
+        tensor(storage, 0, (1 << 40,), (0,))
     with pytest.raises(PickleError, match="reaches beyond its storage of 12 elements"):
         tensor(storage, 0, (2, 3), (10, 1))
     with pytest.raises(PickleError, match="do not describe a window"):

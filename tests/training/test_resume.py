@@ -7,19 +7,40 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from atomjax.run import Run
 from atomjax.training.checkpoint import load_checkpoint, read_metadata
-from tests.training.workflow import write_structures
+from atomjax.training.pretrain import pretrain
+from atomjax.training.settings import RunSettings
+from tests.training.workflow import make_config, write_structures
 
 ROOT = Path(__file__).resolve().parents[2]
 # Saving at every step makes it likely that a kill hits a save.
-SETTINGS = ("epochs=6", "checkpoint_every=1", "eval_every=3", "dropout=0.1", "edge_dropout=0.1")
+SETTINGS = {
+    "epochs": 3,
+    "checkpoint_every": 1,
+    "eval_every": 3,
+    "dropout": 0.1,
+    "edge_dropout": 0.1,
+}
 
 
-def start(workdir: Path, structures: Path, devices: int = 1, *settings: str) -> subprocess.Popen:
+def run_here(workdir: Path, structures: Path, **changes: Any) -> dict[str, Any]:
+    """Results of a run of this process, to its end."""
+    settings = RunSettings.from_config(make_config(structures, **changes))
+    run = Run(workdir, settings, console=Console(quiet=True))
+    results = pretrain(settings, run)
+    run.close()
+    return results
+
+
+def start(workdir: Path, structures: Path, devices: int = 1, **changes: Any) -> subprocess.Popen:
+    settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", "tests.training.workflow", str(workdir), str(structures), *settings],
@@ -61,11 +82,11 @@ def leaves(workdir: Path, which) -> list[np.ndarray]:
 
 def test_killed_and_resumed_run_ends_with_identical_parameters(tmp_path):
     structures = write_structures(tmp_path / "chains.xyz")
-    unbroken = finish(start(tmp_path / "unbroken", structures, 1, *SETTINGS))
-    assert unbroken["steps"] == 24
+    unbroken = run_here(tmp_path / "unbroken", structures, **SETTINGS)
+    assert unbroken["steps"] == 12
     workdir = tmp_path / "killed"
-    for number, step in ((signal.SIGKILL, 4), (signal.SIGTERM, 10), (signal.SIGKILL, 17)):
-        process = start(workdir, structures, 1, *SETTINGS)
+    for number, step in ((signal.SIGKILL, 2), (signal.SIGTERM, 5), (signal.SIGKILL, 8)):
+        process = start(workdir, structures, **SETTINGS)
         wait_for_step(workdir, step, process)
         process.send_signal(number)
         out, err = process.communicate(timeout=240)
@@ -75,7 +96,7 @@ def test_killed_and_resumed_run_ends_with_identical_parameters(tmp_path):
             assert "The same command resumes" in out
         else:
             assert process.returncode == -signal.SIGKILL
-    resumed = finish(start(workdir, structures, 1, *SETTINGS))
+    resumed = run_here(workdir, structures, **SETTINGS)
     for which in ("latest", "best"):
         expected, got = leaves(tmp_path / "unbroken", which), leaves(workdir, which)
         for a, b in zip(expected, got, strict=True):
@@ -91,8 +112,8 @@ def test_killed_and_resumed_run_ends_with_identical_parameters(tmp_path):
 
 def test_number_of_devices_does_not_change_the_training(tmp_path):
     structures = write_structures(tmp_path / "chains.xyz")
-    processes = [start(tmp_path / str(d), structures, d, "epochs=3") for d in (1, 4)]
-    results = [finish(process) for process in processes]
+    four = start(tmp_path / "4", structures, devices=4, epochs=3)
+    results = [run_here(tmp_path / "1", structures, epochs=3), finish(four)]
     curves = []
     for workdir in (tmp_path / "1", tmp_path / "4"):
         lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

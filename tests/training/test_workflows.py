@@ -216,7 +216,8 @@ def test_reading_needs_declared_units_and_energy_kind(structures):
 
 
 def test_equiformer_pretrains_and_is_finetuned(structures, tmp_path):
-    model = {"name": "equiformer_v2_tiny", "overrides": {"num_blocks": 1, "grid_resolution": 10}}
+    small = {"num_blocks": 1, "lmax": 1, "mmax": 1, "grid_resolution": 4}
+    model = {"name": "equiformer_v2_tiny", "overrides": small}
     config = {**make_config(structures, epochs=3, dropout=0.0), "model": model}
     results, text = start_run(pretrain, config, tmp_path / "pretrained")
     assert "fitting scale factors" not in text

@@ -23,7 +23,7 @@ from atomjax.models.equiformer_v2.linear import (
 from atomjax.models.equiformer_v2.so2 import SO2Convolution, num_weights
 from atomjax.models.equiformer_v2.so3 import EdgeGeometry
 from atomjax.models.layers import drop
-from atomjax.ops import from_slots, sum_slots, take_inside, to_slots
+from atomjax.ops import from_slots, platform, sum_slots, take_inside, to_slots
 
 
 @struct.dataclass
@@ -183,7 +183,7 @@ class GraphAttention(nn.Module):
 
 def _default_chunk() -> int:
     """Edges to compute at once: what stays in the caches of a CPU, or occupies an accelerator."""
-    return 128 if jax.default_backend() == "cpu" else 4096
+    return 128 if platform() == "cpu" else 4096
 
 
 class EdgeDegreeEmbedding(nn.Module):

@@ -205,7 +205,7 @@ def failure(identifier: str, error: Exception) -> ReadError:
 
 
 def _reason(identifier: str, error: Exception) -> str:
-    text = str(error) or type(error).__name__
+    text = str(error) or f"cannot be parsed ({type(error).__name__})"
     # Structures name themselves in their errors, some in more detail than the record.
     if text.startswith(identifier):
         return text[len(identifier) :].partition(": ")[2] or text

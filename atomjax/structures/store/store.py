@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -170,9 +171,9 @@ class Store(Sequence[Structure]):
             *(columns[name].item(record) for name in ("n_atom", "flags", "energy", "checksum"))
         )
         try:
-            group = opened.groups[columns["group"].item(record)]
+            group = opened.group(columns["group"].item(record))
             return decode(raw, group, row, self._precision)
-        except (ValueError, IndexError) as error:
+        except (ValueError, TypeError, IndexError) as error:
             raise StoreError(
                 f"{records_path(self.path, self._names[shard])}: structure {record} of the store is"
                 f" damaged ({error}); copy the file again, or convert the data set again"
@@ -188,15 +189,27 @@ class _OpenStore:
         self.columns = {name: _map(path, name, count) for name in COLUMNS}
         self.offset = _map(path, "offset", count + 1)
         try:
-            loaded = json.loads((path / INDEX / GROUPS).read_text())
-            self.groups = [Group(key, source, text, tuple(t)) for key, source, text, t in loaded]
-        except (OSError, ValueError, TypeError) as error:
+            self._groups: list[list[Any]] = json.loads((path / INDEX / GROUPS).read_text())
+        except (OSError, ValueError) as error:
             raise StoreError(
                 f"{path / INDEX / GROUPS} cannot be read ({error}); convert the data set again"
             ) from error
-        self.class_keys = sorted({group.class_key for group in self.groups})
+
+    def group(self, number: int) -> Group:
+        """What structures share; made when asked for, since there may be millions."""
+        class_key, source, identifier, targets = self._groups[number]
+        return Group(class_key, source, identifier, tuple(targets))
+
+    @cached_property
+    def class_keys(self) -> list[str]:
+        """All class keys, sorted."""
+        return sorted({group[0] for group in self._groups})
+
+    @cached_property
+    def group_class(self) -> np.ndarray:
+        """Place of each group's class key in `class_keys`."""
         numbers = {key: number for number, key in enumerate(self.class_keys)}
-        self.group_class = np.array([numbers[g.class_key] for g in self.groups], dtype=np.int32)
+        return np.array([numbers[group[0]] for group in self._groups], dtype=np.int32)
 
     def read(self, shard: int, start: int, length: int) -> bytes:
         """Bytes of a shard; pread moves no position, so threads can share the file."""

@@ -13,7 +13,6 @@ longer than the second: neither waits, conflicts nor small products are in it.
 """
 
 import argparse
-import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -26,8 +25,9 @@ from jax.sharding import PartitionSpec as P
 from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, default_graph, features, init_variables
 from atomjax.ops import tracing_for
+from atomjax.structures import Structure
 from atomjax.training.state import DATA_AXIS, initial_state
-from benchmarks.hlo import Kernel, Program, arrays
+from benchmarks.hlo import Instruction, Kernel, Program, arrays
 from benchmarks.measure import peak_bytes
 from benchmarks.profile import part_of
 from benchmarks.targets import TARGETS, Target
@@ -44,19 +44,23 @@ def shapes(tree: Any, sharding: NamedSharding, lead: tuple[int, ...] = ()) -> An
     )
 
 
-def lower_training(model: dict[str, Any], kind: str, copies: int, mesh: Mesh) -> tuple[int, Any]:
-    """Atoms on a device, and the training step, traced for the mesh."""
+def lower_training(
+    model: dict[str, Any], kind: str, copies: int, mesh: Mesh
+) -> tuple[list[Structure], Any]:
+    """The structures on a device, and the training step, traced for the mesh."""
     made = workload(kind, model, copies)
     variables = jax.eval_shape(lambda: init_variables(made.network, jax.random.key(0), made.batch))
     optimizer, step = made.step(variables["params"], mesh)
     state = jax.eval_shape(lambda v: initial_state(v, optimizer, seed=0), variables)
     placed = shapes(made.batch, NamedSharding(mesh, P(DATA_AXIS)), (mesh.size,))
     lowered = step.lower(shapes(state, NamedSharding(mesh, P())), placed)
-    return sum(len(s) for s in made.structures), lowered
+    return made.structures, lowered
 
 
-def lower_extraction(model: dict[str, Any], kind: str, copies: int, mesh: Mesh) -> tuple[int, Any]:
-    """Atoms on a device, and the extraction of node features, traced for the mesh."""
+def lower_extraction(
+    model: dict[str, Any], kind: str, copies: int, mesh: Mesh
+) -> tuple[list[Structure], Any]:
+    """The structures on a device, and the extraction of node features, traced for the mesh."""
     structures = structures_of(kind, copies)
     network = build_model(model, [HeadConfig(name="task", kind="energy")])
     batch = pack_structures(structures, default_graph(model))
@@ -64,7 +68,7 @@ def lower_extraction(model: dict[str, Any], kind: str, copies: int, mesh: Mesh) 
     everywhere = NamedSharding(mesh, P())
     extract = jax.jit(lambda v, b: features(network, v, b).node)
     lowered = extract.lower(shapes(variables, everywhere), shapes(batch, everywhere))
-    return sum(len(s) for s in structures), lowered
+    return structures, lowered
 
 
 def bound(kernels: Iterable[Kernel], target: Target, rate: float, reached: float) -> float:
@@ -82,26 +86,28 @@ def bound(kernels: Iterable[Kernel], target: Target, rate: float, reached: float
     )
 
 
-def covered(kernels: list[Kernel], text: str, target: Target, rate: float) -> list[str]:
+def covered(program: Program, target: Target, rate: float) -> list[str]:
     """For each collective its bytes, and what is computed between its start and its end."""
+    schedule = program.computations[program.entry]
+    kernels = {k.name: k for k in program.kernels()}
+    names = list(schedule)
     lines = []
-    names = text.split("\nENTRY", 1)[1]
-    for i, kernel in enumerate(kernels):
-        if not kernel.opcode.startswith(COLLECTIVES):
+    for i, name in enumerate(names):
+        it = schedule[name]
+        if not it.opcode.startswith(COLLECTIVES) or it.opcode.endswith("-done"):
             continue
-        after = 0.0
-        if kernel.opcode.endswith("-start"):
-            done = re.search(rf"-done\(%?{re.escape(kernel.name)}\)", names)
-            rest = names[done.start() :] if done else ""
-            ended = {k.name for k in kernels[i + 1 :] if f"%{k.name} = " not in rest}
-            after = bound((k for k in kernels[i + 1 :] if k.name in ended), target, rate, 1.0)
-        result = kernel.line.split(" = ")[1].split(f" {kernel.opcode}(")[0]
-        size = sum(size for size, _ in arrays(result))
+        end = next((j for j in range(i + 1, len(names)) if _ends(schedule[names[j]], name)), i)
+        between = [kernels[other] for other in names[i + 1 : end] if other in kernels]
+        size = sum(size for size, _ in arrays(it.result))
         lines.append(
-            f"  {kernel.opcode}: {size / 1e6:.1f} MB, "
-            f"{1e3 * after:.2f} ms of other kernels before its end"
+            f"  {it.opcode}: {size / 1e6:.1f} MB, "
+            f"{1e3 * bound(between, target, rate, 1.0):.2f} ms of other kernels before its end"
         )
     return lines
+
+
+def _ends(it: Instruction, start: str) -> bool:
+    return it.opcode.endswith("-done") and start in it.operands
 
 
 def report(name: str, options: argparse.Namespace, model: dict[str, Any], kind: str) -> None:
@@ -111,13 +117,13 @@ def report(name: str, options: argparse.Namespace, model: dict[str, Any], kind: 
     lower = lower_extraction if options.extract else lower_training
     begin = time.perf_counter()
     with tracing_for(target.platform):
-        atoms, lowered = lower(model, kind, options.copies, mesh)
+        structures, lowered = lower(model, kind, options.copies, mesh)
     traced = time.perf_counter()
     compiled = lowered.compile(compiler_options=dict(target.options))
     took = time.perf_counter() - traced
-    text = compiled.as_text()
-    kernels = list(Program(text).kernels())
-    count = len(structures_of(kind, options.copies))
+    program = Program(compiled.as_text())
+    kernels = list(program.kernels())
+    count, atoms = len(structures), sum(len(s) for s in structures)
     flops = (compiled.cost_analysis() or {}).get("flops") or sum(k.flops * k.times for k in kernels)
     moved = sum(k.moved * k.times for k in kernels)
     rate = target.flops[options.precision]
@@ -134,7 +140,7 @@ def report(name: str, options: argparse.Namespace, model: dict[str, Any], kind: 
         least = max(bound(kernels, target, rate, reached), flops / rate / reached)
         speed = f"{1e3 * least:.1f} ms, {count / least:,.0f} structures/s"
         print(f"  at {reached:4.0%} of limits   {speed}")
-    for line in covered(kernels, text, target, rate):
+    for line in covered(program, target, rate):
         print(line)
     parts: dict[str, float] = {}
     for kernel in kernels:

@@ -1,13 +1,14 @@
 """What the benchmarks share: clocks, the machine's matmul rate, and who it is."""
 
 import platform
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from benchmarks.hlo import Program
 
 
 def machine() -> str:
@@ -57,15 +58,9 @@ def peak_bytes(compiled: Any) -> int:
     return total + memory.temp_size_in_bytes - memory.alias_size_in_bytes
 
 
-# What the entry computation of a compiled program starts no kernel for.
-_NO_KERNELS = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "opt-barrier"}
-
-
 def kernel_count(compiled: Any) -> int:
     """Kernels that one call of a compiled function starts; bodies of loops count once."""
-    entry = compiled.as_text().split("\nENTRY", 1)[1]
-    kinds = re.findall(r"^\s+(?:ROOT )?%?\S+ = .*?[\]\})] ([a-z][\w\-]*)\(", entry, re.MULTILINE)
-    return sum(kind not in _NO_KERNELS for kind in kinds)
+    return len(list(Program(compiled.as_text()).kernels()))
 
 
 def cost(compiled: Any) -> tuple[float, float]:

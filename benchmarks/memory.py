@@ -42,8 +42,10 @@ def main() -> None:
 
     def peak(lower: Any, model: dict[str, Any], kind: str, copies: int) -> tuple[int, int]:
         with tracing_for(target.platform if target else platform()):
-            atoms, lowered = lower(model, kind, copies, mesh)
-        return atoms, peak_bytes(lowered.compile(compiler_options=compiler))
+            structures, lowered = lower(model, kind, copies, mesh)
+        return sum(len(s) for s in structures), peak_bytes(
+            lowered.compile(compiler_options=compiler)
+        )
 
     print(f"{options.precision} on {options.target or platform()}, {gigabytes:.0f} GB")
     print("| model | what | batch | fixed | a 1,000 atoms | atoms that fit |")

@@ -90,6 +90,19 @@ class Target:
             raise RuntimeError(f"cannot compile for {name}: pip install {package}") from error
 
 
+def _tpu(name: str, flops: float, bandwidth: float, memory: float) -> Target:
+    """A TPU, by its rate in bfloat16; more exact products are several of those."""
+    return Target(
+        platform="tpu",
+        flops={"float32": flops / 6, "tensorfloat32": flops / 3, "bfloat16": flops},
+        bandwidth=bandwidth,
+        memory=memory,
+        start=0,
+        description=name,
+        options={},
+    )
+
+
 TARGETS = {
     "h100": Target(
         platform="gpu",
@@ -102,22 +115,6 @@ TARGETS = {
         # keep those apart from the rest.
         options={"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False},
     ),
-    "v5e": Target(
-        platform="tpu",
-        flops={"float32": 197e12 / 6, "tensorfloat32": 197e12 / 3, "bfloat16": 197e12},
-        bandwidth=0.819e12,
-        memory=16e9,
-        start=0,
-        description="v5e",
-        options={},
-    ),
-    "v6e": Target(
-        platform="tpu",
-        flops={"float32": 918e12 / 6, "tensorfloat32": 918e12 / 3, "bfloat16": 918e12},
-        bandwidth=1.64e12,
-        memory=32e9,
-        start=0,
-        description="v6e",
-        options={},
-    ),
+    "v5e": _tpu("v5e", 197e12, 0.819e12, 16e9),
+    "v6e": _tpu("v6e", 918e12, 1.64e12, 32e9),
 }

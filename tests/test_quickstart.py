@@ -10,19 +10,14 @@ import numpy as np
 import pytest
 
 from atomjax.launch import main
+from tests.smallest import NO_LAYERS
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "num_blocks": 1,
     "emb_size_edge": 16,
     "quad_interaction": False,
-    "num_before_skip": 0,
-    "num_after_skip": 0,
-    "num_concat": 0,
-    "num_atom": 0,
-    "num_output_afteratom": 0,
-    "num_atom_emb_layers": 0,
-    "num_global_out_layers": 0,
+    **NO_LAYERS,
 }
 
 

@@ -28,6 +28,7 @@ from atomjax.datasets import (
     graph_config,
     load_structures,
 )
+from atomjax.files import replacing
 from atomjax.graphs import BatchLoader, GraphConfig, GraphDataset
 from atomjax.run import Run
 from atomjax.similarity.conventions import first_structures, upstream_graph
@@ -321,9 +322,8 @@ def write_set(folder: Path, made: ExtractedSet) -> None:
     described: dict[str, Any] = {name: getattr(made, name) for name in ("available", "classes")}
     described["variants"] = list(made.variants)
     described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
-    unfinished = folder / f"{DONE}.part"
-    unfinished.write_text(json.dumps(described, indent=2) + "\n")
-    unfinished.replace(folder / DONE)
+    with replacing(folder / DONE) as file:
+        file.write(json.dumps(described, indent=2).encode() + b"\n")
 
 
 def read_set(name: str, folder: Path) -> ExtractedSet:

@@ -20,6 +20,7 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from tests.recipes.native_files import WRITERS, write_ani1x
 from tests.recipes.upstream_files import write_upstream
+from tests.smallest import NO_LAYERS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Widths of the small model, whose four blocks have the published layer-wise rates.
@@ -36,13 +37,7 @@ WIDTHS = {
     "emb_size_rbf": 4,
     "emb_size_cbf": 4,
     "emb_size_sbf": 4,
-    "num_before_skip": 0,
-    "num_after_skip": 0,
-    "num_concat": 0,
-    "num_atom": 0,
-    "num_output_afteratom": 0,
-    "num_atom_emb_layers": 0,
-    "num_global_out_layers": 0,
+    **NO_LAYERS,
 }
 SIZES = {f"model.overrides.{name}": size for name, size in WIDTHS.items()}
 EQUIFORMER_WIDTHS = {

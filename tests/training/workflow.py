@@ -14,6 +14,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from tests.smallest import NO_LAYERS
+
 MODEL = {
     "name": "gemnet_oc_tiny",
     "overrides": {
@@ -21,13 +23,7 @@ MODEL = {
         "num_radial": 8,
         "emb_size_atom": 8,
         "emb_size_edge": 8,
-        "num_before_skip": 0,
-        "num_after_skip": 0,
-        "num_concat": 0,
-        "num_atom": 0,
-        "num_output_afteratom": 0,
-        "num_atom_emb_layers": 0,
-        "num_global_out_layers": 0,
+        **NO_LAYERS,
         "quad_interaction": False,
         "atom_edge_interaction": False,
         "edge_atom_interaction": False,

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atomjax import processes
-from atomjax.config import PREFIX, ConfigError, load_config, nearest, override, to_plain
-from atomjax.workflows import Workflow, find_workflow
+from atomjax.runtime import processes
+from atomjax.runtime.config import PREFIX, ConfigError, load_config, nearest, override, to_plain
+from atomjax.runtime.workflows import Workflow, find_workflow
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -161,7 +161,7 @@ def launch(workflow: Workflow, settings: Any, options: argparse.Namespace) -> di
     connect_processes(options)
     keep_compiled_programs(options.workdir, options.compilation_cache)
     # Imported only now: creating a run asks jax which process this is.
-    from atomjax.run import Run
+    from atomjax.runtime.run import Run
 
     processes.check_shared(options.workdir)
     run = Run(options.workdir, settings, accept_changes=options.accept_changes)

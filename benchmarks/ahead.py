@@ -26,7 +26,7 @@ from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, default_graph, features, init_variables
 from atomjax.ops import tracing_for
 from atomjax.structures import Structure
-from atomjax.training.state import DATA_AXIS, initial_state
+from atomjax.training.update.state import DATA_AXIS, initial_state
 from benchmarks.hlo import Instruction, Kernel, Program, arrays
 from benchmarks.measure import peak_bytes
 from benchmarks.profile import part_of

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from atomjax.similarity.frechet import Gaussians, frechet_terms, stack_gaussians
-from atomjax.similarity.precision import host_float64
-from atomjax.similarity.statistics import Statistics
-from atomjax.similarity.stream import StatisticsStream
+from atomjax.similarity.measures.frechet import Gaussians, frechet_terms, stack_gaussians
+from atomjax.similarity.measures.precision import host_float64
+from atomjax.similarity.measures.statistics import Statistics
+from atomjax.similarity.measures.stream import StatisticsStream
 from benchmarks.measure import machine, seconds
 
 UPSTREAM, DOWNSTREAM = 4, 6

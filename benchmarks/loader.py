@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-from atomjax.graphs import BatchLoader, GraphConfig, GraphDataset
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.batching.planning import Fill
+from atomjax.graphs import GraphConfig
 from atomjax.graphs.interactions import build_many
-from atomjax.graphs.planning import Fill
 from atomjax.structures import Structure
 from atomjax.structures.store import write_store
 from benchmarks.sets import molecules, slabs, spread_slabs

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from atomjax.ops import platform, tracing_for
-from atomjax.training.state import DATA_AXIS
+from atomjax.training.update.state import DATA_AXIS
 from benchmarks.ahead import lower_extraction, lower_training
 from benchmarks.measure import peak_bytes
 from benchmarks.targets import TARGETS

@@ -16,9 +16,9 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from atomjax.config import load_config
 from atomjax.models.precision import Precision
-from atomjax.run import Run
+from atomjax.runtime.config import load_config
+from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from benchmarks.measure import machine

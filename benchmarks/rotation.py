@@ -14,10 +14,10 @@ import ase.build
 import jax
 import numpy as np
 
+from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import GraphConfig, Sizes, build_many, fit_capacity, pack_structures
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import AtomicModel, HeadConfig, build_model, default_graph, predict
-from atomjax.models.equiformer_v2.names import checkpoint_entries, variables_from_entries
 from atomjax.parity.equiformer_v2 import random_rotation, rule_weight
 from atomjax.parity.result import relative_error
 from atomjax.structures import Structure

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
+from atomjax.batching.epochs import WINDOW, EpochPlans
+from atomjax.batching.size_table import JoinedSizes, SizeTable
 from atomjax.graphs.capacity import FIELDS
-from atomjax.graphs.epochs import WINDOW, EpochPlans
-from atomjax.graphs.size_table import JoinedSizes, SizeTable
 from atomjax.structures import Structure
 from atomjax.structures.store import Store, write_store
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST
@@ -38,7 +38,7 @@ _EPOCH = """
 import io, sys, time
 from pathlib import Path
 from rich.console import Console
-from atomjax.graphs import BatchLoader, GraphConfig
+from atomjax.batching import BatchLoader; from atomjax.graphs import GraphConfig
 from atomjax.run import Run
 from atomjax.stored import StoredDataset
 from atomjax.structures.store import Store

@@ -23,13 +23,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from atomjax.graphs import BatchLoader, GraphConfig, GraphDataset
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, build_model, fit_scale_factors, init_variables, predict
-from atomjax.training.losses import Task
-from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import create_state, data_mesh, place, place_batch, state_shardings
-from atomjax.training.step import make_train_step
+from atomjax.training.update.losses import Task
+from atomjax.training.update.optimizer import make_optimizer
+from atomjax.training.update.state import (
+    create_state,
+    data_mesh,
+    place,
+    place_batch,
+    state_shardings,
+)
+from atomjax.training.update.step import make_train_step
 from benchmarks.measure import machine, seconds
 from benchmarks.sets import molecules
 

@@ -20,11 +20,11 @@ from atomjax.graphs import GraphConfig, pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.structures import Structure
 from atomjax.structures.generate.molecules import NAMED, embed
-from atomjax.training.losses import Task
-from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import create_state, data_mesh, place, place_batch
-from atomjax.training.step import CountedFunction, make_train_step
+from atomjax.training.update.losses import Task
+from atomjax.training.update.optimizer import make_optimizer
+from atomjax.training.update.state import create_state, data_mesh, place, place_batch
+from atomjax.training.update.step import CountedFunction, make_train_step
 
 MOLECULES = (
     *("CH3CH2OH", "C3H8", "trans-butane", "C4H4NH"),

@@ -11,7 +11,7 @@ larger one.
 import math
 from pathlib import Path
 
-from atomjax.config import load_config
+from atomjax.runtime.config import load_config
 
 SIZES = (10, 40, 160)
 # Of each training, as far as whole epochs allow.

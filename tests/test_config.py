@@ -6,7 +6,7 @@ from typing import Any, Literal
 import ml_collections
 import pytest
 
-from atomjax.config import (
+from atomjax.runtime.config import (
     ConfigError,
     build,
     differences,

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from atomjax.datacard import Spread, data_card, describe_dataset, render
-from atomjax.datasets import DataSplits
-from atomjax.graphs import BatchLoader, GraphDataset
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.data.card import Spread, data_card, describe_dataset, render
+from atomjax.data.load import DataSplits
 from atomjax.structures import PropertyScale, References, Structure
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from atomjax.config import ConfigError, build
-from atomjax.datasets import find_file, load_datasets
-from atomjax.run import Run
+from atomjax.data.load import find_file, load_datasets
+from atomjax.data.settings import DatasetSettings, DataSettings, MixtureSettings
+from atomjax.runtime.config import ConfigError, build
+from atomjax.runtime.run import Run
 from atomjax.structures.formats import FORMATS
 from atomjax.structures.readers import READERS
-from atomjax.training.data_settings import DatasetSettings, DataSettings, MixtureSettings
 
 KCAL = 0.0433641042
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from atomjax.config import build, load_config
+from atomjax.data.settings import DatasetSettings
 from atomjax.launch import make_parser
+from atomjax.runtime.config import build, load_config
+from atomjax.runtime.workflows import WORKFLOWS
 from atomjax.structures.generate.kinds import KINDS
 from atomjax.structures.readers import FORMATS
-from atomjax.training.data_settings import DatasetSettings
+from atomjax.structures.units import ENERGY_UNITS, LENGTH_UNITS
 from atomjax.training.settings import RunSettings
-from atomjax.units import ENERGY_UNITS, LENGTH_UNITS
-from atomjax.workflows import WORKFLOWS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.md")])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import atomjax
-from atomjax.config import ConfigError
-from atomjax.embeddings import Embedder, load_embedder
+from atomjax.inference.embeddings import Embedder, load_embedder
 from atomjax.launch import main
+from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from tests.training.workflow import write_structures
@@ -80,7 +80,7 @@ def test_files_hold_the_same_and_continue(path, structures, embedder, tmp_path, 
         "        length_unit='Å', energy_kind='total')], extractor={'batch_size': 5}))\n"
     )
     arguments = ["--config", str(config), "--workdir", str(tmp_path / "run")]
-    monkeypatch.setattr("atomjax.embedding_files.CHUNK_BATCHES", 1)
+    monkeypatch.setattr("atomjax.inference.feature_files.CHUNK_BATCHES", 1)
     calls = []
     compute = Embedder.__call__
 
@@ -105,7 +105,7 @@ def test_files_hold_the_same_and_continue(path, structures, embedder, tmp_path, 
 
 
 def test_sets_without_names_of_their_own_are_refused():
-    from atomjax.embedding_files import FeatureSettings
+    from atomjax.inference.feature_files import FeatureSettings
 
     one = {"name": "a", "kind": "generate", "generator": "slabs"}
     with pytest.raises(ConfigError, match="name of its own"):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from atomjax import launch
-from atomjax.config import ConfigError
-from atomjax.workflows import WORKFLOWS, Workflow, find_workflow
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +50,9 @@ def config(tmp_path, monkeypatch):
         part: f"{module.__name__}:{name}"
         for part, name in [("settings", "Settings"), ("check", "check"), ("function", "work")]
     }
-    monkeypatch.setattr("atomjax.workflows.WORKFLOWS", {**WORKFLOWS, "w": Workflow(**parts)})
+    monkeypatch.setattr(
+        "atomjax.runtime.workflows.WORKFLOWS", {**WORKFLOWS, "w": Workflow(**parts)}
+    )
     path = tmp_path / "work.py"
     path.write_text("def get_config():\n    return {'workflow': 'w', 'batch_size': 8}\n")
     return str(path)

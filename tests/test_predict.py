@@ -7,13 +7,13 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from atomjax.calculator import AtomjaxCalculator
-from atomjax.predict import Predictor, load_predictor
-from atomjax.run import Run
+from atomjax.inference.calculator import AtomjaxCalculator
+from atomjax.inference.predict import Predictor, load_predictor
+from atomjax.runtime.run import Run
 from atomjax.structures import ReferencesError, Structure
 from atomjax.structures.readers import read
-from atomjax.training.checkpoint import CheckpointError
 from atomjax.training.pretrain import pretrain
+from atomjax.training.running.checkpoint import CheckpointError
 from atomjax.training.settings import RunSettings
 from tests.training.workflow import make_config, write_structures
 

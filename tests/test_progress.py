@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from atomjax.progress import Display, LineTracker, format_digits, format_seconds
+from atomjax.runtime.progress import Display, LineTracker, format_digits, format_seconds
 
 
 class Clock:

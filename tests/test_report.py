@@ -5,8 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from atomjax.report import Outcome, ReportError, TransferOutcome, summarize, verdict, write_report
-from atomjax.run import Run
+from atomjax.runtime.run import Run
+from atomjax.studies.report import (
+    Outcome,
+    ReportError,
+    TransferOutcome,
+    summarize,
+    verdict,
+    write_report,
+)
 
 FORCE = "force_mae_mev_per_angstrom"
 ENERGY = "energy_mae_mev_per_atom"

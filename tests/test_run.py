@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 import atomjax
-from atomjax.config import ConfigError
-from atomjax.run import Run
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
 
 
 @dataclass(frozen=True)

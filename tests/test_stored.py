@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from atomjax.config import ConfigError, build
-from atomjax.datasets import load_datasets
-from atomjax.graphs import BatchLoader
-from atomjax.run import Run
-from atomjax.stored import StoredDataset
+from atomjax.batching import BatchLoader
+from atomjax.data.load import load_datasets
+from atomjax.data.settings import DatasetSettings, DataSettings
+from atomjax.data.store_view import StoredDataset
+from atomjax.runtime.config import ConfigError, build
+from atomjax.runtime.run import Run
 from atomjax.structures import Structure, split_indices
 from atomjax.structures.readers import read
 from atomjax.structures.store import Store, write_store
-from atomjax.training.data_settings import DatasetSettings, DataSettings
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from tests.training.workflow import make_config, write_structures

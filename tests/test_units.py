@@ -3,7 +3,7 @@
 import ase.units
 import pytest
 
-from atomjax import units
+from atomjax.structures import units
 
 
 def test_constants_agree_with_another_source():

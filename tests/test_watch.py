@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from atomjax.watch import Watch
+from atomjax.runtime.watch import Watch
 
 
 class Table:

@@ -15,7 +15,7 @@ from atomjax.convert.errors import ConvertError
 from atomjax.convert.export import export
 from atomjax.convert.family import Choices
 from atomjax.models import ScaleFactorError
-from atomjax.training.checkpoint import CheckpointError
+from atomjax.training.running.checkpoint import CheckpointError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -11,10 +11,10 @@ import numpy as np
 
 from atomjax import __version__
 from atomjax.convert.averages import Averages, find_averages
-from atomjax.convert.equiformer_v2 import EquiformerV2Family
+from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Choices, Family, Recognised
-from atomjax.convert.gemnet_oc import GemNetOCFamily
+from atomjax.convert.gemnet_oc.convert import GemNetOCFamily
 from atomjax.convert.known import licence_note
 from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.normalization import find_normalization
@@ -22,7 +22,7 @@ from atomjax.convert.torch_file import TorchFile
 from atomjax.graphs import GraphConfig, pack_structures
 from atomjax.models import HeadConfig, backbone_config, build_model, check_fitted
 from atomjax.structures import Structure
-from atomjax.training.checkpoint import save_converted
+from atomjax.training.running.checkpoint import save_converted
 
 FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
 SHOWN = 8

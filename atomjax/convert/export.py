@@ -13,7 +13,7 @@ from atomjax.convert.family import Exported
 from atomjax.convert.torch_writer import write_torch_file
 from atomjax.models import HeadConfig
 from atomjax.structures import References
-from atomjax.training.checkpoint import Which, load_checkpoint
+from atomjax.training.running.checkpoint import Which, load_checkpoint
 
 Say = Callable[[str], None]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.convert.torch_file import STORAGES
-from atomjax.files import replacing
+from atomjax.runtime.files import replacing
 from atomjax.safe_pickle.tensors import UNTYPED
 
 ALIGNMENT = 64

@@ -1,9 +1,9 @@
 """The only gather/scatter code of atomjax, safe derivatives, and hints to the compiler."""
 
+from atomjax.ops.barrier import barrier_options, stored
 from atomjax.ops.gather import from_slots, put, rows, sum_slots, take, take_inside, to_slots
 from atomjax.ops.platform import platform, tracing_for
 from atomjax.ops.safe import safe_norm, safe_normalize
-from atomjax.ops.stored import barrier_options, stored
 
 __all__ = [
     "barrier_options",

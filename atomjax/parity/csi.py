@@ -7,10 +7,10 @@ import numpy as np
 
 from atomjax.parity.oracle import OracleError, read_arrays
 from atomjax.parity.result import Result
-from atomjax.similarity.aggregation import AGGREGATIONS
-from atomjax.similarity.frechet import frechet_table, frechet_table_float32
-from atomjax.similarity.statistics import Statistics
-from atomjax.similarity.stream import StatisticsStream
+from atomjax.similarity.features.aggregation import AGGREGATIONS
+from atomjax.similarity.measures.frechet import frechet_table, frechet_table_float32
+from atomjax.similarity.measures.statistics import Statistics
+from atomjax.similarity.measures.stream import StatisticsStream
 
 FILE = "csi.npz"
 # The reference compares sets 0 to 2 with sets 3 and 4.

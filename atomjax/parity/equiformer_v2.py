@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import GraphConfig, Sizes, build_many, fit_capacity, pack_structures
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import AtomicModel, HeadConfig, build_model
-from atomjax.models.equiformer_v2.names import checkpoint_entries, variables_from_entries
 from atomjax.parity.oracle import Case, OracleError, Reference, rule_uniform
 from atomjax.parity.result import Result, relative_error
 from atomjax.structures import Structure

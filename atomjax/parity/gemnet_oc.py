@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import (
     GraphConfig,
     Sizes,
@@ -22,7 +23,6 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.interactions import Edges, InteractionGraphs
 from atomjax.models import AtomicModel, HeadConfig, build_model
 from atomjax.models.gemnet_oc import GemNetOCConfig
-from atomjax.models.gemnet_oc.names import checkpoint_entries, variables_from_entries
 from atomjax.parity.oracle import GRAPHS, Case, EdgeSet, Reference, rule_uniform
 from atomjax.parity.result import Result, relative_error
 from atomjax.structures import Structure

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from atomjax.config import ConfigError, nearest
+from atomjax.runtime.config import ConfigError, nearest
 
 
 def choose(argument: str, choices: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,17 +1,13 @@
 """How near an upstream set is to a downstream task: features, statistics, Fréchet distance."""
 
-from atomjax.similarity.aggregation import AGGREGATIONS, aggregate
-from atomjax.similarity.bias import Extrapolation, extrapolate_table
-from atomjax.similarity.bootstrap import Bootstrap, bootstrap_table
-from atomjax.similarity.coverage import (
-    Coverage,
-    class_coverage,
-    describe_coverage,
-    plot_coverage,
-)
-from atomjax.similarity.effective_rank import EffectiveRank, effective_rank
-from atomjax.similarity.elements import ElementComparison, compare_elements, element_shares
-from atomjax.similarity.extract import (
+from atomjax.similarity.analysis.bias import Extrapolation, extrapolate_table
+from atomjax.similarity.analysis.bootstrap import Bootstrap, bootstrap_table
+from atomjax.similarity.analysis.effective_rank import EffectiveRank, effective_rank
+from atomjax.similarity.analysis.elements import ElementComparison, compare_elements, element_shares
+from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
+from atomjax.similarity.analysis.selection import select_greedily, select_nearest
+from atomjax.similarity.features.aggregation import AGGREGATIONS, aggregate
+from atomjax.similarity.features.collect import (
     Extractor,
     FeatureCollector,
     SetFeatures,
@@ -19,18 +15,27 @@ from atomjax.similarity.extract import (
     read_features,
     write_features,
 )
-from atomjax.similarity.frechet import (
+from atomjax.similarity.features.coverage import (
+    Coverage,
+    class_coverage,
+    describe_coverage,
+    plot_coverage,
+)
+from atomjax.similarity.features.invariants import INVARIANTS, invariant_features
+from atomjax.similarity.features.orientation import (
+    OrientationTest,
+    plot_orientation,
+    rotate_structures,
+)
+from atomjax.similarity.features.sampling import STRATEGIES, SamplingError, class_codes, sample
+from atomjax.similarity.features.structure_sums import StructureSums, random_projection
+from atomjax.similarity.measures.frechet import (
     FrechetTable,
     frechet_distance,
     frechet_table,
     frechet_table_float32,
 )
-from atomjax.similarity.invariants import INVARIANTS, invariant_features
-from atomjax.similarity.mixtures import mix_statistics, mixture_shares
-from atomjax.similarity.orientation import OrientationTest, plot_orientation, rotate_structures
-from atomjax.similarity.sampling import STRATEGIES, SamplingError, class_codes, sample
-from atomjax.similarity.selection import select_greedily, select_nearest
-from atomjax.similarity.statistics import (
+from atomjax.similarity.measures.statistics import (
     Statistics,
     empty_statistics,
     merge_all,
@@ -38,8 +43,7 @@ from atomjax.similarity.statistics import (
     row_statistics,
     update,
 )
-from atomjax.similarity.stream import StatisticsStream
-from atomjax.similarity.structure_sums import StructureSums, random_projection
+from atomjax.similarity.measures.stream import StatisticsStream
 
 __all__ = [
     "AGGREGATIONS",

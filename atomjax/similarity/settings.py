@@ -4,10 +4,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from atomjax.config import ConfigError
-from atomjax.similarity.bias import PARTS
-from atomjax.similarity.sampling import DEFAULT_SIZE
-from atomjax.training.data_settings import DatasetSettings, DataSettings, GraphSettings
+from atomjax.data.settings import DatasetSettings, DataSettings, GraphSettings
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.workflow_settings import WorkflowSettings
+from atomjax.similarity.analysis.bias import PARTS
+from atomjax.similarity.features.sampling import DEFAULT_SIZE
 from atomjax.training.settings import (
     FinetuneSettings,
     HeadSettings,
@@ -15,7 +16,6 @@ from atomjax.training.settings import (
     RunSettings,
     TrainSettings,
 )
-from atomjax.workflow_settings import WorkflowSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class SelectionSettings:
 
     Attributes:
         size: structures to choose.
-        method: "greedy" or "nearest"; see ``atomjax.similarity.selection``.
+        method: "greedy" or "nearest"; see ``atomjax.similarity.analysis.selection``.
     """
 
     size: int

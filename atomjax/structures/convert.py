@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from atomjax.progress import Display
+from atomjax.runtime.progress import Display
 from atomjax.structures.store.cluster import convert_on_cluster
 from atomjax.structures.store.conversion import Conversion, convert, merge
 from atomjax.structures.store.merge import StoreError

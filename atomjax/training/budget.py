@@ -1,6 +1,6 @@
 """The budget of a run: C = epochs × structures of an epoch."""
 
-from atomjax.config import ConfigError
+from atomjax.runtime.config import ConfigError
 from atomjax.training.settings import TrainSettings
 
 

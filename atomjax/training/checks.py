@@ -1,13 +1,13 @@
 """Checks of a config that need neither data nor an accelerator."""
 
-from atomjax.config import ConfigError
-from atomjax.datasets import find_file
+from atomjax.data.load import find_file
+from atomjax.data.settings import DataSettings
 from atomjax.models import backbone_config, build_model
+from atomjax.runtime.config import ConfigError
 from atomjax.training.budget import check_budget
-from atomjax.training.checkpoint import read_metadata
-from atomjax.training.data_settings import DataSettings
 from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
+from atomjax.training.running.checkpoint import read_metadata
 from atomjax.training.settings import HeadSettings, ModelSettings, RunSettings, TrainSettings
 
 

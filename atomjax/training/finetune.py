@@ -8,15 +8,20 @@ from typing import Any
 import flax.traverse_util
 import jax
 
-from atomjax.config import ConfigError, differences
 from atomjax.models import backbone_config, build_model, check_fitted, init_variables
-from atomjax.run import Run
-from atomjax.training.checkpoint import CheckpointError, Which, load_backbone, load_checkpoint
-from atomjax.training.compiled import CompiledFunctions
+from atomjax.runtime.config import ConfigError, differences
+from atomjax.runtime.run import Run
+from atomjax.studies.repeats import finetune_repeatedly
 from atomjax.training.job import Job, Variables
-from atomjax.training.repeats import finetune_repeatedly
+from atomjax.training.running.checkpoint import (
+    CheckpointError,
+    Which,
+    load_backbone,
+    load_checkpoint,
+)
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
+from atomjax.training.update.compiled import CompiledFunctions
 
 # Fields of the backbone's config that change no parameter's meaning.
 FREE_FIELDS = (
@@ -43,7 +48,7 @@ def finetune(
 
     Returns:
         See :meth:`atomjax.training.session.Session.train`; for several seeds or folds
-        :func:`atomjax.training.repeats.summarize`.
+        :func:`atomjax.studies.repeats.summarize`.
 
     Raises:
         ConfigError: if settings contradict each other or the data.

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atomjax.config import ConfigError
-from atomjax.graphs import GraphDataset
+from atomjax.batching import GraphDataset
+from atomjax.data.settings import DataSettings
 from atomjax.models import HeadConfig
-from atomjax.training.data_settings import DataSettings
-from atomjax.training.losses import Task
+from atomjax.runtime.config import ConfigError
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
+from atomjax.training.update.losses import Task
 
 Variables = dict[str, Any]
 

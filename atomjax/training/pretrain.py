@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from atomjax.run import Run
-from atomjax.training.compiled import CompiledFunctions
+from atomjax.runtime.run import Run
 from atomjax.training.job import Job
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
+from atomjax.training.update.compiled import CompiledFunctions
 
 
 def pretrain(

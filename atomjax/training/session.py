@@ -15,18 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from atomjax import __version__, processes
-from atomjax.config import ConfigError
-from atomjax.datacard import data_card
-from atomjax.datasets import DataSplits, load_datasets
-from atomjax.graphs import BatchLoader, Capacity, GraphBatch, GraphDataset
+from atomjax import __version__
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.data.card import data_card
+from atomjax.data.load import DataSplits, load_datasets
+from atomjax.graphs import Capacity, GraphBatch
 from atomjax.models import build_model, default_graph, fit_scale_factors, init_variables, predict
-from atomjax.run import Run
+from atomjax.runtime import processes
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
 from atomjax.structures import References
 from atomjax.training.budget import check_budget
-from atomjax.training.checkpoint import Checkpoints, load_checkpoint
-from atomjax.training.compiled import CompiledFunctions
-from atomjax.training.evaluate import Evaluator, StructurePrediction, make_evaluation_step
 from atomjax.training.job import (
     Job,
     Variables,
@@ -35,12 +34,15 @@ from atomjax.training.job import (
     make_tasks,
     model_config,
 )
-from atomjax.training.loop import Loop, Record
-from atomjax.training.metrics import by_dataset, describe_metrics
-from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
-from atomjax.training.predictions import physical_predictions, write_predictions
+from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint
+from atomjax.training.running.evaluate import Evaluator, StructurePrediction, make_evaluation_step
+from atomjax.training.running.loop import Loop, Record
+from atomjax.training.running.metrics import by_dataset, describe_metrics
+from atomjax.training.running.predictions import physical_predictions, write_predictions
 from atomjax.training.settings import MOMENTS, TrainSettings
-from atomjax.training.state import (
+from atomjax.training.update.compiled import CompiledFunctions
+from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
+from atomjax.training.update.state import (
     TrainState,
     create_state,
     data_mesh,
@@ -49,7 +51,7 @@ from atomjax.training.state import (
     place,
     state_shardings,
 )
-from atomjax.training.step import make_train_step
+from atomjax.training.update.step import make_train_step
 
 
 class Session:

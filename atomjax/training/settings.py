@@ -8,9 +8,9 @@ each other, before anything is computed.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.config import ConfigError
-from atomjax.training.data_settings import DataSettings
-from atomjax.workflow_settings import WorkflowSettings
+from atomjax.data.settings import DataSettings
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.workflow_settings import WorkflowSettings
 
 # Poolings with positions; see ``atomjax.models.heads.pool``.
 MOMENTS = ("dipole", "extent")

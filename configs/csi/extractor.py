@@ -1,7 +1,7 @@
 """Train the extractor that measures similarity where no other is named.
 
     python -m atomjax.launch --config configs/csi/extractor.py --workdir runs/extractor
-    python -m atomjax.similarity.default_extractor runs/extractor
+    python -m atomjax.similarity.features.default runs/extractor
 
 A small EquiformerV2 learns energies and forces of adsorbates on slabs, as the extractor of the
 published values did on OC20. The second command writes its backbone into the package.

@@ -12,12 +12,12 @@ jmp_large or equiformer_v2_31M, or
     --config.changes='{"finetune.checkpoint": "runs/ani1x"}' --config.seeds=0,1,2
 
 (``None`` instead of a path: from scratch). ``changes`` go to every task. The same command resumes.
-Published: see ``python -m atomjax.recipes.table``.
+Published: see ``python -m atomjax.studies.table``.
 """
 
-from atomjax.config import change
 from atomjax.recipes import downstream as tasks
 from atomjax.recipes.words import choose, data_root
+from atomjax.runtime.config import change
 
 FOLDS = [0, 1, 2, 3, 4]
 

@@ -13,10 +13,10 @@ import pytest
 from atomjax.convert.conversion import convert
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Choices
+from atomjax.convert.gemnet_oc.names import checkpoint_name, to_checkpoint_layout
 from atomjax.models import ScaleFactorError
-from atomjax.models.gemnet_oc.names import checkpoint_name, to_checkpoint_layout
 from atomjax.structures import References
-from atomjax.training.checkpoint import CheckpointError, load_checkpoint, read_metadata
+from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
 from tests.convert.checkpoints import (
     fairchem,
     fairchem_state,

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from atomjax.convert.conversion import convert
-from atomjax.convert.equiformer_v2_export import (
+from atomjax.convert.equiformer_v2.export import (
     buffers,
     export_equiformer,
     grid_tables,
     order_tables,
 )
+from atomjax.convert.equiformer_v2.names import checkpoint_name, to_checkpoint_layout
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.export import export
 from atomjax.convert.family import Choices
@@ -22,10 +23,9 @@ from atomjax.convert.torch_file import TorchFile
 from atomjax.models import MODEL_SIZES, HeadConfig
 from atomjax.models.equiformer_v2 import EquiformerV2Config
 from atomjax.models.equiformer_v2.grid import feature_grid
-from atomjax.models.equiformer_v2.names import checkpoint_name, to_checkpoint_layout
 from atomjax.structures import References
-from atomjax.training.checkpoint import CheckpointError, load_checkpoint
 from atomjax.training.checks import check_settings
+from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
 from atomjax.training.settings import RunSettings
 from tests.convert.checkpoints import equiformer_state, fairchem, lightning, write
 from tests.training.test_workflows import finetune_config
@@ -234,7 +234,7 @@ def test_finetuning_is_checked_against_the_converted_model(state, tmp_path):
 def test_every_size_is_recognised_from_its_shapes(size):
     """Inference of the config, from names and shapes alone."""
     from atomjax.convert.conversion import variables_template
-    from atomjax.convert.equiformer_v2 import EquiformerV2Family
+    from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
     from atomjax.convert.nesting import Contents
 
     family, heads = EquiformerV2Family(), (HeadConfig(name="s2ef"),)

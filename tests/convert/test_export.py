@@ -10,11 +10,11 @@ import pytest
 from atomjax.convert.conversion import convert
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.export import export
-from atomjax.convert.gemnet_export import choose_layout
-from atomjax.convert.gemnet_layouts import Layout
+from atomjax.convert.gemnet_oc.export import choose_layout
+from atomjax.convert.gemnet_oc.layouts import Layout
 from atomjax.convert.torch_file import TorchFile
 from atomjax.models import HeadConfig
-from atomjax.training.checkpoint import load_checkpoint, save_converted
+from atomjax.training.running.checkpoint import load_checkpoint, save_converted
 from tests.convert.checkpoints import (
     fairchem,
     fairchem_state,

@@ -9,9 +9,9 @@ import pytest
 from atomjax.convert.conversion import convert
 from atomjax.convert.export import export
 from atomjax.convert.family import Choices
-from atomjax.training.checkpoint import load_checkpoint
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
+from atomjax.training.running.checkpoint import load_checkpoint
 from tests.training.test_workflows import finetune_config, start_run
 from tests.training.workflow import make_config, write_structures
 

@@ -6,11 +6,11 @@ import jax
 import pytest
 
 from atomjax.convert.conversion import convert
-from atomjax.convert.equiformer_v2_export import buffers
+from atomjax.convert.equiformer_v2.export import buffers
 from atomjax.models import backbone_config
 from atomjax.parity import equiformer_v2, gemnet_oc
 from atomjax.parity.__main__ import main
-from atomjax.training.checkpoint import load_checkpoint
+from atomjax.training.running.checkpoint import load_checkpoint
 from tests.convert.checkpoints import (
     equiformer_state,
     fairchem,

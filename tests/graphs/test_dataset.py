@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from atomjax.graphs import dataset as dataset_module
-from atomjax.graphs.dataset import GraphDataset
+from atomjax.batching import dataset as dataset_module
+from atomjax.batching.dataset import GraphDataset
 from atomjax.graphs.interactions import GraphConfig
 from atomjax.graphs.neighbors import GraphError
 from atomjax.structures import References, ReferencesError, Structure

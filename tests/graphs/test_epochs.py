@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atomjax.graphs import epochs
+from atomjax.batching import epochs
+from atomjax.batching.epochs import EpochPlans
+from atomjax.batching.planning import plan_batches, split_batch
+from atomjax.batching.size_table import JoinedSizes, SizeTable
 from atomjax.graphs.capacity import FIELDS, CapacityError, Sizes
-from atomjax.graphs.epochs import EpochPlans
-from atomjax.graphs.planning import plan_batches, split_batch
-from atomjax.graphs.size_table import JoinedSizes, SizeTable
 from tests.graphs.test_planning import sizes_of
 
 EDGES, ATOMS = FIELDS.index("n_edge"), FIELDS.index("n_node")

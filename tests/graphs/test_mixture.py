@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from atomjax.datacard import describe_budget, describe_mixture
-from atomjax.graphs import BatchLoader, GraphDataset, mixture_shares, share_out
-from atomjax.graphs.mixture import epoch_members, spread_members
+from atomjax.batching import BatchLoader, GraphDataset, mixture_shares, share_out
+from atomjax.batching.mixture import epoch_members, spread_members
+from atomjax.data.card import describe_budget, describe_mixture
 
 # ANI-1x, Transition-1x, OC20 and OC22 as JMP takes them.
 JMP_SIZES = (2_000_000, 10_000_000, 100_000_000, 8_000_000)
@@ -126,7 +126,7 @@ def test_what_a_step_draws_needs_no_steps_before(sets):
 
 
 def test_shapes_hold_epochs_that_were_not_planned(molecule, monkeypatch):
-    monkeypatch.setattr("atomjax.graphs.epochs._PLANNED", 800)
+    monkeypatch.setattr("atomjax.batching.epochs._PLANNED", 800)
     atoms = np.random.default_rng(0).integers(4, 12, 300)
     atoms[7] = 60  # comes every third epoch
     sets = [GraphDataset("a", [molecule(int(n), seed=i) for i, n in enumerate(atoms)])]

@@ -4,16 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from atomjax.graphs import (
-    BatchLoader,
-    GraphConfig,
-    GraphDataset,
-    Sizes,
-    build_interactions,
-    build_many,
-    pack,
-    pack_structures,
-)
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.graphs import GraphConfig, Sizes, build_interactions, build_many, pack, pack_structures
 from atomjax.graphs.capacity import fit_capacity
 
 CONFIG = GraphConfig(kind="nearest", cutoff=6.0, cutoff_molecule=12.0, max_neighbors=5)

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from atomjax.batching.dataset import GraphDataset
+from atomjax.batching.loader import BatchLoader
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.capacity import CapacityError
-from atomjax.graphs.dataset import GraphDataset
 from atomjax.graphs.interactions import GraphConfig
 from atomjax.graphs.neighbors import GraphError
-from atomjax.graphs.pipeline import BatchLoader
 from atomjax.structures import PropertyScale, References
 
 Batches = Iterable[tuple[int, GraphBatch]]
@@ -273,8 +273,8 @@ def test_a_given_capacity_is_used_or_refused(dataset):
 
 
 def test_unplanned_epochs_are_drawn_until_they_fit(dataset, monkeypatch):
-    monkeypatch.setattr("atomjax.graphs.epochs._PLANNED", 1)
-    monkeypatch.setattr("atomjax.graphs.epochs._MARGIN", 0.0)
+    monkeypatch.setattr("atomjax.batching.epochs._PLANNED", 1)
+    monkeypatch.setattr("atomjax.batching.epochs._MARGIN", 0.0)
     settings: dict[str, Any] = {"batch_size": 16, "epochs": 12}
     loader = BatchLoader([dataset], **settings)
     everything = list(loader)

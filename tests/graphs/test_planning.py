@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from atomjax.batching.planning import count_batches, plan_batches, split_batch
 from atomjax.graphs.capacity import FIELDS, Sizes, fit_capacity
-from atomjax.graphs.planning import count_batches, plan_batches, split_batch
 
 
 def sizes_of(atoms: np.ndarray) -> Sizes:

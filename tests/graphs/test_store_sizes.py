@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from atomjax.batching import store_sizes as module
+from atomjax.batching.store_sizes import sizes_path, stored_table, work
 from atomjax.graphs import GraphConfig
-from atomjax.graphs import store_sizes as module
 from atomjax.graphs.capacity import FIELDS, Sizes
 from atomjax.graphs.interactions import build_many
-from atomjax.graphs.store_sizes import sizes_path, stored_table, work
 from atomjax.structures.store import Store, StoreError, write_store
 
 CONFIG = GraphConfig.from_base(4.0, 6)

@@ -11,7 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from atomjax.graphs import BatchLoader, GraphConfig, GraphDataset, pack_structures
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
+from atomjax.graphs import GraphConfig, pack_structures
 from atomjax.models import (
     MODEL_SIZES,
     HeadConfig,
@@ -24,7 +26,6 @@ from atomjax.models import (
     predict,
 )
 from atomjax.models.equiformer_v2 import EquiformerV2Config
-from atomjax.models.equiformer_v2.names import checkpoint_entries, variables_from_entries
 from atomjax.structures import Structure
 from tests.models.conformance import NEAREST, moved, random_rotation, samples, structure
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
-from atomjax.models.gemnet_oc.names import checkpoint_entries, variables_from_entries
 from atomjax.models.layers import he_orthogonal
 from tests.models.conformance import CONFIG, samples
 

@@ -13,11 +13,11 @@ from atomjax.graphs.batch import Slots
 from atomjax.models import HeadConfig, build_model, default_graph, init_variables, predict
 from atomjax.ops import sum_slots
 from atomjax.structures import Structure
-from atomjax.training.losses import Task
-from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import create_state, data_mesh
-from atomjax.training.step import make_train_step
+from atomjax.training.update.losses import Task
+from atomjax.training.update.optimizer import make_optimizer
+from atomjax.training.update.state import create_state, data_mesh
+from atomjax.training.update.step import make_train_step
 
 HEAD = HeadConfig(name="task")
 HIGH, HIGHEST = jax.lax.Precision.HIGH, jax.lax.Precision.HIGHEST

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from atomjax.config import ConfigError, load_config
-from atomjax.recipes import benchmark as module
-from atomjax.recipes.benchmark import BenchmarkSettings, benchmark, check_benchmark
-from atomjax.run import Run
-from atomjax.training.repeats import finetune_repeatedly
+from atomjax.runtime.config import ConfigError, load_config
+from atomjax.runtime.run import Run
+from atomjax.studies import benchmark as module
+from atomjax.studies.benchmark import BenchmarkSettings, benchmark, check_benchmark
+from atomjax.studies.repeats import finetune_repeatedly
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "finetune" / "benchmark.py"
 # Of 2 × (1 gap + 1 QMOF + 5 folds) trainings, the one that is killed the first time.

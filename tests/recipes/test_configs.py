@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atomjax.config import ConfigError, change, load_config, override
 from atomjax.launch import main
 from atomjax.recipes import downstream, upstream
-from atomjax.recipes.benchmark import BenchmarkSettings, check_benchmark
 from atomjax.recipes.words import choose
-from atomjax.training.checkpoint import save_converted
+from atomjax.runtime.config import ConfigError, change, load_config, override
+from atomjax.studies.benchmark import BenchmarkSettings, check_benchmark
+from atomjax.studies.sweep import check_sweep
+from atomjax.studies.sweep_settings import SweepSettings, trainings
 from atomjax.training.checks import check_settings
+from atomjax.training.running.checkpoint import save_converted
 from atomjax.training.settings import RunSettings
-from atomjax.training.sweep import check_sweep
-from atomjax.training.sweep_settings import SweepSettings, trainings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ARGUMENTS = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from atomjax.config import load_config
-from atomjax.recipes.runs import RunError, read_runs
-from atomjax.recipes.table import main, published_tables, render
+from atomjax.runtime.config import load_config
+from atomjax.studies.runs import RunError, read_runs
+from atomjax.studies.table import main, published_tables, render
 from atomjax.training.settings import RunSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

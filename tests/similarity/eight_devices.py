@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from atomjax.similarity.statistics import merge_over_devices, row_statistics, to_float64
+from atomjax.similarity.measures.statistics import merge_over_devices, row_statistics, to_float64
 from tests.similarity.samples import exact
 
 

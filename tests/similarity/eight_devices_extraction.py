@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from atomjax.graphs import BatchLoader, GraphDataset
-from atomjax.run import Run
-from atomjax.similarity.extract import collect_features
-from atomjax.similarity.extraction import SetExtractor
-from atomjax.similarity.extractor import load_extractor
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.runtime.run import Run
+from atomjax.similarity.features.cache import SetExtractor
+from atomjax.similarity.features.collect import collect_features
+from atomjax.similarity.features.extractor import load_extractor
 from atomjax.similarity.settings import SimilaritySettings
 from tests.similarity.test_job import make_config
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from atomjax.similarity.statistics import Statistics
-from atomjax.similarity.stream import StatisticsStream
-from atomjax.similarity.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.measures.statistics import Statistics
+from atomjax.similarity.measures.stream import StatisticsStream
 
 
 def statistics_of(rows: np.ndarray) -> Statistics:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from atomjax.similarity.bootstrap import bootstrap_table
-from atomjax.similarity.elements import compare_elements, element_shares
-from atomjax.similarity.frechet import frechet_distance
-from atomjax.similarity.selection import select_greedily, select_nearest
-from atomjax.similarity.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.analysis.bootstrap import bootstrap_table
+from atomjax.similarity.analysis.elements import compare_elements, element_shares
+from atomjax.similarity.analysis.selection import select_greedily, select_nearest
+from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.measures.frechet import frechet_distance
 from tests.similarity.samples import Population, statistics_of
 
 

@@ -10,10 +10,14 @@ import time
 import numpy as np
 import pytest
 
-from atomjax.config import ConfigError
 from atomjax.graphs import GraphConfig
-from atomjax.similarity.conventions import first_structures, original_config, upstream_graph
-from atomjax.similarity.extractor import load_extractor
+from atomjax.runtime.config import ConfigError
+from atomjax.similarity.features.conventions import (
+    first_structures,
+    original_config,
+    upstream_graph,
+)
+from atomjax.similarity.features.extractor import load_extractor
 from atomjax.similarity.settings import ExtractorSettings
 from atomjax.structures import Structure
 from tests.similarity.test_job import ROOT, gemnet_checkpoint, launch, make_config

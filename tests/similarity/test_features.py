@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.similarity.aggregation import aggregate
-from atomjax.similarity.extract import (
+from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
+from atomjax.similarity.features.aggregation import aggregate
+from atomjax.similarity.features.collect import (
     FeatureCollector,
     collect_features,
     read_features,
     write_features,
 )
-from atomjax.similarity.frechet import frechet_distance
-from atomjax.similarity.invariants import invariant_features
-from atomjax.similarity.mixtures import mix_statistics, mixture_shares
-from atomjax.similarity.structure_sums import random_projection, unpack
+from atomjax.similarity.features.invariants import invariant_features
+from atomjax.similarity.features.structure_sums import random_projection, unpack
+from atomjax.similarity.measures.frechet import frechet_distance
 from tests.similarity.samples import exact, statistics_of
 from tests.training.standin import Labelled, make_batch, random_structures
 

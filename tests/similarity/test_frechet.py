@@ -6,17 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from atomjax.similarity import frechet
-from atomjax.similarity.effective_rank import effective_rank
-from atomjax.similarity.frechet import (
+from atomjax.similarity.analysis.effective_rank import effective_rank
+from atomjax.similarity.measures import frechet
+from atomjax.similarity.measures.frechet import (
     frechet_distance,
     frechet_table,
     frechet_table_float32,
     stack_gaussians,
 )
-from atomjax.similarity.precision import host_float64
-from atomjax.similarity.statistics import Statistics, to_float64
-from atomjax.similarity.symmetric import congruence, eigenvalues, gram, lower_factor
+from atomjax.similarity.measures.precision import host_float64
+from atomjax.similarity.measures.statistics import Statistics, to_float64
+from atomjax.similarity.measures.symmetric import congruence, eigenvalues, gram, lower_factor
 from tests.similarity.samples import statistics_of
 
 AGGREGATE = {

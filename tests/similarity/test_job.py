@@ -10,17 +10,17 @@ import jax
 import numpy as np
 import pytest
 
-from atomjax.config import ConfigError, load_config
+from atomjax.data.settings import DatasetSettings
+from atomjax.data.store_view import open_store
 from atomjax.graphs import pack_structures
 from atomjax.launch import main
 from atomjax.models import HeadConfig, build_model, default_graph, init_variables
-from atomjax.similarity.default_extractor import FOLDER, NAME, load_weights
+from atomjax.runtime.config import ConfigError, load_config
+from atomjax.similarity.features.default import FOLDER, NAME, load_weights
 from atomjax.similarity.settings import SimilaritySettings, plan_training
-from atomjax.stored import open_store
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
-from atomjax.training.checkpoint import CheckpointError, save_converted
-from atomjax.training.data_settings import DatasetSettings
+from atomjax.training.running.checkpoint import CheckpointError, save_converted
 from atomjax.training.settings import RunSettings, TrainSettings
 from tests.training.workflow import MODEL, write_structures
 

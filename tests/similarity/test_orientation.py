@@ -6,10 +6,14 @@ import numpy as np
 
 from atomjax.graphs import pack_structures
 from atomjax.graphs.batch import GraphBatch
-from atomjax.similarity.extract import collect_features
-from atomjax.similarity.frechet import frechet_distance
-from atomjax.similarity.invariants import invariant_features
-from atomjax.similarity.orientation import OrientationTest, plot_orientation, rotate_structures
+from atomjax.similarity.features.collect import collect_features
+from atomjax.similarity.features.invariants import invariant_features
+from atomjax.similarity.features.orientation import (
+    OrientationTest,
+    plot_orientation,
+    rotate_structures,
+)
+from atomjax.similarity.measures.frechet import frechet_distance
 from atomjax.structures import Structure
 
 

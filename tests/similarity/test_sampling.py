@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from atomjax.similarity.coverage import class_coverage, describe_coverage, plot_coverage
-from atomjax.similarity.sampling import STRATEGIES, SamplingError, class_codes, sample
+from atomjax.similarity.features.coverage import class_coverage, describe_coverage, plot_coverage
+from atomjax.similarity.features.sampling import STRATEGIES, SamplingError, class_codes, sample
 
 SIZES = np.array([1, 1, 2, 3, 5, 18, 32, 7, 40, 59, 33, 150])
 ORACLE_NAMES = {

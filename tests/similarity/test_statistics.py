@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atomjax.similarity.statistics import (
+from atomjax.similarity.measures.statistics import (
     covariance,
     empty_statistics,
     merge,
@@ -19,7 +19,7 @@ from atomjax.similarity.statistics import (
     to_float64,
     update,
 )
-from atomjax.similarity.stream import StatisticsStream
+from atomjax.similarity.measures.stream import StatisticsStream
 from tests.similarity.samples import exact, statistics_of
 from tests.training.test_step import environment_with_devices
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from atomjax.report import Outcome, ReportError
-from atomjax.run import Run
+from atomjax.runtime.run import Run
 from atomjax.similarity.settings import SimilaritySettings
-from atomjax.similarity.study import comparison_settings, transfer_settings
-from atomjax.similarity.study_report import SCRATCH, StudyOutcome, summarize_study, write_study
+from atomjax.studies.report import Outcome, ReportError
+from atomjax.studies.study import comparison_settings, transfer_settings
+from atomjax.studies.study_report import SCRATCH, StudyOutcome, summarize_study, write_study
 from tests.similarity.test_job import dataset, launch, make_config
 from tests.training.workflow import write_structures
 

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from atomjax.config import ConfigError, load_config
 from atomjax.launch import main
-from atomjax.report import ReportError
-from atomjax.run import Run
-from atomjax.similarity.rank_correlation import rank_correlation, spearman
-from atomjax.similarity.survey_report import SurveyOutcome, judged_error, write_survey
-from atomjax.similarity.survey_settings import SCRATCH, SurveySettings
+from atomjax.runtime.config import ConfigError, load_config
+from atomjax.runtime.run import Run
+from atomjax.similarity.measures.rank_correlation import rank_correlation, spearman
+from atomjax.studies.report import ReportError
+from atomjax.studies.survey_report import SurveyOutcome, judged_error, write_survey
+from atomjax.studies.survey_settings import SCRATCH, SurveySettings
 from tests.similarity.test_job import ROOT, dataset, launch
 from tests.training.workflow import MODEL, write_structures
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from atomjax.similarity.bias import extrapolate_table
-from atomjax.similarity.bootstrap import Bootstrap, bootstrap_table
-from atomjax.similarity.frechet import frechet_distance, frechet_table
-from atomjax.similarity.structure_sums import StructureSumsBuilder
+from atomjax.similarity.analysis.bias import extrapolate_table
+from atomjax.similarity.analysis.bootstrap import Bootstrap, bootstrap_table
+from atomjax.similarity.features.structure_sums import StructureSumsBuilder
+from atomjax.similarity.measures.frechet import frechet_distance, frechet_table
 from tests.similarity.samples import Population, statistics_of, true_distance
 
 NEAR, FAR = Population(6, seed=1), Population(6, seed=2, shift=1.0)

@@ -11,7 +11,7 @@ from ase.constraints import FixAtoms, FixCartesian
 from ase.db import connect
 from ase.io import write
 
-from atomjax import units
+from atomjax.structures import units
 from atomjax.structures.readers import (
     ReadError,
     SkippedRecord,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from atomjax.models import Prediction
-from atomjax.training.evaluate import Evaluator, make_evaluation_step
-from atomjax.training.state import TrainState, gather, place, state_shardings
+from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
+from atomjax.training.update.state import TrainState, gather, place, state_shardings
 from tests.training.standin import Model, make_batch, random_structures, stack
 from tests.training.test_step import TASKS, run_steps, setup
 

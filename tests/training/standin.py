@@ -13,7 +13,7 @@ import numpy as np
 from atomjax.graphs.batch import GraphBatch, Slots, Targets
 from atomjax.models import Prediction
 from atomjax.ops import sum_slots
-from atomjax.training.losses import Task
+from atomjax.training.update.losses import Task
 
 
 @dataclass

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atomjax.training.checkpoint import (
+from atomjax.training.running.checkpoint import (
     CheckpointError,
     Checkpoints,
     load_backbone,
     load_checkpoint,
 )
-from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import GroupSettings, TrainSettings
-from atomjax.training.state import TrainState, create_state, data_mesh, place
+from atomjax.training.update.optimizer import make_optimizer
+from atomjax.training.update.state import TrainState, create_state, data_mesh, place
 from tests.training.test_step import environment_with_devices
 
 METADATA = {"model": {"name": "standin"}, "references": {"a": {"energy_scale": 1 / 3}}}
@@ -136,7 +136,7 @@ def test_backbone_of_another_depth_is_refused():
 def test_one_device_reads_what_eight_wrote(tmp_path):
     code = (
         "import sys, jax\n"
-        "from atomjax.training.checkpoint import Checkpoints\n"
+        "from atomjax.training.running.checkpoint import Checkpoints\n"
         "from tests.training.test_checkpoint import make_state, shifted\n"
         "assert len(jax.devices()) == 8\n"
         "Checkpoints(sys.argv[1]).save_latest(shifted(make_state()), {'step': 2})\n"

@@ -3,10 +3,10 @@ import re
 import jax.numpy as jnp
 import pytest
 
-from atomjax.config import ConfigError
-from atomjax.training.layer_rates import all_groups, layer_groups
-from atomjax.training.optimizer import learning_rate_schedule, parameter_groups
+from atomjax.runtime.config import ConfigError
 from atomjax.training.settings import GroupSettings, PlateauSettings, TrainSettings
+from atomjax.training.update.layer_rates import all_groups, layer_groups
+from atomjax.training.update.optimizer import learning_rate_schedule, parameter_groups
 
 
 def settings(**changes):

@@ -6,15 +6,15 @@ import optax
 import pytest
 from rich.console import Console
 
-from atomjax.run import Run
-from atomjax.training.checkpoint import Checkpoints, load_checkpoint
-from atomjax.training.evaluate import Evaluator, make_evaluation_step
-from atomjax.training.loop import Loop, Record
-from atomjax.training.losses import Task
-from atomjax.training.optimizer import learning_rate_schedule, make_optimizer
+from atomjax.runtime.run import Run
+from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint
+from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
+from atomjax.training.running.loop import Loop, Record
 from atomjax.training.settings import PlateauSettings, TrainSettings
-from atomjax.training.state import create_state, data_mesh, place
-from atomjax.training.step import make_train_step
+from atomjax.training.update.losses import Task
+from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
+from atomjax.training.update.state import create_state, data_mesh, place
+from atomjax.training.update.step import make_train_step
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
 TASKS = (Task(name="a", energy_scale=2.0), Task(name="b"))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from atomjax.models import Prediction
-from atomjax.training.losses import (
+from atomjax.training.running.metrics import error_sums, physical_metrics, selection_value
+from atomjax.training.update.losses import (
     Reduction,
     Task,
     label_counts,
@@ -13,7 +14,6 @@ from atomjax.training.losses import (
     prediction_errors,
     total,
 )
-from atomjax.training.metrics import error_sums, physical_metrics, selection_value
 from tests.training.standin import Labelled, Model, init, make_batch, random_structures
 
 TASKS = (

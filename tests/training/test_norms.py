@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from atomjax.training.norms import TOGETHER, tree_norm
+from atomjax.training.update.norms import TOGETHER, tree_norm
 from benchmarks.hlo import Program
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from atomjax.config import ConfigError
-from atomjax.training.optimizer import (
+from atomjax.runtime.config import ConfigError
+from atomjax.training.settings import GroupSettings, TrainSettings
+from atomjax.training.update.optimizer import (
     learning_rate_schedule,
     make_optimizer,
     parameter_groups,
     update_average,
 )
-from atomjax.training.settings import GroupSettings, TrainSettings
 
 
 def settings(**changes):

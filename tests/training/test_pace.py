@@ -2,7 +2,7 @@
 
 import pytest
 
-from atomjax.training.pace import Pace, duration
+from atomjax.training.running.pace import Pace, duration
 
 
 def test_first_step_compilations_and_validations_do_not_count():

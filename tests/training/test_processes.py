@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atomjax.run import Run
-from atomjax.training.checkpoint import load_checkpoint
+from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
+from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.settings import RunSettings
 from tests.processes import HEARTBEAT, Processes, logged_steps, records, write_config
 from tests.training.workflow import make_config, write_structures

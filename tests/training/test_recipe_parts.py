@@ -4,7 +4,7 @@ import json
 
 from rich.console import Console
 
-from atomjax.run import Run
+from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
 from tests.training.workflow import make_config, write_structures
 

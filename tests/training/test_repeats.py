@@ -3,9 +3,9 @@ import json
 import pytest
 from rich.console import Console
 
-from atomjax.config import ConfigError
-from atomjax.run import Run
-from atomjax.training.repeats import finetune_repeatedly, single_settings, summarize
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
+from atomjax.studies.repeats import finetune_repeatedly, single_settings, summarize
 from atomjax.training.settings import RunSettings
 from tests.training.workflow import make_config
 

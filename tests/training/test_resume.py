@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from atomjax.run import Run
-from atomjax.training.checkpoint import load_checkpoint, read_metadata
+from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
+from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.settings import RunSettings
 from tests.training.workflow import make_config, write_structures
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from atomjax.models import ScaleFactorError
-from atomjax.training.losses import Task
-from atomjax.training.optimizer import make_optimizer
 from atomjax.training.settings import TrainSettings
-from atomjax.training.state import (
+from atomjax.training.update.losses import Task
+from atomjax.training.update.optimizer import make_optimizer
+from atomjax.training.update.state import (
     create_state,
     data_mesh,
     place,
     place_batch,
     state_shardings,
 )
-from atomjax.training.step import make_train_step
+from atomjax.training.update.step import make_train_step
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
 TASKS = (

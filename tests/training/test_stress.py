@@ -9,20 +9,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from rich.console import Console
 
-from atomjax.calculator import AtomjaxCalculator
-from atomjax.config import ConfigError, build
-from atomjax.run import Run
+from atomjax.inference.calculator import AtomjaxCalculator
+from atomjax.runtime.config import ConfigError, build
+from atomjax.runtime.run import Run
 from atomjax.structures.readers import ReadError, read
 from atomjax.training.finetune import finetune
-from atomjax.training.losses import (
-    Errors,
-    Task,
-    label_counts,
-    loss_sums,
-    mean_terms,
-)
-from atomjax.training.metrics import error_sums, physical_metrics
+from atomjax.training.running.metrics import error_sums, physical_metrics
 from atomjax.training.settings import HeadSettings, RunSettings
+from atomjax.training.update.losses import Errors, Task, label_counts, loss_sums, mean_terms
 from tests.training.standin import Labelled, make_batch
 from tests.training.workflow import make_config
 

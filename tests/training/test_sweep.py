@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from atomjax.config import ConfigError
-from atomjax.run import Run
-from atomjax.training import sweep as module
-from atomjax.training.sweep import check_sweep, sweep
-from atomjax.training.sweep_settings import SweepSettings, trainings
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
+from atomjax.studies import sweep as module
+from atomjax.studies.sweep import check_sweep, sweep
+from atomjax.studies.sweep_settings import SweepSettings, trainings
 from tests.training.workflow import make_config, write_structures
 
 ERROR = "force_mae_mev_per_angstrom"

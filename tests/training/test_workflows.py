@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from atomjax.config import ConfigError
-from atomjax.run import Run
-from atomjax.training.checkpoint import CheckpointError, load_checkpoint, read_metadata
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
 from atomjax.training.checks import check_settings
-from atomjax.training.compiled import CompiledFunctions
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
+from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
 from atomjax.training.settings import RunSettings
+from atomjax.training.update.compiled import CompiledFunctions
 from tests.training.workflow import make_config, write_structures
 
 

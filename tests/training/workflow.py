@@ -86,7 +86,7 @@ def make_config(structures: Path, **changes: Any) -> dict[str, Any]:
 
 def main() -> None:
     workdir, structures, *changes = sys.argv[1:]
-    from atomjax.run import Run
+    from atomjax.runtime.run import Run
     from atomjax.training.pretrain import pretrain
     from atomjax.training.settings import RunSettings
 

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.models.equiformer_v2.attention import GraphAttention
 from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.feed_forward import FeedForward
+from atomjax.models.equiformer_v2.interaction import GraphAttention
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig, pool
 

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.models.equiformer_v2.attention import EdgeDegreeEmbedding, GraphAttention
 from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.feed_forward import FeedForward
 from atomjax.models.equiformer_v2.heads import EquivariantHead
+from atomjax.models.equiformer_v2.interaction import EdgeDegreeEmbedding, GraphAttention
 from atomjax.models.equiformer_v2.norm import EquivariantNorm
 from atomjax.models.equiformer_v2.so3 import EdgeGeometry, edge_geometry
 from atomjax.models.features import Features

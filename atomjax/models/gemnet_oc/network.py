@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models.features import Features
-from atomjax.models.gemnet_oc.basis_embedding import Bases, BasisEmbedding
+from atomjax.models.gemnet_oc.basis import Bases, BasisEmbedding
 from atomjax.models.gemnet_oc.config import GemNetOCConfig
 from atomjax.models.gemnet_oc.geometry import compute_geometry
 from atomjax.models.gemnet_oc.interaction import (

@@ -13,7 +13,7 @@ from atomjax.structures.generate.errors import GenerateError
 from atomjax.structures.generate.geometry import ThermalMotion, check_clashes, relax
 from atomjax.structures.generate.labels import XtbLabeler, check_force
 from atomjax.structures.generate.molecules import embed, library, turn_rotors
-from atomjax.structures.generate.tasks import check_range, shuffled, spread
+from atomjax.structures.generate.pool.tasks import check_range, shuffled, spread
 from atomjax.structures.structure import Structure
 
 PACKAGES = ("tblite", "rdkit")

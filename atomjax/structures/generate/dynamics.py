@@ -17,9 +17,9 @@ from atomjax.structures.generate.errors import GenerateError, LabelError
 from atomjax.structures.generate.geometry import ThermalMotion, bonds, relax
 from atomjax.structures.generate.labels import XtbLabeler, check_force, label_of
 from atomjax.structures.generate.molecules import NAMED, Molecule, embed
-from atomjax.structures.generate.tasks import spread
+from atomjax.structures.generate.pool.tasks import spread
 from atomjax.structures.structure import Structure
-from atomjax.units import BOLTZMANN, TIME
+from atomjax.structures.units import BOLTZMANN, TIME
 
 PACKAGES = ("tblite", "rdkit")
 LIGHTEST = 12.0

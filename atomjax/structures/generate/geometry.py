@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from atomjax.structures.generate.errors import LabelError
 from atomjax.structures.generate.labels import Label, Labeler
-from atomjax.units import BOLTZMANN
+from atomjax.structures.units import BOLTZMANN
 
 # A pair nearer than this multiple of its covalent radii is bonded.
 BOND_REACH = 1.25

@@ -12,7 +12,7 @@ from atomjax.structures.generate import (
     slabs,
 )
 from atomjax.structures.generate.errors import GenerateError
-from atomjax.structures.generate.tasks import Kind
+from atomjax.structures.generate.pool.tasks import Kind
 
 KINDS = {
     "conformers": conformers,

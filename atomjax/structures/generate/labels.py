@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 
 from atomjax.structures.generate.errors import LabelError, missing_package
-from atomjax.units import BOHR, DEBYE, HARTREE
+from atomjax.structures.units import BOHR, DEBYE, HARTREE
 
 XTB_METHODS = ("GFN2-xTB", "GFN1-xTB")
 

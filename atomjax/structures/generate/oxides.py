@@ -15,8 +15,8 @@ from ase.spacegroup import crystal
 
 from atomjax.structures.generate.errors import GenerateError, LabelError
 from atomjax.structures.generate.labels import XtbLabeler, check_force
+from atomjax.structures.generate.pool.tasks import check_range, shuffled, spread
 from atomjax.structures.generate.surfaces import check_overlaps, descend, place_above
-from atomjax.structures.generate.tasks import check_range, shuffled, spread
 from atomjax.structures.structure import TAG_ADSORBATE, TAG_SUBSURFACE, TAG_SURFACE, Structure
 
 PACKAGES = ("tblite", "ase")

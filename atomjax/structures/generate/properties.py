@@ -20,7 +20,7 @@ from atomjax.structures.generate.labels import (
     label_of,
 )
 from atomjax.structures.generate.molecules import embed, enumerate_smiles
-from atomjax.structures.generate.tasks import check_range, shuffled
+from atomjax.structures.generate.pool.tasks import check_range, shuffled
 from atomjax.structures.structure import Structure
 
 PACKAGES = ("tblite", "rdkit")

@@ -25,7 +25,7 @@ from atomjax.structures.generate.geometry import (
 )
 from atomjax.structures.generate.labels import XtbLabeler, check_force
 from atomjax.structures.generate.molecules import embed, library
-from atomjax.structures.generate.tasks import check_range, shuffled
+from atomjax.structures.generate.pool.tasks import check_range, shuffled
 from atomjax.structures.structure import Structure
 
 PACKAGES = ("tblite", "rdkit")

@@ -14,12 +14,12 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from atomjax.progress import Display
+from atomjax.runtime.progress import Display
 from atomjax.structures.archive import load_archive, save_archive
 from atomjax.structures.generate.errors import GenerateError, missing_package
 from atomjax.structures.generate.kinds import find_kind
-from atomjax.structures.generate.tasks import make_tasks, options_from
-from atomjax.structures.generate.workers import available_cores, run_requests
+from atomjax.structures.generate.pool.tasks import make_tasks, options_from
+from atomjax.structures.generate.pool.workers import available_cores, run_requests
 from atomjax.structures.structure import Structure
 
 # Raised when a change to this package changes what a spec gives: old caches are then left alone.

@@ -14,8 +14,8 @@ from ase.build import fcc100, fcc111
 
 from atomjax.structures.generate.errors import GenerateError
 from atomjax.structures.generate.labels import EmtLabeler, check_force
+from atomjax.structures.generate.pool.tasks import shuffled, spread
 from atomjax.structures.generate.surfaces import check_overlaps, descend, place_above
-from atomjax.structures.generate.tasks import shuffled, spread
 from atomjax.structures.structure import TAG_SUBSURFACE, TAG_SURFACE, Structure
 
 PACKAGES = ("ase",)

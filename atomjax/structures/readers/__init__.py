@@ -12,12 +12,7 @@ from typing import Any, Literal
 from atomjax.structures.formats import FORMATS, guess_format
 from atomjax.structures.readers import (
     ani1x,
-    ase_db,
-    ase_files,
-    aselmdb,
-    cif_csv,
     comp6,
-    extxyz,
     matbench,
     md22,
     oc20_extxyz,
@@ -28,9 +23,10 @@ from atomjax.structures.readers import (
     spice,
     transition1x,
 )
-from atomjax.structures.readers.ase_db import property_units
-from atomjax.structures.readers.catalyst_systems import CatalystOptions
-from atomjax.structures.readers.records import (
+from atomjax.structures.readers.general import ase_db, ase_files, aselmdb, cif_csv, extxyz
+from atomjax.structures.readers.general.ase_db import property_units
+from atomjax.structures.readers.layouts.catalyst_systems import CatalystOptions
+from atomjax.structures.readers.layouts.records import (
     ReadError,
     ReadOptions,
     SkippedRecord,
@@ -38,7 +34,7 @@ from atomjax.structures.readers.records import (
     structures_from,
     warn_of_skipped,
 )
-from atomjax.structures.readers.structure_file import StructureFile
+from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.structure import Structure
 
 __all__ = [

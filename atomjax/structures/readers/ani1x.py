@@ -12,9 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from atomjax.structures.readers.hdf5 import ConformerFile, Layout
-from atomjax.structures.readers.records import ReadError, ReadOptions
-from atomjax.structures.readers.structure_file import shuffled
+from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import shuffled
 
 HELD_OUT = ("validation", "test")
 

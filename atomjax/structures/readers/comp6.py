@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from atomjax.structures.elements import atomic_number
-from atomjax.structures.readers.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.structure import Structure
 
 REQUIRED = ("species", "coordinates", "energies")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from atomjax.structures.readers.json_records import JsonRecords
-from atomjax.structures.readers.pymatgen_sites import crystal
-from atomjax.structures.readers.records import ReadError, ReadOptions
-from atomjax.structures.readers.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.readers.layouts.json_records import JsonRecords
+from atomjax.structures.readers.layouts.pymatgen_sites import crystal
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import StructureFile, cut, shuffled
 from atomjax.structures.structure import Structure
 
 FOLD_SEED, FOLDS = 18012019, 5

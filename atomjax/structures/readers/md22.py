@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from atomjax.structures.readers.atoms import structure_from_atoms
-from atomjax.structures.readers.extxyz import frame_size, parse_frame
-from atomjax.structures.readers.npz_trajectory import ArrayNames, NpzTrajectory
-from atomjax.structures.readers.records import ReadError, ReadOptions
-from atomjax.structures.readers.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.readers.general.extxyz import frame_size, parse_frame
+from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import StructureFile, cut, shuffled
 from atomjax.structures.structure import Structure
 
 NAMES = ArrayNames("z", "R", "E", "F")

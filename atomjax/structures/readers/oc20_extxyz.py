@@ -13,12 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from atomjax.structures.readers.atoms import structure_from_atoms
-from atomjax.structures.readers.catalyst_systems import CatalystOptions, SystemTable, system_table
-from atomjax.structures.readers.extxyz import frames, parse_frame
+from atomjax.structures.readers.general.extxyz import frames, parse_frame
+from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.catalyst_systems import (
+    CatalystOptions,
+    SystemTable,
+    system_table,
+)
+from atomjax.structures.readers.layouts.records import ReadError, scalar
+from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.readers.open_catalyst import split_folder
-from atomjax.structures.readers.records import ReadError, scalar
-from atomjax.structures.readers.structure_file import StructureFile
 from atomjax.structures.structure import Structure
 
 FRAMES, LOGS = (".extxyz", ".extxyz.xz"), (".txt", ".txt.xz")

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 
 from atomjax.safe_pickle import ARRAYS, PLAIN, PickleError, load
-from atomjax.structures.readers.catalyst_systems import CatalystOptions, SystemTable, system_table
-from atomjax.structures.readers.lmdb_shards import Shard, Shards, find_shards
-from atomjax.structures.readers.pyg_graphs import graph_fields
-from atomjax.structures.readers.records import ReadError, scalar
-from atomjax.structures.readers.structure_file import StructureFile
+from atomjax.structures.readers.layouts.catalyst_systems import (
+    CatalystOptions,
+    SystemTable,
+    system_table,
+)
+from atomjax.structures.readers.layouts.lmdb_shards import Shard, Shards, find_shards
+from atomjax.structures.readers.layouts.pyg_graphs import graph_fields
+from atomjax.structures.readers.layouts.records import ReadError, scalar
+from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.structure import Structure
 
 SPLIT_FOLDERS = {"validation": "val_id", "test": "test_id"}

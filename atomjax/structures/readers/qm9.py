@@ -22,8 +22,15 @@ import numpy as np
 
 from atomjax.safe_pickle import PickleError, load_torch_file
 from atomjax.structures.elements import atomic_number
-from atomjax.structures.readers.ase_db import connect, property_units, row_numbers
-from atomjax.structures.readers.pyg_graphs import GRAPH_CLASSES, stored_fields
+from atomjax.structures.readers.general.ase_db import connect, property_units, row_numbers
+from atomjax.structures.readers.layouts.pyg_graphs import GRAPH_CLASSES, stored_fields
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import (
+    PerProcess,
+    StructureFile,
+    cut,
+    shuffled,
+)
 from atomjax.structures.readers.qm9_properties import (
     DATABASE_NAMES,
     IN_HARTREE,
@@ -31,10 +38,8 @@ from atomjax.structures.readers.qm9_properties import (
     TARGETS,
     with_atomisation,
 )
-from atomjax.structures.readers.records import ReadError, ReadOptions
-from atomjax.structures.readers.structure_file import PerProcess, StructureFile, cut, shuffled
 from atomjax.structures.structure import Structure
-from atomjax.units import HARTREE, energy_factor
+from atomjax.structures.units import HARTREE, energy_factor
 
 COMPLETE = 133_885
 

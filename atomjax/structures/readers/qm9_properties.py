@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from atomjax.structures.readers.records import ReadError
-from atomjax.units import HARTREE
+from atomjax.structures.readers.layouts.records import ReadError
+from atomjax.structures.units import HARTREE
 
 # In the order of the published files, after the number of the molecule.
 RAW_ORDER: Sequence[str] = "A B C mu alpha homo lumo gap r2 zpve U0 U H G Cv".split()

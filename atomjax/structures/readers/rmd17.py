@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from atomjax.structures.readers.npz_trajectory import ArrayNames, NpzTrajectory
-from atomjax.structures.readers.records import ReadError, ReadOptions
-from atomjax.structures.readers.structure_file import cut, shuffled
+from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import cut, shuffled
 
 NAMES = ArrayNames("nuclear_charges", "coords", "energies", "forces")
 

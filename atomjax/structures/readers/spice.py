@@ -13,9 +13,9 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from atomjax.structures.readers.hdf5 import ConformerFile, Layout
-from atomjax.structures.readers.records import ReadError, ReadOptions
-from atomjax.structures.readers.structure_file import cut, shuffled
+from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import cut, shuffled
 
 # Short name → how the names in the files begin, whatever the version behind them.
 SUBSETS = {

@@ -13,8 +13,8 @@ from typing import Literal
 import h5py
 import numpy as np
 
-from atomjax.structures.readers.hdf5 import ConformerFile, Layout
-from atomjax.structures.readers.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 
 LEVEL = "wB97x_6-31G(d)"
 SPLIT_GROUPS = {"train": "train", "validation": "val", "test": "test"}

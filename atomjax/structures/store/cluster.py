@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from atomjax.progress import Display
-from atomjax.structures.readers.structure_file import StructureFile
+from atomjax.runtime.progress import Display
+from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.store.conversion import (
     Conversion,
     begin,

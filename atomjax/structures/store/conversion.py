@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from atomjax.files import replacing
-from atomjax.progress import Display
+from atomjax.runtime.files import replacing
+from atomjax.runtime.progress import Display
 from atomjax.structures.readers import open_records
-from atomjax.structures.readers.records import ReadError, SkippedRecord, structures_from
-from atomjax.structures.readers.structure_file import StructureFile
+from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
+from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
 from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
 from atomjax.structures.store.records import Precision
@@ -28,7 +28,7 @@ from atomjax.structures.store.shards import PARTS, shard_exists, write_shard
 from atomjax.structures.store.store import Store
 from atomjax.structures.store.writing import SHARD_SIZE
 from atomjax.structures.structure import Structure
-from atomjax.units import UnitError
+from atomjax.structures.units import UnitError
 
 _PLAN = "plan.json"
 # Records between two signs of life of a worker.

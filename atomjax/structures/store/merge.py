@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from atomjax.files import replacing
+from atomjax.runtime.files import replacing
 from atomjax.structures.store.shards import (
     COLUMNS,
     INDEX,

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.files import replacing
-from atomjax.structures.readers.records import SkippedRecord
+from atomjax.runtime.files import replacing
+from atomjax.structures.readers.layouts.records import SkippedRecord
 from atomjax.structures.store.records import Group, Precision, encode
 from atomjax.structures.store.statistics import StatisticsAccumulator
 from atomjax.structures.structure import Structure

@@ -9,7 +9,7 @@ from typing import Any, Self, overload
 
 import numpy as np
 
-from atomjax.structures.readers.structure_file import PerProcess
+from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
 from atomjax.structures.store.records import Group, Row, decode

@@ -18,7 +18,7 @@ from atomjax.structures.generate.geometry import (
     spring_hessian,
 )
 from atomjax.structures.generate.labels import XtbLabeler
-from atomjax.units import BOLTZMANN
+from atomjax.structures.units import BOLTZMANN
 
 
 @pytest.fixture

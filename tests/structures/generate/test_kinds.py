@@ -11,8 +11,8 @@ from atomjax.structures.generate.geometry import bonds
 from atomjax.structures.generate.kinds import KINDS, find_kind
 from atomjax.structures.generate.labels import EmtLabeler, XtbLabeler
 from atomjax.structures.generate.molecules import embed
-from atomjax.structures.generate.tasks import Task, make_tasks, options_from, produce, spread
-from atomjax.units import BOLTZMANN
+from atomjax.structures.generate.pool.tasks import Task, make_tasks, options_from, produce, spread
+from atomjax.structures.units import BOLTZMANN
 
 SMALL = {
     "conformers": {"heavy_atoms": (2, 3)},

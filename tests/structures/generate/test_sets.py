@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from atomjax.progress import Display
+from atomjax.runtime.progress import Display
 from atomjax.structures import ArchiveError
 from atomjax.structures.generate import (
     GenerateError,
@@ -17,9 +17,9 @@ from atomjax.structures.generate import (
     generate,
     generate_with_report,
     sets,
-    workers,
 )
-from atomjax.structures.generate.worker import answer, serve
+from atomjax.structures.generate.pool import workers
+from atomjax.structures.generate.pool.worker import answer, serve
 
 SPEC = {
     "kind": "slabs",

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from atomjax import units
+from atomjax.structures import units
 from atomjax.structures.readers import (
     ReadError,
     SkippedRecordsWarning,

@@ -1,0 +1,19 @@
+"""From data sets to the batches of step n: plans, shapes, mixtures and the loader."""
+
+from atomjax.batching.dataset import GraphDataset
+from atomjax.batching.inference import GrowingShape
+from atomjax.batching.loader import BatchLoader
+from atomjax.batching.mixture import MixtureKind, mixture_shares, share_out
+from atomjax.batching.planning import Plan, plan_batches, split_batch
+
+__all__ = [
+    "BatchLoader",
+    "GraphDataset",
+    "GrowingShape",
+    "MixtureKind",
+    "Plan",
+    "mixture_shares",
+    "plan_batches",
+    "share_out",
+    "split_batch",
+]

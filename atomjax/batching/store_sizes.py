@@ -1,0 +1,137 @@
+"""Sizes of all graphs of a store, measured once in parallel and kept in it.
+
+Planning batches needs the size of every graph, and building the graphs of a large set at each
+start would take hours. The table lies in ``sizes/<hash of the graph config>.npy`` in the store,
+int32, and is mapped, not read.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atomjax.graphs.capacity import FIELDS, Sizes
+from atomjax.graphs.interactions import GraphConfig, build_many
+from atomjax.runtime.files import replacing
+from atomjax.structures.store import Store
+from atomjax.structures.store.merge import StoreError
+from atomjax.structures.store.processes import WorkerError, run_workers, tell
+
+WORKER_MODULE = "atomjax.batching.store_sizes_worker"
+# Structures of a block: what a killed measurement loses, and what a worker holds.
+_BLOCK = 1 << 16
+_CHUNK = 256
+
+
+def stored_table(
+    store: Store,
+    config: GraphConfig,
+    *,
+    seed: int | None = None,
+    workers: int = 1,
+    told: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
+    """[T, fields] int32 sizes of the graphs of all T structures of a store, mapped.
+
+    Args:
+        store: the store, or a part of it; the table is that of the whole.
+        config: of the graphs.
+        seed: of one draw of the edge dropout; None for graphs without dropout.
+        workers: processes.
+        told: called with the number of structures measured since the last call; never where
+            the table is there already.
+
+    Raises:
+        StoreError: a graph cannot be built.
+    """
+    path = sizes_path(store, config, seed)
+    if not path.exists():
+        _measure(store, path, config, seed, workers, told)
+    table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    total = sum(shard["structures"] for shard in store.manifest["shards"])
+    if table.shape != (total, len(FIELDS)):
+        raise StoreError(f"{path} has shape {table.shape}; delete it, it is then measured again")
+    return table
+
+
+def sizes_path(store: Store, config: GraphConfig, seed: int | None = None) -> Path:
+    """Where the table of one kind of graphs is kept."""
+    fields = {**dataclasses.asdict(config), "fields": FIELDS, "seed": seed}
+    if seed is None:
+        fields["edge_dropout"] = 0.0
+    text = json.dumps(fields, sort_keys=True)
+    return store.path / "sizes" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+
+
+def work(request: dict[str, Any]) -> None:
+    """Measure the blocks of one worker; tells the number of structures measured."""
+    store, folder = Store(request["store"]), Path(request["folder"])
+    fields = request["config"]
+    config = GraphConfig(**{**fields, "qint_tags": tuple(fields["qint_tags"])})
+    for block in range(request["worker"], _num_blocks(len(store)), request["workers"]):
+        path = folder / f"{block:06d}.npy"
+        part = store[block * _BLOCK : (block + 1) * _BLOCK]
+        if path.exists():
+            tell(structures=len(part))
+            continue
+        tables = []
+        for start in range(0, len(part), _CHUNK):
+            structures = list(part[start : start + _CHUNK])
+            first, rngs = block * _BLOCK + start, None
+            if request["seed"] is not None:
+                places = range(first, first + len(structures))
+                rngs = [np.random.default_rng([request["seed"], i]) for i in places]
+            graphs = build_many(structures, config, rngs)
+            tables.append(Sizes.measure(graphs).table.astype(np.int32))
+            tell(structures=len(structures))
+        with replacing(path) as file:
+            np.save(file, np.concatenate(tables), allow_pickle=False)
+
+
+def _measure(
+    store: Store,
+    path: Path,
+    config: GraphConfig,
+    seed: int | None,
+    workers: int,
+    told: Callable[[int], None],
+) -> None:
+    whole = Store(store.path)
+    folder = path.with_suffix(".parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    blocks = _num_blocks(len(whole))
+    workers = min(workers, blocks)
+    request = {
+        "store": str(store.path),
+        "folder": str(folder),
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+        "workers": workers,
+    }
+    requests = [{**request, "worker": worker} for worker in range(workers)]
+    try:
+        run_workers(WORKER_MODULE, requests, lambda line: told(line["structures"]))
+    except WorkerError as error:
+        raise StoreError(
+            f"{store.path}: sizes of the graphs cannot be measured: {error}"
+        ) from error
+    parts = [folder / f"{block:06d}.npy" for block in range(blocks)]
+    table = np.lib.format.open_memmap(
+        folder / "whole.npy", mode="w+", dtype=np.int32, shape=(len(whole), len(FIELDS))
+    )
+    for block, part in enumerate(parts):
+        table[block * _BLOCK : (block + 1) * _BLOCK] = np.load(part, allow_pickle=False)
+    table.flush()
+    del table
+    (folder / "whole.npy").replace(path)
+    for part in parts:
+        part.unlink()
+    folder.rmdir()
+
+
+def _num_blocks(count: int) -> int:
+    return -(-count // _BLOCK)

@@ -1,0 +1,1 @@
+"""EquiformerV2 checkpoints of fairchem to atomjax and back."""

@@ -1,0 +1,1 @@
+"""GemNet-OC checkpoints of JMP and fairchem to atomjax and back."""

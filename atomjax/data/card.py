@@ -1,0 +1,250 @@
+"""The data card: on one screen, what a run is about to learn from.
+
+It is shown before step 0, because most failed trainings show in it: an energy that is not
+referenced, forces in the wrong unit, an element too few, batches that are mostly padding.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atomjax.batching import BatchLoader
+from atomjax.data.load import DataSplits
+from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.store import Store
+
+INDENT = " " * 4
+# Structures of a store that the statistics of labels are taken from.
+STORE_SAMPLE = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Mean and standard deviation of one quantity."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """The spread of ``values``."""
+        return cls(mean=float(np.mean(values)), std=float(np.std(values)))
+
+    def __str__(self) -> str:
+        # A mean of rounding errors is shown as the zero it is.
+        mean = 0.0 if abs(self.mean) < 1e-6 * self.std else self.mean
+        return f"{mean:.4g} ± {self.std:.4g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """What the data card says about one dataset.
+
+    Statistics are of the training structures alone.
+
+    Attributes:
+        name: of the dataset.
+        origin: where the labels come from, their units and what their energies mean.
+        counts: split → number of structures.
+        classes: number of different class keys.
+        atoms: smallest and largest number of atoms of a structure, and the mean.
+        elements: symbols, by atomic number.
+        periodic: structures with a periodic direction.
+        energy: eV as labelled, None without energies.
+        referenced: eV after the elements' energies are taken out.
+        force_rms: eV/Å, components on free atoms, None without forces.
+        force_largest: eV/Å, longest force vector on a free atom.
+        fixed: share of atoms whose forces do not count.
+        scales: eV and eV/Å of one model unit.
+        properties: name → spread, in the property's unit.
+    """
+
+    name: str
+    origin: str
+    counts: Mapping[str, int]
+    classes: int
+    atoms: tuple[int, int, float]
+    elements: Sequence[str]
+    periodic: int
+    energy: Spread | None
+    referenced: Spread | None
+    force_rms: float | None
+    force_largest: float | None
+    fixed: float
+    scales: tuple[float, float] | None
+    properties: Mapping[str, Spread]
+
+    def lines(self) -> list[str]:
+        """The lines of the card, the first one the heading."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        smallest, largest, mean = self.atoms
+        total = self.counts["train"]
+        periodic = {0: "none periodic", total: "all periodic"}
+        plural = "class" if self.classes == 1 else "classes"
+        body = [
+            f"structures  {counts}; {self.classes:,} {plural}",
+            f"atoms       {smallest} to {largest}, mean {mean:.1f}; "
+            + periodic.get(self.periodic, f"{self.periodic:,} of {total:,} periodic"),
+            f"elements    {' '.join(self.elements)}",
+            f"labels      {self.origin}",
+        ]
+        if self.energy is not None:
+            body.append(f"energy      {self.energy} eV; {self.referenced} eV after referencing")
+        if self.force_rms is not None:
+            fixed = f"; {self.fixed:.0%} of atoms fixed" if self.fixed else ""
+            body.append(
+                f"forces      rms {self.force_rms:.4g} eV/Å, "
+                f"largest {self.force_largest:.4g} eV/Å{fixed}"
+            )
+        if self.scales is not None:
+            body.append(f"model unit  {self.scales[0]:.4g} eV, {self.scales[1]:.4g} eV/Å")
+        body += [f"{name:<11} {spread}" for name, spread in self.properties.items()]
+        return [self.name, *(INDENT + line for line in body)]
+
+
+def data_card(splits: DataSplits, loader: BatchLoader) -> str:
+    """The data card of a run.
+
+    Args:
+        splits: the data sets.
+        loader: that will batch the training parts.
+
+    Returns:
+        Text of one screen for a few data sets.
+    """
+    cards = [
+        describe_dataset(
+            dataset.name,
+            splits.origins[index],
+            splits.parts(index),
+            dataset.references,
+            dataset.scales,
+        )
+        for index, dataset in enumerate(splits.train)
+    ]
+    batches = [*describe_mixture(loader), *describe_batches(loader)]
+    return render(cards, batches, describe_budget(loader))
+
+
+def describe_mixture(loader: BatchLoader) -> list[str]:
+    """Lines about the share that each data set has in an epoch, where there are several."""
+    if len(loader.datasets) == 1:
+        return []
+    lines = []
+    for dataset, count in zip(loader.datasets, loader.samples, strict=True):
+        share = count / loader.samples_per_epoch
+        passes = count / len(dataset)
+        lines.append(
+            f"share       {share:.4f} {dataset.name}: {count:,} samples an epoch, "
+            f"{passes:.3g} × its {len(dataset):,} structures"
+        )
+    return lines
+
+
+def describe_batches(loader: BatchLoader) -> list[str]:
+    """Lines about the batches of a loader: size, shapes, padding."""
+    report = loader.padding_report()
+    shapes = ", ".join(
+        f"{shape.n_node} atoms × {shape.n_edge} main edges" for shape in loader.capacities
+    )
+    least, most = report["batch_size_min"], report["batch_size_max"]
+    size = f"{loader.batch_size:,}"
+    if loader.plans.fill == "size":
+        size = f"{report['batch_size']:,.1f} ({least} to {most}, filled by size)"
+    return [
+        f"size        {size} structures a step over {loader.num_devices} "
+        f"device{'s' if loader.num_devices > 1 else ''}, {loader.steps_per_epoch:,} steps an epoch",
+        f"shapes      {len(loader.capacities)} of a device's share: {shapes}",
+        f"real        {report['atoms']:.0%} of atoms, {report['main_edges']:.0%} of main edges, "
+        "the rest is padding",
+    ]
+
+
+def describe_budget(loader: BatchLoader) -> str:
+    """The budget C = epochs × structures of an epoch."""
+    unique = sum(len(dataset) for dataset in loader.datasets)
+    samples = loader.samples_per_epoch
+    kind = "unique structures" if samples == unique else f"samples of {unique:,} structures"
+    return (
+        f"C = {loader.epochs:,} epochs × {samples:,} {kind} = "
+        f"{loader.epochs * samples:,} samples in {loader.num_steps:,} steps"
+    )
+
+
+def describe_dataset(
+    name: str,
+    origin: str,
+    splits: Mapping[str, Sequence[Structure]],
+    references: References | None,
+    properties: Sequence[PropertyScale] = (),
+) -> DatasetCard:
+    """The card of one dataset.
+
+    Args:
+        name: of the dataset.
+        origin: where its labels come from, in words.
+        splits: split → structures; "train" must be there.
+        references: what is taken out of energies and forces, None without them.
+        properties: scalar targets that are trained on.
+
+    Returns:
+        The card, with statistics of the training structures.
+    """
+    train = splits["train"]
+    if isinstance(train, Store):
+        sizes, classes = train.n_atom, len(np.unique(train.class_ids))
+        if len(train) > STORE_SAMPLE:
+            origin += f"; what follows but counts and sizes is of {STORE_SAMPLE:,} drawn at random"
+        train = list(train.sample(STORE_SAMPLE))
+    else:
+        sizes = np.array([len(structure) for structure in train])
+        classes = len({structure.class_key for structure in train})
+    numbers = np.unique(np.concatenate([structure.atomic_numbers for structure in train]))
+    labelled = [structure for structure in train if structure.energy is not None]
+    free = [s.forces[~s.fixed] for s in train if s.forces is not None]
+    components = np.concatenate(free) if free else np.zeros((0, 3))
+    energies = [float(structure.energy or 0.0) for structure in labelled]
+    show_energy = bool(labelled) and references is not None
+    return DatasetCard(
+        name=name,
+        origin=origin,
+        counts={split: len(structures) for split, structures in splits.items()},
+        classes=classes,
+        atoms=(int(sizes.min()), int(sizes.max()), float(np.mean(sizes))),
+        elements=[SYMBOLS[number] for number in numbers],
+        periodic=sum(structure.is_periodic for structure in train),
+        energy=Spread.of(energies) if show_energy else None,
+        referenced=_referenced(labelled, references) if references and labelled else None,
+        force_rms=float(np.sqrt(np.mean(components**2))) if len(components) else None,
+        force_largest=(
+            float(np.linalg.norm(components, axis=1).max()) if len(components) else None
+        ),
+        fixed=float(np.mean(np.concatenate([structure.fixed for structure in train]))),
+        scales=(references.energy_scale, references.force_scale) if references else None,
+        properties={
+            scale.name: Spread.of([structure.targets[scale.name] for structure in train])
+            for scale in properties
+        },
+    )
+
+
+def _referenced(structures: Sequence[Structure], references: References) -> Spread:
+    return Spread.of([references.normalize_energy(s) * references.energy_scale for s in structures])
+
+
+def render(cards: Sequence[DatasetCard], batches: Sequence[str] = (), budget: str = "") -> str:
+    """The whole card as text.
+
+    Args:
+        cards: one for each dataset.
+        batches: lines about batch size, shapes and padding.
+        budget: line about epochs, unique structures and steps.
+    """
+    lines = ["data card", *(line for card in cards for line in card.lines())]
+    if batches:
+        lines += ["batches", *(INDENT + line for line in batches)]
+    if budget:
+        lines += ["budget", INDENT + budget]
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""What a config has to declare of a file, and what the file's format says already."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from atomjax.runtime.config import ConfigError, nearest
+from atomjax.structures.formats import FORMATS, Format, guess_format
+
+
+def facts_of(name: str, format_name: str | None, path: str | None) -> Format:
+    """What is known of a file's format.
+
+    Args:
+        name: of the data set.
+        format_name: as declared; None tells it from the path.
+        path: of the file.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    found = format_name or guess_format(Path(path or ""))
+    if found is not None and found not in FORMATS:
+        raise ConfigError(f'dataset "{name}": unknown format "{found}".{nearest(found, FORMATS)}')
+    return FORMATS[found] if found is not None else Format()
+
+
+def fixed_fields(
+    name: str, declared: Mapping[str, str | None], facts: Format
+) -> dict[str, str | None]:
+    """The units and the kind of energy, those of the format where they are not declared.
+
+    Args:
+        name: of the data set.
+        declared: energy_unit, length_unit, force_unit and energy_kind as the config has them.
+        facts: of the format.
+
+    Raises:
+        ConfigError: what is declared contradicts the format.
+    """
+    fields = dict(declared)
+    for key in ("energy_unit", "length_unit", "force_unit"):
+        fixed = getattr(facts, key)
+        if facts.fixes_units and declared[key] not in (None, fixed):
+            raise ConfigError(
+                f'dataset "{name}": {key}="{declared[key]}", but files of its format are in '
+                f"{facts.energy_unit} and {facts.length_unit}; leave {key} out"
+            )
+        fields[key] = declared[key] or fixed
+    kinds, kind = facts.energy_kinds, declared["energy_kind"]
+    if kinds and kind not in (None, "none", *kinds):
+        raise ConfigError(
+            f'dataset "{name}": energy_kind="{kind}", but the energies of its format are: '
+            f"{' or '.join(kinds)}"
+        )
+    fields["energy_kind"] = kind or (kinds[0] if kinds else None)
+    return fields
+
+
+def check_official_split(name: str, facts: Format) -> None:
+    """Whether a data set has a split of its own that can be taken as it is.
+
+    Args:
+        name: of the data set.
+        facts: of its format.
+
+    Raises:
+        ConfigError: it has none, or one whose parts are folders.
+    """
+    if facts.splits == "folders":
+        raise ConfigError(
+            f'dataset "{name}": the splits of its format are folders; take the one to train on as '
+            'path, or as arguments={"split": ...}, and list those to validate and test on under '
+            "data.validation and data.test"
+        )
+    if facts.splits == "none":
+        raise ConfigError(
+            f'dataset "{name}" defines no split of its own; write by="structure" or '
+            'by="class_key" and the sizes'
+        )

@@ -1,0 +1,393 @@
+"""From the data section of a config to data sets that are ready to be batched.
+
+Structures are generated or read, divided, and given references fitted on the training part
+alone. What the config must declare (units, what an energy means) is checked by its schema.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atomjax.batching import GraphDataset, mixture_shares, share_out
+from atomjax.data.settings import (
+    SPLITS,
+    DatasetSettings,
+    DataSettings,
+    GraphSettings,
+    SplitSettings,
+)
+from atomjax.data.store_view import describe_store, fit_references, make_dataset, open_store, select
+from atomjax.graphs import GraphConfig
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
+from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures.generate import GenerateError, GenerateSpec, generate_with_report
+from atomjax.structures.generate.kinds import find_kind
+from atomjax.structures.generate.pool.tasks import options_from
+from atomjax.structures.readers import SkippedRecord, read
+from atomjax.structures.references import Transform
+from atomjax.structures.splits import SplitError, split_indices
+
+# Apart from every other use of a split's seed.
+SUBSET_STREAM = 0x5AB5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplits:
+    """The data sets of a run, divided.
+
+    Attributes:
+        train: one data set for each of the config's, in its order; ``index`` is its place.
+        validation: those that have a validation part, with the ``index`` of their training set.
+        test: those that have a test part, likewise.
+        origins: where the labels of each training set come from, in words.
+        samples: structures that an epoch takes of each training set.
+    """
+
+    train: list[GraphDataset]
+    validation: list[GraphDataset] = field(default_factory=list)
+    test: list[GraphDataset] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+
+    @property
+    def references(self) -> list[References | None]:
+        """References of each training set."""
+        return [dataset.references for dataset in self.train]
+
+    def parts(self, index: int) -> dict[str, Sequence[Structure]]:
+        """Split → structures of the training set at ``index``."""
+        return {
+            name: next((d.structures for d in getattr(self, name) if d.index == index), [])
+            for name in SPLITS
+        }
+
+
+def load_datasets(
+    settings: DataSettings,
+    run: Run,
+    *,
+    conservative: bool = False,
+    properties: Sequence[str] = (),
+    extensive: bool = False,
+    transform: Transform = "identity",
+    stress: bool = False,
+    centered: bool = True,
+    max_structures: int | None = None,
+    edge_dropout: float = 0.0,
+    references: Sequence[References | None] | None = None,
+    graph: GraphConfig | None = None,
+) -> DataSplits:
+    """Makes or reads the data sets of a config and divides them.
+
+    Args:
+        settings: the data section.
+        run: shows progress; keeps generated sets under its root if ``cache_dir`` is not given.
+        conservative: forces will be the energy's gradient, so both get one scale.
+        properties: scalar targets to train on, instead of energies and forces.
+        extensive: the properties grow with the number of atoms.
+        transform: of the properties before they are scaled.
+        stress: train on stresses, too.
+        centered: take the properties' means out.
+        max_structures: train on fixed random subsets of so many, in the shares of the mixture.
+        edge_dropout: of the training sets' graphs.
+        references: given ones instead of fitted ones, for each training set.
+        graph: what the data sets' graph settings leave open; ``GraphConfig()`` if None.
+
+    Returns:
+        Data sets with references (or property scales) of their training parts.
+
+    Raises:
+        ConfigError: a split or subset asks for more than there is, or a target is missing.
+        ReadError: a file cannot be read.
+    """
+    left_out: list[list[SkippedRecord]] = [[] for _ in settings.train]
+    pairs = list(zip(settings.train, left_out, strict=True))
+    parts = [_load_parts(dataset, settings, run, skipped) for dataset, skipped in pairs]
+    samples = _limit(parts, settings, max_structures)
+    origins = [describe_origin(*pair) for pair in pairs]
+    splits = DataSplits(train=[], origins=origins, samples=samples)
+    for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
+        given = references[index] if references is not None else None
+        if properties:
+            form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
+            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
+        else:
+            references_of = given or fit_references(part["train"], conservative)
+            labels = {"references": references_of, "stress": stress}
+        for name in filter(part.get, SPLITS):
+            config = graph_config(dataset.graph, graph, edge_dropout if name == "train" else 0.0)
+            place: dict = {"run": run, "workers": settings.workers, "index": index}
+            made = make_dataset(dataset.name, part[name], config, **place, **labels)
+            getattr(splits, name).append(made)
+    return splits
+
+
+def load_structures(
+    dataset: DatasetSettings,
+    *,
+    cache_dir: Path,
+    workers: int,
+    run: Run,
+    split: str | None = None,
+    skipped: list[SkippedRecord] | None = None,
+) -> Sequence[Structure]:
+    """All structures of one data set, or of one of its own splits, in eV and Å.
+
+    Those of a store are left on disk.
+
+    Args:
+        dataset: what to make or read.
+        cache_dir: where generated sets are kept.
+        workers: processes that label; 0 means one for each core.
+        run: shows progress.
+        split: a split that the data set itself defines.
+        skipped: takes records that arguments.on_error="skip" left out; the run says their number.
+
+    Raises:
+        ConfigError: the generator or its arguments are wrong, or the file does not exist.
+        GenerateError: a package is missing, or labelling fails too often.
+        ReadError: the file cannot be read.
+    """
+    if dataset.kind == "generate":
+        # One process makes the set; the others find it made.
+        with run.primary_first(f"generate {dataset.name}"):
+            structures, report = generate_with_report(
+                generate_spec(dataset), cache_dir, workers, run.display
+            )
+        if not report.cached:
+            run.say(f"{dataset.name}: {report}")
+        return structures
+    if dataset.kind == "store":
+        return open_store(dataset.name, dataset.path)
+    arguments = dict(dataset.arguments)
+    if dataset.energy_kind == "none":
+        arguments["energy_key"] = ""
+    else:
+        arguments["energy_unit"] = dataset.energy_unit
+        if len(dataset.facts.energy_kinds) > 1:
+            arguments["energy_kind"] = dataset.energy_kind
+    if split is not None:
+        arguments["split"] = split
+    left_out: list[SkippedRecord] = [] if skipped is None else skipped
+    before = len(left_out)
+    structures = read(
+        find_file(dataset),
+        dataset.format,
+        length_unit=dataset.length_unit,
+        force_unit=dataset.force_unit,
+        source=dataset.name,
+        skipped=left_out,
+        **arguments,
+    )
+    if left_out[before:]:
+        run.say(f"{dataset.name}: {describe_skipped(left_out[before:])}")
+    return structures
+
+
+def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
+    """What the generator of a data set of kind "generate" is asked for.
+
+    Raises:
+        ConfigError: an unknown generator or argument, or one of a wrong type.
+    """
+    try:
+        spec = GenerateSpec.from_mapping({**dataset.arguments, "kind": dataset.generator})
+        find_kind(spec.kind)
+        options_from(find_kind(spec.kind).Options, spec.options, spec.kind)
+    except GenerateError as error:
+        raise ConfigError(f"dataset '{dataset.name}': {error}") from error
+    return spec
+
+
+def find_file(dataset: DatasetSettings) -> Path:
+    """The file or folder of a data set of kind "read".
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    path = Path(dataset.path or "").expanduser()
+    is_folder = dataset.facts.is_folder
+    if not (path.is_file() or (is_folder and path.is_dir())):
+        kind = "a file or folder" if is_folder else "a file"
+        raise ConfigError(
+            f"dataset '{dataset.name}': path '{path}' is not {kind}; set the path in the config "
+            "or on the command line"
+        )
+    return path
+
+
+def graph_config(
+    settings: GraphSettings, default: GraphConfig | None = None, edge_dropout: float = 0.0
+) -> GraphConfig:
+    """The graphs that a config asks for, GemNet-OC's limits in the proportions of the original.
+
+    Args:
+        settings: what the config says.
+        default: what it leaves open; ``GraphConfig()`` if None.
+        edge_dropout: of a training set.
+    """
+    default = GraphConfig() if default is None else default
+    names = ("kind", "cutoff", "cutoff_molecule", "max_neighbors")
+    given = {name: getattr(settings, name) for name in names}
+    chosen = {k: getattr(default, k) if v is None else v for k, v in given.items()}
+    if chosen["kind"] == "nearest":
+        return GraphConfig(**chosen, edge_dropout=edge_dropout)
+    return GraphConfig.from_base(
+        chosen.pop("cutoff"),
+        chosen.pop("max_neighbors"),
+        **chosen,
+        qint_tags=settings.qint_tags,
+        edge_dropout=edge_dropout,
+    )
+
+
+def describe_origin(dataset: DatasetSettings, skipped: Sequence[SkippedRecord] = ()) -> str:
+    """Where the labels of a data set come from, in words for the data card.
+
+    Args:
+        dataset: as the config describes it.
+        skipped: records that were left out.
+    """
+    return _origin(dataset) + (f"; {describe_skipped(skipped)}" if skipped else "")
+
+
+def describe_skipped(skipped: Sequence[SkippedRecord]) -> str:
+    """How many records were left out, and why the first one was, in words."""
+    first = skipped[0]
+    return f"{len(skipped)} damaged records left out, the first {first.identifier}: {first.reason}"
+
+
+def _origin(dataset: DatasetSettings) -> str:
+    if dataset.kind == "generate":
+        return f"generated by '{dataset.generator}'; eV, Å; total energies"
+    name = Path(dataset.path or "").name
+    if dataset.kind == "store":
+        return describe_store(open_store(dataset.name, dataset.path))
+    if dataset.energy_kind == "none":
+        return f"{name}; no energies; lengths in {dataset.length_unit}"
+    units = f"{dataset.energy_unit} and {dataset.length_unit}"
+    forces = f", forces in {dataset.force_unit}" if dataset.force_unit else ""
+    return f"{name}, in {units}{forces}; {dataset.energy_kind} energies"
+
+
+def _load_parts(
+    dataset: DatasetSettings, settings: DataSettings, run: Run, skipped: list[SkippedRecord]
+) -> dict[str, Sequence[Structure]]:
+    """Split → structures of one training set, with the separate files of its name."""
+    cache_dir = Path(settings.cache_dir) if settings.cache_dir else run.root / "data"
+
+    def load(one: DatasetSettings, split: str | None = None) -> Sequence[Structure]:
+        return load_structures(
+            one,
+            cache_dir=cache_dir,
+            workers=settings.workers,
+            run=run,
+            split=split,
+            skipped=skipped,
+        )
+
+    if dataset.split is not None and dataset.split.by == "official":
+        parts = {name: load(dataset, name) for name in SPLITS}
+    else:
+        parts = divide(load(dataset), dataset.split, dataset.name)
+    for name in SPLITS[1:]:
+        for other in getattr(settings, name):
+            if other.name == dataset.name:
+                parts[name] = load(other)
+                if other.max_structures is not None:
+                    what = f"data.{name}: dataset '{other.name}': max_structures"
+                    parts[name] = _subset(parts[name], other.max_structures, other, what)
+    return parts
+
+
+def divide(
+    structures: Sequence[Structure], split: SplitSettings | None, name: str
+) -> dict[str, Sequence[Structure]]:
+    """Divides structures into training, validation and test parts.
+
+    Args:
+        structures: all of them.
+        split: how; None takes all for training.
+        name: of the data set, for messages.
+
+    Raises:
+        ConfigError: the parts ask for more than there is.
+    """
+    if split is None:
+        return {"train": structures, "validation": [], "test": []}
+    # The held-out parts come first, so that a larger training part keeps the same test set.
+    sizes = {"test": split.test, "validation": split.validation, "train": split.train}
+    if split.by == "official":
+        raise ConfigError(f"dataset '{name}': split by=\"official\" is read, not divided")
+    try:
+        indices = split_indices(structures, sizes, by=split.by, seed=split.seed)
+    except SplitError as error:
+        raise ConfigError(f"dataset '{name}': split: {error}") from error
+    return {part: select(structures, indices[part]) for part in SPLITS}
+
+
+def _limit(
+    parts: Sequence[dict[str, Sequence[Structure]]],
+    settings: DataSettings,
+    max_structures: int | None,
+) -> list[int]:
+    """Leaves the structures that were asked for, and shares an epoch out among the data sets.
+
+    Returns:
+        The samples that an epoch takes of each data set.
+    """
+    for part, dataset in zip(parts, settings.train, strict=True):
+        if dataset.max_structures is not None:
+            what = f"dataset '{dataset.name}': max_structures={dataset.max_structures}"
+            part["train"] = _subset(part["train"], dataset.max_structures, dataset, what)
+        for name in SPLITS[1:]:
+            most, all_of_it = getattr(settings, f"max_{name}"), part.get(name, [])
+            if most is not None and most < len(all_of_it):
+                part[name] = _subset(all_of_it, most, dataset, "")
+    sizes = [len(part["train"]) for part in parts]
+    total = sum(sizes) if max_structures is None else max_structures
+    if total > sum(sizes):
+        counts = ", ".join(f"{d.name}: {n}" for d, n in zip(settings.train, sizes, strict=True))
+        raise ConfigError(
+            f"train.max_structures={max_structures} is more than the {sum(sizes)} training "
+            f"structures there are ({counts}); lower it or make more"
+        )
+    mixture = settings.mixture
+    samples = share_out(total, mixture_shares(sizes, mixture.kind, mixture.temperature))
+    for part, dataset, count in zip(parts, settings.train, samples, strict=True):
+        if count == 0:
+            raise ConfigError(
+                f"dataset '{dataset.name}' gets none of the {total} samples of an epoch; raise "
+                "train.max_structures, change data.mixture, or leave the dataset out"
+            )
+        if max_structures is not None and count < len(part["train"]):
+            part["train"] = _subset(part["train"], count, dataset, "")
+    return samples
+
+
+def _subset(
+    structures: Sequence[Structure], count: int, dataset: DatasetSettings, what: str
+) -> Sequence[Structure]:
+    """A random subset that the split's seed fixes; a smaller one lies within a larger one."""
+    if count > len(structures):
+        raise ConfigError(f"{what} is more than the {len(structures)} structures there are")
+    seed = dataset.split.seed if dataset.split else 0
+    rng = np.random.default_rng([seed, SUBSET_STREAM])
+    chosen = np.sort(rng.permutation(len(structures))[:count])
+    return select(structures, chosen)
+
+
+def _fit_scales(
+    dataset: DatasetSettings,
+    structures: Sequence[Structure],
+    properties: Sequence[str],
+    **form: Any,
+) -> list[PropertyScale]:
+    try:
+        return [PropertyScale.fit(structures, name, **form) for name in properties]
+    except ValueError as error:
+        raise ConfigError(f"dataset '{dataset.name}': head.target: {error}") from error

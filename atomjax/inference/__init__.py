@@ -1,0 +1,1 @@
+"""What a trained model is asked for: predictions, a calculator, features."""

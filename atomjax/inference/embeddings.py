@@ -1,0 +1,161 @@
+"""Features of atoms and structures from a pretrained backbone, for one's own use.
+
+import atomjax
+
+found = atomjax.features(structures)                        # the extractor of the package
+found = atomjax.features(structures, "checkpoints/jmp-s")   # any checkpoint
+found.atoms[0]      # [atoms of the first structure, d]
+found.structures    # [structures, d], means over atoms
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from atomjax.batching import GrowingShape
+from atomjax.graphs.batch import GraphBatch
+from atomjax.similarity.features.extractor import (
+    BackboneExtractor,
+    check_invariants,
+    load_extractor,
+)
+from atomjax.similarity.settings import ExtractorSettings, Invariance
+from atomjax.structures import Structure
+from atomjax.training.update.step import CountedFunction
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Features of structures, without unit.
+
+    Attributes:
+        atoms: for each structure [N, d], the inputs of the heads: the output of the backbone's
+            last layer. Entry (l² + l + m) · C + c of EquiformerV2's is channel c of degree l and
+            order m; only degree 0, the first C, does not turn with the structure. GemNet-OC's are
+            invariant.
+    """
+
+    atoms: list[np.ndarray]
+
+    @property
+    def structures(self) -> np.ndarray:
+        """[S, d] mean over the atoms of each structure."""
+        return np.stack([atoms.mean(axis=0) for atoms in self.atoms])
+
+
+class Embedder:
+    """A backbone that takes structures and gives features.
+
+    Batches are padded to one static shape, which grows when structures need more; each shape is
+    compiled once.
+
+    Args:
+        extractor: the backbone, from :func:`atomjax.similarity.load_extractor`.
+        invariance: "none" for all features; for backbones whose features turn with the structure
+            "scalars", those of degree 0, or "norms", those and the norm of every channel of each
+            higher degree.
+        batch_size: most structures in a batch.
+
+    Raises:
+        ConfigError: the features have no degrees to take scalars or norms of.
+        ValueError: the batch size is below 1.
+    """
+
+    def __init__(
+        self,
+        extractor: BackboneExtractor,
+        *,
+        invariance: Invariance = "none",
+        batch_size: int = 32,
+    ):
+        check_invariants(extractor, (invariance,))
+        self.extractor, self.batch_size = extractor, batch_size
+        self.invariance: Invariance = invariance
+        self._shape = GrowingShape(batch_size)
+        self._variables = jax.device_put(dict(extractor.variables))
+        self._apply = CountedFunction(self._features)
+
+    def __call__(self, structures: Sequence[Structure]) -> Embeddings:
+        """Features of structures, in their order; labels are not looked at.
+
+        Raises:
+            GraphError: the graph of a structure cannot be built.
+            ValueError: features are not finite, as for an element that the backbone does not know.
+        """
+        found: dict[int, np.ndarray] = {}
+        for group, batch in self._shape.batches(structures, self.extractor.graph):
+            rows = jax.device_get(self._apply(self._variables, batch))
+            first = 0
+            for i in group.tolist():
+                last = first + len(structures[i])
+                found[i], first = rows[first:last], last
+                if not np.isfinite(found[i]).all():
+                    elements = sorted(set(structures[i].atomic_numbers.tolist()))
+                    raise ValueError(
+                        f"features of structure {i} ({structures[i].identifier or 'unnamed'}) are "
+                        f"not finite; does {self.extractor.name} know its elements {elements}?"
+                    )
+        return Embeddings([found[i] for i in range(len(structures))])
+
+    @property
+    def num_compilations(self) -> int:
+        """How often the backbone was compiled."""
+        return self._apply.num_compilations
+
+    def _features(self, variables: dict, batch: GraphBatch) -> jax.Array:
+        values = self.extractor.node_features(variables, batch)
+        return self.extractor.invariant(values, self.invariance)
+
+
+def load_embedder(
+    checkpoint: str | Path | None = None,
+    *,
+    invariant_only: bool = False,
+    batch_size: int = 32,
+) -> Embedder:
+    """An embedder from a checkpoint.
+
+    Args:
+        checkpoint: directory of a run or of a converted checkpoint; None takes the small
+            EquiformerV2 that comes with the package.
+        invariant_only: leave out what turns with the structure: of EquiformerV2's features keep
+            degree 0 and the norms of higher degrees.
+        batch_size: most structures in a batch.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+    """
+    extractor = load_extractor(
+        ExtractorSettings(checkpoint=None if checkpoint is None else str(checkpoint))
+    )
+    # Features without degrees are invariant as they are.
+    turning = invariant_only and extractor.lmax is not None
+    invariance: Invariance = "norms" if turning else "none"
+    return Embedder(extractor, invariance=invariance, batch_size=batch_size)
+
+
+_loaded = functools.lru_cache(maxsize=4)(load_embedder)
+
+
+def features(
+    structures: Sequence[Structure],
+    checkpoint: str | Path | None = None,
+    *,
+    invariant_only: bool = False,
+    batch_size: int = 32,
+) -> Embeddings:
+    """Features of structures; see :func:`load_embedder` and :class:`Embedder`.
+
+    The backbone is kept, with what was compiled for it, for the next call.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+        GraphError: the graph of a structure cannot be built.
+        ValueError: features are not finite.
+    """
+    embedder = _loaded(checkpoint, invariant_only=invariant_only, batch_size=batch_size)
+    return embedder(structures)

@@ -1,0 +1,1 @@
+"""One run of the program: its config, directory, progress and processes."""

@@ -1,0 +1,264 @@
+"""The processes of one run: joining, waiting for each other, and ending together.
+
+Processes meet through the coordination service of ``jax.distributed``, which process 0 serves.
+In a run of one process nothing here does anything.
+"""
+
+import itertools
+import os
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.watch import Watch
+
+# EX_TEMPFAIL of sysexits.h: the run is in order, so what restarts jobs should start it again.
+EXIT_LOST = 75
+HEARTBEAT_TIMEOUT = 100.0
+STALL_TIMEOUT = 1800.0
+# Longer than any work of one process that others wait for; what hangs ends by the timeouts above.
+_WAIT_MILLISECONDS = 30 * 24 * 3600 * 1000
+# Seconds within which a new file is seen on every host.
+_SEEN_WITHIN = 60.0
+# What gloo, NCCL and the coordination service say when the other side is gone.
+_COLLECTIVE_FAILURE = re.compile(
+    r"gloo|nccl|connection (reset|closed|refused)|broken pipe|unavailable|heartbeat|barrier",
+    re.IGNORECASE,
+)
+
+
+_watch: Watch | None = None
+_barriers = itertools.count()
+_sync_points = itertools.count()
+
+
+def join(
+    coordinator: str | None,
+    count: int | None,
+    index: int | None,
+    *,
+    heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
+    stall_timeout: float = STALL_TIMEOUT,
+) -> None:
+    """Joins the other processes of the run, before anything asks JAX for devices.
+
+    Args:
+        coordinator: "host:port" where process 0 listens; None, as the next two, where Slurm, a
+            TPU pod or MPI says it.
+        count: number of processes.
+        index: of this one.
+        heartbeat_timeout: see :class:`Watch`.
+        stall_timeout: see :class:`Watch`.
+
+    Raises:
+        ConfigError: the others cannot be found, or do not come within five minutes.
+    """
+    import jax
+
+    told = None not in (coordinator, count, index)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            index,
+            cluster_detection_method="deactivate" if told else None,
+            # Ours come first: they say more.
+            heartbeat_timeout_seconds=int(2 * heartbeat_timeout) + 10,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"the processes of the run did not find each other: {error}\nStart one on every host, "
+            "all with the same --coordinator and --num-processes and each with its own "
+            "--process-id, or with --distributed alone under Slurm, on a TPU pod or under MPI."
+        ) from error
+    if jax.process_count() > 1:
+        _begin_watch(heartbeat_timeout, stall_timeout)
+
+
+def _begin_watch(heartbeat_timeout: float, stall_timeout: float) -> None:
+    global _watch
+    import jax
+
+    _watch = Watch(
+        _client(),
+        jax.process_index(),
+        jax.process_count(),
+        heartbeat_timeout=heartbeat_timeout,
+        stall_timeout=stall_timeout,
+        end=_end_lost,
+    )
+    _watch.start()
+
+
+def advance(place: str) -> None:
+    """Notes that this process gets on; see :meth:`Watch.advance`."""
+    if _watch is not None:
+        _watch.advance(place)
+
+
+def wait_for_all(name: str) -> None:
+    """Waits until every process is here; the devices are left alone.
+
+    Args:
+        name: of the place, the same in every process.
+    """
+    import jax
+
+    if jax.process_count() > 1:
+        advance(f"waiting: {name}")
+        _client().wait_at_barrier(f"{name} ({next(_barriers)})", _WAIT_MILLISECONDS)
+
+
+def from_first(value: Any) -> Any:
+    """What process 0 gives, in every process: for decisions that all have to take alike.
+
+    Args:
+        value: an array, number or truth value, or a tree of them, of one shape everywhere.
+
+    Returns:
+        numpy arrays.
+    """
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return value
+    return multihost_utils.broadcast_one_to_all(value)
+
+
+def asked_to_stop() -> bool:
+    """Whether to save and stop now, as one of several processes; the same answer in each.
+
+    A SIGTERM to any process makes JAX agree on a later call at which all of them get True.
+    """
+    from jax.experimental import multihost_utils
+
+    # Calls are numbered, not steps: a run may train twice, and numbers must not come back.
+    return multihost_utils.reached_preemption_sync_point(next(_sync_points))
+
+
+def joined() -> bool:
+    """Whether this is one of several processes."""
+    return _watch is not None
+
+
+def own_name(name: str) -> str:
+    """The name of a file that every process writes for itself: that of process 0 is plain."""
+    import jax
+
+    if not joined() or jax.process_index() == 0:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}.{jax.process_index()}{dot}{suffix}"
+
+
+def check_shared(directory: Path) -> None:
+    """Refuses a directory that is not one and the same for all processes; makes it.
+
+    Raises:
+        ConfigError: this process does not see in it what process 0 wrote.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if not joined():
+        return
+    import jax
+
+    token = int(from_first(np.asarray(time.time_ns() % 2**31, np.int32)))
+    sign = directory / f".shared.{token}"
+    if jax.process_index() == 0:
+        sign.touch()
+    wait_for_all("the directory is marked")
+    # Network file systems keep listings for some seconds.
+    deadline = time.monotonic() + _SEEN_WITHIN
+    while not sign.exists():
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"{directory} on {socket.gethostname()} is not the directory that process 0 "
+                "writes to; give all processes one --workdir on a shared file system"
+            )
+        time.sleep(0.2)
+    wait_for_all("the directory is shared")
+    if jax.process_index() == 0:
+        sign.unlink()
+
+
+def leave() -> None:
+    """Ends this process's part of the run in good order, once all are through."""
+    global _watch
+    if _watch is None:
+        return
+    import jax
+
+    wait_for_all("end of the run")
+    _watch.stop()
+    _watch = None
+    jax.distributed.shutdown()
+
+
+def accuse(message: str) -> None:
+    """Tells the other processes why this one cannot go on, so that they end with it."""
+    if _watch is not None:
+        _watch.accuse(message)
+
+
+def fail(status: int, message: str | None = None) -> None:
+    """Ends a process that cannot go on, and with it the others; returns in a run of one.
+
+    Args:
+        status: exit status.
+        message: why, unless :func:`accuse` has told it.
+    """
+    if _watch is not None:
+        if message is not None:
+            _watch.accuse(message)
+        _linger_and_exit(status)
+
+
+def describe_loss(error: BaseException) -> str | None:
+    """What is known of a lost process where an error says that a collective operation failed.
+
+    Returns:
+        The message; None for other errors, and in a run of one process.
+    """
+    if _watch is None or not _COLLECTIVE_FAILURE.search(str(error)):
+        return None
+    # Process 0 hears within three beats who has fallen silent.
+    time.sleep(3 * _watch.interval)
+    silent = _watch.silent(2 * _watch.interval)
+    first = str(error).partition("\n")[0]
+    return (
+        f"a collective operation failed, so another process was lost: {first}\n"
+        + (f"Silent: {'; '.join(silent)}.\n" if silent else "")
+        + "All processes end; the same command on every host resumes from the last checkpoint."
+    )
+
+
+def _end_lost(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    _linger_and_exit(EXIT_LOST)
+
+
+def _linger_and_exit(status: int) -> NoReturn:
+    """Leaves the others time to read why, then ends without waiting for them."""
+    import jax
+
+    if _watch is not None and jax.process_index() == 0:
+        # The table that they read goes with process 0.
+        time.sleep(2 * _watch.interval + 0.5)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Ordinary exits wait for all processes, and threads may hang in a collective.
+    os._exit(status)
+
+
+def _client() -> Any:
+    # JAX gives its client out nowhere else; Orbax takes it from here too.
+    from jax._src import distributed
+
+    return distributed.global_state.client

@@ -1,0 +1,270 @@
+"""One run's directory: config, versions, metrics, and what the terminal shows.
+
+    config.json     the resolved configuration, with the seed
+    versions.json   one entry per start: time, command, versions, git commit, devices
+    metrics.jsonl   one JSON object per logged step
+    tensorboard/    the same metrics as TensorBoard events
+
+Only process 0 of a distributed run writes.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from atomjax import __version__
+from atomjax.runtime import processes
+from atomjax.runtime.config import ConfigError, differences, to_plain
+from atomjax.runtime.files import replacing
+from atomjax.runtime.progress import Display, Tracker
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "jraph",
+    "grain",
+    "ase",
+    "tblite",
+)
+
+
+class Run:
+    """A directory that holds everything one run writes.
+
+    Args:
+        workdir: the directory; created where absent.
+        config: the resolved configuration (a settings dataclass, ConfigDict or mapping). A
+            directory that already holds another configuration is refused. None for a part of
+            a run that has no configuration of its own.
+        console: where messages and progress go; None writes to standard output.
+        accept_changes: continue in a directory whose configuration differs; the old one is
+            kept as ``config.previous.json``.
+
+    Raises:
+        ConfigError: ``workdir`` holds a run with another configuration, whose keys are named.
+
+    Attributes:
+        workdir: the directory.
+        root: the directory of the whole run, for a child that of its outermost parent.
+        primary: whether this process is the one that writes.
+        display: where messages and progress go.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        config: Any = None,
+        *,
+        console: Console | None = None,
+        accept_changes: bool = False,
+    ):
+        import jax  # Not at the top: reading a config must not wait for jax.
+
+        self.root = self.workdir = Path(workdir)
+        self.primary = jax.process_index() == 0
+        self._accept_changes = accept_changes
+        shown = (console or Console()) if self.primary else None
+        self.display = Display(shown, told=processes.advance)
+        self._files: tuple[TextIO, Any] | None = None
+        self._purge_step: int | None = None
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        if config is not None:
+            self._write_config(to_plain(config))
+            self._write_versions()
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the run's directory; its parent directory exists."""
+        path = self.workdir.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def child(self, name: str, config: Any = None) -> "Run":
+        """A run in the subdirectory ``name`` that shares this one's terminal."""
+        child = Run(
+            self.workdir / name,
+            config,
+            console=self.display.console,
+            accept_changes=self._accept_changes,
+        )
+        child.display, child.root = self.display, self.root
+        return child
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Appends metrics to ``metrics.jsonl`` and TensorBoard.
+
+        Args:
+            step: optimiser steps done.
+            metrics: name → value. Anything that ``float`` takes, so a device scalar too.
+        """
+        if not self.primary:
+            return
+        values = {name: float(value) for name, value in metrics.items()}
+        lines, events = self._open_metrics()
+        lines.write(json.dumps({"step": int(step), **values}) + "\n")
+        lines.flush()
+        for name, value in values.items():
+            events.add_scalar(name, value, step)
+
+    def rewind(self, step: int) -> None:
+        """Forgets metrics logged after ``step``, so that a resumed run logs each step once."""
+        if not self.primary:
+            return
+        self.close()
+        self._purge_step = step + 1
+        kept = [record for record in self.metrics() if record["step"] <= step]
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        _write_atomically(self.path("metrics.jsonl"), text)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """What has been logged, oldest first. A last line cut off by a crash is left out."""
+        path = self.workdir / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        return [json.loads(line) for line in lines]
+
+    def progress(
+        self, total: int, description: str, start: int = 0
+    ) -> AbstractContextManager[Tracker]:
+        """Shows the progress of ``total`` units of work, of which ``start`` are done.
+
+        Returns:
+            A context manager whose value has ``advance(n=1, **fields)``.
+        """
+        return self.display.track(total, description, start)
+
+    def wait_for_all(self, name: str) -> None:
+        """Waits until every process is here.
+
+        Args:
+            name: of the place, the same in every process.
+        """
+        processes.wait_for_all(name)
+
+    @contextmanager
+    def primary_first(self, name: str) -> Iterator[None]:
+        """Lets process 0 go through the context before the others enter it.
+
+        Args:
+            name: of what is done there, the same in every process.
+        """
+        if not self.primary:
+            self.wait_for_all(name)
+        yield
+        if self.primary:
+            self.wait_for_all(name)
+
+    def say(self, text: str) -> None:
+        """Writes text to the terminal, above any progress bar."""
+        self.display.write(text)
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Writes ``data`` as ``name`` in the run's directory, whole or not at all."""
+        path = self.path(name)
+        if self.primary:
+            _write_atomically(path, json.dumps(data, indent=2) + "\n")
+        return path
+
+    def close(self) -> None:
+        """Closes the metric files; the next :meth:`log` opens them again."""
+        if self._files is not None:
+            for file in self._files:
+                file.close()
+            self._files = None
+
+    def _open_metrics(self) -> tuple[TextIO, Any]:
+        """The open ``metrics.jsonl`` and TensorBoard writer."""
+        if self._files is None:
+            from tensorboardX import SummaryWriter
+
+            path = self.path("metrics.jsonl")
+            text = path.read_text() if path.exists() else ""
+            if text and not text.endswith("\n"):
+                _write_atomically(path, text[: text.rfind("\n") + 1])
+            events = SummaryWriter(
+                str(self.workdir / "tensorboard"), purge_step=self._purge_step, flush_secs=10
+            )
+            self._files = path.open("a"), events
+        return self._files
+
+    def _write_config(self, config: dict[str, Any]) -> None:
+        config = json.loads(json.dumps(config))
+        path = self.workdir / "config.json"
+        if path.exists():
+            previous = json.loads(path.read_text())
+            changed = differences(previous, config)
+            if changed and not self._accept_changes:
+                raise ConfigError(
+                    f"{self.workdir} holds a run with another configuration:\n  "
+                    + "\n  ".join(changed)
+                    + "\nUse a new --workdir, or --accept-changes to continue this run with "
+                    "the new values."
+                )
+            if changed:
+                self.write_json("config.previous.json", previous)
+        self.write_json("config.json", config)
+
+    def _write_versions(self) -> None:
+        path = self.workdir / "versions.json"
+        starts = json.loads(path.read_text()) if path.exists() else []
+        self.write_json("versions.json", [*starts, describe_environment()])
+
+
+def describe_environment() -> dict[str, Any]:
+    """Time, command, package versions, git commit and devices of this process."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+        "atomjax": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: _installed_version(name) for name in PACKAGES},
+        "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "processes": jax.process_count(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, "-dirty" with uncommitted changes; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,1 @@
+"""What the distances say: uncertainty, explanation, recommendation, choice."""

@@ -1,0 +1,1 @@
+"""From data sets to the features of their atoms, sampled and cached."""

@@ -1,0 +1,356 @@
+"""A data set of a config as features: read, sampled, extracted, and kept on disk.
+
+    features/<name>-<key>/set.json        what was drawn; written last
+    features/<name>-<key>/<variant>.npz   statistics
+    features/<name>-<key>/rows.npz        feature rows of some or all atoms, counts of classes
+
+The key is a hash of everything that decides the numbers, so a set is extracted once, whatever else
+changes in the config.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.data.load import divide, find_file, generate_spec, graph_config, load_structures
+from atomjax.data.settings import DatasetSettings
+from atomjax.data.store_view import open_store
+from atomjax.graphs import GraphConfig
+from atomjax.runtime import processes
+from atomjax.runtime.config import ConfigError, to_plain
+from atomjax.runtime.files import replacing
+from atomjax.runtime.run import Run
+from atomjax.similarity.features.collect import (
+    FeatureCollector,
+    SetFeatures,
+    Share,
+    read_features,
+    rows_of,
+    write_features,
+)
+from atomjax.similarity.features.conventions import first_structures, upstream_graph
+from atomjax.similarity.features.coverage import Coverage, class_coverage
+from atomjax.similarity.features.extractor import BackboneExtractor
+from atomjax.similarity.features.orientation import rotate_structures
+from atomjax.similarity.features.sampling import SamplingError, class_codes, sample
+from atomjax.similarity.features.structure_sums import random_projection
+from atomjax.similarity.settings import SimilaritySettings
+from atomjax.structures import Structure
+from atomjax.structures.generate.sets import cache_path
+from atomjax.structures.store import Store
+from atomjax.training.update.state import data_mesh, place, place_batch
+
+# Raised when a change to this package changes what is kept.
+FORMAT = 2
+# Feature rows of each set that figures show.
+SHOWN_ROWS = 1500
+DONE = "set.json"
+# Fields of a data set that say how it is trained on.
+TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractedSet:
+    """A data set as the comparison sees it.
+
+    Attributes:
+        name: of the set.
+        available: structures of its training part.
+        classes: of the training part.
+        coverage: strategy → classes of a sample of this size; that of the job first, then random
+            sampling for comparison.
+        variants: name of the variant → what is kept of its features.
+        rows: [n, d] features of some atoms (or structures) of the first variant.
+    """
+
+    name: str
+    available: int
+    classes: int
+    coverage: dict[str, Coverage]
+    variants: dict[str, SetFeatures]
+    rows: np.ndarray
+
+    @property
+    def features(self) -> SetFeatures:
+        """Of the deciding variant."""
+        return next(iter(self.variants.values()))
+
+    @property
+    def distinct(self) -> int:
+        """Structures of the sample, repetitions not counted."""
+        return next(iter(self.coverage.values())).distinct
+
+    @property
+    def covered(self) -> int:
+        """Classes with a structure in the sample."""
+        return next(iter(self.coverage.values())).covered
+
+
+def variant_name(aggregation: str, invariance: str) -> str:
+    """How reports and files call a variant."""
+    return aggregation if invariance == "none" else f"{aggregation}-{invariance}"
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How a data set is looked at.
+
+    Attributes:
+        downstream: whether it is a task, which matters to some conventions.
+        rotation: 0 as stored; n turns every structure at random with seed n.
+        whole: take all structures in their order, not a sample.
+    """
+
+    downstream: bool = False
+    rotation: int = 0
+    whole: bool = False
+
+
+class SetExtractor:
+    """Extracts the data sets of one job.
+
+    Args:
+        settings: of the job.
+        extractor: the backbone.
+        run: takes the features and shows progress.
+    """
+
+    def __init__(self, settings: SimilaritySettings, extractor: BackboneExtractor, run: Run):
+        self._settings, self._extractor, self._run = settings, extractor, run
+        self._mesh = data_mesh()
+        self._compiled = extractor.compile(self._mesh)
+        self._variables = place(extractor.variables, self._mesh)
+        self._digest = extractor.digest
+
+    @property
+    def _original(self) -> bool:
+        return self._settings.extractor.conventions == "efficient_atom"
+
+    def extract(self, dataset: DatasetSettings, view: View = View()) -> ExtractedSet:
+        """Features of one data set, from disk where they were extracted before.
+
+        Raises:
+            ConfigError: the sample cannot be drawn, or the data set cannot be read.
+            GraphError: the graph of a structure cannot be built.
+            ValueError: features are not finite.
+        """
+        folder = self._run.path("features", f"{dataset.name}-{self._key(dataset, view)}")
+        if processes.from_first(np.asarray((folder / DONE).exists())):
+            self._run.say(f"{dataset.name}: features of an earlier run, {folder}")
+            return read_set(dataset.name, folder)
+        structures = self.load(dataset)
+        codes, classes = class_codes(_class_keys(structures))
+        indices = self._draw(dataset.name, structures, codes, view)
+        chosen: Sequence[Structure] = [structures[int(i)] for i in indices]
+        if view.rotation:
+            chosen = list(rotate_structures(chosen, seed=view.rotation))
+        variants, rows = self._collect(dataset, chosen, view)
+        coverage = {self._settings.sampling.strategy: class_coverage(codes, indices)}
+        if len(indices) <= len(codes):
+            drawn = sample(codes, len(indices), "random", self._settings.sampling.seed)
+            coverage.setdefault("random", class_coverage(codes, drawn))
+        made = ExtractedSet(
+            name=dataset.name,
+            available=len(structures),
+            classes=len(classes),
+            coverage=coverage,
+            variants=variants,
+            rows=rows,
+        )
+        self._run.wait_for_all(f"features of {dataset.name}")
+        if self._run.primary:
+            write_set(folder, made)
+        self._run.wait_for_all(f"{folder.name} is written")
+        return made
+
+    def load(self, dataset: DatasetSettings) -> Sequence[Structure]:
+        """The training part of a data set."""
+        settings, run = self._settings, self._run
+        official = dataset.split is not None and dataset.split.by == "official"
+        structures = load_structures(
+            dataset,
+            cache_dir=Path(settings.cache_dir) if settings.cache_dir else run.root / "data",
+            workers=settings.workers,
+            run=run,
+            split="train" if official else None,
+        )
+        if official:
+            return structures
+        return divide(structures, dataset.split, dataset.name)["train"]
+
+    def _draw(
+        self, name: str, structures: Sequence[Structure], codes: np.ndarray, view: View
+    ) -> np.ndarray:
+        """Indices of the structures that stand for the set."""
+        sampling = self._settings.sampling
+        if view.whole:
+            return np.arange(len(structures))
+        if self._original and view.downstream:
+            return first_structures(structures, sampling.size)
+        try:
+            return sample(codes, sampling.size, sampling.strategy, sampling.seed)
+        except SamplingError as error:
+            raise ConfigError(f"sampling of data set '{name}': {error}") from error
+
+    def _graph(self, dataset: DatasetSettings, view: View) -> GraphConfig:
+        if not self._original:
+            return self._extractor.graph
+        if view.downstream:
+            return graph_config(dataset.graph, self._extractor.graph)
+        return upstream_graph(self._extractor.graph)
+
+    def _key(self, dataset: DatasetSettings, view: View) -> str:
+        """Hash of everything that decides the features of a data set."""
+        described = to_plain(dataset)
+        for name in TRAINING_FIELDS:
+            described.pop(name)
+        if dataset.kind == "generate":
+            source: Any = cache_path(generate_spec(dataset)).name
+        elif dataset.kind == "store":
+            source = _file_state(open_store(dataset.name, dataset.path).path / "manifest.json")
+        else:
+            source = _file_state(find_file(dataset))
+        parts = {
+            "format": FORMAT,
+            "dataset": described,
+            "source": source,
+            "extractor": self._digest,
+            "graph": dataclasses.asdict(self._graph(dataset, view)),
+            "view": dataclasses.asdict(view),
+            "sampling": to_plain(self._settings.sampling),
+            "variants": self._settings.variants,
+            "rows": "all" if self._settings.keep_features else SHOWN_ROWS,
+            "seed": self._settings.seed,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _collect(
+        self, dataset: DatasetSettings, structures: Sequence[Structure], view: View
+    ) -> tuple[dict[str, SetFeatures], np.ndarray]:
+        collectors: dict[str, FeatureCollector] = {}
+        shown = _ShownRows(self._settings, len(structures))
+        with self._run.progress(len(structures), f"features of {dataset.name}") as tracker:
+            for shares in self._features(dataset, structures, view):
+                for aggregation, invariance in self._settings.variants:
+                    features = [
+                        (self._extractor.invariant(values, invariance), batch)
+                        for values, batch in shares
+                    ]
+                    variant = variant_name(aggregation, invariance)
+                    if variant not in collectors:
+                        width = features[0][0].shape[1]
+                        projection = random_projection(width, seed=self._settings.seed)
+                        collectors[variant] = FeatureCollector(aggregation, projection=projection)
+                    collectors[variant].add(*features)
+                    if variant == next(iter(collectors)):
+                        shown.add(features)
+                tracker.advance(_num_structures(shares))
+        return {variant: c.result() for variant, c in collectors.items()}, shown.result()
+
+    def _features(
+        self, dataset: DatasetSettings, structures: Sequence[Structure], view: View
+    ) -> Iterator[list[Share]]:
+        """The shares of the devices in one batch after the other, features [N, C]."""
+        graph = self._graph(dataset, view)
+        loader = BatchLoader(
+            [GraphDataset(dataset.name, structures, graph)],
+            batch_size=min(self._settings.extractor.batch_size, len(structures)),
+            seed=self._settings.seed,
+            num_devices=self._mesh.size,
+            shuffle=False,
+            drop_edges=graph.edge_dropout > 0,
+        )
+        for _, batch in loader.batches():
+            stacked = self._compiled(self._variables, place_batch(batch, self._mesh))
+            if jax.process_count() > 1:
+                # Every process collects the same; rows are few beside the work they cost.
+                stacked = multihost_utils.process_allgather(stacked, tiled=True)
+            values = jax.device_get(stacked)
+            parts = [jax.tree.map(lambda x, d=d: x[d], batch) for d in range(self._mesh.size)]
+            shares = zip(values, parts, strict=True)
+            yield [share for share in shares if np.asarray(share[1].graph_mask).any()]
+
+
+def _num_structures(shares: Sequence[Share]) -> int:
+    return sum(int(np.asarray(batch.graph_mask).sum()) for _, batch in shares)
+
+
+class _ShownRows:
+    """Feature rows of the deciding variant: all, or an even share of every batch."""
+
+    def __init__(self, settings: SimilaritySettings, structures: int):
+        self._aggregation = settings.aggregations[0]
+        self._all, self._structures = settings.keep_features, structures
+        self._rng = np.random.default_rng(settings.seed)
+        self._parts: list[np.ndarray] = []
+
+    def add(self, shares: Sequence[Share]) -> None:
+        values, _, _ = rows_of(shares, self._aggregation)
+        if not self._all:
+            share = _num_structures(shares) / self._structures
+            count = min(len(values), round(SHOWN_ROWS * share))
+            values = values[np.sort(self._rng.permutation(len(values))[:count])]
+        self._parts.append(np.asarray(values, np.float32))
+
+    def result(self) -> np.ndarray:
+        return np.concatenate(self._parts)
+
+
+def write_set(folder: Path, made: ExtractedSet) -> None:
+    """Writes what is kept of a set; the file that says it is complete comes last."""
+    for variant, features in made.variants.items():
+        write_features(folder / f"{variant}.npz", features)
+    arrays = {"rows": made.rows}
+    for strategy, coverage in made.coverage.items():
+        arrays[f"population/{strategy}"] = coverage.population
+        arrays[f"drawn/{strategy}"] = coverage.drawn
+    with (folder / "rows.npz").open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    described: dict[str, Any] = {name: getattr(made, name) for name in ("available", "classes")}
+    described["variants"] = list(made.variants)
+    described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
+    with replacing(folder / DONE) as file:
+        file.write(json.dumps(described, indent=2).encode() + b"\n")
+
+
+def read_set(name: str, folder: Path) -> ExtractedSet:
+    """What :func:`write_set` wrote."""
+    described = json.loads((folder / DONE).read_text())
+    variants = described.pop("variants")
+    distinct = described.pop("distinct")
+    with np.load(folder / "rows.npz", allow_pickle=False) as archive:
+        rows = archive["rows"]
+        coverage = {
+            strategy: Coverage(
+                archive[f"population/{strategy}"], archive[f"drawn/{strategy}"], count
+            )
+            for strategy, count in distinct.items()
+        }
+    return ExtractedSet(
+        name=name,
+        coverage=coverage,
+        variants={variant: read_features(folder / f"{variant}.npz") for variant in variants},
+        rows=rows,
+        **described,
+    )
+
+
+def _file_state(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a file, or of the files of a folder."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+def _class_keys(structures: Sequence[Structure]) -> Sequence[str]:
+    """Class of each structure; of a store from its index, without reading a structure."""
+    if isinstance(structures, Store):
+        return np.asarray(structures.class_keys)[structures.class_ids].tolist()
+    return [structure.class_key for structure in structures]

@@ -1,0 +1,146 @@
+"""Backbones as extractors: weights, their graph, and the compiled function over all devices."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from atomjax.data.load import graph_config
+from atomjax.graphs import GraphConfig
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models import HeadConfig, backbone_config, build_model, default_graph, features
+from atomjax.runtime.config import ConfigError
+from atomjax.similarity.features.conventions import check_conventions, original_config
+from atomjax.similarity.features.default import load_weights
+from atomjax.similarity.features.invariants import invariant_features
+from atomjax.similarity.settings import ExtractorSettings, Invariance
+from atomjax.structures.elements import SYMBOLS
+from atomjax.training.running.checkpoint import load_checkpoint
+from atomjax.training.update.state import DATA_AXIS
+from atomjax.training.update.step import over_devices
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneExtractor:
+    """A backbone whose last node features are the features.
+
+    Attributes:
+        name: for reports.
+        config: of the model.
+        variables: {"params", "scale_factors"} of the backbone.
+        graph: that structures are turned into.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    variables: Mapping[str, Any]
+    graph: GraphConfig
+
+    @property
+    def lmax(self) -> int | None:
+        """Largest degree of the features; None where they have no degrees."""
+        return getattr(backbone_config(self.config), "lmax", None)
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that decides the features of a structure."""
+        text = [dict(self.config), dataclasses.asdict(self.graph)]
+        total = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
+        for path, leaf in sorted(flax.traverse_util.flatten_dict(self.variables, sep="/").items()):
+            total.update(path.encode())
+            total.update(np.ascontiguousarray(leaf).tobytes())
+        return total.hexdigest()
+
+    @property
+    def element_embeddings(self) -> dict[str, np.ndarray]:
+        """Symbol → learned embedding [C] of the element, before any layer."""
+        backbone = self.variables["params"]["backbone"]
+        if "sphere_embedding" in backbone:
+            table, first = np.asarray(backbone["sphere_embedding"]), 0
+        else:
+            table, first = np.asarray(backbone["embedding"]), 1
+        numbers = range(1, min(len(table) + first, len(SYMBOLS)))
+        return {SYMBOLS[z]: table[z - first] for z in numbers}
+
+    def node_features(self, variables: Any, batch: GraphBatch) -> jax.Array:
+        """[N, C] features of one device's batch, without dropout; to be compiled."""
+        model = build_model(self.config, [HeadConfig(name="none", kind="energy")])
+        return features(model, variables, batch).node
+
+    def compile(self, mesh: Mesh) -> Callable[[Any, GraphBatch], jax.Array]:
+        """The function of variables and a stacked batch to features [D, N, C]."""
+
+        def step(variables: Any, batch: GraphBatch) -> jax.Array:
+            return self.node_features(variables, batch)[None]
+
+        return jax.jit(over_devices(step, mesh, P(DATA_AXIS)))
+
+    def invariant(self, values: jax.Array, kind: Invariance) -> jax.Array:
+        """Features [N, C] with, or without, what turns with the structure."""
+        if kind == "none":
+            return values
+        return invariant_features(values, self.lmax or 0, kind)
+
+
+def load_extractor(settings: ExtractorSettings) -> BackboneExtractor:
+    """The extractor of a config.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+        ConfigError: the graph is not one that the backbone reads.
+    """
+    if settings.checkpoint is None:
+        variables, metadata = load_weights()
+        name = f"{metadata['name']}, which comes with atomjax"
+    else:
+        variables, metadata = load_checkpoint(settings.checkpoint, settings.which)
+        name = f"{metadata['model']['name']} of {settings.checkpoint}, step {metadata['step']}"
+    config = metadata["model"]
+    graph = graph_config(settings.graph, stored_graph(metadata))
+    wanted = default_graph(config).kind
+    if graph.kind != wanted:
+        raise ConfigError(
+            f'extractor.graph.kind="{graph.kind}": {config["name"]} reads graphs of kind '
+            f'"{wanted}"; leave it out'
+        )
+    backbone = {
+        collection: {"backbone": tree["backbone"]}
+        for collection, tree in variables.items()
+        if "backbone" in tree
+    }
+    if settings.conventions == "efficient_atom":
+        check_conventions(config)
+        name += ", with the conventions of efficient-atom"
+        config = original_config(config)
+    return BackboneExtractor(name, config, backbone, graph)
+
+
+def check_invariants(extractor: BackboneExtractor, kinds: tuple[Invariance, ...]) -> None:
+    """Refuses invariants of features without degrees.
+
+    Raises:
+        ConfigError: the backbone's features have no degrees.
+    """
+    if extractor.lmax is None and set(kinds) != {"none"}:
+        raise ConfigError(
+            f"invariants={list(kinds)}: the features of {extractor.config['name']} are scalars "
+            'already; set invariants=("none",)'
+        )
+
+
+def stored_graph(metadata: Mapping[str, Any]) -> GraphConfig:
+    """The graph that a checkpoint was trained on, without edge dropout."""
+    stored = list(metadata.get("graphs", {}).values())
+    if not stored:
+        return default_graph(metadata["model"])
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in stored[0].items()
+    }
+    return dataclasses.replace(GraphConfig(**fields), edge_dropout=0.0)

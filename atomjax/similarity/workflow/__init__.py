@@ -1,0 +1,1 @@
+"""Workflow "csi": the job, its report and figures."""

@@ -1,0 +1,166 @@
+"""Figures of a similarity job: grouped bars, heat map, elements, and a map of node features."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atomjax.reporting.plots import COLORS
+from atomjax.similarity.analysis.comparison import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = "osv^D"
+BAR_WIDTH = 0.8
+
+
+def plot_bars(comparison: Comparison, path: Path) -> None:
+    """Distances as bars, grouped by task, one panel a variant or view; intervals on the first.
+
+    Args:
+        comparison: what to draw, as in Fig. 3 and 5 to 8 of arXiv:2502.11085.
+        path: PNG to write.
+    """
+    tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
+    tables = {**comparison.variants, **comparison.views}
+    figure, axes = _figure(len(tables), 2.5 + 1.2 * len(tasks))
+    width = BAR_WIDTH / len(sets)
+    for place, (ax, (variant, distance)) in enumerate(zip(axes, tables.items(), strict=True)):
+        for i, name in enumerate(sets):
+            x = np.arange(len(tasks)) + (i - (len(sets) - 1) / 2) * width
+            errors = None
+            if place == 0:
+                ends = comparison.lower[i], comparison.upper[i]
+                # An interval that corrects for the bias may lie beside the value.
+                errors = np.maximum([distance[i] - ends[0], ends[1] - distance[i]], 0)
+            ax.bar(x, distance[i], 0.9 * width, label=name, color=_color(i), yerr=errors, capsize=2)
+        ax.set_xticks(range(len(tasks)), tasks)
+        ax.set(title=variant, ylabel="CSI (lower is nearer)")
+    axes[-1].legend(frameon=False, title="upstream", loc="center left", bbox_to_anchor=(1, 0.5))
+    _save(figure, path)
+
+
+def plot_heat_map(comparison: Comparison, path: Path) -> None:
+    """Distances as a table of colours, each relative to the closest of its task; writes a PNG."""
+    distance = comparison.table.distance
+    tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
+    figure, (ax,) = _figure(1, 3 + len(tasks))
+    _heat(ax, distance, sets, tasks, "CSI")
+    _save(figure, path)
+
+
+def plot_elements(comparison: Comparison, path: Path) -> bool:
+    """Distances within each element, one panel for each task; white where it was never seen.
+
+    Returns:
+        Whether there was something to draw.
+    """
+    if not comparison.elements:
+        return False
+    sets = [s.name for s in comparison.upstream]
+    figure, axes = _figure(len(comparison.downstream), 5)
+    for ax, task in zip(axes, comparison.downstream, strict=True):
+        columns = [comparison.elements[name, task.name] for name in sets]
+        symbols = [f"{s} {share:.0%}" for s, share in columns[0].share.items()]
+        values = [[c.distance.get(s, np.nan) for s in columns[0].share] for c in columns]
+        _heat(ax, np.array(values), sets, symbols, f"{task.name}: CSI within elements")
+    _save(figure, path)
+    return True
+
+
+def plot_map(
+    rows: Mapping[str, np.ndarray], tasks: Sequence[str], path: Path, seed: int = 0
+) -> None:
+    """Feature rows of all sets in the plane of their two principal components; writes a PNG.
+
+    Args:
+        rows: name of the set → [n, d] feature rows; sets weigh alike.
+        tasks: names that are downstream, drawn on top.
+        path: PNG to write.
+        seed: of the choice of rows.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(len(values) for values in rows.values())
+    even = [values[rng.permutation(len(values))[:count]] for values in rows.values()]
+    pooled = np.concatenate(even).astype(np.float64)
+    mean = pooled.mean(axis=0)
+    variances, directions = np.linalg.eigh(np.cov(pooled - mean, rowvar=False))
+    plane = directions[:, [-1, -2]]
+    shares = variances[[-1, -2]] / max(variances.sum(), np.finfo(float).tiny)
+    figure, (ax,) = _figure(1, 7)
+    upstream = [name for name in rows if name not in tasks]
+    for i, name in enumerate([*upstream, *tasks]):
+        points = (rows[name] - mean) @ plane
+        style = {"marker": MARKERS[i % len(MARKERS)], "s": 9, "linewidths": 0, "alpha": 0.5}
+        color = "black" if name in tasks else _color(i)
+        ax.scatter(*points.T, color=color, label=name, **style)
+    ax.set(
+        xlabel=f"first principal component ({shares[0]:.0%} of the variance)",
+        ylabel=f"second ({shares[1]:.0%})",
+        title="features of atoms",
+    )
+    ax.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    _save(figure, path)
+
+
+def plot_embeddings(embeddings: Mapping[str, np.ndarray], path: Path) -> None:
+    """Cosine similarity of the learned embeddings of elements; writes a PNG.
+
+    Args:
+        embeddings: symbol → [C], by atomic number.
+        path: PNG to write.
+    """
+    symbols = list(embeddings)
+    similarity = cosine_similarity(np.stack(list(embeddings.values())))
+    width = 2.5 + 0.32 * len(symbols)
+    figure, (ax,) = _figure(1, width, 0.8 * width)
+    image = ax.imshow(similarity, cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.set_xticks(range(len(symbols)), symbols)
+    ax.set_yticks(range(len(symbols)), symbols)
+    ax.set(title="cosine similarity of learned element embeddings")
+    figure.colorbar(image, ax=ax)
+    _save(figure, path)
+
+
+def cosine_similarity(rows: np.ndarray) -> np.ndarray:
+    """[n, n] cosines of the angles between rows [n, C]."""
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+    return unit @ unit.T
+
+
+def _heat(
+    ax: "Axes", values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str
+) -> None:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lowest = np.array([np.nanmin(v) if np.isfinite(v).any() else np.nan for v in values.T])
+        shade = np.log(np.maximum(values, np.finfo(float).tiny) / np.maximum(lowest, 1e-300))
+    image = ax.imshow(np.ma.masked_invalid(shade), cmap="viridis_r", aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        text = f"{value:.3g}" if np.isfinite(value) else "–"
+        dark = np.isfinite(value) and float(np.ma.filled(image.norm(shade[i, j]), 0)) > 0.5
+        ax.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(title=title)
+
+
+def _color(i: int) -> str:
+    return COLORS[i % len(COLORS)]
+
+
+def _figure(panels: int, width: float, height: float = 4.2) -> "tuple[Figure, Sequence[Axes]]":
+    # The canvas is named outright: pyplot would look for a display and keep global state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * panels, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)

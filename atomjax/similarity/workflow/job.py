@@ -1,0 +1,124 @@
+"""The job: from data sets of a config to a table, a recommendation and the config it implies.
+
+features/               statistics of each set, kept for the next run
+csi.csv, csi.json       every number
+report.md, plots/       the same for people
+selected/<task>/        structures chosen inside the recommended set, where asked for
+pretrain_<task>.py      the pretraining that the recommendation implies
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from atomjax.data.load import find_file, generate_spec
+from atomjax.data.store_view import open_store
+from atomjax.models import backbone_config
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
+from atomjax.similarity.analysis.comparison import compare
+from atomjax.similarity.analysis.recommendation import describe_recommendation, recommend
+from atomjax.similarity.analysis.views import extract_all, orientation_tests, other_views
+from atomjax.similarity.features.cache import SetExtractor
+from atomjax.similarity.features.extractor import check_invariants, load_extractor
+from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
+from atomjax.similarity.workflow.report import Extras, describe_plan, write_report
+from atomjax.similarity.workflow.selection_job import select_structures
+from atomjax.training.checks import check_settings
+
+
+def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict[str, Any]:
+    """Compares candidates with downstream sets; sets that were extracted before are not again.
+
+    Args:
+        config: settings of workflow "csi", or a config that makes them.
+        run: receives features, tables, report and figures.
+
+    Returns:
+        The content of ``csi.json``.
+
+    Raises:
+        ConfigError: settings contradict each other or the data.
+        CheckpointError: the extractor's checkpoint is missing.
+        ReadError: a file cannot be read.
+    """
+    settings = SimilaritySettings.from_config(config)
+    extractor = load_extractor(settings.extractor)
+    check_invariants(extractor, settings.invariants)
+    run.say(f"extractor: {extractor.name}")
+    sets = SetExtractor(settings, extractor, run)
+    upstream, downstream = extract_all(sets, settings)
+    views = other_views(settings, extractor, run)
+    orientation = orientation_tests(settings, sets, upstream, downstream)
+    run.say(f"comparing {len(upstream)} candidates with {len(downstream)} tasks")
+    comparison = compare(
+        upstream,
+        downstream,
+        mixtures=settings.mixtures,
+        resamples=settings.resamples,
+        level=settings.level,
+        seed=settings.seed,
+        views=views,
+    )
+    recommendations = recommend(comparison)
+    available = {s.name: s.available for s in upstream}
+    plans = {
+        choice.task: implied_pretraining(settings, choice.closest, available[choice.closest])
+        for choice in recommendations
+    }
+    chosen = [
+        select_structures(settings, sets, task, choice.closest, run)
+        for task, choice in zip(downstream, recommendations, strict=True)
+        if settings.select is not None
+    ]
+    extras = Extras(extractor.name, extractor.element_embeddings, orientation, chosen)
+    summary = write_report(comparison, recommendations, plans, extras, run)
+    for choice in recommendations:
+        run.say(" ".join(describe_recommendation(choice, settings.level)))
+        run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")
+    for selection in chosen:
+        run.say(selection.describe())
+    run.say(f"report: {run.workdir / 'report.md'}")
+    return summary
+
+
+def check_similarity(settings: SimilaritySettings) -> list[str]:
+    """Checks everything about a config that can be known before reading data.
+
+    Args:
+        settings: what the config asks for.
+
+    Returns:
+        Notes on what the run will do.
+
+    Raises:
+        ConfigError: naming the key and how to mend it.
+        CheckpointError: the extractor's checkpoint is missing.
+    """
+    extractor = load_extractor(settings.extractor)
+    check_invariants(extractor, settings.invariants)
+    for other in settings.views.extractors:
+        load_extractor(other)
+    for dataset in (*settings.candidates, *settings.tasks):
+        if dataset.kind == "read":
+            find_file(dataset)
+        elif dataset.kind == "store":
+            open_store(dataset.name, dataset.path)
+        else:
+            generate_spec(dataset)
+    model = settings.plan.model
+    try:
+        backbone_config({"name": model.name, **model.overrides})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"config.plan.model: {error}") from error
+    for dataset in settings.candidates:
+        # Their number is known once the data are read.
+        check_settings(implied_pretraining(settings, dataset.name, available=1))
+    names = [", ".join(d.name for d in side) for side in (settings.candidates, settings.tasks)]
+    budget = settings.plan.budget
+    return [
+        f"workflow {settings.workflow}, seed {settings.seed}",
+        f"extractor {extractor.name}",
+        f"{names[0]} against {names[1]}: {settings.sampling.size} structures of each, "
+        f"{settings.sampling.strategy}",
+        "C is known once the data are read" if budget is None else f"C = {budget} samples",
+    ]

@@ -1,0 +1,323 @@
+"""What a similarity job found, as ``csi.csv``, ``csi.json`` and ``report.md``."""
+
+import csv
+import dataclasses
+import io
+import math
+import pprint
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from atomjax.runtime.run import Run
+from atomjax.similarity.analysis.comparison import Comparison
+from atomjax.similarity.analysis.recommendation import Recommendation, describe_recommendation
+from atomjax.similarity.analysis.views import describe_orientation
+from atomjax.similarity.features.cache import ExtractedSet
+from atomjax.similarity.features.coverage import describe_coverage, plot_coverage
+from atomjax.similarity.features.orientation import OrientationTest, plot_orientation
+from atomjax.similarity.workflow.figures import (
+    plot_bars,
+    plot_elements,
+    plot_embeddings,
+    plot_heat_map,
+    plot_map,
+)
+from atomjax.similarity.workflow.selection_job import Selection
+from atomjax.structures.elements import SYMBOLS
+from atomjax.studies.report import repetition
+from atomjax.training.settings import RunSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What a report says beside the comparison.
+
+    Attributes:
+        extractor: in words.
+        embeddings: symbol → learned embedding of the element.
+        orientation: task → candidate → variant → distances as stored and rotated.
+        selections: structures chosen for each task.
+    """
+
+    extractor: str
+    embeddings: Mapping[str, np.ndarray]
+    orientation: Mapping[str, Mapping[str, Mapping[str, OrientationTest]]]
+    selections: Sequence[Selection] = ()
+
+
+# Share of repeated structures above which the interval says less than it seems to.
+MOST_REPEATED = 0.1
+
+
+def table_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def write_report(
+    comparison: Comparison,
+    recommendations: Sequence[Recommendation],
+    plans: Mapping[str, RunSettings],
+    extras: Extras,
+    run: Run,
+) -> dict[str, Any]:
+    """Writes tables, report, figures and the configs of the pretraining that follows.
+
+    Args:
+        comparison: the numbers.
+        recommendations: one for each task.
+        plans: task → the pretraining it implies.
+        extras: extractor, orientation and choices.
+        run: its directory takes the files.
+
+    Returns:
+        The content of ``csi.json``.
+    """
+    records = comparison.records()
+    configs = {task: f"pretrain_{task}.py" for task in plans}
+    summary = {
+        "extractor": extras.extractor,
+        "level": comparison.level,
+        "pairs": [_without_nan(record) for record in records],
+        "mixtures": {
+            name: dict(
+                zip((s.name for s in comparison.downstream), map(float, values), strict=True)
+            )
+            for name, values in comparison.mixtures.items()
+        },
+        "recommendations": [_without_nan(r.to_dict()) for r in recommendations],
+        "available": {s.name: s.available for s in comparison.upstream},
+        "configs": configs,
+        "orientation": {
+            task: {
+                candidate: {kind: dataclasses.asdict(test) for kind, test in by_kind.items()}
+                for candidate, by_kind in by_candidate.items()
+            }
+            for task, by_candidate in extras.orientation.items()
+        },
+        "selections": [selection.to_dict() for selection in extras.selections],
+    }
+    run.write_json("csi.json", summary)
+    if run.primary:
+        run.path("csi.csv").write_text(table_text(records))
+        for task, plan in plans.items():
+            run.path(configs[task]).write_text(config_text(task, plan))
+        plots = write_figures(comparison, extras, run)
+        text = render(comparison, recommendations, plans, extras, plots)
+        run.path("report.md").write_text(text)
+    return summary
+
+
+def write_figures(comparison: Comparison, extras: Extras, run: Run) -> list[str]:
+    """Draws everything; returns the names of the files."""
+    plots = ["plots/bars.png", "plots/heat_map.png", "plots/map.png", "plots/coverage.png"]
+    plot_bars(comparison, run.path(plots[0]))
+    plot_heat_map(comparison, run.path(plots[1]))
+    sets = (*comparison.upstream, *comparison.downstream)
+    tasks = [s.name for s in comparison.downstream]
+    plot_map({s.name: s.rows for s in sets}, tasks, run.path(plots[2]))
+    if plot_elements(comparison, run.path("plots/elements.png")):
+        plots.append("plots/elements.png")
+    plot_coverage({s.name: s.coverage for s in sets}, run.path(plots[3]))
+    present = sorted({z for s in sets for z in s.features.elements})
+    named = {SYMBOLS[z]: extras.embeddings[SYMBOLS[z]] for z in present}
+    if named:
+        plots.append("plots/embeddings.png")
+        plot_embeddings(named, run.path(plots[-1]))
+    for task, by_candidate in extras.orientation.items():
+        plots.append(f"plots/orientation_{task}.png")
+        plot_orientation(by_candidate, run.path(plots[-1]))
+    return plots
+
+
+def config_text(task: str, plan: RunSettings) -> str:
+    """A config file that runs a plan."""
+    chosen = plan.data.train[0].name
+    body = pprint.pformat(plan.to_dict(), width=88, sort_dicts=False).replace("\n", "\n    ")
+    return (
+        f'"""Pretrain on {chosen}, the candidate nearest to {task}."""\n\n\n'
+        f"def get_config() -> dict:\n    return {body}\n"
+    )
+
+
+def describe_plan(plan: RunSettings) -> str:
+    """Budget of a plan in words."""
+    train = plan.train
+    return (
+        f"{plan.model.name} on {train.max_structures:,} structures for {train.epochs} epochs, "
+        f"C = {train.budget:,} samples"
+    )
+
+
+def render(
+    comparison: Comparison,
+    recommendations: Sequence[Recommendation],
+    plans: Mapping[str, RunSettings],
+    extras: Extras,
+    plots: Sequence[str],
+) -> str:
+    """The text of ``report.md``."""
+    lines = ["# Which upstream set is near", ""]
+    for choice in recommendations:
+        lines += [" ".join(describe_recommendation(choice, comparison.level)), ""]
+    lines += [
+        f"Features: {extras.extractor}. The CSI is a squared distance in units of these features: "
+        "small is near, and values of different extractors cannot be compared. "
+        f"Intervals are bootstrap intervals over structures at {comparison.level:.0%}.",
+        "",
+        *_table(comparison),
+        "",
+        "`csi.csv` and `csi.json` hold every number; infinite is the CSI extrapolated to "
+        "infinitely many structures, unseen the share of the task's atoms whose element the "
+        "upstream set lacks, within elements the mean CSI between atoms of one element.",
+        "",
+        *_mixtures(comparison),
+        *_elements(comparison),
+        *_orientation(extras),
+        "## Sets",
+        "",
+        *_sets(comparison),
+        "",
+        *_coverage(comparison),
+        *_plans(plans),
+        *_selections(extras),
+        "## Figures",
+        "",
+        *(f"![{plot}]({plot})" for plot in plots),
+        "",
+        *repetition(),
+    ]
+    return "\n".join(lines)
+
+
+def _table(comparison: Comparison) -> list[str]:
+    others = [*list(comparison.variants)[1:], *comparison.views]
+    heads = ["task", "upstream", "CSI", "interval", "means", "covariances", "infinite"]
+    heads += [*(f"CSI, {name}" for name in others), "unseen", "within elements"]
+    lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * (len(heads) - 2)]
+    for r in sorted(comparison.records(), key=lambda r: (r["downstream"], r["csi"])):
+        cells = [
+            r["downstream"],
+            r["upstream"],
+            f"{r['csi']:.4g}",
+            f"{r['lower']:.4g} to {r['upper']:.4g}",
+            f"{r['mean_term']:.4g}",
+            f"{r['covariance_term']:.4g}",
+            f"{r['infinite']:.4g} ± {r['infinite_uncertainty']:.2g}",
+            *(f"{r[f'csi_{name}']:.4g}" for name in others),
+            "" if math.isnan(r["unseen_share"]) else f"{r['unseen_share']:.0%}",
+            "" if math.isnan(r["within_elements"]) else f"{r['within_elements']:.4g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _mixtures(comparison: Comparison) -> list[str]:
+    if not comparison.mixtures:
+        return []
+    tasks = [s.name for s in comparison.downstream]
+    lines = ["| mixture of all candidates | " + " | ".join(f"CSI to {t}" for t in tasks) + " |"]
+    lines.append("| --- |" + " ---: |" * len(tasks))
+    for name, values in comparison.mixtures.items():
+        lines.append(f"| {name} | " + " | ".join(f"{v:.4g}" for v in values) + " |")
+    return [*lines, ""]
+
+
+def _elements(comparison: Comparison) -> list[str]:
+    if not comparison.elements:
+        return []
+    lines = ["## Element by element", ""]
+    for task in comparison.downstream:
+        for up in comparison.upstream:
+            one = comparison.elements[up.name, task.name]
+            inside = ", ".join(f"{symbol} {value:.3g}" for symbol, value in one.distance.items())
+            unseen = f"; never seen: {', '.join(one.unseen)}" if one.unseen else ""
+            lines.append(f"- {task.name} from {up.name}: {inside or 'no common element'}{unseen}")
+    return [*lines, ""]
+
+
+def _sets(comparison: Comparison) -> list[str]:
+    sets = (*comparison.upstream, *comparison.downstream)
+    lines = [
+        "| set | structures | sample | distinct | classes in it | atoms | effective rank |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {s.name} | {s.available:,} | {s.features.num_structures:,} | {s.distinct:,} | "
+        f"{s.covered:,} of {s.classes:,} | {s.features.num_atoms:,} | "
+        f"{comparison.ranks[s.name]:.1f} |"
+        for s in sets
+    ]
+    repeating = [s.name for s in sets if _repeated(s) > MOST_REPEATED]
+    if repeating:
+        lines += [
+            "",
+            f"The samples of {', '.join(repeating)} repeat structures, so their intervals are too "
+            "narrow; draw fewer, or choose another `sampling.strategy`.",
+        ]
+    return lines
+
+
+def _coverage(comparison: Comparison) -> list[str]:
+    sets = (*comparison.upstream, *comparison.downstream)
+    return [
+        "Classes that the samples cover:",
+        "",
+        *(f"- {line}" for s in sets for line in describe_coverage(s.name, s.coverage)),
+        "",
+    ]
+
+
+def _orientation(extras: Extras) -> list[str]:
+    lines = describe_orientation(extras.orientation)
+    return ["## Orientation", "", *(f"- {line}" for line in lines), ""] if lines else []
+
+
+def _selections(extras: Extras) -> list[str]:
+    if not extras.selections:
+        return []
+    lines = ["## Structures chosen inside the recommended set", ""]
+    for one in extras.selections:
+        lines += [
+            one.describe(),
+            "",
+            f'They are a store: a data set with `kind="store"` and `path="{one.path}"`.',
+            "",
+        ]
+    return lines
+
+
+def _repeated(one: ExtractedSet) -> float:
+    return 1 - one.distinct / one.features.num_structures
+
+
+def _plans(plans: Mapping[str, RunSettings]) -> list[str]:
+    lines = ["## The pretraining that follows", ""]
+    for task, plan in plans.items():
+        lines += [
+            f"For {task}: {describe_plan(plan)}.",
+            "",
+            f"    python -m atomjax.launch --config pretrain_{task}.py --workdir "
+            f"runs/pretrain_{task}",
+            "",
+        ]
+    return [
+        *lines,
+        "Under a fixed budget C = E × N, arXiv:2502.11085 (appendix A) found fewer structures for "
+        "more epochs about as good where the set is near, and worse where it is far.",
+        "",
+    ]
+
+
+def _without_nan(record: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in record.items()
+    }

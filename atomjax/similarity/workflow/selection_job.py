@@ -1,0 +1,143 @@
+"""Structures of the recommended set chosen for a task, written as a store to pretrain on."""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
+from atomjax.similarity.analysis.selection import select_greedily, select_nearest
+from atomjax.similarity.features.cache import ExtractedSet, SetExtractor, View
+from atomjax.similarity.features.structure_sums import StructureSums, unpack
+from atomjax.similarity.measures.frechet import frechet_distance
+from atomjax.similarity.measures.statistics import Statistics
+from atomjax.similarity.settings import SimilaritySettings
+from atomjax.structures.store import Store, write_store
+
+METHODS = {"greedy": select_greedily, "nearest": select_nearest}
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What was chosen, and what it did.
+
+    Attributes:
+        task: that it was chosen for.
+        candidate: set that it was chosen from.
+        method: "greedy" or "nearest".
+        size: structures chosen.
+        available: structures to choose from.
+        path: of the store, relative to the run directory.
+        chosen, drawn, whole: CSI to the task of the choice, of a random choice of this size, and
+            of the whole set, on the projected features that are kept of every structure.
+        extraction_seconds: spent on the features of all structures.
+        selection_seconds: spent on choosing.
+    """
+
+    task: str
+    candidate: str
+    method: str
+    size: int
+    available: int
+    path: str
+    chosen: float
+    drawn: float
+    whole: float
+    extraction_seconds: float
+    selection_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``csi.json``."""
+        return dataclasses.asdict(self)
+
+    def describe(self) -> str:
+        """One sentence."""
+        return (
+            f"For {self.task}, {self.size:,} of the {self.available:,} structures of "
+            f"{self.candidate} ({self.method}): CSI {self.chosen:.4g}, against {self.drawn:.4g} "
+            f"for as many at random and {self.whole:.4g} for all (on the projected features). "
+            f"Extracting all of them took {self.extraction_seconds:.0f} s, choosing "
+            f"{self.selection_seconds:.1f} s."
+        )
+
+
+def select_structures(
+    settings: SimilaritySettings,
+    sets: SetExtractor,
+    downstream: ExtractedSet,
+    candidate: str,
+    run: Run,
+) -> Selection:
+    """Chooses structures of a candidate for one task and writes them.
+
+    Args:
+        settings: of the job, with a section "select".
+        sets: extracts the candidate as a whole.
+        downstream: the task.
+        candidate: name of the upstream set.
+        run: takes the store ``selected/<task>/``, which a data set of kind "store" reads.
+
+    Raises:
+        ConfigError: the set has fewer structures than are asked for.
+    """
+    asked = settings.select
+    assert asked is not None
+    (dataset,) = (d for d in settings.candidates if d.name == candidate)
+    began = time.perf_counter()
+    whole = sets.extract(dataset, View(whole=True))
+    extraction = time.perf_counter() - began
+    upstream, target = whole.features.structures, downstream.features.structures
+    count = len(upstream.counts)
+    if asked.size > count:
+        raise ConfigError(
+            f"select.size={asked.size} is more than the {count} structures of {candidate}; lower it"
+        )
+    began = time.perf_counter()
+    indices = METHODS[asked.method](upstream, target, asked.size)
+    choosing = time.perf_counter() - began
+    path = f"selected/{downstream.name}"
+    structures = sets.load(dataset)
+    run.wait_for_all(f"choice for {downstream.name}")
+    if run.primary:
+        _write(run, path, [structures[int(i)] for i in indices], asked.method, candidate)
+    drawn = np.random.default_rng(settings.seed).permutation(count)[: asked.size]
+    goal = summed_statistics(target, np.arange(len(target.counts)))
+    return Selection(
+        task=downstream.name,
+        candidate=candidate,
+        method=asked.method,
+        size=asked.size,
+        available=count,
+        path=path,
+        chosen=frechet_distance(summed_statistics(upstream, indices), goal),
+        drawn=frechet_distance(summed_statistics(upstream, drawn), goal),
+        whole=frechet_distance(summed_statistics(upstream, np.arange(count)), goal),
+        extraction_seconds=extraction,
+        selection_seconds=choosing,
+    )
+
+
+def summed_statistics(sums: StructureSums, indices: np.ndarray) -> Statistics:
+    """Statistics of the (projected) features of some structures, from their sums."""
+    rows = int(sums.counts[indices].sum())
+    offset = sums.sums[indices].sum(axis=0) / rows
+    products = unpack(sums.products[indices].sum(axis=0), sums.dimension)
+    arrays: dict[str, Any] = {
+        "count": np.asarray(rows),
+        "mean": sums.center + offset,
+        "scatter": products - rows * np.outer(offset, offset),
+    }
+    return Statistics(**arrays)
+
+
+def _write(run: Run, path: str, structures: list[Any], method: str, candidate: str) -> None:
+    """The store, anew where another choice was written before."""
+    folder = run.path(path)
+    origin = {"kind": "selected", "method": method, "source": candidate}
+    if folder.exists():
+        Store(folder)  # Nothing but a store of an earlier run is replaced.
+        for file in sorted(folder.rglob("*"), reverse=True):
+            file.rmdir() if file.is_dir() else file.unlink()
+    write_store(folder, structures, precision="float64", origin=origin)

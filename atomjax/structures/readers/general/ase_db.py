@@ -1,0 +1,82 @@
+"""ASE databases (SQLite): one row a structure, scalars in key-value pairs or in the row's data."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import numpy as np
+
+from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.structure import Structure
+
+SQLITE_MAGIC = b"SQLite format 3\x00"
+
+
+def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[], Structure]]]:
+    """The rows of a database in order of their ids.
+
+    Raises:
+        ReadError: the file is no SQLite database with ASE's tables, or is cut short.
+    """
+    index = 0
+    try:
+        for row in connect(path).select():
+            yield f"{path.name}:{row.id}", partial(_structure, row, options, path)
+            index += 1
+    except (sqlite3.Error, KeyError, ValueError) as error:
+        raise ReadError(
+            f"{path}: the database breaks off at record {index} ({error}); it is damaged or"
+            " truncated, copy it again"
+        ) from error
+
+
+def property_units(path: Path) -> dict[str, str]:
+    """The units that a SchNetPack-style database declares for its properties, as written.
+
+    Raises:
+        ReadError: the file is no SQLite database, or damaged.
+    """
+    try:
+        return dict(connect(path).metadata.get("_property_unit_dict", {}))
+    except sqlite3.Error as error:
+        raise ReadError(
+            f"{path}: the database cannot be read ({error}); it is damaged or truncated, copy it"
+            " again"
+        ) from error
+
+
+def row_numbers(path: Path) -> np.ndarray:
+    """[n] int64, the numbers of the rows in their order.
+
+    Raises:
+        ReadError: the file is no SQLite database with ASE's tables, or damaged.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT id FROM systems ORDER BY id").fetchall()
+    except sqlite3.Error as error:
+        raise ReadError(f"{path}: no database of ASE, or a damaged one ({error})") from error
+    return np.array([number for (number,) in found], dtype=np.int64)
+
+
+def connect(path: Path) -> Any:
+    """Opens an SQLite database of ASE for reading.
+
+    Raises:
+        ReadError: it is no SQLite database.
+    """
+    with path.open("rb") as file:
+        if file.read(len(SQLITE_MAGIC)) != SQLITE_MAGIC:
+            raise ReadError(f"{path}: not an SQLite database, as ASE's .db files are")
+    # serial: no lock file beside a database that may be on read-only storage.
+    return ase.db.connect(str(path), type="db", use_lock_file=False, serial=True)
+
+
+def _structure(row: Any, options: ReadOptions, path: Path) -> Structure:
+    values = {**row.data, **row.key_value_pairs}
+    return structure_from_atoms(row.toatoms(), options, values, f"{path.name}:{row.id}", path.stem)

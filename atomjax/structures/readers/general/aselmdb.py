@@ -1,0 +1,97 @@
+"""fairchem's ``.aselmdb``: databases of ASE in LMDB files, one or the shards of a folder.
+
+Rows are zlib-compressed JSON under their ids; "nextid", "metadata" and "deleted_ids" are no rows
+(layout: ``ase_db_backends``, and fairchem 1.x, ``core/datasets/lmdb_database.py``).
+"""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.db.row import AtomsRow
+from ase.io.jsonio import decode
+
+from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.lmdb_shards import Shard, Shards, find_shards
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import StructureFile
+from atomjax.structures.readers.open_catalyst import split_folder
+from atomjax.structures.structure import Structure
+
+RESERVED = ("nextid", "metadata", "deleted_ids")
+
+
+class AseLmdbFile(StructureFile):
+    """The rows of one file, or of all in a folder, in order of their ids."""
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        super().__init__(path, options)
+        self._ids: dict[Path, np.ndarray] = {}
+        self._shards = Shards(find_shards(path, (".aselmdb", ".lmdb")), self._find_ids)
+        if not len(self._shards):
+            raise ReadError(f"{path}: holds no row")
+
+    def _find_ids(self, shard: Shard) -> int:
+        rows = shard.entries - sum(shard.get(key) is not None for key in RESERVED)
+        deleted = np.unique(np.asarray(_json(shard, "deleted_ids"), dtype=int).reshape(-1))
+        # Ids are given one after the other, so that those which were deleted are the only gaps.
+        following = _json(shard, "nextid")
+        end = rows + len(deleted) + 1 if following is None else int(following)
+        ids = np.setdiff1d(np.arange(1, end), deleted)
+        if len(ids) != rows:
+            raise ReadError(
+                f"{shard.path}: {rows} rows, but ids for {len(ids)} of them; is this a database of"
+                " ASE?"
+            )
+        self._ids[shard.path] = ids
+        return rows
+
+    def choose(self, split: str | None) -> None:
+        """Splits are folders: see `split_folder`."""
+
+    def _count(self) -> int:
+        return len(self._shards)
+
+    def _locate(self, record: int) -> tuple[Shard, int]:
+        shard, number = self._shards.locate(record)
+        return shard, int(self._ids[shard.path][number])
+
+    def _identifier(self, record: int) -> str:
+        shard, row = self._locate(record)
+        return f"{shard.path.name}:{row}"
+
+    def _structure(self, record: int) -> Structure:
+        shard, number = self._locate(record)
+        content = _json(shard, str(number))
+        if not isinstance(content, dict):
+            raise ReadError("no row under this id; rows are missing")
+        row = AtomsRow({**content, "id": number})
+        values = {**content.get("data", {}), **content.get("key_value_pairs", {})}
+        return structure_from_atoms(
+            row.toatoms(), self.options, values, self._identifier(record), self.path.stem
+        )
+
+
+def _json(shard: Shard, key: str) -> Any:
+    """The content of an entry, or None where there is none."""
+    stored = shard.get(key)
+    if stored is None:
+        return [] if key == "deleted_ids" else None
+    try:
+        return decode(zlib.decompress(stored).decode())
+    except (zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ReadError(
+            f"{shard.path}: the entry {key!r} is not compressed JSON ({error}); it is damaged or"
+            " from other software"
+        ) from error
+
+
+def records(path: Path, options: ReadOptions) -> AseLmdbFile:
+    """Opens ``.aselmdb`` files.
+
+    Raises:
+        ReadError: a file is no LMDB file or cut short, or not written by ASE's backend.
+    """
+    return AseLmdbFile(split_folder(path, options.split), options)

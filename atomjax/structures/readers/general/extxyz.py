@@ -1,0 +1,81 @@
+"""Extended XYZ: text frames with a lattice, per-atom columns and labels."""
+
+import io
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from ase import Atoms
+from ase.io.extxyz import read_xyz
+
+from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.structure import Structure
+
+
+def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[], Structure]]]:
+    """The frames of a file, read one at a time.
+
+    Raises:
+        ReadError: a frame does not begin with its number of atoms, so that what follows cannot be
+            told apart.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for index, lines in enumerate(frames(file, path)):
+            identifier = f"{path.name}:{index}"
+            yield identifier, partial(_structure, lines, options, identifier, path.stem)
+
+
+def frames(file: TextIO, path: Path) -> Iterator[list[str]]:
+    """The lines of each frame, its number of atoms first.
+
+    Raises:
+        ReadError: as `records`.
+    """
+    index = 0
+    while (line := file.readline()) != "":
+        if not line.strip():
+            continue
+        count = frame_size(line, index, path)
+        yield [line, *(file.readline() for _ in range(count + 1))]
+        index += 1
+
+
+def frame_size(line: str | bytes, index: int, path: Path) -> int:
+    """The number of atoms that the first line of a frame states.
+
+    Raises:
+        ReadError: it is no number.
+    """
+    try:
+        return int(line)
+    except ValueError as error:
+        raise ReadError(
+            f"{path}: frame {index} should begin with its number of atoms, found"
+            f" {line.strip()[:60]!r}; the frame before it has more atom lines than it says, or this"
+            " is no XYZ file"
+        ) from error
+
+
+def parse_frame(lines: list[str]) -> Atoms:
+    """The atoms of one frame.
+
+    Args:
+        lines: of the frame; those that the file lacks are empty.
+
+    Raises:
+        ReadError: the frame is cut short or empty.
+    """
+    expected, found = len(lines) - 2, sum(line != "" for line in lines) - 2
+    if found < expected:
+        raise ReadError(f"the file ends after {max(found, 0)} of {expected} atoms: it is truncated")
+    # Structure's own error is clearer than the parser's.
+    if expected == 0:
+        raise ReadError("there are no atoms")
+    return next(iter(read_xyz(io.StringIO("".join(lines)), 0)))
+
+
+def _structure(lines: list[str], options: ReadOptions, identifier: str, source: str) -> Structure:
+    atoms = parse_frame(lines)
+    return structure_from_atoms(atoms, options, atoms.info, identifier, source)

@@ -1,0 +1,165 @@
+"""HDF5 files that hold, for each molecule, an array of conformations."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import PerProcess, StructureFile
+from atomjax.structures.structure import Structure
+
+# Conformations read at once: neighbours are usually wanted next, and a call of HDF5 costs more
+# than the few kilobytes of them.
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the arrays of a molecule with N atoms and n conformations.
+
+    Attributes:
+        numbers: [N], atomic numbers.
+        positions: [n, N, 3].
+        energy: [n].
+        forces: [n, N, 3].
+        force_sign: -1 where gradients are stored.
+    """
+
+    numbers: str
+    positions: str
+    energy: str
+    forces: str
+    force_sign: float = 1.0
+
+
+class ConformerFile(StructureFile):
+    """The conformations of all molecules of an HDF5 file, in the order of the file.
+
+    Subclasses say which groups are molecules (`_groups`) and what is special about them.
+
+    Attributes:
+        what: what a file has to hold, for messages.
+        layout: names of the arrays.
+        names: of the molecules.
+    """
+
+    what = "molecule with conformations"
+
+    def __init__(self, path: Path, options: ReadOptions, layout: Layout) -> None:
+        super().__init__(path, options)
+        self.layout = layout
+        self._file = PerProcess(partial(_open, path))
+        self._block: tuple[str, int, dict[str, np.ndarray]] | None = None
+        file = self._file.get()
+        try:
+            self.names = self._groups(file)
+            counts = [self._index(name, file[name]) for name in self.names]
+        except (OSError, RuntimeError) as error:
+            raise _damaged(path, error) from error
+        # Records as (molecule, conformation), 8 bytes each.
+        self._molecule = np.repeat(
+            np.arange(len(counts), dtype=np.int32), [len(kept) for kept in counts]
+        )
+        self._conformation = np.concatenate([np.zeros(0, np.int32), *counts]).astype(np.int32)
+        if not len(self._molecule):
+            raise ReadError(f"{path}: holds no {self.what}")
+
+    @abstractmethod
+    def _groups(self, file: h5py.File) -> list[str]:
+        """Names of the molecules to read."""
+
+    def _class_key(self, name: str) -> str:
+        """Class of a molecule; empty for its Hill formula."""
+        return name.rpartition("/")[2]
+
+    def _index(self, name: str, group: Any) -> np.ndarray:
+        """Conformations to keep of one molecule, after a check of what it holds."""
+        count = _check(self.path, name, group, self.layout, self.options)
+        return np.arange(count)
+
+    def _exclude(self, reason: str, count: int) -> None:
+        if count:
+            self.excluded[reason] = self.excluded.get(reason, 0) + count
+
+    def _count(self) -> int:
+        return len(self._molecule)
+
+    def _identifier(self, record: int) -> str:
+        name = self.names[self._molecule[record]]
+        return f"{self.path.name}:{name}:{self._conformation[record]}"
+
+    def _structure(self, record: int) -> Structure:
+        name = self.names[self._molecule[record]]
+        start, row = divmod(int(self._conformation[record]), BLOCK)
+        arrays = self._read_block(name, start * BLOCK)
+        layout, options = self.layout, self.options
+        forces = arrays.get(layout.forces)
+        energy = arrays.get(layout.energy)
+        return options.structure(
+            atomic_numbers=arrays[layout.numbers],
+            positions=arrays[layout.positions][row],
+            energy=None if energy is None else energy[row],
+            forces=None if forces is None else layout.force_sign * forces[row].astype(np.float64),
+            class_key=self._class_key(name),
+            identifier=self._identifier(record),
+            source=options.source or self.path.stem,
+        )
+
+    def _read_block(self, name: str, start: int) -> dict[str, np.ndarray]:
+        if self._block is None or self._block[:2] != (name, start):
+            layout = self.layout
+            group: Any = self._file.get()[name]
+            wanted = [layout.positions]
+            wanted += [layout.energy] if self.options.energy_key != "" else []
+            wanted += [layout.forces] if self.options.forces_key != "" else []
+            arrays = {key: group[key][start : start + BLOCK] for key in wanted}
+            if layout.energy in arrays:
+                arrays[layout.energy] = arrays[layout.energy].reshape(-1)
+            arrays[layout.numbers] = group[layout.numbers][()].reshape(-1)
+            self._block = (name, start, arrays)
+        return self._block[2]
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ReadError:
+    return ReadError(
+        f"{path}: not a readable HDF5 file ({error}); it is damaged or truncated, copy it again"
+    )
+
+
+def _check(path: Path, name: str, group: Any, layout: Layout, options: ReadOptions) -> int:
+    """Number of conformations of a molecule whose arrays fit together."""
+    wanted = [layout.numbers, layout.positions]
+    wanted += [layout.energy] if options.energy_key != "" else []
+    wanted += [layout.forces] if options.forces_key != "" else []
+    missing = [key for key in wanted if key not in group]
+    if missing:
+        raise ReadError(
+            f"{path}: molecule {name} lacks {', '.join(missing)}; it has: {', '.join(group)}"
+        )
+    shape = group[layout.positions].shape
+    atoms = group[layout.numbers].size
+    expected = {
+        layout.positions: (shape[0], atoms, 3),
+        layout.energy: (shape[0],),
+        layout.forces: (shape[0], atoms, 3),
+    }
+    for key in wanted[1:]:
+        found = group[key].shape
+        if found != expected[key] and not (key == layout.energy and found == (shape[0], 1)):
+            raise ReadError(
+                f"{path}: molecule {name}: {key} has shape {list(found)}, expected"
+                f" {list(expected[key])} for {atoms} atoms"
+            )
+    return int(shape[0])

@@ -1,0 +1,224 @@
+"""What all readers share: declared units, the choice of labels, and what happens to bad records."""
+
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from atomjax.structures import units
+from atomjax.structures.structure import Structure
+
+# What parsing a damaged record may raise, whatever library parses it.
+RECORD_ERRORS = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    OSError,
+    RuntimeError,
+    sqlite3.Error,
+)
+
+
+class ReadError(ValueError):
+    """A file or record that cannot be read; the message names the file and the record."""
+
+
+class SkippedRecordsWarning(UserWarning):
+    """Records were left out on request; the message counts them."""
+
+
+@dataclass(frozen=True)
+class SkippedRecord:
+    """One record that ``on_error="skip"`` left out.
+
+    Attributes:
+        identifier: file and record, such as ``run.xyz:17``.
+        reason: what was wrong with it.
+    """
+
+    identifier: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How numbers in a file become labels.
+
+    Attributes:
+        energy_unit: of the file's energies, such as "eV", "Ha", "kcal/mol".
+        length_unit: of positions and cells, such as "Å", "bohr".
+        force_unit: of forces, such as "Ha/bohr"; None means energy_unit / length_unit.
+        energy_key: the name under which energies are stored, None for the format's own; "" reads
+            no energies.
+        forces_key: the same for forces.
+        stress_key: the same for stresses, which count where all three directions repeat.
+        stress_unit: of stresses, such as "GPa"; None means energy_unit / length_unit³.
+        targets: the scalar properties to keep, each record must have them; None keeps what there
+            is.
+        target_units: energy units of some targets; these are converted to eV, others are kept as
+            stored.
+        use_tags: False forgets the file's tags: all atoms then have tag 2.
+        split: part of the data set to read, for formats that have splits; None reads all.
+        source: data set name of the structures; empty means the file's name.
+    """
+
+    energy_unit: str = "eV"
+    length_unit: str = "Å"
+    force_unit: str | None = None
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+    stress_unit: str | None = None
+    targets: Sequence[str] | None = None
+    target_units: Mapping[str, str] = field(default_factory=dict)
+    use_tags: bool = True
+    split: str | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        # Unknown units fail here, before the first record.
+        _ = self.energy_factor, self.length_factor, self.force_factor, self.stress_factor
+        for unit in self.target_units.values():
+            units.energy_factor(unit)
+
+    @property
+    def energy_factor(self) -> float:
+        """Size in eV of the energy unit."""
+        return units.energy_factor(self.energy_unit)
+
+    @property
+    def length_factor(self) -> float:
+        """Size in Å of the length unit."""
+        return units.length_factor(self.length_unit)
+
+    @property
+    def force_factor(self) -> float:
+        """Size in eV/Å of the force unit."""
+        if self.force_unit is None:
+            return self.energy_factor / self.length_factor
+        return units.force_factor(self.force_unit)
+
+    @property
+    def stress_factor(self) -> float:
+        """Size in eV/Å³ of the stress unit."""
+        if self.stress_unit is None:
+            return self.energy_factor / self.length_factor**3
+        return units.stress_factor(self.stress_unit)
+
+    def convert_targets(self, values: Mapping[str, Any]) -> dict[str, float]:
+        """The chosen targets out of a record's `values`, energies among them in eV.
+
+        Raises:
+            ReadError: a target that was asked for is missing.
+        """
+        scalars = {name: scalar(value) for name, value in values.items()}
+        known = {name: value for name, value in scalars.items() if value is not None}
+        asked = list(known) if self.targets is None else list(self.targets)
+        asked += [name for name in self.target_units if name not in asked]
+        missing = [name for name in asked if name not in known]
+        if missing:
+            raise ReadError(
+                f"no target {', '.join(missing)}; this record has: {', '.join(known) or 'none'}"
+            )
+        factors = {name: units.energy_factor(unit) for name, unit in self.target_units.items()}
+        return {name: known[name] * factors.get(name, 1.0) for name in asked}
+
+    def structure(
+        self,
+        *,
+        atomic_numbers: ArrayLike,
+        positions: np.ndarray,
+        cell: np.ndarray | None = None,
+        pbc: ArrayLike = False,
+        tags: np.ndarray | None = None,
+        energy: float | None = None,
+        forces: np.ndarray | None = None,
+        stress: np.ndarray | None = None,
+        **fields: Any,
+    ) -> Structure:
+        """A structure from numbers in the file's units."""
+        # All zero is how ASE writes that nobody set tags.
+        tagged = tags is not None and self.use_tags and bool(np.any(tags))
+        return Structure(
+            atomic_numbers=atomic_numbers,
+            positions=np.asarray(positions, dtype=np.float64) * self.length_factor,
+            cell=None if cell is None else np.asarray(cell) * self.length_factor,
+            pbc=pbc,
+            tags=tags if tagged else None,
+            energy=None if energy is None else float(energy) * self.energy_factor,
+            forces=None if forces is None else np.asarray(forces) * self.force_factor,
+            stress=None if stress is None else np.asarray(stress) * self.stress_factor,
+            **fields,
+        )
+
+
+def scalar(value: Any) -> float | None:
+    """The number that `value` holds, or None where it holds anything else."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiu":
+        return None
+    return float(array.reshape(()))
+
+
+def structures_from(
+    records: Iterable[tuple[str, Callable[[], Structure]]],
+    on_error: Literal["raise", "skip"],
+    skipped: list[SkippedRecord],
+) -> Iterator[Structure]:
+    """Parse records one by one.
+
+    Args:
+        records: for each, its identifier and what makes its structure.
+        on_error: what a record that fails does.
+        skipped: takes the records that were left out.
+
+    Raises:
+        ReadError: a record fails and `on_error` is "raise".
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error={on_error!r}; write 'raise' or 'skip'")
+    for identifier, parse in records:
+        try:
+            structure = parse()
+        except RECORD_ERRORS as error:
+            if on_error == "raise":
+                raise failure(identifier, error) from error
+            skipped.append(SkippedRecord(identifier, _reason(identifier, error)))
+        else:
+            yield structure
+
+
+def failure(identifier: str, error: Exception) -> ReadError:
+    """The error to raise for a record that could not be parsed."""
+    return ReadError(
+        f"{identifier}: {_reason(identifier, error)}"
+        ' (on_error="skip" leaves such records out and counts them)'
+    )
+
+
+def _reason(identifier: str, error: Exception) -> str:
+    text = str(error) or f"cannot be parsed ({type(error).__name__})"
+    # Structures name themselves in their errors, some in more detail than the record.
+    if text.startswith(identifier):
+        return text[len(identifier) :].partition(": ")[2] or text
+    return text
+
+
+def warn_of_skipped(path: str, skipped: Sequence[SkippedRecord], kept: int) -> None:
+    """Say how many records were left out, and why the first of them were."""
+    if skipped:
+        shown = "; ".join(f"{record.identifier}: {record.reason}" for record in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        warnings.warn(
+            f"{path}: {len(skipped)} of {len(skipped) + kept} records left out ({shown}{more})",
+            SkippedRecordsWarning,
+            stacklevel=3,
+        )

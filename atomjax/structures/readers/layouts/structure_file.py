@@ -1,0 +1,183 @@
+"""Files whose records have numbers: a sequence of structures that are read when asked for."""
+
+import difflib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+
+from atomjax.structures.readers.layouts.records import (
+    RECORD_ERRORS,
+    ReadError,
+    ReadOptions,
+    failure,
+)
+from atomjax.structures.structure import Structure
+
+SPLIT_ALIASES = {"val": "validation", "valid": "validation"}
+
+Handle = TypeVar("Handle")
+
+
+class PerProcess(Generic[Handle]):
+    """Something that every process has to open for itself, such as a file.
+
+    A copy that a process inherits or receives is opened again there, at its first use.
+    """
+
+    def __init__(self, opener: Callable[[], Handle]) -> None:
+        self._opener = opener
+        self._owner = -1
+        self._handle: Handle | None = None
+
+    def get(self) -> Handle:
+        """The opened thing."""
+        if self._handle is None or self._owner != os.getpid():
+            self._handle, self._owner = self._opener(), os.getpid()
+        return self._handle
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_opener": self._opener, "_owner": -1, "_handle": None}
+
+
+class StructureFile(Sequence[Structure], ABC):
+    """The structures of a file, or of one split of it, in the file's order.
+
+    Only an index is kept in memory. Instances can be sent to other processes.
+
+    Attributes:
+        path: the file or folder.
+        excluded: reason to number of records that the format's own rules leave out.
+    """
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self.path = path
+        self.options = options
+        self.excluded: dict[str, int] = {}
+        self._chosen: np.ndarray | None = None
+
+    @abstractmethod
+    def _count(self) -> int:
+        """Number of records before any split."""
+
+    @abstractmethod
+    def _identifier(self, record: int) -> str:
+        """How errors name a record."""
+
+    @abstractmethod
+    def _structure(self, record: int) -> Structure:
+        """Reads one record; may raise any of `RECORD_ERRORS`."""
+
+    def _split(self, name: str) -> np.ndarray:
+        """Records of the split `name`."""
+        raise self._no_split(name, ())
+
+    def _no_split(self, name: str, known: Sequence[str]) -> ReadError:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(known) or "none"
+        return ReadError(f"{self.path}: no split {name!r}{hint} Splits here: {listed}")
+
+    def choose(self, split: str | None) -> None:
+        """Restrict the sequence to a split; None keeps all records.
+
+        Raises:
+            ReadError: there is no such split, or it is empty.
+        """
+        if split is None:
+            return
+        name = SPLIT_ALIASES.get(split, split)
+        self._chosen = np.asarray(self._split(name), dtype=np.int64)
+        if len(self._chosen) == 0:
+            raise ReadError(f"{self.path}: the split {name!r} is empty")
+
+    def __len__(self) -> int:
+        return self._count() if self._chosen is None else len(self._chosen)
+
+    def _record(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.path}: index {index} of {len(self)} structures")
+        index %= len(self)
+        return index if self._chosen is None else int(self._chosen[index])
+
+    def identifier(self, index: int) -> str:
+        """How errors name the structure at `index`."""
+        return self._identifier(self._record(index))
+
+    @overload
+    def __getitem__(self, index: int) -> Structure: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Structure]: ...
+    def __getitem__(self, index: int | slice) -> Structure | list[Structure]:
+        """Reads structures.
+
+        Raises:
+            IndexError: beyond the end.
+            ReadError: the record is damaged; the message names it and says why.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        record = self._record(index)
+        try:
+            return self._structure(record)
+        except RECORD_ERRORS as error:
+            raise failure(self._identifier(record), error) from error
+
+    def records(
+        self, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[str, Callable[[], Structure]]]:
+        """For each structure from `start` to before `stop` its identifier, and what reads it."""
+        for index in range(len(self))[start:stop]:
+            record = self._record(index)
+            yield self._identifier(record), partial(self._structure, record)
+
+
+def shuffled(count: int, seed: int) -> np.ndarray:
+    """A permutation of ``range(count)`` as published splits draw it: numpy's legacy generator."""
+    order = np.arange(count)
+    np.random.RandomState(seed).shuffle(order)
+    return order
+
+
+def cut(
+    order: np.ndarray,
+    sizes: Mapping[str, int | float | None],
+    name: str,
+    where: Path,
+) -> np.ndarray:
+    """One part of a permutation that is cut into parts, one after the other.
+
+    Args:
+        order: the permutation.
+        sizes: name to number of records, or share of them (rounded down) if a float; None, for
+            one part, takes what the others leave.
+        name: of the part.
+        where: for messages.
+
+    Raises:
+        ReadError: there are too few records, or no such part.
+    """
+    if name not in sizes:
+        raise ReadError(f"{where}: no split {name!r}. Splits here: {', '.join(sizes)}")
+    total = len(order)
+    counts = {
+        part: int(size * total) if isinstance(size, float) else size for part, size in sizes.items()
+    }
+    rest = total - sum(count or 0 for count in counts.values())
+    filled = {part: rest if count is None else count for part, count in counts.items()}
+    if min(rest, *filled.values()) < 0:
+        asked = ", ".join(f"{part} {count}" for part, count in counts.items() if count is not None)
+        raise ReadError(
+            f"{where}: {total} records cannot be divided into {asked}; set the sizes of the splits"
+            f" in the reader's options"
+        )
+    start = 0
+    for part, count in filled.items():
+        if part == name:
+            return order[start : start + count]
+        start += count
+    return order[:0]

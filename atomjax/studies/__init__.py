@@ -1,0 +1,1 @@
+"""Many trainings under one question, and one table of their results."""

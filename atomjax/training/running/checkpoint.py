@@ -1,0 +1,303 @@
+"""Checkpoints: the latest state, to resume from, and the best weights by validation.
+
+    <directory>/latest/<step>/{variables, optimizer, metadata}
+    <directory>/best/<step>/{variables, metadata}
+
+``variables`` holds params, ema_params and scale_factors; ``optimizer`` the rest of the state;
+``metadata`` is JSON: model, heads, graphs, references, settings, validation metrics, versions.
+
+Orbax's ``CheckpointManager`` writes them, each under a temporary name that is renamed when
+complete, so a process killed while saving leaves the previous checkpoint in place. (Orbax's newer
+``v1`` interface is still under ``experimental`` in the version this project locks.) Saving is
+synchronous: the step donates the state's buffers, and on CPU a background writer would read
+memory that the next step writes. Leaves are stored under their tree path and compared with the
+target's path by path before anything is used, since Orbax by itself restores what it finds. They
+come back as numpy arrays and are placed afterwards, so another number of devices may read them.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import serialization, traverse_util
+
+from atomjax.training.update.state import TrainState
+
+Which = Literal["best", "latest"]
+VARIABLES = ("params", "ema_params", "scale_factors")
+OPTIMIZER = ("step", "opt_state", "rng")
+SHOWN_LEAVES = 10
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing or does not fit what it is to be loaded into."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: where they lie; created where absent.
+    """
+
+    def __init__(self, directory: str | Path):
+        self.directory = Path(directory).resolve()
+        self._latest = _manager(self.directory / "latest")
+        self._best = _manager(self.directory / "best")
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the latest state, None before the first save."""
+        return self._latest.latest_step()
+
+    def save_latest(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
+        """Saves the whole state; the one before is removed when this one is complete."""
+        items = {"variables": _select(state, VARIABLES), "optimizer": _select(state, OPTIMIZER)}
+        _save(self._latest, int(metadata["step"]), items, metadata)
+
+    def save_best(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
+        """Saves the weights (averaged and not) in place of the best ones so far."""
+        items = {"variables": _select(state, VARIABLES)}
+        _save(self._best, int(metadata["step"]), items, metadata)
+
+    def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The latest state and its metadata.
+
+        Args:
+            target: a state of the run as it is now configured, for its structure.
+
+        Returns:
+            The state with numpy leaves, bit for bit as saved.
+
+        Raises:
+            CheckpointError: if a leaf is missing, left over, or of another shape or dtype.
+        """
+        step = self._latest.latest_step()
+        if step is None:
+            raise CheckpointError(f"{self.directory} holds no state to resume from")
+        stored = {}
+        for item in ("variables", "optimizer"):
+            stored.update(_read_item(self._latest, step, item))
+        source = f"{self.directory}/latest/{step}"
+        return _fill(target, stored, source), _read_metadata(self._latest, step)
+
+    def latest_metadata(self) -> dict[str, Any] | None:
+        """Metadata of the latest state, None before the first save."""
+        step = self._latest.latest_step()
+        return None if step is None else _read_metadata(self._latest, step)
+
+    def close(self) -> None:
+        """Releases the directories."""
+        self._latest.close()
+        self._best.close()
+
+
+def load_checkpoint(
+    directory: str | Path, which: Which = "best", *, averaged: bool = True
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and metadata of a run, without its config.
+
+    Args:
+        directory: a run directory, or the ``checkpoints`` directory in it.
+        which: "best" by validation, or "latest".
+        averaged: the exponential moving average of the parameters, which validation used,
+            instead of the parameters themselves.
+
+    Returns:
+        {"params", "scale_factors"} of numpy arrays, and the metadata.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint.
+    """
+    manager, step = _open(directory, which)
+    flat = _read_item(manager, step, "variables")
+    stored = traverse_util.unflatten_dict(flat, sep="/")
+    metadata = _read_metadata(manager, step)
+    manager.close()
+    return {
+        "params": stored["ema_params" if averaged else "params"],
+        "scale_factors": stored.get("scale_factors", {}),
+    }, metadata
+
+
+def read_metadata(directory: str | Path, which: Which = "best") -> dict[str, Any]:
+    """Metadata of a run's checkpoint, as :func:`load_checkpoint` returns it, alone.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint.
+    """
+    manager, step = _open(directory, which)
+    metadata = _read_metadata(manager, step)
+    manager.close()
+    return metadata
+
+
+def save_converted(
+    directory: str | Path,
+    params: Mapping[str, Any],
+    ema_params: Mapping[str, Any],
+    scale_factors: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Writes weights that no run of ours made as a run's best checkpoint, whole or not at all.
+
+    Args:
+        directory: to be made; it may exist if it is empty.
+        params: of the model, numpy arrays.
+        ema_params: averages of them; the same arrays where there are none.
+        scale_factors: of the model.
+        metadata: as runs write it; "step" names the checkpoint.
+
+    Raises:
+        CheckpointError: if the directory holds something.
+    """
+    directory = Path(directory).resolve()
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise CheckpointError(f"{directory} exists and is not empty; give a new directory")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as made:
+        whole = Path(made) / "checkpoint"
+        manager = _manager(whole / "best")
+        weights = {"params": params, "ema_params": ema_params, "scale_factors": scale_factors}
+        # Models without scale factors have an empty tree, which Orbax does not store.
+        items = {"variables": {name: tree for name, tree in weights.items() if tree}}
+        _save(manager, int(metadata["step"]), items, metadata)
+        manager.close()
+        whole.replace(directory)
+
+
+def load_backbone(
+    variables: Mapping[str, Any], source: Mapping[str, Any], name: str = "the checkpoint"
+) -> dict[str, Any]:
+    """``variables`` with the backbone, and only the backbone, of ``source``.
+
+    Args:
+        variables: {"params", "scale_factors"} of the model to be finetuned; its heads are kept.
+        source: {"params", "scale_factors"} as :func:`load_checkpoint` returns; its heads are
+            left out.
+        name: how errors call the source.
+
+    Raises:
+        CheckpointError: if a leaf of the two backbones is missing, left over, or of another
+            shape or dtype.
+    """
+    result = {}
+    for collection in ("params", "scale_factors"):
+        target, given = dict(variables[collection]), source[collection]
+        if "backbone" in target or "backbone" in given:
+            stored = _flatten({"backbone": given.get("backbone", {})})
+            wanted = {"backbone": target.get("backbone", {})}
+            target.update(_fill(wanted, stored, f"{collection} of {name}"))
+        result[collection] = target
+    return result
+
+
+def _manager(directory: Path, *, writable: bool = True) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=1 if writable else None,
+        create=writable,
+        cleanup_tmp_directories=writable,
+        save_root_metadata=writable,
+        enable_async_checkpointing=False,
+    )
+    handlers = {
+        "variables": ocp.PyTreeCheckpointHandler(),
+        "optimizer": ocp.PyTreeCheckpointHandler(),
+        "metadata": ocp.JsonCheckpointHandler(),
+    }
+    return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+
+
+def _open(directory: str | Path, which: Which) -> tuple[ocp.CheckpointManager, int]:
+    """The manager of an existing checkpoint, and its step."""
+    root = Path(directory).resolve()
+    if not (root / which).is_dir() and (root / "checkpoints" / which).is_dir():
+        root = root / "checkpoints"
+    if not (root / which).is_dir():
+        raise CheckpointError(
+            f"no checkpoint in {root}: it has no subdirectory '{which}'; give the directory of a "
+            "run that has saved one"
+        )
+    manager = _manager(root / which, writable=False)
+    step = manager.latest_step()
+    if step is None:
+        other = "latest" if which == "best" else "best"
+        raise CheckpointError(f"{root / which} is empty; nothing was saved there, try '{other}'")
+    return manager, step
+
+
+def _select(state: TrainState, names: tuple[str, ...]) -> dict[str, Any]:
+    return traverse_util.unflatten_dict(
+        _flatten({name: getattr(state, name) for name in names}), sep="/"
+    )
+
+
+def _save(
+    manager: ocp.CheckpointManager,
+    step: int,
+    items: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+) -> None:
+    # A resumed run comes past steps that it has saved before; the state is the same then.
+    if step in manager.all_steps():
+        return
+    arguments = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
+    manager.save(
+        step,
+        args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
+        force=True,
+    )
+
+
+def _read_item(manager: ocp.CheckpointManager, step: int, item: str) -> dict[str, np.ndarray]:
+    """Leaves of one stored item by path."""
+    described = manager.item_metadata(step)[item]
+    if described is None:
+        raise CheckpointError(f"{manager.directory}/{step} has no '{item}'; it is not complete")
+    tree = getattr(described, "tree", described)
+    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    arguments = ocp.args.PyTreeRestore(restore_args=restore_args)
+    restored = manager.restore(step, args=ocp.args.Composite(**{item: arguments}))
+    return _flatten(restored[item])
+
+
+def _read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    arguments = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+    return manager.restore(step, args=arguments)["metadata"]
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    return traverse_util.flatten_dict(serialization.to_state_dict(tree), sep="/")
+
+
+def _fill(target: Any, stored: Mapping[str, np.ndarray], source: str) -> Any:
+    """``target`` with every leaf replaced by the stored one of the same path."""
+    wanted = _flatten(target)
+    problems = [f"missing: {path}" for path in sorted(wanted.keys() - stored.keys())]
+    problems += [f"not expected: {path}" for path in sorted(stored.keys() - wanted.keys())]
+    for path in sorted(wanted.keys() & stored.keys()):
+        want, have = _describe(wanted[path]), _describe(stored[path])
+        if want != have:
+            problems.append(f"other shape or type: {path} is {have}, the model needs {want}")
+    if problems:
+        shown = "\n  ".join(problems[:SHOWN_LEAVES])
+        more = len(problems) - SHOWN_LEAVES
+        raise CheckpointError(
+            f"{source}: {len(problems)} leaves do not fit this model ({len(wanted)} leaves):"
+            f"\n  {shown}"
+            + (f"\n  and {more} more" if more > 0 else "")
+            + "\nUse the model settings that the checkpoint was made with."
+        )
+    nested = serialization.to_state_dict(target)
+    # Optax states are full of empty nodes, which are not stored.
+    empty = traverse_util.flatten_dict(nested, keep_empty_nodes=True, sep="/")
+    complete: dict[str, Any] = {**empty, **stored}
+    return serialization.from_state_dict(target, traverse_util.unflatten_dict(complete, sep="/"))
+
+
+def _describe(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"

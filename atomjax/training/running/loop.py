@@ -1,0 +1,340 @@
+"""The training loop: steps, validations, checkpoints and what is logged of them.
+
+It constructs nothing: model, data, optimiser and checkpoints come in ready. Step n + 1 is
+dispatched before the metrics of step n are read, so the device does not wait for the host.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.runtime.preemption import Preemption, RunInterrupted
+from atomjax.runtime.run import Run
+from atomjax.training.running.checkpoint import Checkpoints
+from atomjax.training.running.evaluate import Evaluator
+from atomjax.training.running.metrics import physical_metrics, selection_value
+from atomjax.training.running.pace import Pace
+from atomjax.training.running.record import Record
+from atomjax.training.settings import TrainSettings
+from atomjax.training.update.losses import Task
+from atomjax.training.update.optimizer import decay_end, with_plateau_scale
+from atomjax.training.update.state import TrainState, place_batch
+from atomjax.training.update.step import CountedFunction
+
+LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value", "loss_stress")
+
+
+class Loader(Protocol):
+    """What the loop asks of ``atomjax.batching.loader.BatchLoader``."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Batches in the run."""
+        ...
+
+    def batches(self, start_step: int = 0) -> Iterator[tuple[int, GraphBatch]]:
+        """Step and stacked batch, from ``start_step`` on."""
+        ...
+
+
+@dataclass
+class _Window:
+    """Sums over the steps since the last line of the log."""
+
+    began: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        self.steps += 1
+        for name in LOSSES:
+            self.losses[name] = self.losses.get(name, 0.0) + float(metrics[name])
+        for name, value in metrics["errors"].items():
+            self.errors[name] = self.errors.get(name, 0.0) + np.asarray(value, np.float64)
+
+    def summary(self, tasks: Sequence[Task]) -> dict[str, float]:
+        means = {f"train/{name}": value / self.steps for name, value in self.losses.items()}
+        physical = physical_metrics(self.errors, tasks)
+        seconds = max(time.perf_counter() - self.began, 1e-9)
+        rate = float(self.errors["structures"].sum()) / seconds
+        return {
+            **means,
+            **{f"train/{name}": value for name, value in physical.items()},
+            "structures_per_second": rate,
+        }
+
+
+@dataclass
+class _Dispatched:
+    """A step whose metrics have not been read yet, and the structures it saw."""
+
+    step: int
+    metrics: Any
+    dataset: np.ndarray
+    structure: np.ndarray
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """Everything a run needs to go from one state to the last.
+
+    Attributes:
+        step: of :func:`atomjax.training.update.step.make_train_step`.
+        loader: training batches.
+        evaluator: of the validation data, or None without any.
+        checkpoints: where states go.
+        run: where metrics go.
+        settings: intervals, patience and selection.
+        tasks: in the order of the dataset indices.
+        mesh: devices.
+        schedule: learning rate by step, for the log.
+        metadata: saved with every checkpoint.
+        identify: (dataset index, structure index) → how errors name the structure.
+        seconds_before: wall time that went into the state that training starts from.
+    """
+
+    step: CountedFunction
+    loader: Loader
+    evaluator: Evaluator | None
+    checkpoints: Checkpoints
+    run: Run
+    settings: TrainSettings
+    tasks: Sequence[Task]
+    mesh: Mesh
+    schedule: Callable[[int], Any]
+    metadata: Mapping[str, Any]
+    identify: Callable[[int, int], str]
+    seconds_before: float = 0.0
+
+    def __post_init__(self):
+        self._began = time.perf_counter()
+        self._window = _Window()
+        self._pending: _Dispatched | None = None
+        self._plateau_scale = 1.0
+        self._plateau_start = decay_end(self.settings, self.loader.num_steps)
+        devices = self.mesh.devices.flatten()
+        device = f"{devices.size} x {devices[0].device_kind}"
+        ends = (self.settings.early_stopping_patience, self.settings.max_hours)
+        self._pace = Pace(
+            self.loader.num_steps,
+            self.settings.batch_size,
+            device,
+            may_end_sooner=any(end is not None for end in ends),
+        )
+        self._paused = self._compiled = 0.0
+        # Functions that another training made may have been compiled before.
+        self._newly_compiled()
+
+    def train(self, state: TrainState, record: Record) -> TrainState:
+        """Trains to the end of the last epoch, or until patience, rate or time runs out.
+
+        Args:
+            state: placed on the mesh; its buffers are consumed.
+            record: of the validations up to this state; updated in place.
+
+        Returns:
+            The last state.
+
+        Raises:
+            FloatingPointError: at the first loss or gradient that is not finite, naming the
+                structures of the batch. The latest checkpoint is of a step before.
+            RunInterrupted: after SIGTERM, with the state saved.
+        """
+        total, start = self.loader.num_steps, int(state.step)
+        if start >= total or record.stopped:
+            return state
+        self.run.rewind(start)
+        self._plateau_scale = record.plateau_scale
+        self._began = time.perf_counter()
+        self._window = _Window()
+        with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
+            for index, batch in self.loader.batches(start_step=start):
+                done = index + 1
+                placed = place_batch(batch, self.mesh, self.settings.accumulation)
+                with jax.transfer_guard("disallow"):
+                    state, metrics = self.step(state, placed)
+                self._read_pending()
+                self._pending = _Dispatched(
+                    done,
+                    metrics,
+                    np.asarray(batch.targets.dataset),
+                    np.asarray(batch.targets.structure),
+                )
+                state, shown = self._validate_and_save(state, record, done)
+                progress.discount(self._newly_compiled())
+                progress.advance(1, **shown)
+                if record.stopped:
+                    break
+                if done < total and preemption.requested():
+                    self._stop(state, record, done)
+        self._read_pending()
+        return state
+
+    @property
+    def seconds(self) -> float:
+        """Wall time that went into the state, before this process and in it."""
+        return self.seconds_before + time.perf_counter() - self._began
+
+    def _newly_compiled(self) -> float:
+        """Seconds of compilation since the last call."""
+        seconds = self.step.compile_seconds
+        if self.evaluator is not None:
+            seconds += self.evaluator.compile_seconds
+        before, self._compiled = self._compiled, seconds
+        return seconds - before
+
+    def _read_pending(self) -> None:
+        """Reads the metrics of the step dispatched before, and logs them when due."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        metrics = jax.device_get(pending.metrics)
+        if not metrics["finite"]:
+            raise FloatingPointError(self._describe_non_finite(pending, metrics))
+        pace = self._pace.finished(pending.step, self.step.compile_seconds + self._paused)
+        if pace is not None:
+            self.run.say(pace)
+        first = self._window.steps == 0 and pending.step == 1
+        self._window.add(metrics)
+        if first:
+            # Compilation is not throughput.
+            self._window.began = time.perf_counter()
+        if pending.step % self.settings.log_every == 0 or pending.step == self.loader.num_steps:
+            summary = self._window.summary(self.tasks)
+            summary["gradient_norm"] = float(metrics["gradient_norm"])
+            summary["learning_rate"] = self._rate(pending.step - 1)
+            summary["epoch"] = pending.step / self.loader.steps_per_epoch
+            self.run.log(pending.step, summary)
+            self._window = _Window()
+
+    def _describe_non_finite(self, pending: _Dispatched, metrics: Mapping[str, Any]) -> str:
+        seen = np.stack([pending.dataset, pending.structure])
+        if jax.process_count() > 1:
+            # Every process knows the structures of its own devices.
+            seen = multihost_utils.process_allgather(seen)
+        datasets, structures = np.moveaxis(seen, -3, 0).reshape(2, -1)
+        real = structures >= 0
+        named: dict[str, list[str]] = {}
+        for dataset, structure in zip(datasets[real], structures[real], strict=True):
+            name = self.tasks[int(dataset)].name
+            named.setdefault(name, []).append(self.identify(int(dataset), int(structure)))
+        batch = "; ".join(f"dataset {name}: {', '.join(ids)}" for name, ids in named.items())
+        kept = self.checkpoints.latest_step
+        where = "nothing was saved before" if kept is None else f"step {kept} is saved"
+        return (
+            f"step {pending.step}: loss {metrics['loss']:.6g}, gradient norm "
+            f"{metrics['gradient_norm']:.6g}; training stops here ({where} in "
+            f"{self.checkpoints.directory}). Look for wrong labels among the structures of this "
+            f"batch, or lower train.learning_rate. {batch}"
+        )
+
+    def _rate(self, step: int) -> float:
+        """Learning rate of the parameters that are in no group."""
+        return float(self.schedule(step)) * self._plateau_scale
+
+    def _validate_and_save(
+        self, state: TrainState, record: Record, done: int
+    ) -> tuple[TrainState, dict[str, float]]:
+        """What is due after step ``done``.
+
+        Returns:
+            The state, with another rate after a plateau, and what the progress line shows.
+        """
+        every = self.settings.eval_every or self.loader.steps_per_epoch
+        last = done == self.loader.num_steps
+        validate = self.evaluator is not None and (done % every == 0 or last)
+        save = done % (self.settings.checkpoint_every or every) == 0 or last
+        if not (validate or save):
+            return state, {}
+        self._read_pending()
+        paused = time.perf_counter()
+        shown: dict[str, float] = {}
+        if validate:
+            value, improved = self._validate(state, record, done)
+            shown = {self.settings.select_by: value}
+            save = save or improved
+            state = self._reduce_rate(state, record, value, done)
+        self._check_time(record)
+        if record.stopped:
+            self.run.say(f"stopped after step {done}: {record.reason}")
+        if self.evaluator is None and (last or record.stopped):
+            self.checkpoints.save_best(state, self._metadata(record, done, {}))
+        if save or record.stopped:
+            self.checkpoints.save_latest(state, self._metadata(record, done, {}))
+        paused = time.perf_counter() - paused
+        self._window.began += paused
+        self._paused += paused
+        return state, shown
+
+    def _reduce_rate(
+        self, state: TrainState, record: Record, value: float, done: int
+    ) -> TrainState:
+        """Lowers the rate on a plateau, and ends the run where it has become too low."""
+        plateau = self.settings.plateau
+        if plateau is None or done < self._plateau_start:
+            return state
+        if not record.update_plateau(value, plateau):
+            return state
+        self._plateau_scale = record.plateau_scale
+        lowest, rate = self.settings.min_learning_rate, self._rate(done)
+        self.run.say(f"step {done}: no improvement, learning rate reduced to {rate:.3g}")
+        if lowest is not None and rate < lowest:
+            record.stop(f"learning rate {rate:.3g} is below min_learning_rate={lowest:.3g}")
+        opt_state = with_plateau_scale(state.opt_state, record.plateau_scale)
+        return dataclasses.replace(state, opt_state=opt_state)
+
+    def _check_time(self, record: Record) -> None:
+        """Ends the run where its time is over; processes go by the clock of the first."""
+        limit = self.settings.max_hours
+        if limit is None or record.stopped:
+            return
+        over = np.asarray(self.seconds >= 3600 * limit)
+        if jax.process_count() > 1:
+            over = multihost_utils.broadcast_one_to_all(over)
+        if over:
+            record.stop(f"max_hours={limit:g} of training are over")
+
+    def _validate(self, state: TrainState, record: Record, done: int) -> tuple[float, bool]:
+        assert self.evaluator is not None
+        metrics = self.evaluator.metrics(state.averaged)
+        self.run.log(done, {f"validation/{name}": value for name, value in metrics.items()})
+        value = selection_value(metrics, self.settings.select_by)
+        improved = record.update(value, done, self.settings)
+        if improved:
+            self.checkpoints.save_best(state, self._metadata(record, done, metrics))
+        return value, improved
+
+    def _metadata(
+        self, record: Record, done: int, validation: Mapping[str, float]
+    ) -> dict[str, Any]:
+        return {
+            **self.metadata,
+            "step": done,
+            "seconds": self.seconds,
+            "record": dataclasses.asdict(record),
+            "validation": dict(validation),
+        }
+
+    def _stop(self, state: TrainState, record: Record, done: int) -> None:
+        self._read_pending()
+        self.checkpoints.save_latest(state, self._metadata(record, done, {}))
+        message = (
+            f"stopped by SIGTERM after step {done} of {self.loader.num_steps}; the state is saved "
+            f"in {self.checkpoints.directory}. The same command resumes."
+        )
+        self.run.say(message)
+        raise RunInterrupted(message)

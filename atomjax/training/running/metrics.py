@@ -1,0 +1,142 @@
+"""Errors in physical units, from sums that add over batches and devices."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.training.update.losses import Errors, Task
+
+MILLI = 1e3
+STRESS_MAE = "stress_mae_ev_per_cubic_angstrom"
+
+
+def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict[str, jax.Array]:
+    """Sums of absolute errors and their counts for each task, model units, properties in theirs.
+
+    Returns:
+        name → [T]. ``force_abs`` sums the mean over the three components of each atom, and
+        ``stress_abs``, which is there where a task trains stresses, that over the nine of each
+        structure.
+    """
+    member = errors.dataset[None] == jnp.arange(len(tasks))[:, None]
+    atom_member = errors.node_dataset[None] == jnp.arange(len(tasks))[:, None]
+    dtype = errors.energy.dtype
+
+    def over_structures(x: jax.Array) -> jax.Array:
+        return jnp.where(member, x.astype(dtype), 0).sum(axis=1)
+
+    def over_atoms(x: jax.Array) -> jax.Array:
+        return jnp.where(atom_member, x.astype(dtype), 0).sum(axis=1)
+
+    energy = jnp.abs(errors.energy)
+    stress = {}
+    if errors.stress is not None and errors.stress_mask is not None:
+        stress = {
+            "stress_abs": over_structures(jnp.abs(errors.stress).mean(axis=(1, 2))),
+            "stress_count": over_structures(errors.stress_mask),
+        }
+    return {
+        "energy_abs": over_structures(energy),
+        "energy_abs_per_atom": over_structures(energy / jnp.maximum(batch.num_atoms, 1)),
+        "energy_count": over_structures(errors.energy_mask),
+        "force_abs": over_atoms(jnp.abs(errors.forces).mean(axis=-1)),
+        "force_count": over_atoms(errors.force_mask),
+        **stress,
+        "value_abs": over_structures(errors.value_size),
+        "value_count": over_structures(errors.value_mask),
+        "structures": over_structures(batch.graph_mask),
+    }
+
+
+def physical_metrics(
+    sums: Mapping[str, np.ndarray | jax.Array], tasks: Sequence[Task]
+) -> dict[str, float]:
+    """Mean absolute errors in the units chemists report.
+
+    Args:
+        sums: as :func:`error_sums` returns, added over any number of batches.
+        tasks: in the order of the sums.
+
+    Returns:
+        For each task, where something is labelled: ``<task>/energy_mae_mev`` (meV),
+        ``<task>/energy_mae_mev_per_atom`` (meV/atom), ``<task>/force_mae_mev_per_angstrom``
+        (meV/Å, mean over components), ``<task>/stress_mae_ev_per_cubic_angstrom`` (eV/Å³, mean over
+        components), ``<task>/value_mae`` (the property's unit).
+    """
+    metrics = {}
+    for i, task in enumerate(tasks):
+        quantities = (
+            ("energy_mae_mev", "energy_abs", "energy_count", MILLI * task.energy_scale),
+            (
+                "energy_mae_mev_per_atom",
+                "energy_abs_per_atom",
+                "energy_count",
+                MILLI * task.energy_scale,
+            ),
+            ("force_mae_mev_per_angstrom", "force_abs", "force_count", MILLI * task.force_scale),
+            (STRESS_MAE, "stress_abs", "stress_count", task.energy_scale),
+            ("value_mae", "value_abs", "value_count", 1.0),
+        )
+        for name, numerator, denominator, scale in quantities:
+            count = float(sums[denominator][i]) if denominator in sums else 0.0
+            if count:
+                metrics[f"{task.name}/{name}"] = scale * float(sums[numerator][i]) / count
+    return metrics
+
+
+SELECTION = {
+    "energy_mae": "energy_mae_mev",
+    "force_mae": "force_mae_mev_per_angstrom",
+    "stress_mae": STRESS_MAE,
+    "value_mae": "value_mae",
+}
+
+
+def selection_value(metrics: Mapping[str, float], select_by: str) -> float:
+    """The number that chooses the best checkpoint: the loss, or a mean over the tasks.
+
+    Raises:
+        ValueError: if the validation data have no label for it.
+    """
+    if select_by == "loss":
+        return metrics["loss"]
+    suffix = f"/{SELECTION[select_by]}"
+    values = [value for name, value in metrics.items() if name.endswith(suffix)]
+    if not values:
+        raise ValueError(
+            f'select_by="{select_by}", but nothing in the validation data is labelled for it; '
+            'use train.select_by="loss"'
+        )
+    return float(np.mean(values))
+
+
+def by_dataset(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Metrics as dataset → metric → value; the loss and its terms are left out."""
+    nested: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        dataset, separator, metric = name.rpartition("/")
+        if separator:
+            nested.setdefault(dataset, {})[metric] = value
+    return nested
+
+
+def describe_metrics(split: str, metrics: Mapping[str, float], tasks: Sequence[Task]) -> str:
+    """One line for each dataset, with units."""
+    units = {
+        "energy_mae_mev": ("energy MAE", "meV"),
+        "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
+        "force_mae_mev_per_angstrom": ("force MAE", "meV/Å"),
+        STRESS_MAE: ("stress MAE", "eV/Å³"),
+    }
+    property_units = {task.name: task.unit for task in tasks}
+    lines = []
+    for dataset, values in by_dataset(metrics).items():
+        named = []
+        for metric, value in values.items():
+            name, unit = units.get(metric, ("MAE", property_units[dataset]))
+            named.append(f"{name} {value:.4g} {unit}".rstrip())
+        lines.append(f"{split} {dataset}: {', '.join(named)}")
+    return "\n".join(lines)

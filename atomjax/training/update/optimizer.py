@@ -1,0 +1,172 @@
+"""AdamW with clipping, and a learning rate by step and parameter path."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+
+from atomjax.runtime.config import ConfigError
+from atomjax.training.settings import GroupSettings, TrainSettings
+from atomjax.training.update.layer_rates import all_groups
+from atomjax.training.update.norms import tree_norm
+
+Params = Any
+
+
+def decay_end(settings: TrainSettings, num_steps: int) -> int:
+    """The step at which the cosine ends; a plateau begins there."""
+    if settings.decay_epochs is None:
+        return num_steps
+    return min(settings.decay_epochs * (num_steps // settings.epochs), num_steps)
+
+
+def learning_rate_schedule(
+    settings: TrainSettings, num_steps: int, *, final_factor: float | None = None
+) -> optax.Schedule:
+    """Linear warm-up to the peak, then a cosine to its fraction ``final_factor``.
+
+    Args:
+        settings: peak_learning_rate, warmup_steps or warmup_epochs, warmup_factor, final_factor,
+            decay_epochs.
+        num_steps: length of the run, whole epochs; the cosine ends there unless before.
+        final_factor: instead of the one in the settings.
+
+    Raises:
+        ConfigError: if the warm-up is longer than the cosine allows.
+    """
+    end = decay_end(settings, num_steps)
+    warmup_steps = settings.warmup_steps or settings.warmup_epochs * (num_steps // settings.epochs)
+    if warmup_steps >= end:
+        name = "steps" if settings.warmup_steps else "epochs"
+        raise ConfigError(
+            f"train.warmup_{name}={getattr(settings, f'warmup_{name}')} leaves nothing of the "
+            f"{end} steps of this run's cosine; lower it or train for more epochs"
+        )
+    peak = settings.peak_learning_rate
+    factor = settings.final_factor if final_factor is None else final_factor
+    cosine = optax.cosine_decay_schedule(peak, end - warmup_steps, factor)
+    if warmup_steps == 0:
+        return cosine
+    warmup = optax.linear_schedule(settings.warmup_factor * peak, peak, warmup_steps)
+    return optax.join_schedules([warmup, cosine], [warmup_steps])
+
+
+def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
+    """The index in ``groups`` of the first pattern found in each parameter's path; -1: none.
+
+    Raises:
+        ConfigError: if a pattern is found in no path.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    labels = {
+        path: next((i for i, g in enumerate(groups) if re.search(g.pattern, path)), -1)
+        for path in flat
+    }
+    for i, group in enumerate(groups):
+        # A layer's group that a frozen part covers has nothing left, and that is meant.
+        if not any(re.search(group.pattern, path) for path in flat):
+            raise ConfigError(
+                f'train.groups[{i}]: pattern "{group.pattern}" matches no parameter (groups of '
+                "train.freeze come first, those of train.layer_rates last); paths look like "
+                + ", ".join(sorted(flat)[:3])
+            )
+    return traverse_util.unflatten_dict(labels, sep="/")
+
+
+class ScheduleState(NamedTuple):
+    """Number of updates made, and what a plateau has multiplied the rates by."""
+
+    count: jax.Array
+    plateau_scale: jax.Array
+
+
+def with_plateau_scale(opt_state: Any, scale: float) -> Any:
+    """The optimiser's state with another factor of all rates, on the devices where it was."""
+    old = optax.tree.get(opt_state, "plateau_scale")
+    new = jax.device_put(np.asarray(scale, old.dtype), old.sharding)
+    return optax.tree.set(opt_state, plateau_scale=new)
+
+
+def _scale_by_group(labels: Params, schedules: dict[int, optax.Schedule]):
+    """Multiplies each update by minus the learning rate of its group."""
+
+    def init(params: Params) -> ScheduleState:
+        del params
+        return ScheduleState(jnp.zeros([], jnp.int32), jnp.ones([], jnp.float32))
+
+    def update(updates, state, params=None):
+        del params
+        rates = {
+            label: schedule(state.count) * state.plateau_scale
+            for label, schedule in schedules.items()
+        }
+        scaled = jax.tree.map(
+            lambda u, label: -jnp.asarray(rates[label], u.dtype) * u, updates, labels
+        )
+        return scaled, ScheduleState(state.count + 1, state.plateau_scale)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _freeze(trainable: Params):
+    """Zeroes the gradients of frozen parameters, so that clipping does not see them."""
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(
+            lambda u, train: u if train else jnp.zeros_like(u), updates, trainable
+        )
+    )
+
+
+def _clip_by_norm(limit: float):
+    """``optax.clip_by_global_norm`` with the norm of :func:`tree_norm`."""
+
+    def clipped(updates, _):
+        norm = tree_norm(updates)
+        return jax.tree.map(
+            lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates
+        )
+
+    return optax.stateless(clipped)
+
+
+def make_optimizer(
+    settings: TrainSettings, params: Params, num_steps: int
+) -> optax.GradientTransformation:
+    """The optimiser of a run.
+
+    Clipping sees the gradient of all trainable parameters together. Frozen ones (multiplier 0)
+    have neither moments nor decay. A group's ``multiplier`` scales its whole schedule; its
+    ``final_factor`` replaces the cosine's floor.
+    """
+    groups = all_groups(settings)
+    labels = parameter_groups(params, groups)
+    schedules = {-1: learning_rate_schedule(settings, num_steps)}
+    for i, group in enumerate(groups):
+        base = learning_rate_schedule(settings, num_steps, final_factor=group.final_factor)
+        schedules[i] = _multiplied(base, group.multiplier)
+    trainable = jax.tree.map(lambda label: label < 0 or groups[label].multiplier > 0, labels)
+    steps = [_freeze(trainable)]
+    if settings.clip_value is not None:
+        steps.append(optax.clip(settings.clip_value))
+    if settings.clip_norm is not None:
+        steps.append(_clip_by_norm(settings.clip_norm))
+    adamw = optax.chain(
+        optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon),
+        optax.add_decayed_weights(settings.weight_decay),
+    )
+    steps += [optax.masked(adamw, trainable), _scale_by_group(labels, schedules)]
+    return optax.chain(*steps)
+
+
+def _multiplied(schedule: optax.Schedule, multiplier: float) -> optax.Schedule:
+    return lambda count: multiplier * schedule(count)
+
+
+def update_average(average: Params, params: Params, decay: float) -> Params:
+    """Exponential moving average of the parameters after one more step."""
+    return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)

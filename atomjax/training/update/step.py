@@ -1,0 +1,223 @@
+"""One optimisation step on all devices, as a pure function of state and batch.
+
+Each device holds a copy of the parameters and its own padded part of the batch. Loss terms are
+divided by label counts of the whole batch before they are summed over the devices, so D devices
+with b structures each make the same step as one device with D·b, to rounding, whatever the padding.
+Likewise a device that works through its part in k smaller batches, one after the other, adds up
+the gradient of them all: memory is that of the smaller batch, the step that of the whole.
+
+The optimiser's state is held whole by every device, or in parts. In parts, XLA does what ZeRO-1
+does: it sums the gradients in parts, each device updates its own, and the updated parameters are
+gathered. Both are one program, whose arrays have different shardings.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from atomjax.graphs.batch import GraphBatch
+from atomjax.models import Prediction
+from atomjax.ops import barrier_options
+from atomjax.training.running.metrics import error_sums
+from atomjax.training.update.accumulation import part_keys, summed
+from atomjax.training.update.losses import (
+    Reduction,
+    Task,
+    Terms,
+    label_counts,
+    loss_sums,
+    mean_terms,
+    prediction_errors,
+    total,
+)
+from atomjax.training.update.norms import tree_norm
+from atomjax.training.update.optimizer import update_average
+from atomjax.training.update.state import DATA_AXIS, TrainState, axis_spec, shard_axes
+
+
+class Apply(Protocol):
+    """A model as a pure function; ``functools.partial(atomjax.models.predict, model)``."""
+
+    def __call__(
+        self,
+        variables: Any,
+        batch: GraphBatch,
+        *,
+        train: bool = False,
+        rngs: dict[str, jax.Array] | None = None,
+    ) -> dict[str, Prediction]:
+        """Predictions of every head for one unstacked batch."""
+        ...
+
+
+class CountedFunction:
+    """A jit-compiled function that counts how often it was compiled.
+
+    Attributes:
+        num_compilations: distinct shapes seen so far.
+        compile_seconds: wall time of the calls that were compiled.
+    """
+
+    def __init__(self, function: Callable[..., Any], **options: Any):
+        self.num_compilations = 0
+        self.compile_seconds = 0.0
+
+        def traced(*args):
+            # Runs once for each compilation: later calls never come back to Python.
+            self.num_compilations += 1
+            return function(*args)
+
+        self._compiled = jax.jit(traced, compiler_options=barrier_options(), **options)
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the compiled function."""
+        began, compilations = time.perf_counter(), self.num_compilations
+        result = self._compiled(*args)
+        if self.num_compilations > compilations:
+            self.compile_seconds += time.perf_counter() - began
+        return result
+
+    def lower(self, *args: Any) -> jax.stages.Lowered:
+        """The traced function, which tells its cost and memory once compiled."""
+        return self._compiled.lower(*args)
+
+
+def over_devices(function: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Callable[..., Any]:
+    """``function(replicated, batch)`` on every device of the mesh, with its own batch [1, ...]."""
+
+    def unstacked(replicated, batch):
+        return function(replicated, jax.tree.map(lambda x: x[0], batch))
+
+    # Without the check of varying axes, a derivative inside is the device's own and is summed by
+    # hand, and models need not mark which of their constants differ between devices.
+    return jax.shard_map(
+        unstacked, mesh=mesh, in_specs=(P(), P(DATA_AXIS)), out_specs=out_specs, check_vma=False
+    )
+
+
+def _dropout_key(rng: jax.Array, step: jax.Array) -> jax.Array:
+    """A key for this step and device."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(rng), step)
+    return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
+
+
+def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[str, Any]:
+    return {
+        "loss": loss,
+        "loss_energy": terms.energy,
+        "loss_forces": terms.forces,
+        "loss_value": terms.value,
+        "loss_stress": terms.stress,
+        "gradient_norm": norm,
+        "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
+        "errors": sums,
+    }
+
+
+def _sum_in_parts(leaf: jax.Array, axis: int) -> jax.Array:
+    """The sum over devices: all of it where ``axis`` is -1, else this device's part along it."""
+    if axis < 0:
+        return jax.lax.psum(leaf, DATA_AXIS)
+    return jax.lax.psum_scatter(leaf, DATA_AXIS, scatter_dimension=axis, tiled=True)
+
+
+def _device_gradients(
+    axes: Any,
+    given: Any,
+    batch: GraphBatch,
+    *,
+    apply: Apply,
+    tasks: Sequence[Task],
+    reduction: Reduction,
+    accumulation: int,
+) -> tuple[Any, Any]:
+    """Loss and its terms of the whole batch, and this device's part of the gradients.
+
+    ``axes`` tells along which axis each gradient is divided; ``given`` holds the parameters, scale
+    factors, key data and number of the step.
+    """
+    params, scale_factors, rng, number = given
+    count = functools.partial(label_counts, tasks=tasks, reduction=reduction)
+    counts = jax.lax.psum(summed(count, accumulation)(batch), DATA_AXIS)
+
+    def share_of_loss(params, batch: GraphBatch, key: jax.Array):
+        variables = {"params": params, "scale_factors": scale_factors}
+        predictions = apply(variables, batch, train=True, rngs={"dropout": key})
+        errors = prediction_errors(predictions, batch, tasks)
+        terms = mean_terms(loss_sums(errors, batch, tasks, reduction), counts)
+        return total(terms), (terms, error_sums(errors, batch, tasks))
+
+    gradient = functools.partial(jax.value_and_grad(share_of_loss, has_aux=True), params)
+    keys = part_keys(_dropout_key(rng, number), accumulation)
+    values, grads = summed(gradient, accumulation)(batch, keys)
+    return jax.lax.psum(values, DATA_AXIS), jax.tree.map(_sum_in_parts, grads, axes)
+
+
+def _update(
+    state: TrainState, grads: Any, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        ema_params=update_average(state.ema_params, params, ema_decay),
+    )
+
+
+def make_train_step(
+    apply: Apply,
+    tasks: Sequence[Task],
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    reduction: Reduction = "structure",
+    ema_decay: float = 0.99,
+    accumulation: int = 1,
+    shardings: TrainState | None = None,
+) -> CountedFunction:
+    """The compiled step ``(state, batch) -> (state, metrics)``; it consumes the state given.
+
+    Args:
+        apply: the model.
+        tasks: task i serves dataset index i.
+        optimizer: of :func:`atomjax.training.update.optimizer.make_optimizer`.
+        mesh: of :func:`atomjax.training.update.state.data_mesh`.
+        reduction: of the force loss, see ``atomjax.training.update.losses``.
+        ema_decay: of the averaged parameters.
+        accumulation: parts that each device works through in a step, see ``place_batch``.
+        shardings: of ``state_shardings`` where the optimiser's state is divided over the devices;
+            None keeps all of it on each.
+
+    Returns:
+        A function of a placed state and batch. ``metrics`` holds "loss", its terms "loss_<term>",
+        "gradient_norm" (before clipping), "finite", and "errors" (``metrics.error_sums``).
+    """
+    device_gradients = functools.partial(
+        _device_gradients, apply=apply, tasks=tasks, reduction=reduction, accumulation=accumulation
+    )
+
+    def step(state: TrainState, batch: GraphBatch):
+        whole = jax.tree.map(lambda _: -1, state.params)
+        axes = whole if shardings is None else shard_axes(state.params, mesh)
+        gradients = over_devices(
+            functools.partial(device_gradients, axes), mesh, (P(), jax.tree.map(axis_spec, axes))
+        )
+        given = (state.params, state.scale_factors, state.rng, state.step)
+        (loss, (terms, sums)), grads = gradients(given, batch)
+        norm = tree_norm(grads)
+        return _update(state, grads, optimizer, ema_decay), _metrics(loss, terms, norm, sums)
+
+    everywhere = NamedSharding(mesh, P())
+    places = (everywhere if shardings is None else shardings, everywhere)
+    return CountedFunction(step, donate_argnums=0, out_shardings=places)

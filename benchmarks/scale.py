@@ -38,9 +38,10 @@ _EPOCH = """
 import io, sys, time
 from pathlib import Path
 from rich.console import Console
-from atomjax.batching import BatchLoader; from atomjax.graphs import GraphConfig
-from atomjax.run import Run
-from atomjax.stored import StoredDataset
+from atomjax.batching import BatchLoader
+from atomjax.graphs import GraphConfig
+from atomjax.runtime.run import Run
+from atomjax.data.store_view import StoredDataset
 from atomjax.structures.store import Store
 
 def memory():

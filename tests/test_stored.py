@@ -127,8 +127,8 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from atomjax.graphs import BatchLoader, GraphConfig
-from atomjax.run import Run
-from atomjax.stored import StoredDataset
+from atomjax.runtime.run import Run
+from atomjax.data.store_view import StoredDataset
 from atomjax.structures.store import Store
 
 store = Store(sys.argv[1])

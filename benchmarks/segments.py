@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from atomjax.graphs.batch import Slots
 from atomjax.ops import sum_slots
+from atomjax.ops.gather import Slots
 from benchmarks.measure import machine, seconds
 
 SEGMENTS = (8, 4096)

@@ -5,7 +5,6 @@ from atomjax.graphs.batch import (
     AtomToEdgeGraph,
     GraphBatch,
     QuadrupletGraph,
-    Slots,
     Targets,
 )
 from atomjax.graphs.capacity import Capacity, CapacityError, Sizes, fit_capacity
@@ -31,7 +30,6 @@ __all__ = [
     "Labels",
     "QuadrupletGraph",
     "Sizes",
-    "Slots",
     "Targets",
     "build_interactions",
     "build_many",

@@ -24,18 +24,7 @@ import jax.numpy as jnp
 import jraph
 from flax import struct
 
-
-@struct.dataclass
-class Slots:
-    """The two-way map between flat rows and dense slots of their owners.
-
-    Attributes:
-        index: [N, K] the row in each slot; the number of rows where the slot is empty.
-        position: [E] the flat slot ``n * K + k`` of each row; ``N * K`` for padding rows.
-    """
-
-    index: jax.Array
-    position: jax.Array
+from atomjax.ops.gather import Slots
 
 
 @struct.dataclass

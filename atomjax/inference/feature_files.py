@@ -21,7 +21,7 @@ from atomjax.data.settings import DatasetSettings
 from atomjax.inference.embeddings import Embedder
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.runtime.workflow_settings import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.features.extractor import check_invariants, load_extractor
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures import Structure

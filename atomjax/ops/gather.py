@@ -12,8 +12,20 @@ Out-of-range entries (``index == N``, ``reverse == index.size``) mean "nothing" 
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from atomjax.graphs.batch import Slots
+
+@struct.dataclass
+class Slots:
+    """The two-way map between flat rows and dense slots of their owners.
+
+    Attributes:
+        index: [N, K] the row in each slot; the number of rows where the slot is empty.
+        position: [E] the flat slot ``n * K + k`` of each row; ``N * K`` for padding rows.
+    """
+
+    index: jax.Array
+    position: jax.Array
 
 
 def rows(x: jax.Array, index: jax.Array, empty: int | bool = 0) -> jax.Array:

@@ -132,6 +132,26 @@ def from_first(value: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(value)
 
 
+def from_all(tree: Any, *, rows: bool = False) -> Any:
+    """The arrays of every process, in every process.
+
+    Args:
+        tree: of arrays, whose shapes are the same everywhere.
+        rows: the arrays are divided over the devices of all processes, and come back whole;
+            without it they get a leading axis with one entry for each process, if there are
+            several.
+
+    Returns:
+        A tree of numpy arrays; ``tree`` itself where there is only one process.
+    """
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.process_allgather(tree, tiled=rows)
+
+
 def asked_to_stop() -> bool:
     """Whether to save and stop now, as one of several processes; the same answer in each.
 

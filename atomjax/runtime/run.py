@@ -268,3 +268,9 @@ def _git_commit() -> str | None:
 def _write_atomically(path: Path, text: str) -> None:
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def repetition() -> list[str]:
+    """Lines of a report that give the command of this process, which resumes or repeats the run."""
+    command = f"    python -m atomjax.launch {' '.join(sys.argv[1:])}".rstrip()
+    return ["## Again", "", command, ""]

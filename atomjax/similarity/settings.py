@@ -6,7 +6,7 @@ from typing import Literal
 
 from atomjax.data.settings import DatasetSettings, DataSettings, GraphSettings
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.workflow_settings import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.analysis.bias import PARTS
 from atomjax.similarity.features.sampling import DEFAULT_SIZE
 from atomjax.training.settings import (

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from atomjax.runtime.config import ConfigError, build, change
 from atomjax.runtime.run import Run
-from atomjax.runtime.workflow_settings import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.studies.runs import read_runs
 from atomjax.studies.stages import run_stage
 from atomjax.studies.table import published_tables, render

@@ -1,6 +1,5 @@
 """What a transfer study found: ``report.json``, ``report.md`` and plots in the run's directory."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -336,9 +335,3 @@ def _curves(label: str, outcomes: Sequence[Outcome], key: str) -> list[Curve]:
             steps, values = zip(*points, strict=True)
             curves.append(Curve(label=label, steps=steps, values=values))
     return curves
-
-
-def repetition() -> list[str]:
-    """Lines of a report that give the command of this process, which resumes or repeats the run."""
-    command = f"    python -m atomjax.launch {' '.join(sys.argv[1:])}".rstrip()
-    return ["## Again", "", command, ""]

@@ -8,8 +8,8 @@ import numpy as np
 
 from atomjax.reporting.plots import Curve, Panel, plot_curves
 from atomjax.runtime.progress import format_seconds
-from atomjax.runtime.run import Run
-from atomjax.studies.report import METRICS, Outcome, ReportError, repetition
+from atomjax.runtime.run import Run, repetition
+from atomjax.studies.report import METRICS, Outcome, ReportError
 
 SCRATCH = "scratch"
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from atomjax.reporting.plots import COLORS
 from atomjax.runtime.progress import format_seconds
-from atomjax.runtime.run import Run
+from atomjax.runtime.run import Run, repetition
 from atomjax.similarity.measures.rank_correlation import rank_correlation
-from atomjax.studies.report import METRICS, ReportError, repetition
+from atomjax.studies.report import METRICS, ReportError
 from atomjax.studies.survey_settings import SCRATCH, SurveySettings
 
 # Columns of ``csi.csv`` that errors are correlated with, in words.

@@ -6,7 +6,7 @@ from typing import Literal
 
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.workflow_settings import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.settings import (
     ExtractorSettings,
     Invariance,

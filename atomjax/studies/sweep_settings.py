@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from atomjax.runtime.config import ConfigError, build, change
-from atomjax.runtime.workflow_settings import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.studies.transfer import downstream_settings, upstream_settings
 from atomjax.training.settings import FinetuneSettings, RunSettings
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from atomjax.data.settings import DataSettings
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.workflow_settings import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings
 
 # Poolings with positions; see ``atomjax.models.heads.pool``.
 MOMENTS = ("dipole", "extent")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.graphs.batch import Slots
 from atomjax.models import HeadConfig, build_model, default_graph, init_variables, predict
 from atomjax.ops import sum_slots
+from atomjax.ops.gather import Slots
 from atomjax.structures import Structure
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.losses import Task

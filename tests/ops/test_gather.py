@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atomjax.graphs.batch import Slots
 from atomjax.ops import from_slots, put, safe_norm, safe_normalize, sum_slots, take, to_slots
+from atomjax.ops.gather import Slots
 
 NUM_ROWS = 5
 INDEX = np.array([[3, 0, 5], [0, 5, 0], [4, 3, 1]])  # 5 reads nothing, row 2 is read by nobody

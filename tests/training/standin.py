@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from atomjax.graphs.batch import GraphBatch, Slots, Targets
+from atomjax.graphs.batch import GraphBatch, Targets
 from atomjax.models import Prediction
 from atomjax.ops import sum_slots
+from atomjax.ops.gather import Slots
 from atomjax.training.update.losses import Task
 
 

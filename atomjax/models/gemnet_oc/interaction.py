@@ -8,11 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from atomjax.graphs.batch import AtomToAtomGraph, GraphBatch, Slots
+from atomjax.graphs.batch import AtomToAtomGraph, GraphBatch
 from atomjax.models.displacement import main_sender_readers
 from atomjax.models.gemnet_oc.basis import QuadrupletBasis, TripletBasis
 from atomjax.models.layers import INV_SQRT_2, Dense, ScaleFactor, scaled_silu
 from atomjax.ops import from_slots, rows, take, to_slots
+from atomjax.ops.gather import Slots
 
 
 def real_slots(slots: Slots) -> jax.Array:

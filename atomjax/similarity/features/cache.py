@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.load import divide, find_file, generate_spec, graph_config, load_structures
@@ -270,10 +269,8 @@ class SetExtractor:
         )
         for _, batch in loader.batches():
             stacked = self._compiled(self._variables, place_batch(batch, self._mesh))
-            if jax.process_count() > 1:
-                # Every process collects the same; rows are few beside the work they cost.
-                stacked = multihost_utils.process_allgather(stacked, tiled=True)
-            values = jax.device_get(stacked)
+            # Every process collects the same; rows are few beside the work they cost.
+            values = jax.device_get(processes.from_all(stacked, rows=True))
             parts = [jax.tree.map(lambda x, d=d: x[d], batch) for d in range(self._mesh.size)]
             shares = zip(values, parts, strict=True)
             yield [share for share in shares if np.asarray(share[1].graph_mask).any()]

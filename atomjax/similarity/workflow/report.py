@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.runtime.run import Run
+from atomjax.runtime.run import Run, repetition
 from atomjax.similarity.analysis.comparison import Comparison
 from atomjax.similarity.analysis.recommendation import Recommendation, describe_recommendation
 from atomjax.similarity.analysis.views import describe_orientation
@@ -26,7 +26,6 @@ from atomjax.similarity.workflow.figures import (
 )
 from atomjax.similarity.workflow.selection_job import Selection
 from atomjax.structures.elements import SYMBOLS
-from atomjax.studies.report import repetition
 from atomjax.training.settings import RunSettings
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -104,8 +103,7 @@ class Evaluator:
         """Predictions of every structure, ordered by dataset and structure index."""
         rows: list[StructurePrediction] = []
         for _, outputs in self._outputs(variables):
-            if jax.process_count() > 1:
-                outputs = multihost_utils.process_allgather(outputs, tiled=True)
+            outputs = processes.from_all(outputs, rows=True)
             rows.extend(_split_structures(jax.device_get(outputs)))
         return sorted(rows, key=lambda row: (row.dataset, row.structure))
 

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.runtime import processes
 from atomjax.runtime.preemption import Preemption, RunInterrupted
 from atomjax.runtime.run import Run
 from atomjax.training.running.checkpoint import Checkpoints
@@ -223,9 +223,8 @@ class Loop:
 
     def _describe_non_finite(self, pending: _Dispatched, metrics: Mapping[str, Any]) -> str:
         seen = np.stack([pending.dataset, pending.structure])
-        if jax.process_count() > 1:
-            # Every process knows the structures of its own devices.
-            seen = multihost_utils.process_allgather(seen)
+        # Every process knows the structures of its own devices.
+        seen = processes.from_all(seen)
         datasets, structures = np.moveaxis(seen, -3, 0).reshape(2, -1)
         real = structures >= 0
         named: dict[str, list[str]] = {}
@@ -302,10 +301,7 @@ class Loop:
         limit = self.settings.max_hours
         if limit is None or record.stopped:
             return
-        over = np.asarray(self.seconds >= 3600 * limit)
-        if jax.process_count() > 1:
-            over = multihost_utils.broadcast_one_to_all(over)
-        if over:
+        if processes.from_first(np.asarray(self.seconds >= 3600 * limit)):
             record.stop(f"max_hours={limit:g} of training are over")
 
     def _validate(self, state: TrainState, record: Record, done: int) -> tuple[float, bool]:

@@ -7,9 +7,7 @@ from atomjax.runtime.config import ConfigError
 from atomjax.runtime.names import check_name
 
 
-@pytest.mark.parametrize(
-    "name", ["rmd17_aspirin", "ANI-1x", "MPtrj v1.1", "Å"]
-)
+@pytest.mark.parametrize("name", ["rmd17_aspirin", "ANI-1x", "MPtrj v1.1", "Å"])
 def test_usual_names_pass(name: str) -> None:
     check_name(name, "dataset")
 

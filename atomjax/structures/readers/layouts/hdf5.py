@@ -111,7 +111,9 @@ class ConformerFile(StructureFile):
         )
 
     def _read_block(self, name: str, start: int) -> dict[str, np.ndarray]:
-        if self._block is None or self._block[:2] != (name, start):
+        # Threads share the last block: each looks at one it holds itself.
+        block = self._block
+        if block is None or block[:2] != (name, start):
             layout = self.layout
             group: Any = self._file.get()[name]
             wanted = [layout.positions]
@@ -121,8 +123,11 @@ class ConformerFile(StructureFile):
             if layout.energy in arrays:
                 arrays[layout.energy] = arrays[layout.energy].reshape(-1)
             arrays[layout.numbers] = group[layout.numbers][()].reshape(-1)
-            self._block = (name, start, arrays)
-        return self._block[2]
+            block = self._block = (name, start, arrays)
+        return block[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_block": None}
 
 
 def _open(path: Path) -> h5py.File:

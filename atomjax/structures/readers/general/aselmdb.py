@@ -67,8 +67,21 @@ class AseLmdbFile(StructureFile):
         content = _json(shard, str(number))
         if not isinstance(content, dict):
             raise ReadError("no row under this id; rows are missing")
+        # Software other than ASE's writes null for a field that it leaves empty.
+        content = {key: value for key, value in content.items() if value is not None}
+        for key in ("data", "key_value_pairs"):
+            if not isinstance(content.setdefault(key, {}), dict):
+                raise ReadError(
+                    f"{key} is {type(content[key]).__name__}, expected an object of names and"
+                    " values; write the row again"
+                )
+        missing = [key for key in ("numbers", "positions") if key not in content]
+        if missing:
+            raise ReadError(
+                f"no {', '.join(missing)}; the row holds: {', '.join(content)}; write it again"
+            )
         row = AtomsRow({**content, "id": number})
-        values = {**content.get("data", {}), **content.get("key_value_pairs", {})}
+        values = {**content["data"], **content["key_value_pairs"]}
         return structure_from_atoms(
             row.toatoms(), self.options, values, self._identifier(record), self.path.stem
         )

@@ -186,7 +186,7 @@ def molecule_file(path, **changes):
 
 
 def test_comp6_units_and_sign(tmp_path):
-    structures = read(molecule_file(tmp_path / "a.h5"))
+    structures = read(molecule_file(tmp_path / "a.h5"), gradients_key="forces")
     assert len(structures) == 2
     second = structures[1]
     assert second.energy == pytest.approx(-76.1 * 27.211386246)
@@ -200,15 +200,18 @@ def test_comp6_units_and_sign(tmp_path):
     ("changes", "message"),
     [
         ({"energies": None}, "molecule set/water lacks energies"),
-        ({"energies": np.zeros(3)}, "do not fit together"),
-        ({"forces": np.zeros((2, 2, 3))}, "do not fit together"),
-        ({"species": np.array([b"O", b"Q", b"H"])}, "'Q' is not a chemical symbol"),
+        ({"energies": np.zeros(3)}, r"energies has shape \[3\], expected \[2\]"),
+        ({"forces": np.zeros((2, 2, 3))}, r"forces has shape \[2, 2, 3\]"),
+        (
+            {"species": np.array([b"O", b"Q", b"H"])},
+            r"a\.h5:set/water:0: 'Q' is not a chemical",
+        ),
         ({"coordinates": np.zeros((2, 3, 3))}, r"a\.h5:set/water:0: positions: .*same place"),
     ],
 )
 def test_comp6_refuses(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        read(molecule_file(tmp_path / "a.h5", **changes))
+        read(molecule_file(tmp_path / "a.h5", **changes), gradients_key="forces")
 
 
 def test_a_truncated_hdf5_is_refused(tmp_path):

@@ -93,9 +93,6 @@ READERS = {
     "spice": Reader(spice.records, spice.SpiceOptions, keys=("gradients_key",)),
 }
 UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")
-# What is assumed where a file of these formats does not say: ASE's formats are in eV and Å by
-# ASE's own convention; COMP6 is in Hartree.
-DEFAULT_ENERGY_UNITS = {"comp6": "Ha"}
 
 
 def iterate(
@@ -238,8 +235,6 @@ def _prepare(
     _check_names(name, options)
     if facts.fixes_units:
         _check_units(name, options)
-    elif name in DEFAULT_ENERGY_UNITS:
-        options.setdefault("energy_unit", DEFAULT_ENERGY_UNITS[name])
     if options.get("split") is not None and facts.splits == "none":
         raise ReadError(
             f"{file}: files of the format {name!r} have no splits of their own; leave split out"

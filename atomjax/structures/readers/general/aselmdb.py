@@ -16,6 +16,7 @@ from ase.io.jsonio import decode
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.lmdb_shards import Shard, Shards, find_shards
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.stated_units import stated_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.readers.open_catalyst import split_folder
 from atomjax.structures.structure import Structure
@@ -32,6 +33,11 @@ class AseLmdbFile(StructureFile):
         self._shards = Shards(find_shards(path, (".aselmdb", ".lmdb")), self._find_ids)
         if not len(self._shards):
             raise ReadError(f"{path}: holds no row")
+        for shard in self._shards.shards:
+            metadata = _json(shard, "metadata") or {}
+            self.options = with_stated_units(
+                self.options, stated_units(metadata, self.options), shard.path
+            )
 
     def _find_ids(self, shard: Shard) -> int:
         rows = shard.entries - sum(shard.get(key) is not None for key in RESERVED)

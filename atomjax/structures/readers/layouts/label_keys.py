@@ -162,9 +162,9 @@ def note_unused(
         if label == "stress" and volume == 0.0:
             continue
         other = read.get(label)
-        if other is not None:
-            if not _is_plain(key) or _same(_as_label(kind, value, volume), other):
-                continue
+        known = other is not None and _same(_as_label(kind, value, volume), other)
+        if known or (other is not None and not _is_plain(key)):
+            continue
         notes.unused[kind, key] += 1
 
 

@@ -25,20 +25,31 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
         ReadError: the file is no SQLite database with ASE's tables, is cut short, or states other
             units than those that are declared.
     """
+    database = connect(path)
+    try:
+        metadata = database.metadata
+    except (sqlite3.Error, KeyError, ValueError) as error:
+        raise _damaged(path, 0, error) from error
+    return _rows(database, with_stated_units(options, stated_units(metadata, options), path), path)
+
+
+def _rows(
+    database: Any, options: ReadOptions, path: Path
+) -> Iterator[tuple[str, Callable[[], Structure]]]:
     index = 0
     try:
-        database = connect(path)
-        options = with_stated_units(options, stated_units(database.metadata, options), path)
         for row in database.select():
             yield f"{path.name}:{row.id}", partial(_structure, row, options, path)
             index += 1
-    except ReadError:
-        raise
     except (sqlite3.Error, KeyError, ValueError) as error:
-        raise ReadError(
-            f"{path}: the database breaks off at record {index} ({error}); it is damaged or"
-            " truncated, copy it again"
-        ) from error
+        raise _damaged(path, index, error) from error
+
+
+def _damaged(path: Path, index: int, error: Exception) -> ReadError:
+    return ReadError(
+        f"{path}: the database breaks off at record {index} ({error}); it is damaged or"
+        " truncated, copy it again"
+    )
 
 
 def property_units(path: Path) -> dict[str, str]:

@@ -53,14 +53,16 @@ class RecordNotes:
         held: key → number of records that hold it.
         unused: (kind, key) → number of records in which it looks like a label that is not read.
         large_stresses: number of records whose stress exceeds `LARGE_STRESS`.
+        units: "energy_unit", "length_unit" and "force_unit", those that the file states.
     """
 
     held: Counter[str] = field(default_factory=Counter)
     unused: Counter[tuple[str, str]] = field(default_factory=Counter)
     large_stresses: int = 0
+    units: dict[str, str] = field(default_factory=dict)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget what was counted."""
         self.held.clear()
         self.unused.clear()
         self.large_stresses = 0

@@ -62,7 +62,7 @@ def stated_units(metadata: Mapping[str, Any], options: ReadOptions) -> dict[str,
 
 
 def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) -> Options:
-    """The options with the units that a file states, where none are declared.
+    """The options with the units that a file states, where none are declared; noted as well.
 
     Args:
         options: as declared.
@@ -94,6 +94,7 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
                 f"{path}: the file states {name}={text!r}, but {name}={declared!r} is declared;"
                 f" declare what the file says, or leave {name} out"
             )
+    options.notes.units.update(found)
     return dataclasses.replace(options, **found)
 
 

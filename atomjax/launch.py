@@ -11,20 +11,18 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from atomjax.runtime import processes
-from atomjax.runtime.config import (
-    PREFIX,
-    ConfigError,
-    convert,
-    load_config,
-    nearest,
-    override,
-    to_plain,
-)
-from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
+    given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
+    with sole_run(options.workdir) if jax.process_index() == 0 else nullcontext():
+        run = Run(options.workdir, settings, accept_changes=options.accept_changes)
+        try:
+            return workflow.load_function()(settings, run, **given)
+        finally:
+            run.close()
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -195,15 +193,18 @@ def launch(
     connect_processes(options)
     keep_compiled_programs(options.workdir, options.compilation_cache)
     # Imported only now: creating a run asks jax which process this is.
+    import jax
+
     from atomjax.runtime.run import Run
 
     processes.check_shared(options.workdir)
-    run = Run(options.workdir, settings, accept_changes=options.accept_changes)
     given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
-    try:
-        return workflow.load_function()(settings, run, **given)
-    finally:
-        run.close()
+    with sole_run(options.workdir) if jax.process_index() == 0 else nullcontext():
+        run = Run(options.workdir, settings, accept_changes=options.accept_changes)
+        try:
+            return workflow.load_function()(settings, run, **given)
+        finally:
+            run.close()
 
 
 def connect_processes(options: argparse.Namespace) -> None:

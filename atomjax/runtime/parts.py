@@ -1,9 +1,10 @@
 """Parts of a run: computations that each have a folder of their own and are made once.
 
-A part that is done is not done again, one that was interrupted resumes. They are computed one after
-the other, or side by side in processes.
+A part that is done is not done again, one that was interrupted resumes. They are computed one
+after the other, or side by side in processes.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -16,6 +17,7 @@ import numpy as np
 
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display, Told, format_seconds
 from atomjax.runtime.run import Run
 from atomjax.runtime.workers import Outcome, Workers, core_shares
@@ -143,12 +145,14 @@ class Parts:
 
 def compute_part(compute: Compute, run: Run, part: Part) -> dict[str, Any]:
     """Computes one part in its folder; returns its record, as :data:`DONE` holds it."""
-    child = run.child(part.name, part.settings)
     began = time.perf_counter()
-    try:
-        results = compute(part.settings, child)
-    finally:
-        child.close()
+    # A worker of an earlier start, whose parent was killed, may still be saving its state.
+    with sole_use(run.path(part.name, "part")) if run.primary else contextlib.nullcontext():
+        child = run.child(part.name, part.settings)
+        try:
+            results = compute(part.settings, child)
+        finally:
+            child.close()
     record = {**results, "wall_seconds": time.perf_counter() - began}
     child.write_json(DONE, record)
     run.wait_for_all(f"{part.name} is done")

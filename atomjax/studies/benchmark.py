@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from atomjax.recipes.tables import fill_tables
 from atomjax.runtime.config import ConfigError, build, change
+from atomjax.runtime.names import check_name
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.studies.engine import TRAININGS, Report, Study, report_errors
@@ -31,9 +32,8 @@ class BenchmarkSettings(WorkflowSettings):
     def __post_init__(self):
         if not self.tasks:
             raise ConfigError("tasks is empty; give at least one")
-        wrong = [name for name in self.tasks if "/" in name or name.startswith(".")]
-        if wrong:
-            raise ConfigError(f"task name {wrong[0]!r} cannot name a folder; give another")
+        for name in self.tasks:
+            check_name(name, "task")
 
 
 def repeated_points(settings: RunSettings, label: str = "") -> list[Point]:

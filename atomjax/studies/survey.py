@@ -16,6 +16,7 @@ from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.reporting.plots import Curve, Panel, plot_scatter
 from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.measures.rank_correlation import rank_correlation
 from atomjax.similarity.settings import (
@@ -59,8 +60,7 @@ class StartSettings:
     def __post_init__(self):
         if not self.structures or min(self.structures.values()) < 1:
             raise ConfigError(f'start "{self.name}" needs at least one structure of each set')
-        if "/" in self.name:
-            raise ConfigError(f'start "{self.name}" names a folder; leave out the "/"')
+        check_name(self.name, "start")
 
     @property
     def budget(self) -> int:

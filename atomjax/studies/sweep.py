@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from atomjax.reporting.plots import Curve, Panel
 from atomjax.runtime.config import ConfigError, build, change, to_plain
+from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import METRICS, Findings, Point, spread
@@ -40,8 +41,9 @@ class VariantSettings:
     x: float | None = None  # its place on that curve, such as the number of training structures
 
     def __post_init__(self):
-        if not self.name or "/" in self.name or self.name.startswith(".") or self.name in TAKEN:
-            raise ConfigError(f"variant name {self.name!r} cannot name a folder; give another")
+        check_name(self.name, "variant")
+        if self.name in TAKEN:
+            raise ConfigError(f"variant name {self.name!r} is a folder of the study; give another")
         if bool(self.line) != (self.x is not None):
             raise ConfigError(
                 f'variant "{self.name}": line and x go together, the name of a curve and the '

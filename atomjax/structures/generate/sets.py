@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from atomjax.runtime.files import locked
+from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display
 from atomjax.structures.archive import load_archive, save_archive
 from atomjax.structures.generate.errors import GenerateError, missing_package
@@ -158,7 +158,7 @@ def generate_with_report(
     path = cache_path(spec, cache_dir)
     if not path.exists():
         # Trainings that run side by side may want the same set at once: one makes it.
-        with locked(path):
+        with sole_use(path):
             if not path.exists():
                 display = progress if isinstance(progress, Display) else _display(progress)
                 structures, dropped = _make(spec, workers or available_cores(), display)

@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.runtime import processes
-    given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
-    with sole_run(options.workdir) if jax.process_index() == 0 else nullcontext():
-        run = Run(options.workdir, settings, accept_changes=options.accept_changes)
-        try:
-            return workflow.load_function()(settings, run, **given)
-        finally:
-            run.close()
+from atomjax.runtime.config import (
+    PREFIX,
+    ConfigError,
+    convert,
+    load_config,
+    nearest,
+    override,
+    to_plain,
+)
+from atomjax.runtime.lock import sole_run
+from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1

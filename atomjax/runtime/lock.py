@@ -51,7 +51,7 @@ def sole_run(workdir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_use(path: Path) -> Iterator[None]:
-    """Keeps other processes waiting that want the same, until the context ends or this process does.
+    """Makes other processes wait that want the same, until the context ends or this process does.
 
     Args:
         path: what is used; the lock is a file beside it.

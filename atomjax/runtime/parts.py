@@ -99,14 +99,22 @@ class Parts:
             PartError: some failed in other processes; whatever needs none of them is done.
             RunInterrupted: after SIGTERM, with the state saved.
         """
-        with Workers(jobs, self._run.display) as workers:
-            while (ready := self._ready(workers.running)) or workers.running:
-                if not workers.running and (jobs == 1 or len(ready) == 1):
-                    part = ready[0]
-                    self._run.say(f"\n== {part.name}")
-                    self.records[part.name] = compute_part(here, self._run, part)
+        with contextlib.ExitStack() as stack:
+            workers: Workers | None = None
+            while True:
+                running = workers.running if workers else []
+                ready = self._ready(running)
+                if not ready and not running:
+                    break
+                if not running and (jobs == 1 or len(ready) == 1):
+                    self._run.say(f"\n== {ready[0].name}")
+                    self.records[ready[0].name] = compute_part(here, self._run, ready[0])
                     self._finished()
                     continue
+                if workers is None:
+                    # No more than there is work for: each gets its share of the cores for good.
+                    count = min(jobs, len(ready))
+                    workers = stack.enter_context(Workers(count, self._run.display))
                 for part in ready[: workers.free]:
                     log = self._run.workdir / part.name / LOG
                     self._run.say(f"== {part.name} (log: {log})")

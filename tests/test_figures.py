@@ -67,7 +67,8 @@ def test_a_table_is_made_of_a_result_file(root: Path) -> None:
     assert "|  | CSI | force MAE (meV/Å) |" in made
     assert "| the nearest | 1.25 | 61 ± 1.4 |" in made
     assert "| scratch |  | 101.2 ± 1.4 |" in made
-    assert made.startswith("before\n") and made.endswith("<!-- end -->\nafter")
+    assert made.startswith("before\n")
+    assert made.endswith("<!-- end -->\nafter")
     assert with_tables(made, root) == made
     with pytest.raises(ValueError, match="nothing of point 'far'"):
         with_tables(text.replace("scratch", "far"), root)

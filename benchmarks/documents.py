@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from atomjax.reporting.tables import markdown_table, mean_and_std
-from atomjax.studies.results import METRICS, Results
+from atomjax.studies.results import Results
 from atomjax.studies.tables import heading
+from atomjax.training.running.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- table (\w+): ([^;]+);([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -52,14 +52,9 @@ def repeated_points(settings: RunSettings, label: str = "") -> list[Point]:
                 data = dataclasses.replace(data, train=tuple(train))
             folder = [label, "" if fold is None else f"fold_{fold}"]
             several = len(given.seeds) > 1 or fold is not None
-            points.append(
-                Point(
-                    name="/".join(filter(None, [*folder, f"seed_{seed}" if several else ""])),
-                    settings=settings.replace(seed=seed, finetune=one, data=data),
-                    label="/".join(filter(None, folder)) or "finetuned",
-                    seed=seed,
-                )
-            )
+            name = "/".join(filter(None, [*folder, f"seed_{seed}" if several else ""]))
+            config = settings.replace(seed=seed, finetune=one, data=data)
+            points.append(Point(name, config, "/".join(filter(None, folder)) or "finetuned", seed))
     return points
 
 

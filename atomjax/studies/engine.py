@@ -20,6 +20,7 @@ from atomjax.runtime.run import Run, repetition
 from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 from atomjax.studies.results import Findings, Point, ReportError, Results, rows_of
 from atomjax.studies.tables import error_table, time_table
+from atomjax.training.checks import check_test_part
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
@@ -166,7 +167,7 @@ class Study:
             try:
                 described = find_workflow(to_plain(point.settings)).load_check()(point.settings)
                 if point.judged and isinstance(point.settings, RunSettings):
-                    _check_test(point.settings)
+                    check_test_part(point.settings)
             except ConfigError as error:
                 raise ConfigError(f'"{point.label}": {error}') from error
             notes.append(f"{point.label}: {'; '.join(described[1:])}")
@@ -196,17 +197,6 @@ def _part(point: Point, run: Run) -> Part:
         finetuning = dataclasses.replace(settings.finetune, checkpoint=checkpoint)
         settings = dataclasses.replace(settings, finetune=finetuning)
     return Part(name=point.name, settings=settings, after=point.start)
-
-
-def _check_test(settings: RunSettings) -> None:
-    tested = {dataset.name for dataset in settings.data.test}
-    for dataset in settings.data.train:
-        split = dataset.split
-        if dataset.name not in tested and not (split is not None and split.fills("test")):
-            raise ConfigError(
-                f'dataset "{dataset.name}" has no test part, by which points are compared; give '
-                "its split one, or data.test"
-            )
 
 
 def register(study: Study) -> Study:

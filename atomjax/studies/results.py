@@ -15,24 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atomjax.runtime.run import Run
+from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import RunSettings
-
-# Name and unit of the errors of a training; points are judged by the first one that all have. That
-# of a property has the property's unit.
-METRICS: Mapping[str, tuple[str, str]] = {
-    "force_mae_mev_per_angstrom": ("force MAE", "meV/Å"),
-    "value_mae": ("MAE", ""),
-    "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
-    "energy_mae_mev": ("energy MAE", "meV"),
-    "stress_mae_ev_per_cubic_angstrom": ("stress MAE", "eV/Å³"),
-}
 
 
 class ReportError(ValueError):
     """Results that no report can be made of."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Point:
     """One computation of a study."""
 
@@ -138,6 +129,10 @@ class Results:
         units = (r.unit for r in self.rows if r.metric == metric and data_set in (None, r.data_set))
         return next(units, "")
 
+    def errors(self, point: str, metric: str, data_set: str | None = None) -> list[float]:
+        """Values of all seeds; see :meth:`values`."""
+        return list(self.values(point, metric, data_set).values())
+
     @property
     def seconds(self) -> float:
         """Wall time of all computations together."""
@@ -176,6 +171,6 @@ class Findings:
         errors: dict[str, Any] = {}
         for point, _, data_set, metric, *_ in self.results.rows:
             if metric in METRICS:
-                values = self.results.values(point, metric, data_set).values()
-                errors.setdefault(point, {}).setdefault(data_set, {})[metric] = spread(values)
+                one = spread(self.results.errors(point, metric, data_set))
+                errors.setdefault(point, {}).setdefault(data_set, {})[metric] = one
         return {"seeds": self.seeds, "seconds": self.results.seconds, "errors": errors}

@@ -12,7 +12,7 @@ from typing import Any
 
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import METRICS, Findings, Point
+from atomjax.studies.results import Findings, Point
 from atomjax.studies.tables import error_table, history_panel
 from atomjax.studies.transfer import (
     SCRATCH,
@@ -21,13 +21,14 @@ from atomjax.studies.transfer import (
     upstream_settings,
 )
 from atomjax.training.checks import check_settings
+from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import FinetuneSettings, RunSettings
 
 
 def study_points(settings: SimilaritySettings, records: Mapping[str, Any]) -> list[Point]:
     """The comparison; once it is done, the trainings that it suggests."""
     compare = settings.replace(workflow="csi", downstream=settings.tasks, finetune=None)
-    points = [Point(name="csi", settings=compare, label="comparing", judged=False)]
+    points = [Point("csi", compare, "comparing", judged=False)]
     if "csi" not in records:
         return points
     ranking = records["csi"]["recommendations"][0]["ranking"]
@@ -35,18 +36,14 @@ def study_points(settings: SimilaritySettings, records: Mapping[str, Any]) -> li
     # One N for both, so that only the set differs.
     available = min(records["csi"]["available"][name] for name in pair)
     plans = {name: transfer_settings(settings, name, available) for name in pair}
-    starts: dict[str, str | None] = {name: f"pretrain/{name}" for name in pair}
-    points += [
-        Point(
-            name=f"pretrain/{name}",
-            settings=upstream_settings(plan),
-            label=f"pretraining on {name}",
-            judged=False,
-        )
-        for name, plan in plans.items()
-    ]
+    starts = {name: f"pretrain/{name}" for name in pair}
+    for name, plan in plans.items():
+        upstream, label = upstream_settings(plan), f"pretraining on {name}"
+        points.append(Point(f"pretrain/{name}", upstream, label, judged=False))
     for seed in (settings.finetune or FinetuneSettings()).seeds:
-        points += finetunings(downstream_settings(plans[pair[0]], seed), {**starts, SCRATCH: None})
+        downstream = downstream_settings(plans[pair[0]], seed)
+        points += finetunings(downstream, starts, "finetuned/")
+        points += finetunings(downstream, {SCRATCH: None})
     return points
 
 
@@ -67,7 +64,7 @@ def report_study(findings: Findings) -> Report:
     near, far = findings.judged[:2]
     judged = results.judged_by(findings.judged, task)
     csi = {pair["upstream"]: pair["csi"] for pair in compared["pairs"]}
-    errors = {label: [*results.values(label, judged, task).values()] for label in findings.judged}
+    errors = {label: results.errors(label, judged, task) for label in findings.judged}
     mean = {label: sum(values) / len(values) for label, values in errors.items()}
     ahead = sum(n < f for n, f in zip(errors[near], errors[far], strict=True))
     summary = {

@@ -26,7 +26,7 @@ from atomjax.similarity.settings import (
     SimilaritySettings,
 )
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import Findings, Point, Results
+from atomjax.studies.results import Findings, Point
 from atomjax.studies.tables import error_table, heading
 from atomjax.studies.transfer import SCRATCH, finetunings
 from atomjax.training.settings import (
@@ -137,19 +137,10 @@ class SurveySettings(WorkflowSettings):
 
     def comparison(self) -> SimilaritySettings:
         """The similarity job of the survey."""
-        return SimilaritySettings(
-            workflow="csi",
-            candidates=self.candidates,
-            downstream=tuple(task.data for task in self.tasks),
-            extractor=self.extractor,
-            sampling=self.sampling,
-            invariants=self.invariants,
-            mixtures=(),
-            resamples=self.resamples,
-            level=self.level,
-            cache_dir=self.cache_dir,
-            workers=self.workers,
-        )
+        names = ("candidates", "extractor", "sampling", "invariants", "resamples", "level")
+        given = {name: getattr(self, name) for name in (*names, "cache_dir", "workers")}
+        tasks = tuple(task.data for task in self.tasks)
+        return SimilaritySettings(workflow="csi", downstream=tasks, mixtures=(), **given)
 
     def pretraining(self, start: StartSettings, seed: int) -> RunSettings:
         """The pretraining of one start."""
@@ -184,24 +175,17 @@ def survey_points(settings: SurveySettings, records: Mapping[str, Any]) -> list[
     """The comparison, then seed by seed all pretrainings and all finetunings."""
     del records
     compare = settings.comparison()
-    points = [Point(name="csi", settings=compare, label="comparing", judged=False)]
+    points = [Point("csi", compare, "comparing", judged=False)]
     for seed in settings.seeds:
-        starts: dict[str, str | None] = {}
+        starts: dict[str, str] = {}
         for start in settings.starts:
             if seed in (settings.seeds if start.seeds is None else start.seeds):
                 starts[start.name] = name = f"pretrain/{start.name}/seed_{seed}"
                 label, upstream = f"pretraining on {start.name}", settings.pretraining(start, seed)
-                points.append(
-                    Point(name=name, settings=upstream, label=label, seed=seed, judged=False)
-                )
+                points.append(Point(name, upstream, label, seed, judged=False))
         for task in settings.tasks:
-            folder = f"finetuned/{task.data.name}/"
-            one = settings.finetuning(task, seed)
-            points += finetunings(one, starts, folder)
-            points += [
-                dataclasses.replace(point, name=folder + point.name)
-                for point in finetunings(one, {SCRATCH: None})
-            ]
+            folder, one = f"finetuned/{task.data.name}/", settings.finetuning(task, seed)
+            points += finetunings(one, {**starts, SCRATCH: None}, folder)
     return points
 
 
@@ -210,16 +194,14 @@ def report_survey(findings: Findings) -> Report:
     settings, results = findings.settings, findings.results
     tasks = [task.data.name for task in settings.tasks]
     # In the order of the config, whichever seeds each has.
-    points = [name for name in (*(s.name for s in settings.starts), SCRATCH)
-              if name in findings.judged]  # fmt: skip
+    names = (*(start.name for start in settings.starts), SCRATCH)
+    points = [name for name in names if name in findings.judged]
     judged = {task: results.judged_by(points, task) for task in tasks}
-    starts = {start.name: start for start in settings.starts}
-    sizes = [sum(starts[p].structures.values()) if p in starts else None for p in points]
-    columns = {
-        "N": [f"{size:,}" if size else "" for size in sizes],
-        "E": [str(starts[p].epochs) if p in starts else "" for p in points],
-        "C": [f"{starts[p].budget:,}" if p in starts else "" for p in points],
+    sizes = {
+        start.name: f"{start.budget // start.epochs:,} × {start.epochs}"
+        for start in settings.starts
     }
+    columns = {"N × E": [sizes.get(point, "") for point in points]}
     ratios = {
         f"{one} / {other}": {task: results.ratios(one, other, judged[task], task) for task in tasks}
         for one, other in settings.pairs
@@ -232,8 +214,6 @@ def report_survey(findings: Findings) -> Report:
         "their CSI: [csi/report.md](csi/report.md).",
         "",
         *error_table(results, points, metrics=metrics, columns=columns, first="start"),
-        "",
-        *_distance_table(results, settings, tasks),
         *_correlation_table(found, settings.level, tasks, findings.seeds),
     ]
     if ratios:
@@ -255,12 +235,6 @@ def report_survey(findings: Findings) -> Report:
     return Report(title, lines=lines, summary=summary, plots=["plots/errors.png"])
 
 
-def _measured(results: Results) -> list[str]:
-    """The distances that the comparison has."""
-    metrics = {row.metric for row in results.rows}
-    return [key for key in DISTANCES if key in metrics]
-
-
 def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Distance → rank correlation with the errors of pretraining on single sets.
 
@@ -274,11 +248,11 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
     if len(singles) < 3:
         return {}
     values = [
-        [list(results.values(start, metric, task).values()) for task, metric in judged.items()]
+        [results.errors(start, metric, task) for task, metric in judged.items()]
         for start in singles.values()
     ]
-    found = {}
-    for key in _measured(results):
+    found, measured = {}, {row.metric for row in results.rows}
+    for key in filter(measured.__contains__, DISTANCES):
         distances = [[results.values(name, key, task)[None] for task in judged] for name in singles]
         level = findings.settings.level
         one = rank_correlation(np.array(distances), np.array(values), level=level)
@@ -287,20 +261,6 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
             "by_task": dict(zip(judged, one.by_task.tolist(), strict=True)),
         }
     return found
-
-
-def _distance_table(results: Results, settings: SurveySettings, tasks: Sequence[str]) -> list[str]:
-    keys = _measured(results)
-    names = [dataset.name for dataset in settings.candidates]
-    rows = []
-    for task in tasks:
-        found = {n: [results.values(n, key, task).get(None) for key in keys] for n in names}
-        rows += [
-            [task, name, *("" if v is None else f"{v:.4g}" for v in found[name])]
-            for name in sorted(names, key=lambda name: found[name][0] or 0)
-        ]
-    head = ["task", "upstream", *(DISTANCES[key] for key in keys)]
-    return markdown_table(head, rows, left=2)
 
 
 def _correlation_table(
@@ -335,11 +295,11 @@ def _plot(findings: Findings, judged: Mapping[str, str]) -> None:
     for task, metric in judged.items():
         curves = []
         for candidate, start in findings.settings.singles.items():
-            errors = list(results.values(start, metric, task).values())
+            errors = results.errors(start, metric, task)
             distance = results.values(candidate, "csi", task)[None]
             steps = [distance] * len(errors)
             curves.append(Curve(label=candidate, steps=steps, values=errors))
-        scratch = float(np.mean(list(results.values(SCRATCH, metric, task).values())))
+        scratch = float(np.mean(results.errors(SCRATCH, metric, task)))
         label = f"{heading(results, metric, task)}, grey: scratch"
         panels.append(Panel(title=task, x_label="CSI", y_label=label, curves=curves, level=scratch))
     if findings.run.primary:

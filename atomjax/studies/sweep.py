@@ -18,9 +18,10 @@ from atomjax.runtime.config import ConfigError, build, change, to_plain
 from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import METRICS, Findings, Point, spread
+from atomjax.studies.results import Findings, Point, spread
 from atomjax.studies.tables import error_table, heading
 from atomjax.studies.transfer import downstream_settings, upstream_settings
+from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import FinetuneSettings, RunSettings
 
 PRETRAINED = "pretrained"
@@ -96,18 +97,10 @@ def sweep_points(settings: SweepSettings, records: Mapping[str, Any]) -> list[Po
                 key = json.dumps(upstream.to_dict(), sort_keys=True)
                 start = folders.setdefault(key, f"{PRETRAINED}/{name}")
                 label = variant.name if downstream is None else f"pretraining of {variant.name}"
-                pretraining = Point(
-                    name=start,
-                    settings=upstream,
-                    label=label,
-                    seed=seed,
-                    judged=downstream is None,
-                )
-                points.setdefault(start, pretraining)
+                judged = downstream is None
+                points.setdefault(start, Point(start, upstream, label, seed, judged=judged))
             if downstream is not None:
-                points[name] = Point(
-                    name=name, settings=downstream, label=variant.name, seed=seed, start=start
-                )
+                points[name] = Point(name, downstream, variant.name, seed, start)
     return list(points.values())
 
 
@@ -142,7 +135,7 @@ def report_sweep(findings: Findings) -> Report:
     variants = [
         {
             **to_plain(variant),
-            "error": spread(results.values(variant.name, judged).values()),
+            "error": spread(results.errors(variant.name, judged)),
             "improvement": spread(results.gains(variant.name, reference, judged)),
         }
         for variant in settings.variants

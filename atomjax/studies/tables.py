@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from atomjax.reporting.plots import Curve, Panel
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
 from atomjax.runtime.progress import format_digits, format_seconds
-from atomjax.studies.results import METRICS, Findings, Results, spread
+from atomjax.studies.results import Findings, Results, spread
+from atomjax.training.running.metrics import METRICS
 
 
 def heading(results: Results, metric: str, data_set: str | None = None) -> str:
@@ -43,8 +44,7 @@ def error_table(
     table = {first: list(points)}
     for data_set, metric in metrics:
         head = f"{data_set}: " * several + heading(results, metric, data_set)
-        found = [results.values(point, metric, data_set).values() for point in points]
-        table[head] = [mean_and_std(list(values)) for values in found]
+        table[head] = [mean_and_std(results.errors(point, metric, data_set)) for point in points]
     data_set, metric = metrics[0]
     if reference is not None:
         gains = [results.gains(point, reference, metric, data_set) for point in points]
@@ -55,9 +55,8 @@ def error_table(
             table.setdefault("ahead in", []).append(ahead if shown else "–")
     table |= {head: list(cells) for head, cells in (columns or {}).items()}
     if not several:
-        found = [results.values(point, metric, data_set).values() for point in points]
-        single = [", ".join(format_digits(value, 4) for value in values) for values in found]
-        table["single seeds"] = single
+        single = [results.errors(point, metric, data_set) for point in points]
+        table["single seeds"] = [", ".join(format_digits(v, 4) for v in own) for own in single]
     return markdown_table(list(table), list(zip(*table.values(), strict=True)))
 
 

@@ -16,8 +16,9 @@ from atomjax.reporting.plots import Comparison, plot_comparisons
 from atomjax.reporting.tables import mean_and_std
 from atomjax.runtime.config import ConfigError
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import METRICS, Findings, Point, spread
+from atomjax.studies.results import Findings, Point, spread
 from atomjax.studies.tables import error_table, history_panel
+from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import FinetuneSettings, RunSettings
 
 SCRATCH = "scratch"
@@ -48,32 +49,29 @@ def downstream_settings(settings: RunSettings, seed: int) -> RunSettings:
 
 
 def finetunings(
-    settings: RunSettings, starts: Mapping[str, str | None], folder: str = "finetuned/"
+    settings: RunSettings, starts: Mapping[str, str | None], folder: str = ""
 ) -> list[Point]:
     """Finetunings of one task and seed.
 
     Args:
         settings: of each, but for its checkpoint.
         starts: label → name of the pretraining; None for random weights.
-        folder: of those from pretrainings.
+        folder: of all.
     """
-    points = []
-    for label, start in starts.items():
-        name = f"{folder if start else ''}{label}/seed_{settings.seed}"
-        points.append(
-            Point(name=name, settings=settings, label=label, seed=settings.seed, start=start)
-        )
-    return points
+    return [
+        Point(f"{folder}{label}/seed_{settings.seed}", settings, label, settings.seed, start)
+        for label, start in starts.items()
+    ]
 
 
 def transfer_points(settings: RunSettings, records: Mapping[str, Any]) -> list[Point]:
     """One pretraining, and for each seed a finetuned model and its scratch twin."""
     del records
     upstream = upstream_settings(settings)
-    points = [Point(name="pretrain", settings=upstream, label="pretraining", judged=False)]
+    points = [Point("pretrain", upstream, "pretraining", judged=False)]
     for seed in (settings.finetune or FinetuneSettings()).seeds:
         starts = {"finetuned": "pretrain", SCRATCH: None}
-        points += finetunings(downstream_settings(settings, seed), starts, folder="")
+        points += finetunings(downstream_settings(settings, seed), starts)
     return points
 
 
@@ -98,10 +96,7 @@ def report_transfer(findings: Findings) -> Report:
         "improvement": spread(gains),
         "seeds_ahead": sum(gain > 0 for gain in gains),
     }
-    tuned, scratch = (
-        mean_and_std(list(results.values(label, judged, task).values()))
-        for label in findings.judged
-    )
+    tuned, scratch = (mean_and_std(results.errors(p, judged, task)) for p in findings.judged)
     change, seeds = summary["improvement"]["mean"], len(gains)
     verdict = (
         f"{METRICS[judged][0]} on the test set of {task}: {tuned} {summary['unit']} finetuned, "

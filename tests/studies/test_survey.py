@@ -142,8 +142,8 @@ def test_report_holds_every_number(tmp_path, monkeypatch):
     assert summary["correlations"]["csi_flat-norms"]["mean"] == pytest.approx(-1)
     assert summary["pairs"]["mixed / one"]["task"] == pytest.approx([1.2, 14 / 12])
     text = (tmp_path / "run" / "report.md").read_text()
-    assert "| one | 11 ± 1.4 | 8 | 2 | 16 | 10, 12 |" in text
-    assert "| scratch | 41 ± 1.4 |  |  |  | 40, 42 |" in text
+    assert "| one | 11 ± 1.4 | 8 × 2 | 10, 12 |" in text
+    assert "| scratch | 41 ± 1.4 |  | 40, 42 |" in text
     assert "| CSI | 1.00 | 1.00 | 1.00 to 1.00 | 0.167 |" in text
     assert "| mixed / one | 1.18 ± 0.024 |" in text
     assert (tmp_path / "run" / "plots" / "errors.png").stat().st_size > 0
@@ -155,7 +155,7 @@ def test_starts_may_have_fewer_seeds(tmp_path, monkeypatch):
     summary = report(tmp_path, monkeypatch, starts=starts)
     assert summary["errors"]["mixed"]["task"][FORCE]["values"] == [12.0]
     assert summary["pairs"]["mixed / one"]["task"] == pytest.approx([1.2])
-    assert "| mixed | 12 | 8 | 2 | 16 | 12 |" in (tmp_path / "run" / "report.md").read_text()
+    assert "| mixed | 12 | 8 × 2 | 12 |" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_tasks_without_a_test_error_are_refused(tmp_path, monkeypatch):

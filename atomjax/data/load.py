@@ -151,12 +151,7 @@ def load_structures(
     if dataset.kind == "generate":
         # One process makes the set; the others find it made.
         with run.primary_first(f"generate {dataset.name}"):
-            structures, report = generate_with_report(
-                generate_spec(dataset), cache_dir, workers, run.display
-            )
-        if not report.cached:
-            run.say(f"{dataset.name}: {report}")
-        return structures
+            return generate_with_report(generate_spec(dataset), cache_dir, workers, run.display)[0]
     if dataset.kind == "store":
         return open_store(dataset.name, dataset.path)
     arguments = dict(dataset.arguments)

@@ -79,3 +79,19 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
             f'train.select_by="{train.select_by}" is not measured for head.kind="{head.kind}"; '
             f"write one of {', '.join(measured)}"
         )
+
+
+def check_test_part(settings: RunSettings) -> None:
+    """Checks that every training set has a part to test on.
+
+    Raises:
+        ConfigError: naming the first that has none.
+    """
+    tested = {dataset.name for dataset in settings.data.test}
+    for dataset in settings.data.train:
+        split = dataset.split
+        if dataset.name not in tested and not (split is not None and split.fills("test")):
+            raise ConfigError(
+                f'dataset "{dataset.name}" has no test part, by which points are compared; give '
+                "its split one, or data.test"
+            )

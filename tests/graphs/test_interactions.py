@@ -62,7 +62,7 @@ def assert_consistent(graphs: InteractionGraphs):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_edge_sets_of_the_original(oracle, name, graph):
     edges = getattr(
-        build_interactions(oracle_structure(oracle, name), GraphConfig()), GRAPHS[graph]
+        build_interactions(oracle_structure(oracle, name), GraphConfig.published()), GRAPHS[graph]
     )
     reference = {field: oracle[f"{name}/{graph}/{field}"] for field in ("distance", "vector")}
     columns = (*oracle[f"{name}/{graph}/edge_index"], *oracle[f"{name}/{graph}/cell_offset"].T)
@@ -79,7 +79,7 @@ def test_symmetrised_edges_of_the_original(shared, oracle, name):
     info = json.loads((shared / "oracle" / "gemnet_oc_tiny.json").read_text())["info"][name]
     with np.load(shared / "oracle" / "gemnet_oc_tiny.npz") as file:
         index = file[f"{name}/edge_index"]
-    graphs = build_interactions(oracle_structure(oracle, name), GraphConfig())
+    graphs = build_interactions(oracle_structure(oracle, name), GraphConfig.published())
     assert len(graphs.main) == info["main_edges_symmetrised"]
     ours = sorted(zip(graphs.main.senders.tolist(), graphs.main.receivers.tolist(), strict=True))
     assert ours == sorted(map(tuple, index.T.tolist()))
@@ -115,10 +115,14 @@ def test_atoms_without_neighbours():
 def test_limits_keep_the_nearest(slab):
     structure = slab()
     config = GraphConfig(
-        max_neighbors=9, max_neighbors_a2ee2a=7, max_neighbors_qint=5, max_neighbors_a2a=40
+        max_neighbors=9,
+        max_neighbors_a2ee2a=7,
+        max_neighbors_qint=5,
+        max_neighbors_a2a=40,
+        shells="cut",
     )
     graphs = build_interactions(structure, config)
-    every = build_interactions(structure, GraphConfig(max_neighbors_a2a=10_000)).a2a
+    every = build_interactions(structure, GraphConfig()).a2a
     for name, limit in {"main_directed": 9, "a2ee2a": 7, "a2a": 40}.items():
         edges = getattr(graphs, name)
         for atom in range(len(structure)):
@@ -219,7 +223,6 @@ def test_from_base_scales_the_limits():
     config = GraphConfig.from_base(6.0, 50, edge_dropout=0.1)
     assert config == GraphConfig(
         cutoff=6.0,
-        cutoff_molecule=6.0,
         max_neighbors=50,
         max_neighbors_a2ee2a=33,
         max_neighbors_qint=13,
@@ -234,7 +237,15 @@ def test_from_base_scales_the_limits():
         ({"cutoff": 0.0}, "GraphConfig.cutoff is 0.0"),
         ({"cutoff_molecule": float("nan")}, "GraphConfig.cutoff_molecule is nan"),
         ({"max_neighbors_qint": 0}, "GraphConfig.max_neighbors_qint is 0: give at least 1"),
-        ({"max_neighbors": 2000}, "GraphConfig.max_neighbors is 2000, more than"),
+        ({"max_neighbors": 20, "max_neighbors_a2a": 9}, "max_neighbors is 20, more than max_neigh"),
+        (
+            {"cutoff_qint": 6.0},
+            r"the qint graph ends at 6.0 Å, farther than the a2a graph \(5.0 Å\)",
+        ),
+        ({"cutoff_a2ee2a": 0.0}, "GraphConfig.cutoff_a2ee2a is 0.0: give Å, above 0"),
+        ({"symmetrization": "both"}, "GraphConfig.symmetrization is 'both': give one of"),
+        ({"shells": "half"}, "GraphConfig.shells is 'half': give one of"),
+        ({"shell_tolerance": -1.0}, "GraphConfig.shell_tolerance is -1.0: give Å, at least 0"),
         ({"edge_dropout": 1.0}, "GraphConfig.edge_dropout is 1.0: give 0 <= p < 1"),
     ],
 )

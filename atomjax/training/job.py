@@ -9,10 +9,10 @@ from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, default_graph
-from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import References
 from atomjax.training.basis import checkpoint_graph
+from atomjax.training.labels import check_labels
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 from atomjax.training.update.losses import Task
@@ -69,6 +69,7 @@ def load_splits(
         job.data,
         run,
         conservative=head.kind == "energy_forces" and head.forces == "conservative",
+        forces=head.kind == "energy_forces",
         properties=() if head.target is None else (head.target,),
         extensive=head.extensive,
         transform=head.transform,
@@ -79,7 +80,7 @@ def load_splits(
         references=references,
         graphs=graphs,
     )
-    check_labels(head, splits.train)
+    check_labels(head, splits, job.data.train)
     return splits
 
 
@@ -143,40 +144,3 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
             )
         )
     return tuple(tasks)
-
-
-def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
-    """Compares what is to be predicted with what is labelled.
-
-    Raises:
-        ConfigError: if no training structure of a dataset has the labels of the head, or they
-            are periodic where it needs molecules.
-    """
-    for dataset in datasets:
-        if head.pooling in MOMENTS and dataset.structures[0].pbc.any():
-            raise ConfigError(
-                f'pooling "{head.pooling}" is for molecules, and structures of dataset '
-                f'"{dataset.name}" are periodic; set head.pooling="mean"'
-            )
-        if head.kind == "energy_forces" and not any(
-            structure.forces is not None for structure in dataset.structures
-        ):
-            raise ConfigError(
-                f'no training structure of dataset "{dataset.name}" has forces; set head.kind='
-                '"energy", or say where its forces are (arguments.forces_key)'
-            )
-        if head.stress and not any(
-            structure.stress is not None for structure in dataset.structures
-        ):
-            raise ConfigError(
-                f'no training structure of dataset "{dataset.name}" has a stress, which counts '
-                "where all three directions repeat; set head.stress=false, or say where its "
-                "stresses are (arguments.stress_key)"
-            )
-        if head.kind == "energy" and not any(
-            structure.energy is not None for structure in dataset.structures
-        ):
-            raise ConfigError(
-                f'no training structure of dataset "{dataset.name}" has an energy; check its '
-                "energy_kind and arguments.energy_key"
-            )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.batching import GraphDataset, mixture_shares, share_out
+from atomjax.data.fingerprint import fingerprint
 from atomjax.data.graphs import graph_config
 from atomjax.data.labels import unwanted_labels
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
@@ -56,6 +57,11 @@ class DataSplits:
     def references(self) -> list[References | None]:
         """References of each training set."""
         return [dataset.references for dataset in self.train]
+
+    def fingerprints(self, index: int) -> dict[str, Any]:
+        """Split → fingerprint of its structures, of the training set at ``index``."""
+        parts = self.parts(index)
+        return {name: fingerprint(part) for name, part in parts.items() if len(part)}
 
     def parts(self, index: int) -> dict[str, Sequence[Structure]]:
         """Split → structures of the training set at ``index``."""

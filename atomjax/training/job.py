@@ -9,10 +9,11 @@ from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, default_graph
+from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import References
 from atomjax.training.basis import checkpoint_graph
-from atomjax.training.labels import check_labels
+from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 from atomjax.training.update.losses import Task
@@ -81,6 +82,14 @@ def load_splits(
         graphs=graphs,
     )
     check_labels(head, splits, job.data.train)
+    change = None if resumed is None else check_unchanged(resumed, splits, job.config)
+    if change is not None:
+        if not run.accept_changes:
+            raise ConfigError(
+                f"the data are not those that this run was trained on: {change}. Put the old file "
+                "back, train in a new workdir, or go on with the new data with --accept-changes"
+            )
+        run.say(f"going on with other data: {change}")
     return splits
 
 

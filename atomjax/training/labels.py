@@ -1,8 +1,11 @@
 """What a head is to predict, compared with what its data sets are labelled with."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from atomjax.batching import GraphDataset
+from atomjax.data.fingerprint import describe_change, fingerprint
 from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.data.settings import SPLITS, DatasetSettings
@@ -64,6 +67,36 @@ def check_labels(
             if not getattr(counts, label):
                 notes = splits.notes[dataset.index or 0] if splits.notes else RecordNotes()
                 raise ConfigError(_nothing(label, split, dataset, notes))
+
+
+def check_unchanged(
+    resumed: Mapping[str, Any], splits: DataSplits, config: Mapping[str, Any]
+) -> str | None:
+    """What has changed in the data since a training was interrupted, in words; None for nothing.
+
+    Args:
+        resumed: metadata of the state to resume; older ones keep no fingerprints.
+        splits: the data sets now.
+        config: the config now; where its data section is another one, the data may be too.
+    """
+    if _data_sections(resumed.get("config", {})) != _data_sections(config):
+        return None
+    changes = []
+    for index, dataset in enumerate(splits.train):
+        before = resumed["datasets"][dataset.name].get("fingerprints", {})
+        now = splits.fingerprints(index)
+        for split in before:
+            change = describe_change(before[split], now.get(split, fingerprint([])))
+            if change is not None:
+                changes.append(f'{split} part of dataset "{dataset.name}": {change}')
+    return "; ".join(changes) or None
+
+
+def _data_sections(config: Mapping[str, Any]) -> list[Any]:
+    """What of a config decides which structures there are, as JSON has it."""
+    finetune = config.get("finetune") or {}
+    trains = [(part.get("train") or {}).get("max_structures") for part in (config, finetune)]
+    return json.loads(json.dumps([config.get("data"), finetune.get("data"), *trains]))
 
 
 def _parts(splits: DataSplits) -> Iterator[tuple[str, GraphDataset]]:

@@ -81,6 +81,7 @@ class Session:
         splits = load_splits(job, run, resumed, source)
         check_budget(job.train, sum(splits.samples))
         self.tasks = make_tasks(job, splits.train)
+        self._fingerprints = [splits.fingerprints(index) for index in range(len(splits.train))]
         self.mesh = data_mesh()
         self.train_loader = self._make_loader(splits.train, samples=splits.samples)
         self.loaders = self._make_evaluation_loaders(splits)
@@ -276,8 +277,10 @@ class Session:
                 for dataset in self.train_loader.datasets
             },
             "datasets": {
-                dataset.name: label_metadata(dataset, task)
-                for dataset, task in zip(self.train_loader.datasets, self.tasks, strict=True)
+                dataset.name: {**label_metadata(dataset, task), "fingerprints": fingerprints}
+                for dataset, task, fingerprints in zip(
+                    self.train_loader.datasets, self.tasks, self._fingerprints, strict=True
+                )
             },
             "seed": self.job.seed,
             "structures": self._num_structures,

@@ -4,16 +4,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from atomjax.data.fingerprint import describe_change, fingerprint
 from atomjax.data.labels import LabelCounts, trained_on, unwanted_labels
 from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.run import Run
+from atomjax.structures import Structure
 from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
-from atomjax.training.labels import check_labels
+from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.settings import HeadSettings
 
 
@@ -92,3 +95,42 @@ def test_labels_that_nobody_wants_are_not_read(tmp_path: Path) -> None:
         "forces_key": "",
         "stress_key": "",
     }
+
+
+def test_what_changed_in_the_data_is_said(cases: Path, tmp_path: Path) -> None:
+    structures = read(cases / "nan_info.xyz")
+    first, before = structures[0], fingerprint(structures)
+    assert describe_change(before, fingerprint(list(structures))) is None
+    cut = describe_change(before, fingerprint(structures[1:]))
+    assert cut == "it had 24 structures and has 23"
+    turned = describe_change(before, fingerprint(structures[::-1]))
+    assert turned == "its structures come in another order"
+    names = ("atomic_numbers", "positions", "cell", "pbc", "energy", "forces")
+    fields = {name: getattr(first, name) for name in names}
+    other = Structure(**{**fields, "energy": 7.0})
+    assert describe_change(before, fingerprint([other, *structures[1:]])) == "its labels are others"
+    moved = Structure(**{**fields, "positions": first.positions + 0.1})
+    change = describe_change(before, fingerprint([moved, *structures[1:]]))
+    assert change == "its structures are others"
+    store = write_store(tmp_path / "store", structures)
+    turned = describe_change(fingerprint(store), fingerprint(store.subset(np.arange(24)[::-1])))
+    assert turned == "its structures come in another order"
+
+
+def test_a_resume_compares_the_data_unless_the_config_asks_for_others(
+    cases: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "metals.xyz"
+    text = (cases / "nan_info.xyz").read_text()
+    path.write_text(text)
+    splits = load(path, tmp_path / "run", HEAD)
+    config = {"data": {"train": [{"path": str(path)}]}}
+    kept = {"metals": {"fingerprints": splits.fingerprints(0)}}
+    resumed = {"config": config, "datasets": kept}
+    assert check_unchanged(resumed, splits, config) is None
+    path.write_text("".join(text.splitlines(keepends=True)[6:]))
+    changed = load(path, tmp_path / "again", HEAD)
+    change = check_unchanged(resumed, changed, config)
+    assert change == 'train part of dataset "metals": it had 24 structures and has 23'
+    assert check_unchanged(resumed, changed, {"data": {}}) is None
+    assert check_unchanged({**resumed, "datasets": {"metals": {}}}, changed, config) is None

@@ -116,6 +116,11 @@ class Store(Sequence[Structure]):
         return self._column("energy")
 
     @property
+    def checksums(self) -> np.ndarray:
+        """[S] checksums of the records, from the index."""
+        return self._column("checksum")
+
+    @property
     def class_ids(self) -> np.ndarray:
         """[S] place of each structure's class key in `class_keys`, from the index."""
         return self._index.group_class[self._column("group")]

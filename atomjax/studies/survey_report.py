@@ -114,7 +114,7 @@ def correlations(outcome: SurveyOutcome) -> dict[str, dict[str, Any]]:
         [[outcome.of_seeds(start, task) for task in outcome.tasks] for start in singles.values()]
     )
     found = {}
-    for key in filter(lambda key: key in outcome.pairs[0], DISTANCES):
+    for key in _distances(outcome):
         values = {(p["upstream"], p["downstream"]): p[key] for p in outcome.pairs}
         distances = np.array([[values[c, task] for task in outcome.tasks] for c in singles])
         one = rank_correlation(distances, errors, level=outcome.settings.level)
@@ -125,6 +125,11 @@ def correlations(outcome: SurveyOutcome) -> dict[str, dict[str, Any]]:
             "p_value": one.p_value,
         }
     return found
+
+
+def _distances(outcome: SurveyOutcome) -> list[str]:
+    """Columns of distances that are known for every pair; extrapolation needs enough structures."""
+    return [key for key in DISTANCES if all(p.get(key) is not None for p in outcome.pairs)]
 
 
 def write_survey(outcome: SurveyOutcome, run: Run) -> dict[str, Any]:
@@ -180,7 +185,7 @@ def _error_table(outcome: SurveyOutcome) -> list[str]:
 
 
 def _csi_table(outcome: SurveyOutcome) -> list[str]:
-    keys = [key for key in DISTANCES if key in outcome.pairs[0]]
+    keys = _distances(outcome)
     lines = [
         "| task | upstream | " + " | ".join(DISTANCES[key] for key in keys) + " |",
         "| --- | --- |" + " ---: |" * len(keys),

@@ -63,11 +63,6 @@ def extrapolate_table(
                 f"collect the features with parts={PARTS}"
             )
     known = np.array([[_filled(a) and _filled(b) for b in downstream] for a in upstream])
-    # Sets with an empty part are carried along as they are; what comes out is not used.
-    upstream, downstream = (
-        [parts if _filled(parts) else [_merged(parts)] * PARTS for parts in sets]
-        for sets in (upstream, downstream)
-    )
     means = []
     for fold in (1, 2, 4):
         first, second = (
@@ -90,6 +85,9 @@ def extrapolate_table(
 
 
 def _groups(parts: Sequence[Statistics], count: int) -> list[Statistics]:
+    if not _filled(parts):
+        # Nothing follows from its parts; the set as it is keeps the table whole.
+        return [_merged(parts)] * count
     size = PARTS // count
     return [_merged(parts[i * size : (i + 1) * size]) for i in range(count)]
 

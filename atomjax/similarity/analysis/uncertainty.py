@@ -34,6 +34,8 @@ from atomjax.similarity.features.structure_sums import StructureSums, check_comp
 
 # Groups of units that the jackknife leaves out, at most: more would cost and hardly tell more.
 GROUPS = 50
+# An exchange that gives the sets themselves again differs from them by rounding alone.
+ROUNDING = 1e-9
 # Divisions of one set into two halves.
 SPLITS = 40
 
@@ -101,7 +103,7 @@ class Gap:
     @property
     def confidence(self) -> float:
         """Share of the exchanged differences that are smaller in size."""
-        return float((self._sizes() < self._size()).mean())
+        return float((self._sizes() < (1 - ROUNDING) * self._size()).mean())
 
     def clear(self, level: float = 0.95) -> bool:
         """Whether the other set is farther at a confidence level.
@@ -110,7 +112,7 @@ class Gap:
         difference has to lie above zero. The first holds its level exactly for two sets of one
         distribution, whatever their size; the second covers sets that differ but are as far.
         """
-        chance = (1 + (self._sizes() >= self._size()).sum()) / (len(self.exchanged) + 1)
+        chance = _chance(self._sizes(), self._size())
         sure = self.jackknife.corrected - self.jackknife.margin(level) > 0
         return bool(chance <= 1 - level and sure)
 
@@ -126,8 +128,8 @@ class Gap:
     def _sizes(self) -> np.ndarray:
         return np.abs(self.exchanged - np.median(self.exchanged))
 
-    def _size(self) -> float:
-        return float(np.abs(self.jackknife.estimate - np.median(self.exchanged)))
+    def _size(self) -> np.ndarray:
+        return np.abs(self.jackknife.estimate - np.median(self.exchanged))
 
 
 def noise_table(
@@ -287,7 +289,8 @@ def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[StructureS
 
 def _chance(exchanged: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     """Probability that chance gives at least the estimate."""
-    return (1 + (exchanged >= estimate).sum(axis=0)) / (len(exchanged) + 1)
+    as_large = exchanged >= (1 - ROUNDING) * estimate
+    return (1 + as_large.sum(axis=0)) / (len(exchanged) + 1)
 
 
 def _scale(distance: np.ndarray | None, estimate: np.ndarray) -> np.ndarray:

@@ -21,10 +21,11 @@ from atomjax.structures.structure import Structure
 
 # Fewer units do not tell how far another draw of a set would lie.
 FEWEST_UNITS = 5
-# Stretches of a trajectory, as in the method of batch means: long beside what frames remember, and
-# enough of them for a spread.
+# Stretches of a trajectory, as in the method of batch means: enough of them for a spread, and long
+# beside what frames remember.
 STRETCHES = 10
-FRAMES_PER_STRETCH = 3
+FRAMES_PER_STRETCH = 10
+DRAWN_PER_STRETCH = 3
 # Units are kept in so many blocks at most, dealt to them in turn, so that memory is bounded.
 BLOCKS = 1024
 
@@ -83,7 +84,7 @@ def independent_units(
         return Units("class", _by_appearance(classes))
     if dataset.kind == "generate" and dataset.generator == "dynamics":
         return Units("walker", _by_appearance(_walkers(dataset, indices, structures)))
-    return Units("stretch", _by_appearance(_stretches(indices)))
+    return Units("stretch", _by_appearance(stretches(indices, len(structures))))
 
 
 def is_trajectory(dataset: DatasetSettings, structures: Sequence[Structure]) -> bool:
@@ -123,9 +124,15 @@ def _walkers(
     return np.searchsorted(starts, frames, side="right")
 
 
-def _stretches(indices: np.ndarray) -> np.ndarray:
-    """[S] stretch of each frame: equal numbers of frames that follow one another."""
-    count = max(min(STRETCHES, len(indices) // FRAMES_PER_STRETCH), 1)
+def stretches(indices: np.ndarray, frames: int) -> np.ndarray:
+    """[S] stretch of each frame: equal numbers of drawn frames that follow one another.
+
+    Args:
+        indices: [S] places of the drawn frames in the trajectory.
+        frames: of the whole trajectory.
+    """
+    longest = min(len(indices) // DRAWN_PER_STRETCH, frames // FRAMES_PER_STRETCH)
+    count = max(min(STRETCHES, longest), 1)
     place = np.empty(len(indices), np.int64)
     place[np.argsort(indices, kind="stable")] = np.arange(len(indices))
     return place * count // len(indices)

@@ -105,7 +105,7 @@ def select_structures(
     run.wait_for_all(f"choice for {downstream.name}")
     if run.primary:
         chosen = (structures[i] for i in indices.tolist())
-        _write(run, path, chosen, asked.method, candidate)
+        write_choice(run, path, chosen, asked.method, candidate)
     drawn = np.random.default_rng(settings.seed).permutation(count)[: asked.size]
     goal = summed_statistics(target, np.arange(len(target.counts)))
     return Selection(
@@ -137,7 +137,7 @@ def summed_statistics(sums: StructureSums, indices: np.ndarray) -> Statistics:
     return Statistics(**arrays)
 
 
-def _write(
+def write_choice(
     run: Run, path: str, structures: Iterable[Structure], method: str, candidate: str
 ) -> None:
     """The store; that of an earlier choice stays until the new one is whole."""

@@ -11,11 +11,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from atomjax.runtime import processes
 from atomjax.runtime.config import PREFIX, ConfigError, load_config, nearest, override, to_plain
+from atomjax.runtime.lock import sole_run
 from atomjax.runtime.workflows import Workflow, find_workflow
 
 EXIT_USAGE = 2
@@ -161,14 +163,17 @@ def launch(workflow: Workflow, settings: Any, options: argparse.Namespace) -> di
     connect_processes(options)
     keep_compiled_programs(options.workdir, options.compilation_cache)
     # Imported only now: creating a run asks jax which process this is.
+    import jax
+
     from atomjax.runtime.run import Run
 
     processes.check_shared(options.workdir)
-    run = Run(options.workdir, settings, accept_changes=options.accept_changes)
-    try:
-        return workflow.load_function()(settings, run)
-    finally:
-        run.close()
+    with sole_run(options.workdir) if jax.process_index() == 0 else nullcontext():
+        run = Run(options.workdir, settings, accept_changes=options.accept_changes)
+        try:
+            return workflow.load_function()(settings, run)
+        finally:
+            run.close()
 
 
 def connect_processes(options: argparse.Namespace) -> None:

@@ -6,9 +6,12 @@ import numpy as np
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.capacity import FIELDS, Capacity, Sizes, fit_capacity
-from atomjax.graphs.interactions import GraphConfig, build_many
+from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
 from atomjax.graphs.packing import pack
 from atomjax.structures import Structure
+
+# Batches whose graphs are held at a time.
+_WINDOW = 16
 
 
 class GrowingShape:
@@ -50,13 +53,28 @@ class GrowingShape:
         if not len(structures):
             return
         order = np.argsort([len(s) for s in structures], kind="stable")
-        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        graphs = build_many(structures, graph)
-        capacity = self._fit(Sizes.measure(graphs).needs(groups))
-        for group in groups:
-            own = [structures[i] for i in group]
-            parts = [graphs[i] for i in group]
-            yield group, pack(parts, own, capacity, dtype=self._dtype, kind=graph.kind)
+        size, step = self.batch_size, self.batch_size * _WINDOW
+        windows = [order[i : i + step] for i in range(0, len(order), step)]
+        groups = [np.arange(i, min(i + size, len(order))) for i in range(0, len(order), size)]
+
+        def build(window: np.ndarray) -> list[InteractionGraphs]:
+            return build_many([structures[i] for i in window], graph)
+
+        # All batches decide the shape, and the graphs of all might not fit into memory: where there
+        # are many, they are built once to be measured and once to be packed.
+        graphs, sizes = [], []
+        for window in windows:
+            graphs = build(window)
+            sizes.append(Sizes.measure(graphs))
+        capacity = self._fit(Sizes.concatenate(sizes).needs(groups))
+        for window in windows:
+            if len(windows) > 1:
+                graphs = build(window)
+            for i in range(0, len(window), size):
+                own = [structures[j] for j in window[i : i + size]]
+                parts = graphs[i : i + size]
+                batch = pack(parts, own, capacity, dtype=self._dtype, kind=graph.kind)
+                yield window[i : i + size], batch
 
     def _fit(self, needs: np.ndarray) -> Capacity:
         """The present shape if it holds these batches, else one that holds them and all before."""

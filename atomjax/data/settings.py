@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from atomjax.data.declarations import check_official_split, facts_of, fixed_fields
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.names import check_name
 from atomjax.structures.formats import Format
 
 DECLARED = ("energy_unit", "length_unit", "force_unit", "energy_kind")
@@ -110,6 +111,7 @@ class DatasetSettings:
     force_coefficient: float | None = None
 
     def __post_init__(self):
+        check_name(self.name, "dataset")
         if self.kind == "generate":
             self._require("generator")
         elif self.kind == "store":

@@ -20,6 +20,7 @@ from atomjax.data.load import find_file, generate_spec, load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.inference.embeddings import Embedder
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.files import replacing
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.features.extractor import check_invariants, load_extractor
@@ -165,7 +166,7 @@ def _array(path: Path, shape: tuple[int, int], fresh: bool) -> np.memmap:
 
 
 def _write_index(path: Path, structures: Sequence[Structure]) -> None:
-    with path.open("wb") as file:
+    with replacing(path) as file:
         np.savez(
             file,
             allow_pickle=False,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.settings import (
     ExtractorSettings,
@@ -117,9 +118,8 @@ class SurveySettings(WorkflowSettings):
                     f'start "{start.name}" has seeds {list(start.seeds)}, the survey '
                     f"{list(self.seeds)}; give some of those"
                 )
-        wrong = [start.name for start in self.starts if "/" in start.name]
-        if wrong:
-            raise ConfigError(f'start "{wrong[0]}" names a folder; leave out the "/"')
+        for start in self.starts:
+            check_name(start.name, "start")
         known = [dataset.name for dataset in self.candidates]
         for start in self.starts:
             unknown = sorted(set(start.structures) - set(known))

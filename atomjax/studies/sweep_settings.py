@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from atomjax.runtime.config import ConfigError, build, change
+from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.studies.transfer import downstream_settings, upstream_settings
 from atomjax.training.settings import FinetuneSettings, RunSettings
@@ -32,8 +33,9 @@ class VariantSettings:
     x: float | None = None
 
     def __post_init__(self):
-        if not self.name or "/" in self.name or self.name.startswith(".") or self.name in TAKEN:
-            raise ConfigError(f"variant name {self.name!r} cannot name a folder; give another")
+        check_name(self.name, "variant")
+        if self.name in TAKEN:
+            raise ConfigError(f"variant name {self.name!r} is a folder of the study; give another")
         if bool(self.line) != (self.x is not None):
             raise ConfigError(
                 f'variant "{self.name}": line and x go together, the name of a curve and the '

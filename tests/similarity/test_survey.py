@@ -101,7 +101,7 @@ def test_starts_become_pretrainings_of_their_budget(settings):
     ("changes", "message"),
     [
         ({"starts": [{"name": "x", "structures": {"four": 1}, "epochs": 1}]}, "takes four"),
-        ({"starts": [{"name": "a/b", "structures": {"one": 1}, "epochs": 1}]}, "names a folder"),
+        ({"starts": [{"name": "a/b", "structures": {"one": 1}, "epochs": 1}]}, "name a file"),
         ({"starts": [{"name": "x", "structures": {}, "epochs": 1}]}, "at least one structure"),
         ({"pairs": [["one", "seven"]]}, "pairs name seven"),
         ({"seeds": [1, 1]}, "all different"),

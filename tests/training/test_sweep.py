@@ -113,7 +113,7 @@ def test_settings_of_a_variant(tmp_path):
     [
         ([{"name": "a", "changes": {"train.weight_deca": 1}}], {}, r'"a": .*weight_decay'),
         ([{"name": "a"}, {"name": "a"}], {}, "of different names"),
-        ([{"name": "plots"}], {}, "cannot name a folder"),
+        ([{"name": "plots"}], {}, "is a folder of the study"),
         ([{"name": "a"}], {"reference": "b"}, 'reference "b" is none of a'),
         ([{"name": "a", "x": 3}], {}, "line and x go together"),
         ([{"name": "a"}, {"name": "b", "line": "l", "x": 1}], {}, "give all or none"),

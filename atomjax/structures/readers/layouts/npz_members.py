@@ -36,16 +36,6 @@ def open_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: _open_array(path, archive, stored[name]) for name in names}
 
 
-def array_names(path: Path) -> list[str]:
-    """Names of the arrays of an ``.npz`` file.
-
-    Raises:
-        ReadError: the file is damaged.
-    """
-    with _reported(path), zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
-
-
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     try:

@@ -1,0 +1,56 @@
+"""What earlier versions wrote is read with the meaning it had.
+
+``artefacts/b3f99a9.tar.xz`` holds two finished pretrainings with their checkpoints (a GemNet-OC and
+an EquiformerV2 of a few thousand parameters), a store, the structures of all three, and what that
+version predicted for the first six.
+"""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atomjax.inference.predict import load_predictor
+from atomjax.structures import Structure
+from atomjax.structures.readers import read
+from atomjax.structures.store import Store
+
+ARCHIVE = Path(__file__).parent / "artefacts" / "b3f99a9.tar.xz"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("artefacts")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(path, filter="data")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chains(folder: Path) -> list[Structure]:
+    return read(folder / "chains.xyz", energy_unit="eV", length_unit="Å")
+
+
+@pytest.mark.parametrize("name", ["gemnet_oc", "equiformer_v2"])
+def test_a_finished_run_predicts_what_it_did(
+    name: str, folder: Path, chains: list[Structure]
+) -> None:
+    expected = np.load(folder / f"{name}_expected.npz")
+    results = load_predictor(str(folder / name))(chains[:6])
+    energies = [result.energy for result in results]
+    np.testing.assert_allclose(energies, expected["energy"], rtol=0, atol=2e-5)
+    forces = np.concatenate([np.asarray(result.forces) for result in results])
+    np.testing.assert_allclose(forces, expected["forces"], rtol=0, atol=2e-5)
+
+
+def test_a_store_holds_the_structures_that_were_written(
+    folder: Path, chains: list[Structure]
+) -> None:
+    store = Store(folder / "store")
+    assert len(store) == len(chains)
+    for stored, given in zip(store, chains, strict=True):
+        np.testing.assert_array_equal(stored.atomic_numbers, given.atomic_numbers)
+        np.testing.assert_allclose(stored.positions, given.positions, atol=1e-6)
+        assert stored.energy == pytest.approx(given.energy, abs=1e-9)
+        np.testing.assert_allclose(stored.forces, given.forces, atol=1e-6)

@@ -1,0 +1,58 @@
+"""Two runs in one directory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atomjax.runtime.lock import NAME, WorkdirInUse, sole_run
+
+ROOT = Path(__file__).resolve().parents[1]
+HOLD = """
+import sys
+from pathlib import Path
+from atomjax.runtime.lock import sole_run
+
+with sole_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(workdir: Path) -> "subprocess.Popen[str]":
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(workdir)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+    child = hold(tmp_path / "run")
+    try:
+        with pytest.raises(WorkdirInUse) as caught, sole_run(tmp_path / "run"):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    message = str(caught.value)
+    assert str(child.pid) in message
+    assert os.uname().nodename in message
+    assert "--workdir" in message
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
+    child = hold(tmp_path)
+    child.kill()
+    child.wait()
+    assert json.loads((tmp_path / NAME).read_text())["process"] == child.pid
+    with sole_run(tmp_path):
+        assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
+    assert (tmp_path / NAME).read_text() == ""

@@ -38,7 +38,7 @@ def test_a_finished_run_predicts_what_it_did(
 ) -> None:
     expected = np.load(folder / f"{name}_expected.npz")
     results = load_predictor(str(folder / name))(chains[:6])
-    energies = [result.energy for result in results]
+    energies = np.array([result.energy for result in results], float)
     np.testing.assert_allclose(energies, expected["energy"], rtol=0, atol=2e-5)
     forces = np.concatenate([np.asarray(result.forces) for result in results])
     np.testing.assert_allclose(forces, expected["forces"], rtol=0, atol=2e-5)
@@ -53,4 +53,4 @@ def test_a_store_holds_the_structures_that_were_written(
         np.testing.assert_array_equal(stored.atomic_numbers, given.atomic_numbers)
         np.testing.assert_allclose(stored.positions, given.positions, atol=1e-6)
         assert stored.energy == pytest.approx(given.energy, abs=1e-9)
-        np.testing.assert_allclose(stored.forces, given.forces, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(stored.forces), np.asarray(given.forces), atol=1e-6)

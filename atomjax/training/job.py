@@ -11,7 +11,9 @@ from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, default_graph
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import References
+from atomjax.structures import References, Structure
+from atomjax.structures.store import Store
+from atomjax.structures.store.records import Label
 from atomjax.training.basis import checkpoint_graph
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
@@ -153,30 +155,37 @@ def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
             are periodic where it needs molecules.
     """
     for dataset in datasets:
-        if head.pooling in MOMENTS and dataset.structures[0].pbc.any():
+        if head.pooling in MOMENTS and _any_periodic(dataset.structures):
             raise ConfigError(
                 f'pooling "{head.pooling}" is for molecules, and structures of dataset '
                 f'"{dataset.name}" are periodic; set head.pooling="mean"'
             )
-        if head.kind == "energy_forces" and not any(
-            structure.forces is not None for structure in dataset.structures
-        ):
+        if head.kind == "energy_forces" and not _any_label(dataset.structures, "forces"):
             raise ConfigError(
                 f'no training structure of dataset "{dataset.name}" has forces; set head.kind='
                 '"energy", or say where its forces are (arguments.forces_key)'
             )
-        if head.stress and not any(
-            structure.stress is not None for structure in dataset.structures
-        ):
+        if head.stress and not _any_label(dataset.structures, "stress"):
             raise ConfigError(
                 f'no training structure of dataset "{dataset.name}" has a stress, which counts '
                 "where all three directions repeat; set head.stress=false, or say where its "
                 "stresses are (arguments.stress_key)"
             )
-        if head.kind == "energy" and not any(
-            structure.energy is not None for structure in dataset.structures
-        ):
+        if head.kind == "energy" and not _any_label(dataset.structures, "energy"):
             raise ConfigError(
                 f'no training structure of dataset "{dataset.name}" has an energy; check its '
                 "energy_kind and arguments.energy_key"
             )
+
+
+def _any_periodic(structures: Sequence[Structure]) -> bool:
+    if isinstance(structures, Store):
+        return bool(structures.periodic.any())
+    return any(structure.is_periodic for structure in structures)
+
+
+def _any_label(structures: Sequence[Structure], label: Label) -> bool:
+    """Whether a structure has a label; of a store by its index, without reading a structure."""
+    if isinstance(structures, Store):
+        return bool(structures.labelled(label).any())
+    return any(getattr(structure, label) is not None for structure in structures)

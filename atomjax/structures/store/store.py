@@ -12,7 +12,7 @@ import numpy as np
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
-from atomjax.structures.store.records import Group, Row, decode
+from atomjax.structures.store.records import FIRST_PBC, Group, Row, decode
 from atomjax.structures.store.shards import COLUMNS, INDEX, records_path
 from atomjax.structures.store.statistics import StatisticsAccumulator
 from atomjax.structures.structure import Structure
@@ -101,6 +101,11 @@ class Store(Sequence[Structure]):
     def n_atom(self) -> np.ndarray:
         """[S] numbers of atoms, from the index."""
         return self._column("n_atom")
+
+    @property
+    def is_periodic(self) -> np.ndarray:
+        """[S] bool, structures with a periodic direction, from the index."""
+        return self._column("flags") >> FIRST_PBC != 0
 
     @property
     def class_ids(self) -> np.ndarray:

@@ -144,9 +144,7 @@ class DatasetSettings:
             declared = {name: getattr(self, name) for name in DECLARED}
             for name, value in fixed_fields(self.name, declared, self.facts).items():
                 object.__setattr__(self, name, value)
-            self._require("length_unit", "energy_kind")
-            if self.energy_kind != "none":
-                self._require("energy_unit")
+            self._require(*self.facts.undeclared({name: getattr(self, name) for name in DECLARED}))
         if self.max_structures is not None and self.max_structures < 1:
             raise ConfigError(
                 f'dataset "{self.name}": max_structures={self.max_structures} must be at least 1'

@@ -287,6 +287,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     table: dict[str, list[dict[str, Any]]] = {}
+    result = {"level": LEVEL, "resamples": RESAMPLES, "populations": table}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     for name, make in pairs(options.cache).items():
         if options.only and not name.startswith(tuple(options.only)):
             continue
@@ -296,9 +298,7 @@ def main() -> None:
             table.setdefault(name, []).append(row)
             shares = ", ".join(f"{key} {row[key]:.1%}" for key in STATEMENTS)
             print(f"{name}, {size} structures: {shares}", flush=True)
-    result = {"level": LEVEL, "resamples": RESAMPLES, "populations": table}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+            options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"{render(result)}\nwrote {options.out}")
 
 

@@ -104,12 +104,13 @@ class DatasetCard:
         return [self.name, *(INDENT + line for line in body)]
 
 
-def data_card(splits: DataSplits, loader: BatchLoader) -> str:
+def data_card(splits: DataSplits, loader: BatchLoader, graphs: Sequence[str] = ()) -> str:
     """The data card of a run.
 
     Args:
         splits: the data sets.
         loader: that will batch the training parts.
+        graphs: lines about their graphs.
 
     Returns:
         Text of one screen for a few data sets.
@@ -125,7 +126,7 @@ def data_card(splits: DataSplits, loader: BatchLoader) -> str:
         for index, dataset in enumerate(splits.train)
     ]
     batches = [*describe_mixture(loader), *describe_batches(loader)]
-    return render(cards, batches, describe_budget(loader))
+    return render(cards, batches, describe_budget(loader), graphs)
 
 
 def describe_mixture(loader: BatchLoader) -> list[str]:
@@ -234,15 +235,23 @@ def _referenced(structures: Sequence[Structure], references: References) -> Spre
     return Spread.of([references.normalize_energy(s) * references.energy_scale for s in structures])
 
 
-def render(cards: Sequence[DatasetCard], batches: Sequence[str] = (), budget: str = "") -> str:
+def render(
+    cards: Sequence[DatasetCard],
+    batches: Sequence[str] = (),
+    budget: str = "",
+    graphs: Sequence[str] = (),
+) -> str:
     """The whole card as text.
 
     Args:
         cards: one for each dataset.
         batches: lines about batch size, shapes and padding.
         budget: line about epochs, unique structures and steps.
+        graphs: lines about the graphs of the datasets.
     """
     lines = ["data card", *(line for card in cards for line in card.lines())]
+    if graphs:
+        lines += ["graphs", *(INDENT + line for line in graphs)]
     if batches:
         lines += ["batches", *(INDENT + line for line in batches)]
     if budget:

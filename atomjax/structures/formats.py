@@ -7,7 +7,7 @@ readers themselves are in `atomjax.structures.readers`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Format:
         is_folder: whether a folder can be given instead of a file.
         splits: "parts" where it brings or defines train, validation and test parts, "folders"
             where each split is a folder of files, "none" otherwise.
+        trajectory: whether a file holds the frames of one simulation, which are not independent.
     """
 
     energy_unit: str | None = None
@@ -32,11 +33,21 @@ class Format:
     suffixes: tuple[str, ...] = ()
     is_folder: bool = False
     splits: Literal["parts", "folders", "none"] = "none"
+    trajectory: bool = False
 
     @property
     def fixes_units(self) -> bool:
         """Whether units need not be declared."""
         return self.length_unit is not None
+
+    def undeclared(self, declared: Mapping[str, Any]) -> list[str]:
+        """What the format leaves open and has to be said of a file, and `declared` does not say."""
+        open_ones = [] if self.fixes_units else ["length_unit"]
+        if declared.get("energy_kind") != "none" and self.energy_unit is None:
+            open_ones.append("energy_unit")
+        if not self.energy_kinds:
+            open_ones.append("energy_kind")
+        return [name for name in open_ones if declared.get(name) is None]
 
 
 def _official(energy_unit: str, *energy_kinds: str, length_unit: str = "Å", **facts) -> Format:
@@ -57,8 +68,8 @@ FORMATS: Mapping[str, Format] = {
     ),
     "oc20_extxyz": _official("eV", "adsorption", "total", is_folder=True, splits="folders"),
     "oc22": _official("eV", "total", is_folder=True, splits="folders"),
-    "rmd17": _official("kcal/mol", "total"),
-    "md22": _official("kcal/mol", "total"),
+    "rmd17": _official("kcal/mol", "total", trajectory=True),
+    "md22": _official("kcal/mol", "total", trajectory=True),
     "spice": _official("Ha", "total", "referenced", length_unit="bohr"),
     "qm9": _official("eV", "none", is_folder=True),
     "qmof": _official("eV", "none", is_folder=True),

@@ -4,6 +4,7 @@ from atomjax.data.load import find_file
 from atomjax.data.settings import DataSettings
 from atomjax.models import backbone_config, build_model
 from atomjax.runtime.config import ConfigError
+from atomjax.training.basis import with_basis
 from atomjax.training.budget import check_budget
 from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
@@ -33,7 +34,8 @@ def check_settings(settings: RunSettings) -> list[str]:
         notes += _check_training(settings.model, data, train, finetune.head)
         if finetune.checkpoint is not None and settings.workflow == "finetune":
             metadata = read_metadata(finetune.checkpoint, finetune.which)
-            wanted = {"name": settings.model.name, **settings.model.overrides}
+            model = {"name": settings.model.name, **settings.model.overrides}
+            wanted = with_basis(model, [], metadata)
             compare_backbones(metadata["model"], wanted, finetune.checkpoint)
             notes.append(f"checkpoint {finetune.checkpoint}, step {metadata['step']}")
     return notes

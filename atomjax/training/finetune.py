@@ -68,6 +68,8 @@ def finetune(
         head=settings.finetune.head,
         seed=settings.seed,
         config=settings.to_dict(),
+        checkpoint=settings.finetune.checkpoint,
+        which=settings.finetune.which,
     )
     session = Session(job, run, compiled)
     start = settings.finetune

@@ -73,6 +73,7 @@ _BUILT_IN = {
     "use_gate_act": (False,),
     "use_grid_mlp": (True,),
     "use_sep_s2_act": (True,),
+    "enforce_max_neighbors_strictly": (True,),
 }
 _SETTINGS = (
     *_BUILT_IN,
@@ -106,8 +107,8 @@ class EquiformerV2Family:
         check_built_in(settings, _BUILT_IN, "EquiformerV2")
         config = infer_config(contents, names, settings)
         layout = _layout(contents)
-        graph = GraphConfig(
-            kind="nearest",
+        graph = GraphConfig.published(
+            "nearest",
             cutoff=config.cutoff,
             cutoff_molecule=config.cutoff,
             max_neighbors=int(settings.get("max_neighbors", 20)),

@@ -12,7 +12,7 @@ import numpy as np
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
-from atomjax.structures.store.records import Group, Row, decode
+from atomjax.structures.store.records import FIRST_PBC, LABELS, Group, Label, Row, decode
 from atomjax.structures.store.shards import COLUMNS, INDEX, records_path
 from atomjax.structures.store.statistics import StatisticsAccumulator
 from atomjax.structures.structure import Structure
@@ -103,6 +103,11 @@ class Store(Sequence[Structure]):
         return self._column("n_atom")
 
     @property
+    def is_periodic(self) -> np.ndarray:
+        """[S] bool, structures with a periodic direction, from the index."""
+        return self._column("flags") >> FIRST_PBC != 0
+
+    @property
     def class_ids(self) -> np.ndarray:
         """[S] place of each structure's class key in `class_keys`, from the index."""
         return self._index.group_class[self._column("group")]
@@ -111,6 +116,15 @@ class Store(Sequence[Structure]):
     def class_keys(self) -> list[str]:
         """The class keys of the whole store, sorted."""
         return self._index.class_keys
+
+    @property
+    def periodic(self) -> np.ndarray:
+        """[S] whether each structure repeats in any direction, from the index."""
+        return self._column("flags") >> FIRST_PBC & 0b111 != 0
+
+    def labelled(self, label: Label) -> np.ndarray:
+        """[S] whether each structure has an energy, forces or a stress, from the index."""
+        return self._column("flags") & LABELS[label] != 0
 
     @property
     def nbytes(self) -> int:

@@ -16,7 +16,7 @@ sets a, b and c are drawn of the first population of a pair and one, d, of the s
     clear, far     likewise to d
 
 The first two should be at least the level, the others at most one minus it. Everything runs on one
-core in about ten minutes.
+core in some fifteen minutes.
 """
 
 import argparse
@@ -51,6 +51,7 @@ SIZES = (15, 50, 200)
 LEVEL, RESAMPLES = 0.95, 99
 OUT = Path(__file__).parents[1] / "docs" / "results" / "calibration.json"
 PER_CLASS = 3
+STATEMENTS = ("covers", "covers zero", "floor", "clear, near", "clear, far")
 
 
 class Drawn(NamedTuple):
@@ -232,8 +233,7 @@ def calibrate(pair: Pair, size: int, draws: int, seed: int = 0) -> dict[str, Any
             for task in (c, d)
         ]
         made[k] = covers, zero, above, *clear
-    names = ("covers", "covers zero", "floor", "clear, near", "clear, far")
-    shares = dict(zip(names, made.mean(axis=0).tolist(), strict=True))
+    shares = dict(zip(STATEMENTS, made.mean(axis=0).tolist(), strict=True))
     return {
         "size": size,
         "draws": draws,
@@ -263,6 +263,20 @@ def _by_distance(a: Drawn, b: Drawn, task: Drawn) -> tuple[StructureSums, Struct
     return (a.sums, b.sums) if nearness[0] <= nearness[1] else (b.sums, a.sums)
 
 
+def render(result: dict[str, Any]) -> str:
+    """The result as the table of docs/csi.md."""
+    heads = "| population | structures | units | CSI, true | CSI, plain | "
+    lines = [heads + " | ".join(STATEMENTS) + " |", "| --- |" + " ---: |" * (4 + len(STATEMENTS))]
+    for name, rows in result["populations"].items():
+        for row in rows:
+            shares = " | ".join(f"{row[key]:.1%}" for key in STATEMENTS)
+            lines.append(
+                f"| {name} | {row['size']} | {row['units']} | {row['distance']:.3g} | "
+                f"{row['plain distance']:.3g} | {shares} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
     parser.add_argument("--draws", type=int, default=200)
@@ -273,6 +287,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     table: dict[str, list[dict[str, Any]]] = {}
+    result = {"level": LEVEL, "resamples": RESAMPLES, "populations": table}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     for name, make in pairs(options.cache).items():
         if options.only and not name.startswith(tuple(options.only)):
             continue
@@ -280,20 +296,10 @@ def main() -> None:
         for size in SIZES:
             row = calibrate(pair, size, round(pair.draws * options.draws))
             table.setdefault(name, []).append(row)
-            shares = ", ".join(
-                f"{key} {value:.1%}"
-                for key, value in row.items()
-                if isinstance(value, float) and key not in ("distance", "plain distance")
-            )
-            print(
-                f"{name}: {size} structures ({row['units']} {row['unit']}), CSI "
-                f"{row['distance']:.3g}, plain {row['plain distance']:.3g}: {shares}",
-                flush=True,
-            )
-    result = {"level": LEVEL, "resamples": RESAMPLES, "populations": table}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"wrote {options.out}")
+            shares = ", ".join(f"{key} {row[key]:.1%}" for key in STATEMENTS)
+            print(f"{name}, {size} structures: {shares}", flush=True)
+            options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{render(result)}\nwrote {options.out}")
 
 
 if __name__ == "__main__":

@@ -104,13 +104,19 @@ class DatasetCard:
         return [self.name, *(INDENT + line for line in body)]
 
 
-def data_card(splits: DataSplits, loader: BatchLoader, graphs: Sequence[str] = ()) -> str:
+def data_card(
+    splits: DataSplits,
+    loader: BatchLoader,
+    graphs: Sequence[str] = (),
+    settings: Sequence[str] = (),
+) -> str:
     """The data card of a run.
 
     Args:
         splits: the data sets.
         loader: that will batch the training parts.
         graphs: lines about their graphs.
+        settings: lines about how settings were chosen from the data.
 
     Returns:
         Text of one screen for a few data sets.
@@ -126,7 +132,7 @@ def data_card(splits: DataSplits, loader: BatchLoader, graphs: Sequence[str] = (
         for index, dataset in enumerate(splits.train)
     ]
     batches = [*describe_mixture(loader), *describe_batches(loader)]
-    return render(cards, batches, describe_budget(loader), graphs)
+    return render(cards, batches, describe_budget(loader), graphs, settings)
 
 
 def describe_mixture(loader: BatchLoader) -> list[str]:
@@ -240,6 +246,7 @@ def render(
     batches: Sequence[str] = (),
     budget: str = "",
     graphs: Sequence[str] = (),
+    settings: Sequence[str] = (),
 ) -> str:
     """The whole card as text.
 
@@ -248,6 +255,7 @@ def render(
         batches: lines about batch size, shapes and padding.
         budget: line about epochs, unique structures and steps.
         graphs: lines about the graphs of the datasets.
+        settings: lines about how settings were chosen from the data.
     """
     lines = ["data card", *(line for card in cards for line in card.lines())]
     if graphs:
@@ -256,4 +264,6 @@ def render(
         lines += ["batches", *(INDENT + line for line in batches)]
     if budget:
         lines += ["budget", INDENT + budget]
+    if settings:
+        lines += ["settings", *(INDENT + line for line in settings)]
     return "\n".join(lines)

@@ -53,7 +53,7 @@ def cutoffs_in_use(structures: Sequence[Structure], graph: GraphConfig) -> list[
     if ends[0] == ends[1]:
         return ends[:1]
     if isinstance(structures, Store):
-        found = set(np.unique(structures.is_periodic).tolist())
+        found = set(np.unique(structures.periodic).tolist())
     else:
         found = {structure.is_periodic for structure in structures}
     return [end for end, periodic in zip(ends, (True, False), strict=True) if periodic in found]

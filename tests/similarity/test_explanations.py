@@ -114,6 +114,6 @@ def test_sums_of_structures_and_selection_share_one_set(candidates):
     _, sums = candidates
     target = TARGET.sums(150, 9)
     chosen = select_greedily(sums, target, 80)
-    arrays = (a[chosen] for a in (sums.counts, sums.sums, sums.products))
-    picked = StructureSums(*arrays, sums.center, sums.structures[chosen])
+    counts, totals, products = (a[chosen] for a in (sums.counts, sums.sums, sums.products))
+    picked = StructureSums(counts, totals, products, sums.center, sums.structures[chosen])
     assert gap_between(picked, sums, target, resamples=60).clear()

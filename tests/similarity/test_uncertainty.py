@@ -1,5 +1,7 @@
 """Intervals, noise floors and gaps, on populations whose distance is known; extrapolation."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ from atomjax.similarity.analysis.uncertainty import (
 )
 from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
 from atomjax.similarity.measures.frechet import frechet_distance, frechet_table
-from benchmarks.calibration import calibrate, formula
+from benchmarks.calibration import OUT, calibrate, formula, render
 from tests.similarity.samples import Population, statistics_of, true_distance
 
 NEAR, FAR = Population(6, seed=1), Population(6, seed=2, shift=1.0)
@@ -161,6 +163,17 @@ def test_statements_hold_as_often_as_they_say(pair, size):
         assert found[name] >= 1 - 8 / draws, name
     # The distance as it stands is far too large.
     assert found["plain distance"] > found["distance"]
+
+
+def test_measured_calibration_is_committed_and_documented():
+    result = json.loads(OUT.read_text())
+    assert render(result) in (OUT.parents[1] / "csi.md").read_text()
+    for name, rows in result["populations"].items():
+        assert [row["size"] for row in rows] == [15, 50, 200]
+        for row in rows:
+            where = f"{name}, {row['size']} structures"
+            assert min(row["covers"], row["covers zero"]) >= 0.9, where
+            assert max(row["clear, near"], row["clear, far"]) <= 0.05, where
 
 
 def test_sets_projected_differently_are_refused():

@@ -177,8 +177,11 @@ def _describe_doubt(choice: Recommendation, comparison: Comparison) -> list[str]
     if comparison.resamples < 1 / (1 - comparison.level) - 1:
         sentences.append(f"resamples={comparison.resamples} are too few for this level.")
     wanted = "more structures (how many cannot be said, since the difference itself is not known)"
-    if choice.needed is not None:
-        wanted = f"about {choice.needed:,} structures of each set, if the difference stays"
+    if choice.too_few:
+        wanted = "more molecules, compositions or trajectories, not more frames of the same ones"
+    elif choice.needed is not None:
+        about = float(f"{choice.needed:.2g}")
+        wanted = f"about {about:,.0f} structures of each set, if the difference stays"
     sentences.append(
         f"What would decide: {wanted}; another measure (`invariants`, `aggregations`, distances "
         "within elements); or a short pretraining on each, finetuned on the task."

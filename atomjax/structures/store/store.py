@@ -103,11 +103,6 @@ class Store(Sequence[Structure]):
         return self._column("n_atom")
 
     @property
-    def is_periodic(self) -> np.ndarray:
-        """[S] bool, structures with a periodic direction, from the index."""
-        return self._column("flags") >> FIRST_PBC != 0
-
-    @property
     def class_ids(self) -> np.ndarray:
         """[S] place of each structure's class key in `class_keys`, from the index."""
         return self._index.group_class[self._column("group")]

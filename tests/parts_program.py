@@ -1,6 +1,7 @@
 """Parts that sleep, so that tests can kill ``python -m tests.parts_program WORKDIR SECONDS``."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ def compute(settings: dict[str, Any], run: Run) -> dict[str, Any]:
     print("working on", run.workdir.name)
     if settings.get("fail"):
         raise ValueError("this part fails")
+    if settings.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
     saved = run.path("saved")
     with Preemption() as preemption, run.progress(100, "working") as tracker:
         run.path("pid").write_text(str(os.getpid()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atomjax.studies import Results, Row
-from benchmarks.documents import CITED, documents, with_tables, wrong_figures
+from benchmarks.documents import documents, with_tables, wrong_figures
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(ROOT.glob("configs/**/*.py"))
@@ -26,7 +26,6 @@ def test_figures_in_words_are_in_the_result_files_that_are_cited() -> None:
         texts |= {
             path.with_suffix(f".{i}"): t for i, t in enumerate(path.read_text().split("\n\n"))
         }
-    assert any(CITED.search(text) for text in texts.values())
     wrong = {str(path.relative_to(ROOT)): wrong_figures(text) for path, text in texts.items()}
     assert {path: figures for path, figures in wrong.items() if figures} == {}
 

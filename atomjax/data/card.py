@@ -134,13 +134,19 @@ class DatasetCard:
         return [self.name, *(INDENT + line for line in body)]
 
 
-def data_card(splits: DataSplits, loader: BatchLoader, graphs: Sequence[str] = ()) -> str:
+def data_card(
+    splits: DataSplits,
+    loader: BatchLoader,
+    graphs: Sequence[str] = (),
+    settings: Sequence[str] = (),
+) -> str:
     """The data card of a run.
 
     Args:
         splits: the data sets.
         loader: that will batch the training parts.
         graphs: lines about their graphs.
+        settings: lines about how settings were chosen from the data.
 
     Returns:
         Text of one screen for a few data sets.
@@ -157,7 +163,7 @@ def data_card(splits: DataSplits, loader: BatchLoader, graphs: Sequence[str] = (
     ]
     batches = [*describe_mixture(loader), *describe_batches(loader)]
     budget = describe_budget(loader, sum(card.distinct for card in cards))
-    return render(cards, batches, budget, graphs)
+    return render(cards, batches, budget, graphs, settings)
 
 
 def describe_mixture(loader: BatchLoader) -> list[str]:
@@ -307,6 +313,7 @@ def render(
     batches: Sequence[str] = (),
     budget: str = "",
     graphs: Sequence[str] = (),
+    settings: Sequence[str] = (),
 ) -> str:
     """The whole card as text.
 
@@ -315,6 +322,7 @@ def render(
         batches: lines about batch size, shapes and padding.
         budget: line about epochs, unique structures and steps.
         graphs: lines about the graphs of the datasets.
+        settings: lines about how settings were chosen from the data.
     """
     lines = ["data card", *(line for card in cards for line in card.lines())]
     if graphs:
@@ -323,4 +331,6 @@ def render(
         lines += ["batches", *(INDENT + line for line in batches)]
     if budget:
         lines += ["budget", INDENT + budget]
+    if settings:
+        lines += ["settings", *(INDENT + line for line in settings)]
     return "\n".join(lines)

@@ -3,15 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from atomjax.data.settings import GraphSettings
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.config import limits_in_proportion
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.store import Store
-
-# Structures of a store that are looked at for molecules and crystals.
-STORE_SAMPLE = 5_000
 
 
 def graph_config(
@@ -47,12 +46,14 @@ def cutoffs_in_use(structures: Sequence[Structure], graph: GraphConfig) -> list[
     Two of them where molecules and periodic structures are cut differently and there are both.
 
     Args:
-        structures: of a data set; of a large store, a sample is looked at.
+        structures: of a data set.
         graph: how their graphs are built.
     """
     ends = [graph.cutoffs(periodic) for periodic in (True, False)]
     if ends[0] == ends[1]:
         return ends[:1]
-    some = structures.sample(STORE_SAMPLE) if isinstance(structures, Store) else structures
-    found = {structure.is_periodic for structure in some}
-    return [graph.cutoffs(periodic) for periodic in (True, False) if periodic in found]
+    if isinstance(structures, Store):
+        found = set(np.unique(structures.periodic).tolist())
+    else:
+        found = {structure.is_periodic for structure in structures}
+    return [end for end, periodic in zip(ends, (True, False), strict=True) if periodic in found]

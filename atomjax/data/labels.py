@@ -11,6 +11,7 @@ import numpy as np
 
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.store import Store
+from atomjax.structures.store.records import LABELS
 from atomjax.structures.structure import Structure
 
 # Structures of a part of a store that its elements are taken from.
@@ -37,7 +38,9 @@ class LabelCounts:
     def of(cls, structures: Sequence[Structure]) -> "LabelCounts":
         """Count the labels of `structures`."""
         if isinstance(structures, Store):
-            return cls(structures=len(structures), **structures.label_counts)
+            counts = {name: int(structures.labelled(name).sum()) for name in LABELS}
+            periodic = int(structures.periodic.sum())
+            return cls(structures=len(structures), periodic=periodic, **counts)
         return cls(
             structures=len(structures),
             energy=sum(s.energy is not None for s in structures),

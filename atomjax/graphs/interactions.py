@@ -114,14 +114,16 @@ def _build_block(
     # Every edge has its reverse here; each graph is a choice of these edges.
     edges, reverse = find_edges(structures, cutoffs.get("a2a", cutoffs["main"]))
     present = np.ones(len(edges), dtype=bool)
+    rank = _rank(edges, present)
     if config.kind == "gemnet_oc":
-        present = _within_limit(edges, present, config.max_neighbors_a2a, config)
+        present = _within_limit(edges, present, rank, config.max_neighbors_a2a, config)
     if rngs is not None and config.edge_dropout > 0:
         present &= _survivors(edges, reverse, present, first, config, rngs)
+        rank = _rank(edges, present)
 
     def choose(graph: str, limit: int | None) -> np.ndarray:
         near = present & (edges.distances <= cutoffs[graph])
-        return _within_limit(edges, near, limit, config)
+        return _within_limit(edges, near, rank, limit, config)
 
     directed = choose("main", config.max_neighbors)
     if config.kind == "nearest":
@@ -145,33 +147,34 @@ def _chosen(edges: Edges, mask: np.ndarray) -> Edges:
     return edges if mask.all() else edges.take(np.flatnonzero(mask))
 
 
+def _rank(edges: Edges, present: np.ndarray) -> np.ndarray:
+    """[E] place of each edge among those of its receiver that are present, nearest first."""
+    index = np.flatnonzero(present)
+    count = np.bincount(edges.receivers.take(index))
+    rank = np.zeros(len(edges), dtype=np.int64)
+    rank[index] = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
+    return rank
+
+
 def _within_limit(
-    edges: Edges, candidates: np.ndarray, limit: int | None, config: GraphConfig
+    edges: Edges,
+    candidates: np.ndarray,
+    rank: np.ndarray,
+    limit: int | None,
+    config: GraphConfig,
 ) -> np.ndarray:
-    """[E] which of the candidates are among the nearest of their receivers."""
+    """[E] which of the candidates, a ball around each receiver, are among its nearest."""
     if limit is None:
         return candidates
-    index = np.flatnonzero(candidates)
-    receivers = edges.receivers.take(index)
-    count = np.bincount(receivers)
-    if limit >= count.max(initial=0):
-        return candidates
-    rank = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
     if config.shells == "cut":
-        keep = rank < limit
-    else:
-        # Distances decide and nothing else, so that no order of atoms or choice of cell does.
-        distances, farthest = edges.distances.take(index), np.full(len(count), np.inf)
-        if config.shells == "keep":
-            last = np.flatnonzero(rank == limit - 1)
-            farthest[receivers[last]] = distances[last] + config.shell_tolerance
-        else:
-            beyond = np.flatnonzero(rank == limit)
-            farthest[receivers[beyond]] = distances[beyond] - config.shell_tolerance
-        keep = distances <= farthest[receivers]
-    chosen = np.zeros_like(candidates)
-    chosen[index[keep]] = True
-    return chosen
+        return candidates & (rank < limit)
+    # Distances decide and nothing else, so that no order of atoms or choice of cell does.
+    keep = config.shells == "keep"
+    at = np.flatnonzero(candidates & (rank == (limit - 1 if keep else limit)))
+    tolerance = config.shell_tolerance if keep else -config.shell_tolerance
+    farthest = np.full(int(edges.receivers.max(initial=0)) + 1, np.inf)
+    farthest[edges.receivers.take(at)] = edges.distances.take(at) + tolerance
+    return candidates & (edges.distances <= farthest.take(edges.receivers))
 
 
 def _survivors(

@@ -70,12 +70,20 @@ class Parts:
         self._plan, self._run, self._finished = plan, run, finished
         self.records: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
+        self._planned: tuple[int, Sequence[Part]] = -1, ()
         while self._read_one():
             pass
 
+    @property
+    def _parts(self) -> Sequence[Part]:
+        """The plan, which is made anew only when more is done."""
+        if self._planned[0] != len(self.records):
+            self._planned = len(self.records), self._plan(self.records)
+        return self._planned[1]
+
     def _read_one(self) -> bool:
         """Takes the record of a part that was done before; whether there was one."""
-        for part in self._plan(self.records):
+        for part in self._parts:
             path = self._run.workdir / part.name / DONE
             if part.name in self.records:
                 continue
@@ -125,7 +133,7 @@ class Parts:
         if self._failed:
             failed = "".join(f"\n  {name}: {error}" for name, error in self._failed.items())
             raise PartError(
-                f"{len(self._failed)} of {len(self._plan(self.records))} parts failed:{failed}\n"
+                f"{len(self._failed)} of {len(self._parts)} parts failed:{failed}\n"
                 "The same command goes on with what is not done."
             )
 
@@ -134,7 +142,7 @@ class Parts:
         taken = {*self.records, *self._failed, *running}
         return [
             part
-            for part in self._plan(self.records)
+            for part in self._parts
             if part.name not in taken and (part.after is None or part.after in self.records)
         ]
 
@@ -146,7 +154,7 @@ class Parts:
             self._run.say(f"{name}: failed, {self._failed[name]}")
             return
         self.records[name] = record
-        known = f"{len(self.records)} of {len(self._plan(self.records))} parts"
+        known = f"{len(self.records)} of {len(self._parts)} parts"
         self._run.say(f"{name}: done in {format_seconds(record['wall_seconds'])}, {known}")
         self._finished()
 

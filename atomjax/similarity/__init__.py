@@ -1,13 +1,23 @@
 """How near an upstream set is to a downstream task: features, statistics, Fréchet distance."""
 
 from atomjax.similarity.analysis.bias import Extrapolation, extrapolate_table
-from atomjax.similarity.analysis.bootstrap import Bootstrap, bootstrap_table
 from atomjax.similarity.analysis.effective_rank import EffectiveRank, effective_rank
 from atomjax.similarity.analysis.elements import ElementComparison, compare_elements, element_shares
 from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.analysis.selection import select_greedily, select_nearest
+from atomjax.similarity.analysis.uncertainty import (
+    Gap,
+    Jackknife,
+    Noise,
+    gap_between,
+    halves_distance,
+    interval,
+    jackknife_table,
+    noise_table,
+)
 from atomjax.similarity.features.aggregation import AGGREGATIONS, aggregate
 from atomjax.similarity.features.collect import (
+    Design,
     Extractor,
     FeatureCollector,
     SetFeatures,
@@ -27,7 +37,14 @@ from atomjax.similarity.features.orientation import (
     plot_orientation,
     rotate_structures,
 )
-from atomjax.similarity.features.sampling import STRATEGIES, SamplingError, class_codes, sample
+from atomjax.similarity.features.sampling import (
+    STRATEGIES,
+    SamplingError,
+    WeightedSample,
+    class_codes,
+    sample,
+    weighted_sample,
+)
 from atomjax.similarity.features.structure_sums import StructureSums, random_projection
 from atomjax.similarity.measures.frechet import (
     FrechetTable,
@@ -49,22 +66,25 @@ __all__ = [
     "AGGREGATIONS",
     "INVARIANTS",
     "STRATEGIES",
-    "Bootstrap",
     "Coverage",
+    "Design",
     "EffectiveRank",
     "ElementComparison",
     "Extractor",
     "Extrapolation",
     "FeatureCollector",
     "FrechetTable",
+    "Gap",
+    "Jackknife",
+    "Noise",
     "OrientationTest",
     "SamplingError",
     "SetFeatures",
     "Statistics",
     "StatisticsStream",
     "StructureSums",
+    "WeightedSample",
     "aggregate",
-    "bootstrap_table",
     "class_codes",
     "class_coverage",
     "collect_features",
@@ -77,11 +97,16 @@ __all__ = [
     "frechet_distance",
     "frechet_table",
     "frechet_table_float32",
+    "gap_between",
+    "halves_distance",
+    "interval",
     "invariant_features",
+    "jackknife_table",
     "merge_all",
     "merge_over_devices",
     "mix_statistics",
     "mixture_shares",
+    "noise_table",
     "plot_coverage",
     "plot_orientation",
     "random_projection",
@@ -92,5 +117,6 @@ __all__ = [
     "select_greedily",
     "select_nearest",
     "update",
+    "weighted_sample",
     "write_features",
 ]

@@ -48,6 +48,7 @@ class ExtractorSettings:
 
 
 Strategy = Literal["balanced", "balanced_unique", "random", "stratified", "uniform"]
+Unit = Literal["auto", "structure", "class", "trajectory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +57,18 @@ class SamplingSettings:
 
     Attributes:
         strategy: see ``atomjax.similarity.sample``. Classes are ``Structure.class_key``.
-        size: structures drawn from each set; only "balanced" may draw more than there are.
+        size: structures drawn from each set; only "balanced" may ask for more than there are,
+            and takes them all. Where a class is too small for its share, its structures weigh more.
         seed: of the draws.
+        unit: what is independent: "structure", "class" (frames of one molecule, composition, …),
+            "trajectory" (parts of one), or "auto", which knows generated sets, classes and some
+            formats; see ``atomjax.similarity.features.units``.
     """
 
     strategy: Strategy = "balanced"
     size: int = DEFAULT_SIZE
     seed: int = 0
+    unit: Unit = "auto"
 
     def __post_init__(self):
         if self.size < PARTS:
@@ -164,7 +170,7 @@ class SimilaritySettings(WorkflowSettings):
         invariants: "none" (all features, as published), "scalars" or "norms".
         mixtures: of all candidates, whose distances are tabulated too: "balanced", or the
             temperature T of shares ∝ size^(1/T).
-        resamples: of the bootstrap.
+        resamples: exchanges of units, by which noise is measured.
         level: of the intervals.
         keep_features: write all feature rows of the first combination, too.
         views: further samples, backbones and orientations.

@@ -23,6 +23,7 @@ class Format:
         is_folder: whether a folder can be given instead of a file.
         splits: "parts" where it brings or defines train, validation and test parts, "folders"
             where each split is a folder of files, "none" otherwise.
+        trajectory: whether a file holds the frames of one simulation, which are not independent.
     """
 
     energy_unit: str | None = None
@@ -32,6 +33,7 @@ class Format:
     suffixes: tuple[str, ...] = ()
     is_folder: bool = False
     splits: Literal["parts", "folders", "none"] = "none"
+    trajectory: bool = False
 
     @property
     def fixes_units(self) -> bool:
@@ -66,8 +68,8 @@ FORMATS: Mapping[str, Format] = {
     ),
     "oc20_extxyz": _official("eV", "adsorption", "total", is_folder=True, splits="folders"),
     "oc22": _official("eV", "total", is_folder=True, splits="folders"),
-    "rmd17": _official("kcal/mol", "total"),
-    "md22": _official("kcal/mol", "total"),
+    "rmd17": _official("kcal/mol", "total", trajectory=True),
+    "md22": _official("kcal/mol", "total", trajectory=True),
     "spice": _official("Ha", "total", "referenced", length_unit="bohr"),
     "qm9": _official("eV", "none", is_folder=True),
     "qmof": _official("eV", "none", is_folder=True),

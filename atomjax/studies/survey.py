@@ -251,11 +251,15 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
         [results.errors(start, metric, task) for task, metric in judged.items()]
         for start in singles.values()
     ]
-    found, measured = {}, {row.metric for row in results.rows}
-    for key in filter(measured.__contains__, DISTANCES):
-        distances = [[results.values(name, key, task)[None] for task in judged] for name in singles]
-        level = findings.settings.level
-        one = rank_correlation(np.array(distances), np.array(values), level=level)
+    found, level = {}, findings.settings.level
+    for key in DISTANCES:
+        distances = [
+            [results.values(name, key, task).get(None) for task in judged] for name in singles
+        ]
+        # Extrapolation needs enough structures of every set.
+        if any(value is None for row in distances for value in row):
+            continue
+        one = rank_correlation(np.array(distances, float), np.array(values), level=level)
         found[key] = {
             **dataclasses.asdict(one),
             "by_task": dict(zip(judged, one.by_task.tolist(), strict=True)),

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -131,6 +132,67 @@ def test_limits_keep_the_nearest(slab):
             np.testing.assert_allclose(kept, distances[:limit], atol=1e-8)
 
 
+def test_without_limits_all_within_the_cutoff_are_neighbours(slab, molecule):
+    for structure in (slab(), molecule(14)):
+        config = GraphConfig(
+            cutoff=4.0, cutoff_a2ee2a=3.5, cutoff_qint=3.0, cutoff_a2a=5.0, qint_tags=(0, 1, 2)
+        )
+        graphs = build_interactions(structure, config)
+        assert_consistent(graphs)
+        assert keys(graphs.main) == keys(graphs.main_directed)
+        every = build_interactions(structure, GraphConfig(cutoff=6.0)).a2a
+        for name, end in config.cutoffs(periodic=True).items():
+            near = every.take(np.flatnonzero(every.distances <= end))
+            assert keys(getattr(graphs, name)) == keys(near)
+        assert len(graphs.qint) < len(graphs.a2ee2a) < len(graphs.main) < len(graphs.a2a)
+
+
+def test_union_and_intersection_take_both_directions_or_none(slab):
+    structure = slab()
+    directed = GraphConfig(max_neighbors=7, shells="cut")
+    chosen = set(keys(build_interactions(structure, directed).main_directed))
+    backward = {(t, s, -a, -b, -c) for s, t, a, b, c in chosen}
+    expected = {"union": chosen | backward, "intersection": chosen & backward}
+    for symmetrization, edges in expected.items():
+        config = dataclasses.replace(directed, symmetrization=symmetrization)
+        graphs = build_interactions(structure, config)
+        assert set(keys(graphs.main)) == edges
+        assert_consistent(graphs)
+    assert len(expected["intersection"]) < len(chosen) < len(expected["union"])
+
+
+@pytest.mark.parametrize("limit", [11, 12, 13, 17, 18, 19])
+def test_shells_are_kept_or_left_as_one(limit):
+    # Neighbours of an atom of fcc copper: 12 at 2.55 Å, 6 at 3.6 Å, 24 at 4.41 Å.
+    cell = 1.8 * (np.ones((3, 3)) - np.eye(3))
+    jitter = np.random.default_rng(0).normal(scale=1e-4, size=(27, 3))
+    places = np.array(list(np.ndindex(3, 3, 3))) @ cell
+    crystal = Structure(
+        atomic_numbers=np.full(27, 29), positions=places + jitter, cell=3 * cell, pbc=True
+    )
+    kept = 12 if limit <= 12 else 18 if limit <= 18 else 42
+    left = 0 if limit < 12 else 12 if limit < 18 else 18
+    for shells, count in {"keep": kept, "leave": left, "cut": limit}.items():
+        config = GraphConfig(max_neighbors=limit, shells=shells)
+        directed = build_interactions(crystal, config).main_directed
+        assert np.bincount(directed.receivers, minlength=27).tolist() == [count] * 27
+
+
+def test_older_configs_mean_the_published_rule():
+    stored = {"kind": "nearest", "cutoff": 6.0, "cutoff_molecule": 5.0, "max_neighbors": 12,
+              "max_neighbors_a2ee2a": 20, "max_neighbors_qint": 8, "max_neighbors_a2a": 1000,
+              "qint_tags": [1, 2], "edge_dropout": 0.1}  # fmt: skip
+    config = GraphConfig.from_dict(stored)
+    assert (config.symmetrization, config.shells) == ("index", "cut")
+    # Files are named after hashes of the config, and are found again.
+    assert json.loads(json.dumps(config.cache_key())) == stored
+    for config in (GraphConfig(max_neighbors=9), GraphConfig.published(cutoff_a2a=13.0)):
+        fields = json.loads(json.dumps(dataclasses.asdict(config)))
+        assert GraphConfig.from_dict(fields) == config
+        assert config.cache_key() == dataclasses.asdict(config)
+    assert "symmetrization" not in GraphConfig.published().cache_key()
+
+
 def test_quadruplet_edges_touch_the_wanted_tags(slab):
     structure = slab()
     only_surface = build_interactions(structure, GraphConfig(qint_tags=(1,))).qint
@@ -185,6 +247,17 @@ def test_edge_dropout_reaches_all_graphs_and_follows_its_seed(slab, molecule):
         share = len(dropped.a2a) / len(full.a2a)
         assert abs(share - 0.7) < 4 * np.sqrt(0.21 / len(full.a2a))
         assert_consistent(dropped)  # in particular, no graph has an edge that a2a lost
+        # An edge and its reverse go together, so that symmetrisation changes no share.
+        assert keys(dropped.main) == keys(dropped.a2a)
+
+
+def test_edges_drop_each_for_itself_by_the_published_rule(slab):
+    graphs = build_many(
+        [slab()], GraphConfig.published(edge_dropout=0.3), [np.random.default_rng(0)]
+    )
+    left = set(keys(graphs[0].a2a))
+    assert any((t, s, -a, -b, -c) not in left for s, t, a, b, c in left)
+    assert_consistent(graphs[0])
 
 
 def test_edge_dropout_of_a_structure_does_not_depend_on_its_company(slab, molecule):

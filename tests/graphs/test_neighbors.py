@@ -95,7 +95,10 @@ def test_periodic_directions_need_no_cell_in_the_others():
 
 
 def test_vectors_are_exact_and_opposite_for_reversed_edges():
-    edges = as_dict(find_edges([crystal(SKEWED, True, n=6)], 6.0)[0])
+    table, reverse = find_edges([crystal(SKEWED, True, n=6)], 6.0)
+    np.testing.assert_array_equal(table.offsets[reverse], -table.offsets)
+    np.testing.assert_array_equal(reverse[reverse], np.arange(len(table)))
+    edges = as_dict(table)
     assert len(edges) > 100
     for (s, t, *offset), vector in edges.items():
         np.testing.assert_array_equal(edges[t, s, *(-o for o in offset)], -vector)
@@ -103,7 +106,9 @@ def test_vectors_are_exact_and_opposite_for_reversed_edges():
 
 def test_molecules_together_equal_molecules_apart(molecule):
     structures = [molecule(n, seed=n) for n in (1, 7, 2, 12)]
-    together = find_edges(structures, 3.0)[0]
+    together, reverse = find_edges(structures, 3.0)
+    np.testing.assert_array_equal(together.senders[reverse], together.receivers)
+    np.testing.assert_array_equal(together.vectors[reverse], -together.vectors)
     first = 0
     for structure in structures:
         alone = find_edges([structure], 3.0)[0]

@@ -9,6 +9,7 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.features.aggregation import aggregate
 from atomjax.similarity.features.collect import (
+    Design,
     FeatureCollector,
     collect_features,
     read_features,
@@ -118,6 +119,41 @@ def test_wide_features_are_projected_for_structures_and_elements_only(batches):
         atol=1e-3,
     )
     assert {s.dimension for s in collected.elements.values()} == {2}
+
+
+def test_weights_and_blocks_are_those_of_a_draw_with_repetition(structures, batches):
+    times = np.random.default_rng(1).integers(1, 4, len(structures))
+    again = np.repeat(np.arange(len(structures)), times)
+    repeated = [make_batch([structures[i] for i in again], graphs=80, nodes=600)]
+    place = iter(range(len(structures)))
+    numbered = [
+        batch.replace(
+            targets=batch.targets.replace(
+                structure=np.array(
+                    [next(place) if real else -1 for real in np.asarray(batch.graph_mask)]
+                )
+            )
+        )
+        for batch in batches
+    ]
+    groups = np.arange(len(structures)) % 6
+    design = Design(times.astype(float), groups)
+    weighted = collect_features(extractor, numbered, design=design)
+    expected = collect_features(extractor, repeated)
+    got, wanted = weighted.statistics(), expected.statistics()
+    assert float(got.total) == int(wanted.count)
+    np.testing.assert_allclose(got.mean, wanted.mean, atol=1e-6)
+    np.testing.assert_allclose(got.scatter, wanted.scatter, rtol=1e-5, atol=1e-4)
+    assert frechet_distance(got, wanted) < 1e-9
+    for z, statistics in expected.elements.items():
+        assert float(weighted.elements[z].total) == int(statistics.count)
+        np.testing.assert_allclose(weighted.elements[z].mean, statistics.mean, atol=1e-6)
+    assert (weighted.num_structures, weighted.weight) == (len(structures), times.sum())
+    assert weighted.structures.structures.tolist() == np.bincount(groups).tolist()
+    rows = np.array([len(features_of(s)) for s in structures])
+    np.testing.assert_allclose(weighted.structures.counts, np.bincount(groups, times * rows))
+    mixed = [mix_statistics([one, weighted], [1, 1]) for one in (weighted, expected)]
+    np.testing.assert_allclose(mixed[0].mean, mixed[1].mean, atol=1e-6)
 
 
 def test_elements_are_for_atoms_as_rows(batches):

@@ -6,9 +6,12 @@ import math
 import shutil
 from pathlib import Path
 
+import ase.build
 import jax
 import numpy as np
 import pytest
+from ase.io import write
+from rich.console import Console
 
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.store_view import open_store
@@ -16,8 +19,13 @@ from atomjax.graphs import pack_structures
 from atomjax.launch import main
 from atomjax.models import HeadConfig, build_model, default_graph, init_variables
 from atomjax.runtime.config import ConfigError, load_config
+from atomjax.runtime.run import Run
+from atomjax.similarity.features.cache import SetExtractor
 from atomjax.similarity.features.default import FOLDER, NAME, load_weights
+from atomjax.similarity.features.extractor import load_extractor
+from atomjax.similarity.features.sampling import class_codes, sample
 from atomjax.similarity.settings import SimilaritySettings, plan_training
+from atomjax.similarity.workflow.selection_job import write_choice
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from atomjax.training.running.checkpoint import CheckpointError, save_converted
@@ -142,7 +150,13 @@ def test_table_is_consistent(finished):
     assert float(rows["far"]["unseen_share"]) == 1.0
     assert math.isnan(float(rows["far"]["within_elements"]))
     assert float(rows["near"]["unseen_share"]) == 0.0
+    assert {row["unit"] for row in rows.values()} == {"class"}
+    assert rows["far"]["distinguishable"] == "True"
+    assert float(rows["far"]["csi"]) > float(rows["far"]["noise_floor"]) > 0
     summary = json.loads((finished / "run" / "csi.json").read_text())
+    assert {s["name"]: s["unit"] for s in summary["sets"]} == dict.fromkeys(
+        ("far", "near", "task"), "class"
+    )
     mixed = summary["mixtures"]["mixture, balanced"]["task"]
     assert float(rows["near"]["csi"]) < mixed < float(rows["far"]["csi"])
     variants = [key for key in rows["near"] if key.startswith("csi_")]
@@ -181,6 +195,87 @@ def test_chosen_structures_lower_the_distance_and_can_be_trained_on(finished):
     energies = {round(float(s.energy), 9) for s in source if s.energy is not None}
     assert {round(float(s.energy), 9) for s in stored if s.energy is not None} <= energies
     assert all(s.forces is not None for s in stored)
+
+
+def test_a_choice_made_again_replaces_the_store(finished, tmp_path):
+    for name in ("run", "near.extxyz", "far.extxyz", "task.extxyz", "gemnet"):
+        copy = shutil.copytree if (finished / name).is_dir() else shutil.copy2
+        copy(finished / name, tmp_path / name)
+    run = Run(tmp_path / "run")
+    molecules = read(tmp_path / "near.extxyz", length_unit="Å", energy_unit="eV")
+    folder = tmp_path / "run" / "selected" / "task"
+
+    def broken():
+        yield molecules[0]
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_choice(run, "selected/task", broken(), "greedy", "near")
+    assert len(open_store("chosen", str(folder))) == 6
+    write_choice(run, "selected/task", molecules[:3], "greedy", "near")
+    assert len(open_store("chosen", str(folder))) == 3
+    assert [p.name for p in folder.parent.iterdir()] == ["task"]
+
+
+def copper(path: Path, seed: int, count: int = 15) -> Path:
+    """Strained and rattled cells of one distribution."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(count):
+        atoms = ase.build.bulk("Cu", cubic=True)
+        strain = rng.normal(0, 0.03, (3, 3))
+        atoms.set_cell(atoms.cell @ (np.eye(3) + strain + strain.T), scale_atoms=True)
+        atoms.positions += rng.normal(0, 0.08, atoms.positions.shape)
+        frames.append(atoms)
+    write(path, frames, format="extxyz")
+    return path
+
+
+def test_sets_of_one_distribution_are_not_told_apart(tmp_path):
+    sets = {
+        name: dataset(name, copper(tmp_path / f"cu_{name}.extxyz", seed), energy_kind="none")
+        for seed, name in enumerate(("a", "b", "task"))
+    }
+    config = make_config(tmp_path, resamples=60, aggregations=["flat"], invariants=["none"])
+    # The default draws 10,000 with repetition from each 15.
+    config["sampling"] = {}
+    config["candidates"], config["downstream"] = [sets["a"], sets["b"]], [sets["task"]]
+    assert launch(tmp_path, config) == 0
+    summary = json.loads((tmp_path / "run" / "csi.json").read_text())
+    (choice,) = summary["recommendations"]
+    assert not choice["clear"]
+    assert not choice["resolved"]
+    assert len(choice["rivals"]) == 1
+    for pair in summary["pairs"]:
+        assert (pair["structures"], pair["unit"], pair["units"]) == (15, "structure", 15)
+        assert not pair["distinguishable"]
+        assert pair["lower"] == 0 <= pair["upper"]
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "cannot tell between" in report
+    assert "What would decide" in report
+    assert "Fewer structures than features" in report
+    assert "15 structures" in report
+
+
+def test_repetition_of_the_original_is_a_weight(tmp_path):
+    config = make_config(tmp_path, aggregations=["flat"], invariants=["none"], resamples=10)
+    config["sampling"] = {"strategy": "balanced", "size": 30}
+    config["extractor"]["conventions"] = "efficient_atom"
+    settings = SimilaritySettings.from_config(config)
+    extractor = load_extractor(settings.extractor)
+    sets = SetExtractor(settings, extractor, Run(tmp_path / "run", console=Console(quiet=True)))
+    # Its structures in the order of the file stand for a task; those of a candidate may repeat.
+    dataset = settings.candidates[1]
+    made = sets.extract(dataset).features
+    structures = sets.load(dataset)
+    codes, _ = class_codes([s.class_key for s in structures])
+    indices = sample(codes, 30)
+    counted = np.bincount(indices, minlength=len(structures))
+    assert counted.max() > 1
+    assert made.num_structures == (counted > 0).sum() < made.weight == 30
+    atoms = np.array([len(s) for s in structures])
+    assert float(made.statistics().total) == atoms[indices].sum()
+    assert int(made.statistics().count) == atoms[counted > 0].sum() == made.num_atoms
 
 
 def test_sets_can_be_stores(finished, tmp_path, capfd):

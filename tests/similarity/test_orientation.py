@@ -42,6 +42,7 @@ def slabs() -> list[Structure]:
                 pbc=True,
                 energy=-1.0,
                 forces=np.ones((len(atoms), 3)),
+                stress=np.diag([1.0, 2.0, 4.0 + i]),
             )
         )
     return structures
@@ -55,6 +56,9 @@ def test_rotations_keep_the_physics():
             new.cell @ new.positions.T, old.cell @ old.positions.T, atol=1e-9
         )
         np.testing.assert_allclose(new.cell @ new.forces.T, old.cell @ old.forces.T, atol=1e-9)
+        np.testing.assert_allclose(
+            new.cell @ new.stress @ new.cell.T, old.cell @ old.stress @ old.cell.T, atol=1e-9
+        )
         assert np.abs(new.positions - old.positions).max() > 0.1
         assert new.energy == old.energy
 

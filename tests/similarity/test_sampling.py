@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from atomjax.similarity.features.coverage import class_coverage, describe_coverage, plot_coverage
-from atomjax.similarity.features.sampling import STRATEGIES, SamplingError, class_codes, sample
+from atomjax.similarity.features.sampling import (
+    STRATEGIES,
+    SamplingError,
+    class_codes,
+    count_repeats,
+    sample,
+    weighted_sample,
+)
 
 SIZES = np.array([1, 1, 2, 3, 5, 18, 32, 7, 40, 59, 33, 150])
 ORACLE_NAMES = {
@@ -80,6 +87,42 @@ def test_balanced_may_exceed_the_set():
     codes = labels(np.array([1, 2]))
     counts = counts_of(codes, sample(codes, 9))
     assert sorted(counts) == [4, 5]
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_draws_without_repetition_have_no_weights(strategy):
+    codes = labels(np.full(12, 20))
+    drawn = weighted_sample(codes, 60, strategy)
+    np.testing.assert_array_equal(drawn.indices, sample(codes, 60, strategy))
+    assert (drawn.weights == 1).all()
+
+
+@pytest.mark.parametrize("size", [127, 340, 10_000])
+def test_weights_give_classes_their_shares_without_repetition(size):
+    codes = labels()
+    drawn = weighted_sample(codes, size)
+    assert len(np.unique(drawn.indices)) == len(drawn.indices)
+    assert drawn.weights.mean() == pytest.approx(1)
+    shares = np.bincount(codes[drawn.indices], drawn.weights)
+    wanted = counts_of(codes, sample(codes, size))
+    # The remainder goes to random classes, unless every structure is taken.
+    np.testing.assert_allclose(
+        shares / shares.sum(), wanted / size, rtol=0.1 if size < 351 else 1e-2
+    )
+    # A class that repetition would fill is taken whole, with even weights.
+    for code in np.flatnonzero(size // 12 > SIZES):
+        members = codes[drawn.indices] == code
+        assert members.sum() == SIZES[code]
+        assert np.ptp(drawn.weights[members]) == 0
+    if size == 10_000:
+        assert len(drawn.indices) == len(codes)
+        np.testing.assert_allclose(shares, shares.mean())
+
+
+def test_repeats_are_counted_in_the_order_of_the_draw():
+    counted = count_repeats(np.array([5, 2, 5, 9, 2, 5]))
+    assert counted.indices.tolist() == [5, 2, 9]
+    assert counted.weights.tolist() == [3, 2, 1]
 
 
 def test_every_member_of_a_class_is_as_likely():

@@ -57,6 +57,30 @@ def test_masked_rows_do_not_count():
     np.testing.assert_allclose(covariance(statistics), cov, atol=1e-11)
 
 
+@pytest.mark.parametrize("x64", [True, False])
+def test_weights_count_as_repetition_and_merge(x64):
+    rng = np.random.default_rng(0)
+    rows, times = rows_of(60, 5), rng.integers(0, 4, 60)
+    mean, cov = exact(np.repeat(rows, times, axis=0))
+    step = jax.jit(update)
+    with jax.enable_x64(x64):
+        parts = empty_statistics(5)
+        for begin in range(0, 60, 12):
+            part = slice(begin, begin + 12)
+            parts = step(parts, jnp.asarray(rows[part]), None, jnp.asarray(times[part]))
+        assert float(parts.total) == times.sum()
+        assert int(parts.count) == 60
+        np.testing.assert_allclose(covariance(parts), cov, rtol=1e-5, atol=1e-5)
+    limit = 1e-12 if x64 else 1e-5
+    np.testing.assert_allclose(to_float64(parts).mean, mean, atol=limit)
+    # Unweighted rows join weighted ones, each with weight 1.
+    both = merge_all([parts, statistics_of(rows[:7])])
+    mean, cov = exact(np.concatenate([np.repeat(rows, times, axis=0), rows[:7]]))
+    assert float(both.total) == times.sum() + 7
+    np.testing.assert_allclose(both.mean, mean, atol=limit)
+    np.testing.assert_allclose(both.scatter / (both.total - 1), cov, rtol=1e-5, atol=limit)
+
+
 @pytest.mark.usefixtures("x64")
 def test_nothing_changes_nothing():
     statistics = row_statistics(jnp.asarray(rows_of(9, 4)))
@@ -94,6 +118,20 @@ def test_stream_takes_pieces_of_any_size():
     stream.add(rows)
     assert int(stream.result().count) == 1400
     assert int(first.count) == 700
+
+
+def test_stream_takes_weights():
+    rows, weights = rows_of(300, 4), np.random.default_rng(0).uniform(0.1, 3, 300)
+    stream = StatisticsStream(4, block=64)
+    for part in (slice(0, 100), slice(100, 300)):
+        stream.add(rows[part], weights[part])
+    found = stream.result()
+    assert int(found.count) == 300
+    np.testing.assert_allclose(found.total, weights.sum())
+    np.testing.assert_allclose(found.mean, weights @ rows / weights.sum(), atol=1e-12)
+    expected = np.cov(rows, rowvar=False, aweights=weights, ddof=0)
+    np.testing.assert_allclose(found.scatter / found.total, expected, atol=1e-11)
+    assert statistics_of(rows).weight is None
 
 
 def test_errors_say_what_is_wrong():

@@ -1,16 +1,18 @@
 """What a head wants and what its data sets hold: counted, and an error before step 0."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from atomjax.batching import GraphDataset
 from atomjax.data.fingerprint import describe_change, fingerprint
 from atomjax.data.labels import LabelCounts, trained_on, unwanted_labels
 from atomjax.data.load import DataSplits, load_datasets
-from atomjax.data.settings import DataSettings
+from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.run import Run
 from atomjax.structures import Structure
@@ -134,3 +136,42 @@ def test_a_resume_compares_the_data_unless_the_config_asks_for_others(
     assert change == 'train part of dataset "metals": it had 24 structures and has 23'
     assert check_unchanged(resumed, changed, {"data": {}}) is None
     assert check_unchanged({**resumed, "datasets": {"metals": {}}}, changed, config) is None
+
+
+def hydroxyl(periodic: bool = False, forces: bool = False) -> Structure:
+    return Structure(
+        atomic_numbers=[8, 1],
+        positions=[[0, 0, 0], [0, 0, 1]],
+        cell=9 * np.eye(3) if periodic else None,
+        pbc=periodic,
+        energy=-1.0,
+        forces=np.zeros((2, 3)) if forces else None,
+        targets={"mu": 1.0},
+    )
+
+
+def check(head: HeadSettings, structures: Sequence[Structure]) -> None:
+    splits = DataSplits(train=[GraphDataset("set", structures, index=0)])
+    check_labels(head, splits, [DatasetSettings(name="set", kind="store", path="set")])
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_any_periodic_structure_is_refused_by_moments_of_charges(
+    tmp_path: Path, stored: bool
+) -> None:
+    dipole = HeadSettings(kind="scalar", target="mu", unit="D", pooling="dipole")
+    structures = [hydroxyl(), hydroxyl(), hydroxyl(periodic=True)]
+    given = write_store(tmp_path / "store", structures) if stored else structures
+    with pytest.raises(ConfigError, match='"dipole" is for molecules, and 1 training'):
+        check(dipole, given)
+    check(dipole, given[:2])
+
+
+def test_labels_of_a_store_are_looked_up_without_reading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_store(tmp_path / "store", [hydroxyl(), hydroxyl(forces=True)])
+    monkeypatch.setattr(Store, "_read", lambda *_: pytest.fail("a structure was read"))
+    check(HEAD, store)
+    with pytest.raises(ConfigError, match="none of the 1 training structures .* has forces"):
+        check(HEAD, store[:1])

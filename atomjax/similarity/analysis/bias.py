@@ -27,6 +27,8 @@ class Extrapolation:
         infinite: [K, M] extrapolated to infinitely many, linearly in 1/n from halves and all.
         uncertainty: [K, M] how much a parabola through quarters, halves and all differs from that;
             where it is as large as the bias, the sets are too small to extrapolate.
+
+    Both are NaN for pairs with a set of fewer than four independent units.
     """
 
     distance: np.ndarray
@@ -47,8 +49,8 @@ def extrapolate_table(
     It costs seven tables (one of all, two of halves, four of quarters).
 
     Args:
-        upstream: statistics of four disjoint parts of each of K sets; structures dealt to them in
-            turn, so that the parts are alike.
+        upstream: statistics of four disjoint parts of each of K sets; structures (or groups that
+            are drawn as a whole) dealt to them in turn, so that the parts are alike.
         downstream: the same of M sets.
 
     Raises:
@@ -60,6 +62,7 @@ def extrapolate_table(
                 f"extrapolation needs statistics of {PARTS} parts of every set, not {len(parts)}; "
                 f"collect the features with parts={PARTS}"
             )
+    known = np.array([[_filled(a) and _filled(b) for b in downstream] for a in upstream])
     means = []
     for fold in (1, 2, 4):
         first, second = (
@@ -76,11 +79,22 @@ def extrapolate_table(
     return Extrapolation(
         distance=whole,
         # A squared distance; sets that cannot be told apart extrapolate to about zero.
-        infinite=np.maximum(linear, 0),
-        uncertainty=np.abs(parabola - linear),
+        infinite=np.where(known, np.maximum(linear, 0), np.nan),
+        uncertainty=np.where(known, np.abs(parabola - linear), np.nan),
     )
 
 
 def _groups(parts: Sequence[Statistics], count: int) -> list[Statistics]:
+    if not _filled(parts):
+        # Nothing follows from its parts; the set as it is keeps the table whole.
+        return [_merged(parts)] * count
     size = PARTS // count
-    return [merge_all(parts[i * size : (i + 1) * size]) for i in range(count)]
+    return [_merged(parts[i * size : (i + 1) * size]) for i in range(count)]
+
+
+def _merged(parts: Sequence[Statistics]) -> Statistics:
+    return merge_all([part for part in parts if int(part.count)])
+
+
+def _filled(parts: Sequence[Statistics]) -> bool:
+    return all(int(part.count) for part in parts)

@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-import numpy as np
-
 from atomjax.similarity.measures.frechet import frechet_table
 from atomjax.similarity.measures.statistics import Statistics
 from atomjax.structures.elements import SYMBOLS
@@ -52,7 +50,7 @@ def compare_elements(
     Raises:
         ValueError: the downstream set has no atoms.
     """
-    total = sum(int(s.count) for s in downstream.values())
+    total = sum(float(s.total) for s in downstream.values())
     if not total:
         raise ValueError(
             "the downstream set has no atoms to compare; sample at least one structure"
@@ -63,13 +61,13 @@ def compare_elements(
             SYMBOLS[z]: float(frechet_table([upstream[z]], [downstream[z]]).distance[0, 0])
             for z in shared
         },
-        share={SYMBOLS[z]: int(downstream[z].count) / total for z in sorted(downstream)},
+        share={SYMBOLS[z]: float(downstream[z].total) / total for z in sorted(downstream)},
         unseen=tuple(SYMBOLS[z] for z in sorted(set(downstream) - set(upstream))),
     )
 
 
 def element_shares(statistics: Mapping[int, Statistics]) -> dict[str, float]:
     """Symbol → share of the atoms of a set."""
-    counts = {z: int(s.count) for z, s in sorted(statistics.items())}
-    total = np.sum(list(counts.values()))
-    return {SYMBOLS[z]: float(n / total) for z, n in counts.items()}
+    counts = {z: float(s.total) for z, s in sorted(statistics.items())}
+    total = sum(counts.values())
+    return {SYMBOLS[z]: n / total for z, n in counts.items()}

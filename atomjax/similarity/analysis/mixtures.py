@@ -41,7 +41,7 @@ def mix_statistics(sets: Sequence[SetFeatures], shares: Sequence[float]) -> Stat
             proportions matter. Sets with more atoms weigh more where every atom is a row.
 
     Returns:
-        NumPy arrays; ``count`` is the number of rows that the sets with a share have.
+        NumPy arrays; the rows of the sets with a share, with the weights they have there.
 
     Raises:
         ValueError: the shares do not fit the sets.
@@ -53,18 +53,19 @@ def mix_statistics(sets: Sequence[SetFeatures], shares: Sequence[float]) -> Stat
             "and at least one positive"
         )
     chosen = [
-        (features.statistics(), features.num_structures, weight)
+        (features.statistics(), features.weight, weight)
         for features, weight in zip(sets, weights, strict=True)
         if weight
     ]
-    counts = np.array([int(statistics.count) for statistics, _, _ in chosen])
-    rows = np.array([w / structures for _, structures, w in chosen]) * counts
+    totals = np.array([float(statistics.total) for statistics, _, _ in chosen])
+    rows = np.array([w / structures for _, structures, w in chosen]) * totals
     rows = rows / rows.sum()
     means = np.stack([np.asarray(statistics.mean) for statistics, _, _ in chosen])
     mean: Any = rows @ means
     second: Any = np.zeros((len(mean), len(mean)))
-    for (statistics, _, _), share, count, own in zip(chosen, rows, counts, means, strict=True):
+    for (statistics, _, _), share, own_total, own in zip(chosen, rows, totals, means, strict=True):
         gap = own - mean
-        second += share * (np.asarray(statistics.scatter) / count + np.outer(gap, gap))
-    total: Any = counts.sum()
-    return Statistics(total, mean, second * total)
+        second += share * (np.asarray(statistics.scatter) / own_total + np.outer(gap, gap))
+    count: Any = np.sum([int(statistics.count) for statistics, _, _ in chosen])
+    weight: Any = totals.sum()
+    return Statistics(count, mean, second * weight, weight=weight)

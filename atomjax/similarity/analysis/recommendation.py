@@ -1,14 +1,18 @@
 """Which upstream set to pretrain on, how sure that is, and when not to trust it."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
 from atomjax.similarity.analysis.comparison import Comparison
+from atomjax.similarity.features.units import FEWEST_UNITS
 
 # Share of downstream atoms of unseen elements above which no distance helps.
 MOST_UNSEEN = 0.1
+# More structures than so many times as many are no advice.
+MOST_TIMES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +23,15 @@ class Recommendation:
         task: name of the downstream set.
         ranking: names of the upstream sets, the closest first.
         distances: their CSI, in this order.
-        confidence: share of the bootstrap's resamples in which the closest set is closer than the
-            runner-up; 1 with a single candidate.
-        clear: whether the confidence reaches the level of the comparison.
+        confidence: share of random exchanges of units between the closest set and another that
+            separate the two less than they are separated; the smallest over the other sets, and 1
+            with a single candidate.
+        clear: whether every other set is farther at the confidence level of the comparison.
+        rivals: names of the sets that cannot be told from the closest.
+        needed: structures of each set (the task's, too) that would tell the nearest rival from the
+            closest, if their difference stays; None where that is not known, or too many.
+        too_few: names of the sets whose independent units are too few to be clear about.
+        resolved: whether the closest set is distinguishable from the task.
         unseen_share: share of the task's atoms whose element the closest set lacks; NaN where
             that is not known.
         outside: whether the task lies outside all candidates: the closest is farther than a
@@ -35,6 +45,10 @@ class Recommendation:
     distances: tuple[float, ...]
     confidence: float
     clear: bool
+    rivals: tuple[str, ...]
+    needed: int | None
+    too_few: tuple[str, ...]
+    resolved: bool
     unseen_share: float
     outside: bool
     reranked: tuple[str, ...] | None
@@ -62,46 +76,68 @@ def recommend(comparison: Comparison) -> list[Recommendation]:
 
 def _recommend(comparison: Comparison, j: int) -> Recommendation:
     names = [s.name for s in comparison.upstream]
-    task = comparison.downstream[j].name
+    task = comparison.downstream[j]
     distances = comparison.table.distance[:, j]
-    order = np.argsort(distances, kind="stable")
-    closest = int(order[0])
-    confidence = 1.0
-    if len(order) > 1:
-        confidence = comparison.bootstrap.probability_closer(closest, int(order[1]), j)
-    by_element = comparison.elements.get((names[closest], task))
+    order = np.argsort(distances, kind="stable").tolist()
+    closest, *others = order
+    by_element = comparison.elements.get((names[closest], task.name))
     unseen = by_element.unseen_share if by_element else float("nan")
-    infinite = np.argsort(comparison.extrapolation.infinite[:, j], kind="stable")
+    infinite = comparison.extrapolation.infinite[:, j]
+    limit = np.argsort(infinite, kind="stable").tolist() if np.isfinite(infinite).all() else order
+    # Sets of few units can be told apart only by chance.
+    few = {s.name for s in comparison.sets if s.units < FEWEST_UNITS} if others else set()
+    rivals = [
+        i
+        for i in others
+        if few & {task.name, names[closest], names[i]}
+        or not comparison.gaps[j, i].clear(comparison.level)
+    ]
+    involved = {task.name, names[closest], *(names[i] for i in rivals)}
     return Recommendation(
-        task=task,
+        task=task.name,
         ranking=tuple(names[i] for i in order),
         distances=tuple(float(distances[i]) for i in order),
-        confidence=confidence,
-        clear=confidence >= comparison.level,
+        confidence=min((comparison.gaps[j, i].confidence for i in others), default=1.0),
+        clear=not rivals,
+        rivals=tuple(names[i] for i in rivals),
+        needed=_needed(comparison, j, closest, rivals),
+        too_few=tuple(s.name for s in comparison.sets if s.name in few & involved),
+        resolved=bool(comparison.table.above[closest, j]),
         unseen_share=unseen,
         outside=bool(distances[closest] > comparison.spreads[j] or unseen > MOST_UNSEEN),
-        reranked=None if (infinite == order).all() else tuple(names[i] for i in infinite),
+        reranked=None if limit == order else tuple(names[i] for i in limit),
     )
 
 
-def describe_recommendation(choice: Recommendation, level: float) -> list[str]:
-    """The recommendation in sentences, the first of which names the set."""
-    sentences = [
-        f"For {choice.task}, pretrain on {choice.closest} (CSI {choice.distances[0]:.4g})."
-    ]
-    if len(choice.ranking) > 1:
-        runner_up, distance = choice.ranking[1], choice.distances[1]
-        share = f"in {choice.confidence:.0%} of the resampled tables"
-        if choice.clear:
-            sentences.append(
-                f"The runner-up, {runner_up} ({distance:.4g}), is farther {share}: clear at a "
-                f"level of {level:.0%}."
-            )
-        else:
-            sentences.append(
-                f"The runner-up, {runner_up} ({distance:.4g}), lies within the interval: it is "
-                f"farther only {share}, so both may serve, and so may their mixture."
-            )
+def _needed(comparison: Comparison, j: int, closest: int, rivals: list[int]) -> int | None:
+    """Structures of each set that would tell the nearest rival from the closest."""
+    if not rivals:
+        return None
+    times = comparison.gaps[j, rivals[0]].times_more(comparison.level)
+    involved = [comparison.upstream[i] for i in (closest, rivals[0])]
+    smallest = min(s.features.num_structures for s in (*involved, comparison.downstream[j]))
+    return math.ceil(times * smallest) if 1 < times <= MOST_TIMES else None
+
+
+def describe_recommendation(choice: Recommendation, comparison: Comparison) -> list[str]:
+    """The recommendation in sentences, the first of which names the set or says "cannot tell"."""
+    sentences = [] if choice.clear else _describe_doubt(choice, comparison)
+    if choice.clear:
+        sentences.append(
+            f"For {choice.task}, pretrain on {choice.closest} (CSI {choice.distances[0]:.4g})."
+        )
+    if choice.clear and len(choice.ranking) > 1:
+        sentences.append(
+            f"The runner-up, {choice.ranking[1]} ({choice.distances[1]:.4g}), is farther than "
+            f"exchanging structures between the two explains ({choice.confidence:.0%} of "
+            f"{comparison.resamples} exchanges separate them less), and so are the others: clear "
+            f"at a level of {comparison.level:.0%}."
+        )
+    if not choice.resolved:
+        sentences.append(
+            f"{choice.closest} is not distinguishable from {choice.task} itself by samples of "
+            "this size."
+        )
     if choice.outside:
         reason = "the closest is farther than a single point at the task's mean would be"
         if choice.unseen_share > MOST_UNSEEN:
@@ -119,4 +155,35 @@ def describe_recommendation(choice: Recommendation, level: float) -> list[str]:
             "Extrapolated to infinitely many structures, the order is "
             f"{', '.join(choice.reranked)}: part of the differences is sample size."
         )
+    return sentences
+
+
+def _describe_doubt(choice: Recommendation, comparison: Comparison) -> list[str]:
+    """What cannot be told, why, and what would decide it."""
+    names = (choice.closest, *choice.rivals)
+    known = dict(zip(choice.ranking, choice.distances, strict=True))
+    listed = ", ".join(f"{name} {known[name]:.4g}" for name in names)
+    sentences = [
+        f"For {choice.task}, cannot tell between {', '.join(names[:-1])} and {names[-1]} (CSI "
+        f"{listed}) at a level of {comparison.level:.0%}; {choice.closest} comes out closest."
+    ]
+    if choice.too_few:
+        units = {s.name: s.units for s in comparison.sets}
+        sentences.append(
+            f"Too few independent units: {', '.join(f'{n} {units[n]}' for n in choice.too_few)}; "
+            f'{FEWEST_UNITS} are the least (if frames are independent, sampling.unit="structure" '
+            "says so)."
+        )
+    if comparison.resamples < 1 / (1 - comparison.level) - 1:
+        sentences.append(f"resamples={comparison.resamples} are too few for this level.")
+    wanted = "more structures (how many cannot be said, since the difference itself is not known)"
+    if choice.too_few:
+        wanted = "more molecules, compositions or trajectories, not more frames of the same ones"
+    elif choice.needed is not None:
+        about = float(f"{choice.needed:.2g}")
+        wanted = f"about {about:,.0f} structures of each set, if the difference stays"
+    sentences.append(
+        f"What would decide: {wanted}; another measure (`invariants`, `aggregations`, distances "
+        "within elements); or a short pretraining on each, finetuned on the task."
+    )
     return sentences

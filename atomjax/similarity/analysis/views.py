@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from atomjax.runtime.run import Run
+from atomjax.similarity.analysis.comparison import Table, measure
 from atomjax.similarity.features.cache import ExtractedSet, SetExtractor, View
 from atomjax.similarity.features.extractor import BackboneExtractor, load_extractor
 from atomjax.similarity.features.orientation import OrientationTest
@@ -30,8 +31,8 @@ def extract_all(
 
 def other_views(
     settings: SimilaritySettings, extractor: BackboneExtractor, run: Run
-) -> dict[str, np.ndarray]:
-    """Name → [K, M] distances of every further sample and backbone.
+) -> dict[str, Table]:
+    """Name → table of every further sample and backbone.
 
     Args:
         settings: of the job.
@@ -80,10 +81,12 @@ def with_extractor(
     )
 
 
-def _table(settings: SimilaritySettings, extractor: BackboneExtractor, run: Run) -> np.ndarray:
-    sets = SetExtractor(settings, extractor, run)
-    sides = extract_all(sets, settings)
-    return distances(*sides, variant=next(iter(sides[0][0].variants)))
+def _table(settings: SimilaritySettings, extractor: BackboneExtractor, run: Run) -> Table:
+    sides = extract_all(SetExtractor(settings, extractor, run), settings)
+    variant = next(iter(sides[0][0].variants))
+    return measure(
+        *sides, variant, resamples=settings.resamples, level=settings.level, seed=settings.seed
+    )
 
 
 def distances(

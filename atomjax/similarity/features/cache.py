@@ -22,13 +22,14 @@ from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.graphs import graph_config
 from atomjax.data.load import divide, find_file, generate_spec, load_structures
 from atomjax.data.settings import DatasetSettings
-from atomjax.data.store_view import open_store
+from atomjax.data.store_view import open_store, select
 from atomjax.graphs import GraphConfig
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, to_plain
 from atomjax.runtime.files import replacing
 from atomjax.runtime.run import Run
 from atomjax.similarity.features.collect import (
+    Design,
     FeatureCollector,
     SetFeatures,
     Share,
@@ -40,8 +41,16 @@ from atomjax.similarity.features.conventions import first_structures, upstream_g
 from atomjax.similarity.features.coverage import Coverage, class_coverage
 from atomjax.similarity.features.extractor import BackboneExtractor
 from atomjax.similarity.features.orientation import rotate_structures
-from atomjax.similarity.features.sampling import SamplingError, class_codes, sample
+from atomjax.similarity.features.sampling import (
+    SamplingError,
+    WeightedSample,
+    class_codes,
+    count_repeats,
+    sample,
+    weighted_sample,
+)
 from atomjax.similarity.features.structure_sums import random_projection
+from atomjax.similarity.features.units import independent_units
 from atomjax.similarity.settings import SimilaritySettings
 from atomjax.structures import Structure
 from atomjax.structures.generate.sets import cache_path
@@ -49,10 +58,13 @@ from atomjax.structures.store import Store
 from atomjax.training.update.state import data_mesh, place, place_batch
 
 # Raised when a change to this package changes what is kept.
-FORMAT = 2
+FORMAT = 3
 # Feature rows of each set that figures show.
 SHOWN_ROWS = 1500
+# Bytes of graphs kept between their measuring and their batch.
+CACHED_GRAPHS = 2**28
 DONE = "set.json"
+DESCRIBED = ("available", "classes", "unit", "units", "heaviest")
 # Fields of a data set that say how it is trained on.
 TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
 
@@ -65,6 +77,9 @@ class ExtractedSet:
         name: of the set.
         available: structures of its training part.
         classes: of the training part.
+        unit: what is independent in the sample; see ``features.units``.
+        units: how many of these there are.
+        heaviest: weight of the heaviest structure over their mean weight; 1 where all count alike.
         coverage: strategy → classes of a sample of this size; that of the job first, then random
             sampling for comparison.
         variants: name of the variant → what is kept of its features.
@@ -74,6 +89,9 @@ class ExtractedSet:
     name: str
     available: int
     classes: int
+    unit: str
+    units: int
+    heaviest: float
     coverage: dict[str, Coverage]
     variants: dict[str, SetFeatures]
     rows: np.ndarray
@@ -82,11 +100,6 @@ class ExtractedSet:
     def features(self) -> SetFeatures:
         """Of the deciding variant."""
         return next(iter(self.variants.values()))
-
-    @property
-    def distinct(self) -> int:
-        """Structures of the sample, repetitions not counted."""
-        return next(iter(self.coverage.values())).distinct
 
     @property
     def covered(self) -> int:
@@ -148,20 +161,25 @@ class SetExtractor:
             return read_set(dataset.name, folder)
         structures = self.load(dataset)
         codes, classes = class_codes(_class_keys(structures))
-        indices = self._draw(dataset.name, structures, codes, view)
-        chosen: Sequence[Structure] = [structures[int(i)] for i in indices]
+        drawn = self._draw(dataset.name, structures, codes, view)
+        # Read batch by batch: a set need not fit in memory.
+        chosen: Sequence[Structure] = select(structures, drawn.indices)
+        units = independent_units(
+            dataset, self._settings.sampling.unit, codes[drawn.indices], drawn.indices, structures
+        )
         if view.rotation:
-            chosen = list(rotate_structures(chosen, seed=view.rotation))
-        variants, rows = self._collect(dataset, chosen, view)
-        coverage = {self._settings.sampling.strategy: class_coverage(codes, indices)}
-        if len(indices) <= len(codes):
-            drawn = sample(codes, len(indices), "random", self._settings.sampling.seed)
-            coverage.setdefault("random", class_coverage(codes, drawn))
+            chosen = rotate_structures(chosen, seed=view.rotation)
+        # Selection needs every structure by itself.
+        blocks = np.arange(len(chosen)) if view.whole else units.blocks
+        variants, rows = self._collect(dataset, chosen, Design(drawn.weights, blocks), view)
         made = ExtractedSet(
             name=dataset.name,
             available=len(structures),
             classes=len(classes),
-            coverage=coverage,
+            unit=units.kind,
+            units=units.count,
+            heaviest=float(drawn.weights.max() / drawn.weights.mean()),
+            coverage=self._coverage(codes, drawn),
             variants=variants,
             rows=rows,
         )
@@ -188,17 +206,29 @@ class SetExtractor:
 
     def _draw(
         self, name: str, structures: Sequence[Structure], codes: np.ndarray, view: View
-    ) -> np.ndarray:
-        """Indices of the structures that stand for the set."""
+    ) -> WeightedSample:
+        """The structures that stand for the set."""
         sampling = self._settings.sampling
         if view.whole:
-            return np.arange(len(structures))
+            return count_repeats(np.arange(len(structures)))
         if self._original and view.downstream:
-            return first_structures(structures, sampling.size)
+            return count_repeats(first_structures(structures, sampling.size))
+        arguments = codes, sampling.size, sampling.strategy, sampling.seed
         try:
-            return sample(codes, sampling.size, sampling.strategy, sampling.seed)
+            return (
+                count_repeats(sample(*arguments)) if self._original else weighted_sample(*arguments)
+            )
         except SamplingError as error:
             raise ConfigError(f"sampling of data set '{name}': {error}") from error
+
+    def _coverage(self, codes: np.ndarray, drawn: WeightedSample) -> dict[str, Coverage]:
+        """Classes of the sample, repetitions counted, and of a random one of as many structures."""
+        sampling = self._settings.sampling
+        times = drawn.weights.astype(int) if self._original else 1
+        random = sample(codes, len(drawn.indices), "random", sampling.seed)
+        found = {sampling.strategy: class_coverage(codes, np.repeat(drawn.indices, times))}
+        found.setdefault("random", class_coverage(codes, random))
+        return found
 
     def _graph(self, dataset: DatasetSettings, view: View) -> GraphConfig:
         if not self._original:
@@ -233,7 +263,7 @@ class SetExtractor:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _collect(
-        self, dataset: DatasetSettings, structures: Sequence[Structure], view: View
+        self, dataset: DatasetSettings, structures: Sequence[Structure], design: Design, view: View
     ) -> tuple[dict[str, SetFeatures], np.ndarray]:
         collectors: dict[str, FeatureCollector] = {}
         shown = _ShownRows(self._settings, len(structures))
@@ -248,7 +278,9 @@ class SetExtractor:
                     if variant not in collectors:
                         width = features[0][0].shape[1]
                         projection = random_projection(width, seed=self._settings.seed)
-                        collectors[variant] = FeatureCollector(aggregation, projection=projection)
+                        collectors[variant] = FeatureCollector(
+                            aggregation, projection=projection, design=design
+                        )
                     collectors[variant].add(*features)
                     if variant == next(iter(collectors)):
                         shown.add(features)
@@ -261,7 +293,7 @@ class SetExtractor:
         """The shares of the devices in one batch after the other, features [N, C]."""
         graph = self._graph(dataset, view)
         loader = BatchLoader(
-            [GraphDataset(dataset.name, structures, graph)],
+            [GraphDataset(dataset.name, structures, graph, cache_bytes=CACHED_GRAPHS)],
             batch_size=min(self._settings.extractor.batch_size, len(structures)),
             seed=self._settings.seed,
             num_devices=self._mesh.size,
@@ -310,9 +342,9 @@ def write_set(folder: Path, made: ExtractedSet) -> None:
     for strategy, coverage in made.coverage.items():
         arrays[f"population/{strategy}"] = coverage.population
         arrays[f"drawn/{strategy}"] = coverage.drawn
-    with (folder / "rows.npz").open("wb") as file:
+    with replacing(folder / "rows.npz") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    described: dict[str, Any] = {name: getattr(made, name) for name in ("available", "classes")}
+    described: dict[str, Any] = {name: getattr(made, name) for name in DESCRIBED}
     described["variants"] = list(made.variants)
     described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
     with replacing(folder / DONE) as file:

@@ -1,8 +1,9 @@
 """How much a distance depends on how the structures of a set happen to be oriented."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -11,25 +12,47 @@ from atomjax.structures import Structure
 from atomjax.structures.generate.geometry import random_rotation
 
 
-def rotate_structures(structures: Iterable[Structure], seed: int = 0) -> Iterator[Structure]:
-    """Turns every structure by a random rotation of its own: positions, cell and forces.
+class RotatedStructures(Sequence[Structure]):
+    """Structures, each turned by a random rotation of its own when it is read.
+
+    Positions, cell, forces and stress turn; energies and other scalars are untouched, so the
+    physics is the same. Only the rotations are kept in memory.
 
     Args:
         structures: the set.
         seed: of the rotations, which are uniform.
-
-    Yields:
-        The same physics; energies and other scalars are untouched.
     """
-    rng = np.random.default_rng(seed)
-    for structure in structures:
-        turn = random_rotation(rng)
-        yield dataclasses.replace(
+
+    def __init__(self, structures: Sequence[Structure], seed: int = 0):
+        rng = np.random.default_rng(seed)
+        self._structures = structures
+        self._turns = [random_rotation(rng) for _ in range(len(structures))]
+
+    def __len__(self) -> int:
+        return len(self._structures)
+
+    @overload
+    def __getitem__(self, index: int) -> Structure: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Structure]: ...
+    def __getitem__(self, index: int | slice) -> Structure | Sequence[Structure]:
+        """One turned structure, or a list of some."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        structure, turn = self._structures[index], self._turns[index]
+        return dataclasses.replace(
             structure,
             positions=structure.positions @ turn,
             cell=structure.cell @ turn,
             forces=None if structure.forces is None else structure.forces @ turn,
+            stress=None if structure.stress is None else turn.T @ structure.stress @ turn,
         )
+
+
+def rotate_structures(structures: Iterable[Structure], seed: int = 0) -> RotatedStructures:
+    """Structures turned at random; see :class:`RotatedStructures`."""
+    given = structures if isinstance(structures, Sequence) else list(structures)
+    return RotatedStructures(given, seed)
 
 
 @dataclasses.dataclass(frozen=True)

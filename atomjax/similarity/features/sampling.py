@@ -7,6 +7,7 @@ of structures, and return a shuffled sample.
 """
 
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -70,6 +71,68 @@ def sample(
         )
     rng = np.random.default_rng(seed)
     return rng.permutation(STRATEGIES[strategy](_Classes(codes, rng), size, rng))
+
+
+@dataclass(frozen=True)
+class WeightedSample:
+    """Distinct structures that stand for a set.
+
+    Attributes:
+        indices: [S] of the structures, each once.
+        weights: [S] how much each counts.
+    """
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+def weighted_sample(
+    codes: np.ndarray, size: int = DEFAULT_SIZE, strategy: str = "balanced", seed: int = 0
+) -> WeightedSample:
+    """Draw distinct structures, and weigh them where :func:`sample` would repeat some.
+
+    A class that "balanced" repeats to fill its share is taken whole, and its structures divide the
+    share among them: what repetition has on average, without its noise. Draws without repetition
+    are those of :func:`sample`, with weights of one.
+
+    Args:
+        codes: [n] number of each structure's class, from :func:`class_codes`.
+        size: how many to draw; for "balanced" more than there are takes all.
+        strategy: see :func:`sample`.
+        seed: of the draw.
+
+    Returns:
+        The structures in random order, with weights of mean one.
+
+    Raises:
+        SamplingError: as :func:`sample`.
+    """
+    codes = np.asarray(codes)
+    repeated = count_repeats(sample(codes, size, strategy, seed))
+    if (repeated.weights == 1).all():
+        return repeated
+    sizes = np.bincount(codes)
+    if size >= len(codes):
+        members = np.arange(len(codes))
+        weights = 1 / sizes[codes]
+    else:
+        drawn, owners = repeated.indices, codes[repeated.indices]
+        short = np.bincount(owners, repeated.weights > 1, len(sizes)) > 0
+        even = np.bincount(owners, repeated.weights, len(sizes)) / np.maximum(sizes, 1)
+        members = np.union1d(drawn, np.flatnonzero(short[codes]))
+        weights = np.where(short, even, 1.0)[codes[members]]
+    order = np.random.default_rng(seed).permutation(len(members))
+    return WeightedSample(members[order], (weights / weights.mean())[order])
+
+
+def count_repeats(indices: np.ndarray) -> WeightedSample:
+    """A draw with repetition as its distinct structures, weighted by how often each was drawn.
+
+    In the order in which they appear first.
+    """
+    distinct, first, counts = np.unique(indices, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return WeightedSample(distinct[order], counts[order].astype(np.float64))
 
 
 class _Classes:

@@ -1,11 +1,13 @@
-"""Sums over the rows of each structure, from which any choice of structures is made up.
+"""Sums over the rows of each block of structures, from which any choice of blocks is made up.
 
-The bootstrap and sample selection need the statistics of many different choices of structures.
-Second moments of every structure take S · q²/2 numbers, so where there are more than a few dozen
-features the rows are projected first, on fixed random directions that all sets share.
+Resampling and selection need the statistics of many different choices. A block is one structure,
+or one group of structures that is drawn as a whole. Second moments of every block take q²/2
+numbers, so where there are more than a few dozen features the rows are projected first, on fixed
+random directions that all sets share.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from flax import struct
@@ -16,19 +18,21 @@ DIMENSIONS = 64
 
 @struct.dataclass
 class StructureSums:
-    """Sums over the rows of each of S structures, of q projected features.
+    """Sums over the rows of each of S blocks, of q projected features; rows may have weights.
 
     Attributes:
-        counts: [S] rows.
+        counts: [S] rows, or the sum of their weights.
         sums: [S, q] of ``x - center``.
         products: [S, q (q + 1) / 2] of the upper triangle of ``(x - center)(x - center)ᵀ``.
         center: [q] near the mean, so that moments lose no digits.
+        structures: [S] how many structures each block holds.
     """
 
     counts: np.ndarray
     sums: np.ndarray
     products: np.ndarray
     center: np.ndarray
+    structures: np.ndarray
 
     @property
     def dimension(self) -> int:
@@ -69,43 +73,60 @@ class StructureSumsBuilder:
     def __init__(self, projection: np.ndarray | None):
         self.projection = projection
         self._center: np.ndarray | None = None
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        # Grown by doubling; the first `_blocks` rows are in use.
+        self._arrays: list[np.ndarray] = []
+        self._blocks = 0
 
-    def add(self, rows: np.ndarray, structure: np.ndarray) -> None:
-        """Takes in whole structures.
+    def add(self, rows: np.ndarray, block: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Takes in the rows of some structures.
 
         Args:
             rows: [n, d] features.
-            structure: [n] ascending number of the structure each row belongs to.
+            block: [n] number of the block each row belongs to.
+            weights: [n] not negative; None gives every row weight 1.
         """
         if not len(rows):
             return
         if self.projection is not None:
             rows = rows @ self.projection.astype(rows.dtype)
-        rows = np.asarray(rows, np.float64)
+        order = np.argsort(block, kind="stable")
+        rows, block = np.asarray(rows, np.float64)[order], block[order]
+        weighted = np.ones(len(rows)) if weights is None else weights[order]
         if self._center is None:
             self._center = rows.mean(axis=0)
         rows = rows - self._center
-        first = np.flatnonzero(np.diff(structure, prepend=structure[0] - 1))
+        first = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
         i, j = np.triu_indices(rows.shape[1])
-        self._parts.append(
-            (
-                np.diff(first, append=len(rows)),
-                np.add.reduceat(rows, first),
-                np.add.reduceat(rows[:, i] * rows[:, j], first),
-            )
-        )
+        scaled = weighted[:, None] * rows
+        self._grow(int(block[-1]) + 1, rows.shape[1], len(i))
+        for total, part in zip(
+            self._arrays, (weighted, scaled, scaled[:, i] * rows[:, j]), strict=True
+        ):
+            total[block[first]] += np.add.reduceat(part, first)
 
     def result(self) -> StructureSums:
-        """Sums of all structures so far, in their order.
+        """Sums of all blocks so far, in the order of their numbers.
 
         Raises:
             ValueError: there are none.
         """
         if self._center is None:
             raise ValueError("no structure was added; sample at least one")
-        counts, sums, products = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
-        return StructureSums(counts, sums, products, self._center)
+        counts, sums, products = (array[: self._blocks].copy() for array in self._arrays)
+        return StructureSums(counts, sums, products, self._center, np.ones(len(counts), int))
+
+    def _grow(self, blocks: int, *widths: int) -> None:
+        """Makes room for so many blocks."""
+        if not self._arrays:
+            shapes: list[Any] = [(), *((width,) for width in widths)]
+            self._arrays = [np.zeros((blocks, *shape)) for shape in shapes]
+        elif blocks > len(self._arrays[0]):
+            more = max(blocks, 2 * len(self._arrays[0])) - len(self._arrays[0])
+            self._arrays = [
+                np.concatenate([array, np.zeros((more, *array.shape[1:]))])
+                for array in self._arrays
+            ]
+        self._blocks = max(self._blocks, blocks)
 
 
 def check_comparable(sets: Sequence[StructureSums]) -> None:

@@ -1,5 +1,8 @@
 """Gaussian statistics of feature rows as a stream: count, mean and centred second moment.
 
+Rows may have weights: a row of weight w counts as w rows. Where there are none, every row counts
+once, and where they are whole numbers the statistics are those of the repeated rows.
+
 Statistics of any two sets of rows merge into those of their union (Chan, Golub and LeVeque,
 "Updating formulae and a pairwise algorithm for computing sample variances", COMPSTAT 1982), so
 memory is O(d²) whatever the number of rows, and shards of a set may be read in any order, on any
@@ -28,11 +31,12 @@ class Statistics:
     """What is known of a set of feature rows; d features.
 
     Attributes:
-        count: [] integer, rows.
+        count: [] integer, rows, each counted once whatever its weight.
         mean: [d].
-        scatter: [d, d] sum of ``(x - mean)(x - mean)ᵀ`` over the rows, symmetric.
+        scatter: [d, d] weighted sum of ``(x - mean)(x - mean)ᵀ`` over the rows, symmetric.
         mean_low: [d] what rounding took from ``mean``; None in float64.
         scatter_low: [d, d] what rounding took from ``scatter``; None in float64.
+        weight: [] sum of the weights; None where every row has weight 1.
     """
 
     count: jax.Array
@@ -40,6 +44,12 @@ class Statistics:
     scatter: jax.Array
     mean_low: jax.Array | None = None
     scatter_low: jax.Array | None = None
+    weight: jax.Array | None = None
+
+    @property
+    def total(self) -> jax.Array:
+        """[] what the rows count as together: the sum of their weights, or their number."""
+        return self.count if self.weight is None else self.weight
 
     @property
     def dimension(self) -> int:
@@ -59,20 +69,29 @@ def empty_statistics(dimension: int, dtype: DTypeLike | None = None) -> Statisti
     return _make(jnp.zeros((), int), mean, scatter)
 
 
-def row_statistics(rows: jax.Array, mask: jax.Array | None = None) -> Statistics:
+def row_statistics(
+    rows: jax.Array, mask: jax.Array | None = None, weights: jax.Array | None = None
+) -> Statistics:
     """Statistics of the rows of one batch, in the dtype of the rows.
 
     Args:
         rows: [n, d] features.
         mask: [n] bool, true for the rows that count; all if None. Other rows may hold anything.
+        weights: [n] not negative; None gives every row weight 1.
     """
     if mask is None:
         mask = jnp.ones(len(rows), bool)
-    count = mask.sum(dtype=int)
+    count, total = mask.sum(dtype=int), None
     rows = jnp.where(mask[:, None], rows, 0)
-    mean = rows.sum(axis=0) / jnp.maximum(count, 1).astype(rows.dtype)
-    centred = jnp.where(mask[:, None], rows - mean, 0)
-    return _make(count, mean, gram(centred))
+    if weights is None:
+        mean = rows.sum(axis=0) / _divisor(count, rows.dtype)
+        centred = jnp.where(mask[:, None], rows - mean, 0)
+    else:
+        weights = jnp.where(mask, weights.astype(rows.dtype), 0)
+        total = weights.sum()
+        mean = (weights[:, None] * rows).sum(axis=0) / _divisor(total, rows.dtype)
+        centred = jnp.sqrt(weights)[:, None] * (rows - mean)
+    return _make(count, mean, gram(centred), total)
 
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
@@ -80,25 +99,30 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 
     A plain function of arrays, to be compiled; :func:`merge_all` does it for results on the host.
     """
-    count = a.count + b.count
     dtype = a.mean.dtype
-    total = jnp.maximum(count, 1).astype(dtype)
-    share = b.count.astype(dtype) / total
+    total = a.total + b.total
+    share = b.total.astype(dtype) / _divisor(total, dtype)
     shift = b.mean - a.mean
     if a.mean_low is not None and b.mean_low is not None:
         shift = shift + (b.mean_low - a.mean_low)
     mean, mean_low = _add(a.mean, a.mean_low, shift * share)
     scatter, scatter_low = _add(a.scatter, a.scatter_low, b.scatter)
-    weight = a.count.astype(dtype) * share
-    scatter, scatter_low = _add(scatter, scatter_low, weight * jnp.outer(shift, shift))
+    between = a.total.astype(dtype) * share
+    scatter, scatter_low = _add(scatter, scatter_low, between * jnp.outer(shift, shift))
     if scatter_low is not None and b.scatter_low is not None:
         scatter_low = scatter_low + b.scatter_low
-    return Statistics(count, mean, scatter, mean_low, scatter_low)
+    weight = None if a.weight is None and b.weight is None else total.astype(dtype)
+    return Statistics(a.count + b.count, mean, scatter, mean_low, scatter_low, weight)
 
 
-def update(statistics: Statistics, rows: jax.Array, mask: jax.Array | None = None) -> Statistics:
+def update(
+    statistics: Statistics,
+    rows: jax.Array,
+    mask: jax.Array | None = None,
+    weights: jax.Array | None = None,
+) -> Statistics:
     """Statistics with the rows of one more batch; see :func:`row_statistics`."""
-    return merge(statistics, row_statistics(rows.astype(statistics.mean.dtype), mask))
+    return merge(statistics, row_statistics(rows.astype(statistics.mean.dtype), mask, weights))
 
 
 def merge_all(parts: Sequence[Statistics]) -> Statistics:
@@ -142,6 +166,7 @@ def to_float64(statistics: Statistics) -> Statistics:
         scatter=scatter,
         mean_low=None,
         scatter_low=None,
+        weight=None if arrays.weight is None else np.asarray(arrays.weight, np.float64),
     )
 
 
@@ -154,29 +179,35 @@ def merge_over_devices(statistics: Statistics, axis_name: str) -> Statistics:
     """
     add = functools.partial(jax.lax.psum, axis_name=axis_name)
     dtype = statistics.mean.dtype
-    count = add(statistics.count)
-    weight = statistics.count.astype(dtype)
+    total, weight = add(statistics.total), statistics.total.astype(dtype)
     # Means relative to one device's, so that a large common offset costs no precision.
     first = jax.lax.axis_index(axis_name) == 0
     reference = add(jnp.where(first, statistics.mean, 0))
     own = statistics.mean - reference
     if statistics.mean_low is not None:
         own = own + statistics.mean_low
-    common = add(weight * own) / jnp.maximum(count, 1).astype(dtype)
+    common = add(weight * own) / _divisor(total, dtype)
     shift = own - common
     low = None if statistics.mean_low is None else jnp.zeros_like(common)
     mean, mean_low = _add(reference, low, common)
     scatter = add(statistics.scatter + weight * jnp.outer(shift, shift))
-    return Statistics(count, mean, scatter, mean_low, jax.tree.map(add, statistics.scatter_low))
+    return Statistics(
+        count=add(statistics.count),
+        mean=mean,
+        scatter=scatter,
+        mean_low=mean_low,
+        scatter_low=jax.tree.map(add, statistics.scatter_low),
+        weight=None if statistics.weight is None else total,
+    )
 
 
 def covariance(statistics: Statistics, ddof: int = 1) -> jax.Array:
-    """[d, d] covariance, divided by count - ddof; zero where there are too few rows to tell."""
+    """[d, d] covariance, divided by total - ddof; zero where there are too few rows to tell."""
     scatter = statistics.scatter
     if statistics.scatter_low is not None:
         scatter = scatter + statistics.scatter_low
-    rows = statistics.count - ddof
-    return jnp.where(rows > 0, scatter / jnp.maximum(rows, 1).astype(scatter.dtype), 0)
+    rows = statistics.total - ddof
+    return jnp.where(rows > 0, scatter / _divisor(rows, scatter.dtype), 0)
 
 
 def rank_bound(statistics: Statistics) -> jax.Array:
@@ -184,10 +215,18 @@ def rank_bound(statistics: Statistics) -> jax.Array:
     return jnp.clip(statistics.count - 1, 0, statistics.dimension)
 
 
-def _make(count: jax.Array, mean: jax.Array, scatter: jax.Array) -> Statistics:
-    if mean.dtype == jnp.float64:
-        return Statistics(count, mean, scatter)
-    return Statistics(count, mean, scatter, jnp.zeros_like(mean), jnp.zeros_like(scatter))
+def _make(
+    count: jax.Array, mean: jax.Array, scatter: jax.Array, weight: jax.Array | None = None
+) -> Statistics:
+    low = (None, None)
+    if mean.dtype != jnp.float64:
+        low = jnp.zeros_like(mean), jnp.zeros_like(scatter)
+    return Statistics(count, mean, scatter, *low, weight)
+
+
+def _divisor(total: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """``total``, or 1 where that is not positive, so that nothing divides by zero."""
+    return jnp.where(total > 0, total, 1).astype(dtype)
 
 
 def _add(

@@ -1,5 +1,7 @@
 """Gaussian statistics of rows that arrive in pieces, for sets that do not fit in memory."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -23,11 +25,16 @@ class StatisticsStream:
 
     def __init__(self, dimension: int, block: int = 2048):
         self._block = np.empty((block, dimension))
-        self._filled = 0
+        self._weights = np.ones(block)
+        self._filled, self._weighted = 0, False
         self._merged: Statistics | None = None
 
-    def add(self, rows: np.ndarray) -> None:
-        """Takes in rows [n, d].
+    def add(self, rows: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Takes in rows.
+
+        Args:
+            rows: [n, d].
+            weights: [n] not negative; None gives every row weight 1.
 
         Raises:
             ValueError: the rows have another width, or hold values that are not finite.
@@ -43,11 +50,14 @@ class StatisticsStream:
                 f"row {bad} of the features is not finite; check the extractor's weights and "
                 "the structure it came from"
             )
+        self._weighted |= weights is not None
+        weights = np.ones(len(rows)) if weights is None else weights
         while len(rows):
-            taken = rows[: len(self._block) - self._filled]
-            self._block[self._filled : self._filled + len(taken)] = taken
-            self._filled += len(taken)
-            rows = rows[len(taken) :]
+            taken = len(self._block) - self._filled
+            place = slice(self._filled, self._filled + len(rows[:taken]))
+            self._block[place], self._weights[place] = rows[:taken], weights[:taken]
+            self._filled = place.stop
+            rows, weights = rows[taken:], weights[taken:]
             if self._filled == len(self._block):
                 self._flush()
 
@@ -55,19 +65,16 @@ class StatisticsStream:
         """Statistics of all rows so far, as float64 NumPy arrays."""
         if self._filled or self._merged is None:
             self._flush()
-        return jax.device_get(self._merged)
+        merged: Any = jax.device_get(self._merged)
+        return merged if self._weighted else merged.replace(weight=None)
 
     def _flush(self) -> None:
         with host_float64():
             mask = np.arange(len(self._block)) < self._filled
             if self._merged is None:
-                self._merged = _first(self._block, mask)
+                self._merged = _first(self._block, mask, self._weights)
             else:
-                self._merged = _next(self._merged, self._block, mask)
+                self._merged = _next(self._merged, self._block, mask, self._weights)
             # The block is written to again while the computation may still read it.
             jax.block_until_ready(self._merged)
         self._filled = 0
-
-
-_first = jax.jit(row_statistics)
-_next = jax.jit(update, donate_argnums=0)

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 MARKERS = "osv^D"
 BAR_WIDTH = 0.8
+PALE = 0.35
 
 
 def plot_bars(comparison: Comparison, path: Path) -> None:
     """Distances as bars, grouped by task, one panel a variant or view; intervals on the first.
+
+    Bars are pale where the distance is not distinguishable from zero.
 
     Args:
         comparison: what to draw, as in Fig. 3 and 5 to 8 of arXiv:2502.11085.
@@ -28,7 +31,8 @@ def plot_bars(comparison: Comparison, path: Path) -> None:
     tables = {**comparison.variants, **comparison.views}
     figure, axes = _figure(len(tables), 2.5 + 1.2 * len(tasks))
     width = BAR_WIDTH / len(sets)
-    for place, (ax, (variant, distance)) in enumerate(zip(axes, tables.items(), strict=True)):
+    for place, (ax, (variant, table)) in enumerate(zip(axes, tables.items(), strict=True)):
+        distance = table.distance
         for i, name in enumerate(sets):
             x = np.arange(len(tasks)) + (i - (len(sets) - 1) / 2) * width
             errors = None
@@ -36,7 +40,12 @@ def plot_bars(comparison: Comparison, path: Path) -> None:
                 ends = comparison.lower[i], comparison.upper[i]
                 # An interval that corrects for the bias may lie beside the value.
                 errors = np.maximum([distance[i] - ends[0], ends[1] - distance[i]], 0)
-            ax.bar(x, distance[i], 0.9 * width, label=name, color=_color(i), yerr=errors, capsize=2)
+                errors = np.nan_to_num(errors)
+            bars = ax.bar(
+                x, distance[i], 0.9 * width, label=name, color=_color(i), yerr=errors, capsize=2
+            )
+            for bar, above in zip(bars, table.above[i], strict=True):
+                bar.set_alpha(1.0 if above else PALE)
         ax.set_xticks(range(len(tasks)), tasks)
         ax.set(title=variant, ylabel="CSI (lower is nearer)")
     axes[-1].legend(frameon=False, title="upstream", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -73,7 +73,7 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
     extras = Extras(extractor.name, extractor.element_embeddings, orientation, chosen)
     summary = write_report(comparison, recommendations, plans, extras, run)
     for choice in recommendations:
-        run.say(" ".join(describe_recommendation(choice, settings.level)))
+        run.say(" ".join(describe_recommendation(choice, comparison)))
         run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")
     for selection in chosen:
         run.say(selection.describe())

@@ -17,6 +17,7 @@ from atomjax.similarity.analysis.views import describe_orientation
 from atomjax.similarity.features.cache import ExtractedSet
 from atomjax.similarity.features.coverage import describe_coverage, plot_coverage
 from atomjax.similarity.features.orientation import OrientationTest, plot_orientation
+from atomjax.similarity.features.units import describe_units
 from atomjax.similarity.workflow.figures import (
     plot_bars,
     plot_elements,
@@ -27,6 +28,9 @@ from atomjax.similarity.workflow.figures import (
 from atomjax.similarity.workflow.selection_job import Selection
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.settings import RunSettings
+
+# Weight of a structure, in mean weights, from which a report says so.
+HEAVY = 1.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +48,6 @@ class Extras:
     embeddings: Mapping[str, np.ndarray]
     orientation: Mapping[str, Mapping[str, Mapping[str, OrientationTest]]]
     selections: Sequence[Selection] = ()
-
-
-# Share of repeated structures above which the interval says less than it seems to.
-MOST_REPEATED = 0.1
 
 
 def table_text(records: Sequence[Mapping[str, Any]]) -> str:
@@ -83,6 +83,7 @@ def write_report(
     summary = {
         "extractor": extras.extractor,
         "level": comparison.level,
+        "sets": [_describe_set(comparison, s) for s in comparison.sets],
         "pairs": [_without_nan(record) for record in records],
         "mixtures": {
             name: dict(
@@ -164,18 +165,24 @@ def render(
     """The text of ``report.md``."""
     lines = ["# Which upstream set is near", ""]
     for choice in recommendations:
-        lines += [" ".join(describe_recommendation(choice, comparison.level)), ""]
+        lines += [" ".join(describe_recommendation(choice, comparison)), ""]
     lines += [
         f"Features: {extras.extractor}. The CSI is a squared distance in units of these features: "
         "small is near, and values of different extractors cannot be compared. "
-        f"Intervals are bootstrap intervals over structures at {comparison.level:.0%}.",
+        f"Intervals are about the CSI of infinitely many structures, at {comparison.level:.0%}; "
+        "they correct for the bias of finite sets, so a CSI may lie above its interval. The noise "
+        f"floor is what two sets of one distribution, of these sizes, exceed in {_rest(comparison)}"
+        " of cases; a CSI with the mark ≈ 0 does not exceed it, and is not distinguishable from "
+        "zero.",
         "",
         *_table(comparison),
         "",
         "`csi.csv` and `csi.json` hold every number; infinite is the CSI extrapolated to "
         "infinitely many structures, unseen the share of the task's atoms whose element the "
-        "upstream set lacks, within elements the mean CSI between atoms of one element.",
+        "upstream set lacks, within elements the mean CSI between atoms of one element (which has "
+        "no interval and no floor).",
         "",
+        *_few_structures(comparison),
         *_mixtures(comparison),
         *_elements(comparison),
         *_orientation(extras),
@@ -197,19 +204,23 @@ def render(
 
 def _table(comparison: Comparison) -> list[str]:
     others = [*list(comparison.variants)[1:], *comparison.views]
-    heads = ["task", "upstream", "CSI", "interval", "means", "covariances", "infinite"]
+    heads = ["task", "upstream", "CSI", "interval", "noise floor", "means", "covariances"]
+    heads += ["infinite"]
     heads += [*(f"CSI, {name}" for name in others), "unseen", "within elements"]
     lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * (len(heads) - 2)]
     for r in sorted(comparison.records(), key=lambda r: (r["downstream"], r["csi"])):
         cells = [
             r["downstream"],
             r["upstream"],
-            f"{r['csi']:.4g}",
-            f"{r['lower']:.4g} to {r['upper']:.4g}",
+            _marked(r["csi"], r["distinguishable"]),
+            _range(r["lower"], r["upper"]),
+            f"{r['noise_floor']:.4g}",
             f"{r['mean_term']:.4g}",
             f"{r['covariance_term']:.4g}",
-            f"{r['infinite']:.4g} ± {r['infinite_uncertainty']:.2g}",
-            *(f"{r[f'csi_{name}']:.4g}" for name in others),
+            "not known"
+            if math.isnan(r["infinite"])
+            else f"{r['infinite']:.4g} ± {r['infinite_uncertainty']:.2g}",
+            *(_marked(r[f"csi_{name}"], r[f"distinguishable_{name}"]) for name in others),
             "" if math.isnan(r["unseen_share"]) else f"{r['unseen_share']:.0%}",
             "" if math.isnan(r["within_elements"]) else f"{r['within_elements']:.4g}",
         ]
@@ -241,24 +252,86 @@ def _elements(comparison: Comparison) -> list[str]:
     return [*lines, ""]
 
 
+def _marked(distance: float, above: bool) -> str:
+    return f"{distance:.4g}" + ("" if above else " ≈ 0")
+
+
+def _range(lower: float, upper: float) -> str:
+    return "not known" if math.isnan(lower) else f"{lower:.4g} to {upper:.4g}"
+
+
+def _rest(comparison: Comparison) -> str:
+    return f"{1 - comparison.level:.0%}"
+
+
+def _few_structures(comparison: Comparison) -> list[str]:
+    """What to trust where a set has fewer structures than features."""
+    width = {
+        name: features.statistics().dimension
+        for name, features in comparison.upstream[0].variants.items()
+    }
+    decides, features = next(iter(width.items()))
+    few = {s.name: s.features.num_structures for s in comparison.sets}
+    few = {name: count for name, count in few.items() if count < features}
+    if not few:
+        return []
+    narrower = [f"{n} ({w} features)" for n, w in width.items() if w <= min(few.values())]
+    fewer = f"or the variant of fewer features: {', '.join(narrower)}"
+    if not narrower:
+        fewer = 'or take fewer features (`invariants=("scalars",)` where there are degrees)'
+    listed = ", ".join(f"{name} {count:,}" for name, count in few.items())
+    return [
+        f"**Fewer structures than features** ({features} in {decides}): {listed}. So few do not "
+        "determine a covariance, and the CSI as it stands is mostly bias. Trust the intervals and "
+        f"the extrapolated values (where ± is small beside them) {fewer}.",
+        "",
+    ]
+
+
+def _describe_set(comparison: Comparison, one: ExtractedSet) -> dict[str, Any]:
+    """One set, for ``csi.json`` and the table of sets."""
+    return {
+        "name": one.name,
+        "available": one.available,
+        "structures": one.features.num_structures,
+        "unit": one.unit,
+        "units": one.units,
+        "heaviest": one.heaviest,
+        "classes": one.classes,
+        "covered": one.covered,
+        "atoms": one.features.num_atoms,
+        "effective_rank": comparison.ranks[one.name],
+        "halves": None if math.isnan(comparison.halves[one.name]) else comparison.halves[one.name],
+    }
+
+
 def _sets(comparison: Comparison) -> list[str]:
-    sets = (*comparison.upstream, *comparison.downstream)
+    described = [_describe_set(comparison, s) for s in comparison.sets]
     lines = [
-        "| set | structures | sample | distinct | classes in it | atoms | effective rank |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| set | structures | sample | independent units | classes in it | atoms | effective rank |"
+        " two halves |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {s.name} | {s.available:,} | {s.features.num_structures:,} | {s.distinct:,} | "
-        f"{s.covered:,} of {s.classes:,} | {s.features.num_atoms:,} | "
-        f"{comparison.ranks[s.name]:.1f} |"
-        for s in sets
+        f"| {s['name']} | {s['available']:,} | {s['structures']:,} | "
+        f"{describe_units(s['unit'], s['units'])} | {s['covered']:,} of {s['classes']:,} | "
+        f"{s['atoms']:,} | {s['effective_rank']:.1f} | "
+        f"{'' if s['halves'] is None else format(s['halves'], '.3g')} |"
+        for s in described
     ]
-    repeating = [s.name for s in sets if _repeated(s) > MOST_REPEATED]
-    if repeating:
+    lines += [
+        "",
+        "Two halves: the CSI between two sets of this size and distribution, from random halves "
+        "of the one, scaled to its size. Whatever is drawn anew is drawn in whole units; frames of "
+        "a trajectory that nothing marks as one count as independent "
+        '(`sampling.unit="trajectory"` says otherwise).',
+    ]
+    heavy = [f"{s['name']} ({s['heaviest']:.1f})" for s in described if s["heaviest"] > HEAVY]
+    if heavy:
         lines += [
             "",
-            f"The samples of {', '.join(repeating)} repeat structures, so their intervals are too "
-            "narrow; draw fewer, or choose another `sampling.strategy`.",
+            "Classes count alike where structures of small classes weigh more; the heaviest, in "
+            f"mean weights: {', '.join(heavy)}.",
         ]
     return lines
 
@@ -290,10 +363,6 @@ def _selections(extras: Extras) -> list[str]:
             "",
         ]
     return lines
-
-
-def _repeated(one: ExtractedSet) -> float:
-    return 1 - one.distinct / one.features.num_structures
 
 
 def _plans(plans: Mapping[str, RunSettings]) -> list[str]:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.run import Run
 from atomjax.similarity.analysis.selection import select_greedily, select_nearest
 from atomjax.similarity.features.cache import ExtractedSet, SetExtractor, View
@@ -14,6 +16,7 @@ from atomjax.similarity.features.structure_sums import StructureSums, unpack
 from atomjax.similarity.measures.frechet import frechet_distance
 from atomjax.similarity.measures.statistics import Statistics
 from atomjax.similarity.settings import SimilaritySettings
+from atomjax.structures import Structure
 from atomjax.structures.store import Store, write_store
 
 METHODS = {"greedy": select_greedily, "nearest": select_nearest}
@@ -101,7 +104,8 @@ def select_structures(
     structures = sets.load(dataset)
     run.wait_for_all(f"choice for {downstream.name}")
     if run.primary:
-        _write(run, path, [structures[int(i)] for i in indices], asked.method, candidate)
+        chosen = (structures[i] for i in indices.tolist())
+        write_choice(run, path, chosen, asked.method, candidate)
     drawn = np.random.default_rng(settings.seed).permutation(count)[: asked.size]
     goal = summed_statistics(target, np.arange(len(target.counts)))
     return Selection(
@@ -120,24 +124,26 @@ def select_structures(
 
 
 def summed_statistics(sums: StructureSums, indices: np.ndarray) -> Statistics:
-    """Statistics of the (projected) features of some structures, from their sums."""
-    rows = int(sums.counts[indices].sum())
+    """Statistics of the (projected) features of some blocks, from their sums."""
+    rows = sums.counts[indices].sum()
     offset = sums.sums[indices].sum(axis=0) / rows
     products = unpack(sums.products[indices].sum(axis=0), sums.dimension)
     arrays: dict[str, Any] = {
-        "count": np.asarray(rows),
+        "count": np.asarray(int(np.ceil(rows))),
+        "weight": np.asarray(rows),
         "mean": sums.center + offset,
         "scatter": products - rows * np.outer(offset, offset),
     }
     return Statistics(**arrays)
 
 
-def _write(run: Run, path: str, structures: list[Any], method: str, candidate: str) -> None:
-    """The store, anew where another choice was written before."""
+def write_choice(
+    run: Run, path: str, structures: Iterable[Structure], method: str, candidate: str
+) -> None:
+    """The store; that of an earlier choice stays until the new one is whole."""
     folder = run.path(path)
     origin = {"kind": "selected", "method": method, "source": candidate}
     if folder.exists():
         Store(folder)  # Nothing but a store of an earlier run is replaced.
-        for file in sorted(folder.rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() else file.unlink()
-    write_store(folder, structures, precision="float64", origin=origin)
+    with replacing_folder(folder) as new:
+        write_store(new, structures, precision="float64", origin=origin)

@@ -87,6 +87,9 @@ def test_parts_know_their_sizes_and_classes(store, structures):
         assert_same(a, b)
     assert part.n_atom.tolist() == [len(s) for s in own]
     assert [part.class_keys[i] for i in part.class_ids] == [s.class_key for s in own]
+    for label in ("energy", "forces", "stress"):
+        assert part.labelled(label).tolist() == [getattr(s, label) is not None for s in own]
+    assert store.periodic.tolist() == [s.is_periodic for s in structures]
     drawn = store.sample(6)
     assert len(drawn) == 6
     assert (np.diff(drawn.indices) > 0).all()

@@ -34,7 +34,13 @@ def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> 
         read: fields that are read or refused.
         config: class of our config, whose other fields the shapes of the tensors tell.
     """
-    known = {"name", "model", *READ_BY_HEADS, *read, *(field.name for field in dataclasses.fields(config))}
+    known = {
+        "name",
+        "model",
+        *READ_BY_HEADS,
+        *read,
+        *(field.name for field in dataclasses.fields(config)),
+    }
     settings = _model_section(contents)
     values = {name: read_field(settings, name) for name in field_names(settings)}
     return tuple(

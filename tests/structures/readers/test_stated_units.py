@@ -120,6 +120,18 @@ def test_units_in_attributes_are_believed(tmp_path: Path) -> None:
         read(path, energy_unit="Ha")
 
 
+def test_units_beside_the_labels_of_a_frame_are_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    comment = "Properties=species:S:1:pos:R:3 energy=10 energy_units=kcal/mol length_unit=Ang"
+    path.write_text(f"1\n{comment}\nH 0 0 0\n")
+    assert read(path)[0].energy == pytest.approx(0.433641042)
+    assert read(path, energy_unit="kcal/mol", length_unit="Å")[0].energy is not None
+    with pytest.raises(
+        ReadError, match=r"a\.xyz:0: .*'kcal/mol', but energy_unit='eV'"
+    ):
+        read(path, energy_unit="eV")
+
+
 def test_official_units_are_compared_with_attributes(tmp_path: Path) -> None:
     path = tmp_path / "ani1x-release.h5"
     with h5py.File(path, "w") as file:

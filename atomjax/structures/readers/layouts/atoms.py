@@ -14,6 +14,7 @@ from atomjax.structures.readers.layouts.label_keys import (
     note_unused,
 )
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions, scalar
+from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.structure import Structure
 
 # Arrays of ASE's atoms that are no label.
@@ -32,9 +33,10 @@ def structure_from_atoms(
     move, so their forces count.
 
     Raises:
-        ReadError: a label that the options name is missing, or an entry looks like a cell that the
-            format does not read.
+        ReadError: a label that the options name is missing, an entry looks like a cell that the
+            format does not read, or the record states other units than those that are declared.
     """
+    options = with_stated_units(options, record_units(values), "the record")
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     arrays = {name: array for name, array in atoms.arrays.items() if name not in OWN_ARRAYS}
     held = {**values, **arrays, **results}

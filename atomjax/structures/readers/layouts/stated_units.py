@@ -29,6 +29,15 @@ SPELLINGS = {
     "mol": "mol",
     "nm": "nm",
 }
+# Entries of a record that state a unit, without the plural's s.
+UNIT_KEYS = {
+    "energy_unit": "energy_unit",
+    "length_unit": "length_unit",
+    "position_unit": "length_unit",
+    "positions_unit": "length_unit",
+    "force_unit": "force_unit",
+    "forces_unit": "force_unit",
+}
 # Versions of CODATA differ in the ninth digit; units differ in the first.
 SAME = 1e-4
 
@@ -72,6 +81,8 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
     Raises:
         ReadError: a declared unit is another one, or the file's is unknown and none is declared.
     """
+    if not stated:
+        return options
     factors: Mapping[str, Callable[[str], float]] = {
         "energy_unit": units.energy_factor,
         "length_unit": units.length_factor,
@@ -96,6 +107,16 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
             )
     options.notes.units.update(found)
     return dataclasses.replace(options, **found)
+
+
+def record_units(values: Mapping[str, Any]) -> dict[str, str]:
+    """The units that a record states beside its labels, as in ``energy_unit=kcal/mol``."""
+    found = {}
+    for key, value in values.items():
+        name = UNIT_KEYS.get(key.lower().removesuffix("s"))
+        if name is not None and isinstance(value, str):
+            found[name] = value
+    return found
 
 
 def _same_energy_unit(first: str, second: str) -> bool:

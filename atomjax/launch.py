@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.runtime import processes
-from atomjax.runtime.config import PREFIX, ConfigError, load_config, nearest, override, to_plain
+from atomjax.runtime.config import (
+    PREFIX,
+    ConfigError,
+    convert,
+    load_config,
+    nearest,
+    override,
+    to_plain,
+)
 from atomjax.runtime.lock import sole_run
-from atomjax.runtime.workflows import Workflow, find_workflow
+from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -61,7 +69,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        workflow, settings = read_settings(options.config, rest, parser)
+        workflow, settings, jobs = read_settings(options, rest, parser)
         if options.print_config:
             print(json.dumps(to_plain(settings), indent=2))
             return 0
@@ -74,7 +82,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
     except EXPLAINED as error:
         return explain(error, EXIT_USAGE, options)
     try:
-        launch(workflow, settings, options)
+        launch(workflow, settings, options, jobs)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -113,6 +121,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="where compiled programs are kept for the next run; 'none' keeps none "
         "(default: compilation_cache in the workdir)",
     )
+    several = parser.add_argument_group("several trainings (transfer, sweep, study, ...)")
+    add = several.add_argument
+    add(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="how many run side by side, each on its share of the cores; 0: as many as there are "
+        "cores (default: jobs of the config, else 1)",
+    )
+    add("--report-only", action="store_true", help="report what is done again, running nothing")
     several = parser.add_argument_group("several processes (one command on each host)")
     add = several.add_argument
     add("--distributed", action="store_true", help="find the others through Slurm, TPU or MPI")
@@ -137,14 +155,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def read_settings(
-    config: str, overrides: Sequence[str], parser: argparse.ArgumentParser
-) -> tuple[Workflow, Any]:
+    options: argparse.Namespace, overrides: Sequence[str], parser: argparse.ArgumentParser
+) -> tuple[Workflow, Any, int]:
     """The workflow and the typed settings of a config file with overrides.
 
     Args:
-        config: path of the file.
+        options: of the command line.
         overrides: arguments that the parser does not know.
         parser: whose options an unknown argument is compared with.
+
+    Returns:
+        Workflow, settings, and how many of its computations run side by side, which changes no
+        result and is therefore no part of the settings.
 
     Raises:
         ConfigError: naming the argument or key.
@@ -153,12 +175,24 @@ def read_settings(
         flags = [flag for action in parser._actions for flag in action.option_strings]
         name = overrides[0].partition("=")[0]
         raise ConfigError(f"unknown argument '{name}'.{nearest(name, [*flags, PREFIX + 'KEY'])}")
-    plain = override(load_config(config), overrides)
+    plain = override(load_config(options.config), overrides)
     workflow = find_workflow(plain)
-    return workflow, workflow.load_settings(plain)
+    if not workflow.several and (options.report_only or options.jobs is not None):
+        studies = ", ".join(name for name, other in WORKFLOWS.items() if other.several)
+        raise ConfigError(
+            f"--jobs and --report-only are for workflows of several trainings ({studies}), "
+            f'not for "{plain["workflow"]}"; leave them out'
+        )
+    jobs = convert(plain.pop("jobs", 1), int, "config.jobs") if workflow.several else 1
+    jobs = jobs if options.jobs is None else options.jobs
+    if jobs < 0:
+        raise ConfigError(f"jobs={jobs} must be 0, for as many as there are cores, or more")
+    return workflow, workflow.load_settings(plain), jobs
 
 
-def launch(workflow: Workflow, settings: Any, options: argparse.Namespace) -> dict[str, Any]:
+def launch(
+    workflow: Workflow, settings: Any, options: argparse.Namespace, jobs: int
+) -> dict[str, Any]:
     """Brings devices and processes up and runs the workflow."""
     connect_processes(options)
     keep_compiled_programs(options.workdir, options.compilation_cache)
@@ -168,10 +202,11 @@ def launch(workflow: Workflow, settings: Any, options: argparse.Namespace) -> di
     from atomjax.runtime.run import Run
 
     processes.check_shared(options.workdir)
+    given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
     with sole_run(options.workdir) if jax.process_index() == 0 else nullcontext():
         run = Run(options.workdir, settings, accept_changes=options.accept_changes)
         try:
-            return workflow.load_function()(settings, run)
+            return workflow.load_function()(settings, run, **given)
         finally:
             run.close()
 

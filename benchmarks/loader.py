@@ -30,7 +30,7 @@ from benchmarks.sets import molecules, slabs, spread_slabs
 TARGETS = {"molecules": 0.1, "slabs": 5.0}
 # Graphs and collation of a molecule in the PyTorch original, ms.
 ORIGINAL = {"molecules": 3.4}
-CONFIG = GraphConfig()
+CONFIG = GraphConfig.published()
 # On threads or in processes of grain's.
 WAYS: dict[str, dict[str, Any]] = {
     "when asked for": {"prefetch": 0},

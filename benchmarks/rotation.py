@@ -85,7 +85,7 @@ def main() -> None:
     first = None
     for resolution in options.grid:
         config = {"name": options.model, "grid_resolution": resolution, "exact_grid": True}
-        graph = default_graph(config)
+        graph = GraphConfig.published(default_graph(config).kind)
         model = build_model(config, [HEAD])
         found, taken = errors(model, structures, graph, options.rotations)
         first = first or taken

@@ -68,7 +68,7 @@ def prepare(options: argparse.Namespace) -> tuple[Any, Any, Any, int]:
     mesh = data_mesh()
     count = options.per_device * mesh.size
     loader = BatchLoader(
-        [GraphDataset("molecules", molecules(count), GraphConfig())],
+        [GraphDataset("molecules", molecules(count), GraphConfig.published())],
         batch_size=count,
         num_devices=mesh.size,
         shuffle=False,

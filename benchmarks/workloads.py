@@ -118,7 +118,7 @@ def workload(kind: str, model: dict[str, Any], copies: int = 1) -> Workload:
         copies: times the batch's size.
     """
     structures = structures_of(kind, copies)
-    batch: Any = pack_structures(structures, GraphConfig())
+    batch: Any = pack_structures(structures, GraphConfig.published())
     names = ["molecules", "slabs"] if kind == "mixed" else [kind]
     if kind == "mixed":
         periodic = np.array([s.pbc is not None and np.any(s.pbc) for s in structures])

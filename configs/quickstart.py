@@ -26,6 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.workflow = "study"
     config.seed = 0
+    # Trainings that wait for nothing run side by side, one a core.
+    config.jobs = 0
     config.candidates = [
         {
             "name": name,

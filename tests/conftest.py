@@ -51,6 +51,15 @@ def shared() -> Path:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def cases(shared: Path) -> Path:
+    """The small inputs that went wrong once, each of which a test reads."""
+    path = shared / "cases"
+    if not path.is_dir():
+        pytest.skip(f"no inputs at {path}")
+    return path
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Runs the test in float64."""

@@ -5,16 +5,25 @@ an EquiformerV2 of a few thousand parameters), a store, the structures of all th
 version predicted for the first six.
 """
 
+import json
+import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from atomjax.graphs import GraphConfig
 from atomjax.inference.predict import load_predictor
+from atomjax.models import backbone_config
+from atomjax.runtime.run import Run
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from atomjax.structures.store import Store
+from atomjax.training.job import Job
+from atomjax.training.running.checkpoint import read_metadata
+from atomjax.training.session import Session
+from atomjax.training.settings import RunSettings
 
 ARCHIVE = Path(__file__).parent / "artefacts" / "b3f99a9.tar.xz"
 
@@ -38,10 +47,31 @@ def test_a_finished_run_predicts_what_it_did(
 ) -> None:
     expected = np.load(folder / f"{name}_expected.npz")
     results = load_predictor(str(folder / name))(chains[:6])
-    energies = [result.energy for result in results]
+    energies = np.array([result.energy for result in results], float)
     np.testing.assert_allclose(energies, expected["energy"], rtol=0, atol=2e-5)
     forces = np.concatenate([np.asarray(result.forces) for result in results])
     np.testing.assert_allclose(forces, expected["forces"], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["gemnet_oc", "equiformer_v2"])
+def test_the_graphs_and_the_basis_of_a_run_stay(name: str, folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / name / "config.json").read_text())
+    config["data"]["train"][0]["path"] = str(folder / "chains.xyz")
+    settings = RunSettings.from_config(config)
+    fields: dict = {"model": settings.model, "data": settings.data, "train": settings.train}
+    fields |= {"head": settings.head, "seed": settings.seed, "config": config}
+    stored = read_metadata(folder / name)
+    sessions = [Session(Job(**fields, checkpoint=str(folder / name)), Run(tmp_path / "tuned"))]
+    if (folder / name / "checkpoints" / "latest").is_dir():
+        shutil.copytree(folder / name, tmp_path / name)
+        resumed = Run(tmp_path / name, settings, accept_changes=True)
+        sessions.append(Session(Job(**fields), resumed))
+    for session in sessions:
+        graph = session.train_loader.datasets[0].graph_config
+        assert (graph.symmetrization, graph.shells) == ("index", "cut")
+        assert graph == GraphConfig.from_dict(next(iter(stored["graphs"].values())))
+        assert session.model_config == stored["model"]
+        assert backbone_config(session.model_config).basis_cutoff("main") == 12.0
 
 
 def test_a_store_holds_the_structures_that_were_written(
@@ -53,4 +83,4 @@ def test_a_store_holds_the_structures_that_were_written(
         np.testing.assert_array_equal(stored.atomic_numbers, given.atomic_numbers)
         np.testing.assert_allclose(stored.positions, given.positions, atol=1e-6)
         assert stored.energy == pytest.approx(given.energy, abs=1e-9)
-        np.testing.assert_allclose(stored.forces, given.forces, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(stored.forces), np.asarray(given.forces), atol=1e-6)

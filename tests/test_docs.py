@@ -43,6 +43,7 @@ def test_code_runs(path: Path, tmp_path: Path, monkeypatch) -> None:
     # A document's blocks follow each other; what a reader is told to have is there already.
     transfer = load_config(ROOT / "configs" / "transfer.py")
     names: dict = {"config": ml_collections.ConfigDict(transfer)}
+    monkeypatch.setattr("atomjax.studies.engine.WORKFLOWS", dict(WORKFLOWS))
     for block in code_blocks(path):
         tree = ast.parse(block)
         if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):

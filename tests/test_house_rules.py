@@ -74,9 +74,82 @@ def test_models_know_nothing_of_files_or_training() -> None:
     assert offenders("models", "atomjax.training", "atomjax.structures", "h5py", "ase") == []
 
 
-@pytest.mark.parametrize("folder", ["models", "ops", "structures", "training"])
-def test_only_graphs_imports_jraph(folder: str) -> None:
-    assert offenders(folder, "jraph") == []
+def test_only_graphs_imports_jraph() -> None:
+    assert offenders("", "jraph", allowed="graphs") == []
+
+
+def test_only_runtime_speaks_to_other_processes() -> None:
+    importing = [path for path in MODULES if "multihost_utils" in path.read_text()]
+    assert {path.parent.name for path in importing} == {"runtime"}
+
+
+# What each folder of a floor may import, beside what the folders that it may import may.
+FLOORS = {
+    "runtime": set(),
+    "safe_pickle": set(),
+    "reporting": {"runtime"},
+    "structures": {"runtime", "safe_pickle"},
+    "ops": set(),
+    "graphs": {"ops", "structures"},
+    "models": {"graphs"},
+    "batching": {"graphs"},
+    "data": {"batching"},
+    "training": {"data", "models"},
+    "similarity": {"training", "reporting"},
+    "inference": {"similarity"},
+    "convert": {"training"},
+    "parity": {"convert", "similarity"},
+    "recipes": {"training", "reporting"},
+    "studies": {"similarity", "recipes"},
+    "launch": {"runtime"},
+}
+
+
+def below(folder: str) -> set[str]:
+    """All that a folder may import."""
+    direct = FLOORS[folder]
+    return direct.union(*(below(other) for other in direct))
+
+
+def arrows() -> dict[tuple[str, str], list[str]]:
+    """Which folders, or modules beside them, import which, and where."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in MODULES:
+        room = path.relative_to(ROOT / "atomjax").with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module == "atomjax":
+                names = [f"atomjax.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                first, _, rest = name.partition(".")
+                other = rest.partition(".")[0]
+                if first == "atomjax" and other in FLOORS and room not in (other, "__init__"):
+                    found.setdefault((room, other), []).append(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_nothing_imports_upward() -> None:
+    upward = {key: places for key, places in arrows().items() if key[1] not in below(key[0])}
+    assert upward == {}
+
+
+def test_the_house_stays_small_enough_to_know() -> None:
+    rooms = {path.relative_to(ROOT / "atomjax").with_suffix("").parts[0] for path in MODULES}
+    assert rooms - {"__init__"} == set(FLOORS)
+    assert len(rooms) <= 18
+    assert len(arrows()) <= 65
+
+
+def test_a_folder_holds_at_most_14_modules() -> None:
+    counts: dict[Path, int] = {}
+    for path in MODULES:
+        if path.name != "__init__.py":
+            counts[path.parent] = counts.get(path.parent, 0) + 1
+    assert {str(folder): count for folder, count in counts.items() if count > 14} == {}
 
 
 def test_nothing_unpickles() -> None:

@@ -104,6 +104,50 @@ def test_mistakes_are_one_message_and_status_2(config, workdir, capsys, argument
     assert not Path(workdir).exists()
 
 
+def several(settings, run, *, jobs, report_only):
+    run.write_json("asked.json", {"jobs": jobs, "report_only": report_only})
+    return {}
+
+
+@pytest.fixture
+def study(config, monkeypatch, tmp_path):
+    """A config of a workflow of several trainings, which asks for three side by side."""
+    parts = Workflow(settings=Settings, check=check, function=several, several=True)
+    monkeypatch.setattr("atomjax.runtime.workflows.WORKFLOWS", {**WORKFLOWS, "s": parts})
+    path = tmp_path / "study.py"
+    path.write_text("def get_config():\n    return {'workflow': 's', 'jobs': 3}\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ([], {"jobs": 3, "report_only": False}),
+        (["--jobs=2"], {"jobs": 2, "report_only": False}),
+        (["--jobs=0", "--report-only"], {"jobs": 0, "report_only": True}),
+        (["--config.jobs=4"], {"jobs": 4, "report_only": False}),
+    ],
+)
+def test_trainings_side_by_side_are_asked_for(study, workdir, arguments, asked):
+    command = ["--config", study, "--workdir", workdir]
+    assert launch.main([*command, *arguments]) == 0
+    assert json.loads((Path(workdir) / "asked.json").read_text()) == asked
+    # What changes no result is no part of the configuration, and may be another the next time.
+    assert "jobs" not in json.loads((Path(workdir) / "config.json").read_text())
+    assert launch.main([*command, "--jobs=1"]) == 0
+
+
+def test_jobs_are_for_workflows_of_several_trainings(config, study, workdir, capsys):
+    assert launch.main(["--config", study, "--workdir", workdir, "--jobs=-1"]) == 2
+    assert "jobs=-1 must be 0" in capsys.readouterr().err
+    assert launch.main(["--config", study, "--workdir", workdir, "--config.jobs=many"]) == 2
+    assert "config.jobs must be an integer" in capsys.readouterr().err
+    for flag in ("--jobs=2", "--report-only"):
+        path = str(ROOT / "configs" / "pretrain" / "budget.py:ani1x")
+        assert launch.main(["--config", path, "--workdir", workdir, flag]) == 2
+        assert "(finetune, transfer, sweep" in capsys.readouterr().err
+
+
 def test_missing_workdir_is_asked_for(config, capsys):
     assert launch.main(["--config", config]) == 2
     assert "--workdir is missing" in capsys.readouterr().err

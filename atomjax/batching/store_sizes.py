@@ -60,7 +60,7 @@ def stored_table(
 
 def sizes_path(store: Store, config: GraphConfig, seed: int | None = None) -> Path:
     """Where the table of one kind of graphs is kept."""
-    fields = {**dataclasses.asdict(config), "fields": FIELDS, "seed": seed}
+    fields = {**config.cache_key(), "fields": FIELDS, "seed": seed}
     if seed is None:
         fields["edge_dropout"] = 0.0
     text = json.dumps(fields, sort_keys=True)
@@ -70,8 +70,7 @@ def sizes_path(store: Store, config: GraphConfig, seed: int | None = None) -> Pa
 def work(request: dict[str, Any]) -> None:
     """Measure the blocks of one worker; tells the number of structures measured."""
     store, folder = Store(request["store"]), Path(request["folder"])
-    fields = request["config"]
-    config = GraphConfig(**{**fields, "qint_tags": tuple(fields["qint_tags"])})
+    config = GraphConfig.from_dict(request["config"])
     for block in range(request["worker"], _num_blocks(len(store)), request["workers"]):
         path = folder / f"{block:06d}.npy"
         part = store[block * _BLOCK : (block + 1) * _BLOCK]

@@ -104,12 +104,19 @@ class DatasetCard:
         return [self.name, *(INDENT + line for line in body)]
 
 
-def data_card(splits: DataSplits, loader: BatchLoader) -> str:
+def data_card(
+    splits: DataSplits,
+    loader: BatchLoader,
+    graphs: Sequence[str] = (),
+    settings: Sequence[str] = (),
+) -> str:
     """The data card of a run.
 
     Args:
         splits: the data sets.
         loader: that will batch the training parts.
+        graphs: lines about their graphs.
+        settings: lines about how settings were chosen from the data.
 
     Returns:
         Text of one screen for a few data sets.
@@ -125,7 +132,7 @@ def data_card(splits: DataSplits, loader: BatchLoader) -> str:
         for index, dataset in enumerate(splits.train)
     ]
     batches = [*describe_mixture(loader), *describe_batches(loader)]
-    return render(cards, batches, describe_budget(loader))
+    return render(cards, batches, describe_budget(loader), graphs, settings)
 
 
 def describe_mixture(loader: BatchLoader) -> list[str]:
@@ -234,17 +241,29 @@ def _referenced(structures: Sequence[Structure], references: References) -> Spre
     return Spread.of([references.normalize_energy(s) * references.energy_scale for s in structures])
 
 
-def render(cards: Sequence[DatasetCard], batches: Sequence[str] = (), budget: str = "") -> str:
+def render(
+    cards: Sequence[DatasetCard],
+    batches: Sequence[str] = (),
+    budget: str = "",
+    graphs: Sequence[str] = (),
+    settings: Sequence[str] = (),
+) -> str:
     """The whole card as text.
 
     Args:
         cards: one for each dataset.
         batches: lines about batch size, shapes and padding.
         budget: line about epochs, unique structures and steps.
+        graphs: lines about the graphs of the datasets.
+        settings: lines about how settings were chosen from the data.
     """
     lines = ["data card", *(line for card in cards for line in card.lines())]
+    if graphs:
+        lines += ["graphs", *(INDENT + line for line in graphs)]
     if batches:
         lines += ["batches", *(INDENT + line for line in batches)]
     if budget:
         lines += ["budget", INDENT + budget]
+    if settings:
+        lines += ["settings", *(INDENT + line for line in settings)]
     return "\n".join(lines)

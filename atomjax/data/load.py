@@ -12,13 +12,8 @@ from typing import Any
 import numpy as np
 
 from atomjax.batching import GraphDataset, mixture_shares, share_out
-from atomjax.data.settings import (
-    SPLITS,
-    DatasetSettings,
-    DataSettings,
-    GraphSettings,
-    SplitSettings,
-)
+from atomjax.data.graphs import graph_config
+from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
 from atomjax.data.store_view import describe_store, fit_references, make_dataset, open_store, select
 from atomjax.graphs import GraphConfig
 from atomjax.runtime.config import ConfigError
@@ -79,7 +74,7 @@ def load_datasets(
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     references: Sequence[References | None] | None = None,
-    graph: GraphConfig | None = None,
+    graphs: Sequence[GraphConfig] | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
 
@@ -95,7 +90,7 @@ def load_datasets(
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: of the training sets' graphs.
         references: given ones instead of fitted ones, for each training set.
-        graph: what the data sets' graph settings leave open; ``GraphConfig()`` if None.
+        graphs: what the graph settings of each training set leave open; ``GraphConfig()`` if None.
 
     Returns:
         Data sets with references (or property scales) of their training parts.
@@ -112,6 +107,7 @@ def load_datasets(
     splits = DataSplits(train=[], origins=origins, samples=samples)
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None
+        graph = graphs[index] if graphs is not None else None
         if properties:
             form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
             labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
@@ -155,12 +151,7 @@ def load_structures(
     if dataset.kind == "generate":
         # One process makes the set; the others find it made.
         with run.primary_first(f"generate {dataset.name}"):
-            structures, report = generate_with_report(
-                generate_spec(dataset), cache_dir, workers, run.display
-            )
-        if not report.cached:
-            run.say(f"{dataset.name}: {report}")
-        return structures
+            return generate_with_report(generate_spec(dataset), cache_dir, workers, run.display)[0]
     if dataset.kind == "store":
         return open_store(dataset.name, dataset.path)
     arguments = dict(dataset.arguments)
@@ -218,31 +209,6 @@ def find_file(dataset: DatasetSettings) -> Path:
             "or on the command line"
         )
     return path
-
-
-def graph_config(
-    settings: GraphSettings, default: GraphConfig | None = None, edge_dropout: float = 0.0
-) -> GraphConfig:
-    """The graphs that a config asks for, GemNet-OC's limits in the proportions of the original.
-
-    Args:
-        settings: what the config says.
-        default: what it leaves open; ``GraphConfig()`` if None.
-        edge_dropout: of a training set.
-    """
-    default = GraphConfig() if default is None else default
-    names = ("kind", "cutoff", "cutoff_molecule", "max_neighbors")
-    given = {name: getattr(settings, name) for name in names}
-    chosen = {k: getattr(default, k) if v is None else v for k, v in given.items()}
-    if chosen["kind"] == "nearest":
-        return GraphConfig(**chosen, edge_dropout=edge_dropout)
-    return GraphConfig.from_base(
-        chosen.pop("cutoff"),
-        chosen.pop("max_neighbors"),
-        **chosen,
-        qint_tags=settings.qint_tags,
-        edge_dropout=edge_dropout,
-    )
 
 
 def describe_origin(dataset: DatasetSettings, skipped: Sequence[SkippedRecord] = ()) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atomjax.data.declarations import check_official_split, facts_of, fixed_fields
+from atomjax.graphs.config import GraphKind, Shells, Symmetrization
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.names import check_name
 from atomjax.structures.formats import Format
@@ -17,24 +18,38 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSettings:
-    """Interaction graphs; see ``atomjax.graphs.GraphConfig``.
+    """Interaction graphs; see ``atomjax.graphs.GraphConfig``, which has the same fields.
 
-    What is None is what the model is known for (``atomjax.models.default_graph``): 12 Å, 8 Å for
-    molecules and 30 neighbours for GemNet-OC; 12 Å and 20 neighbours for EquiformerV2.
+    What is None is what the checkpoint was trained on that a finetuning starts from, and otherwise
+    what ``GraphConfig`` has: all neighbours within 5 Å.
 
     Attributes:
+        preset: "published" for the graphs of the originals, which depend on the order of atoms:
+            12 Å, 8 Å for molecules and 30 neighbours for GemNet-OC; 12 Å and 20 neighbours for
+            EquiformerV2. Other fields change them.
         kind: "gemnet_oc" (four graphs) or "nearest" (one, directed); a model reads one of them.
-        cutoff: Å, for structures with a periodic direction.
-        cutoff_molecule: Å, for structures without.
+        cutoff: Å, of the main graph.
+        cutoff_molecule: Å, the same for structures without a periodic direction.
+        cutoff_a2ee2a, cutoff_qint, cutoff_a2a: Å, of the other graphs.
         max_neighbors: of the main graph; the limits of the others follow in the ratios of the
             original (20/30, 8/30, 1000/30).
+        max_neighbors_qint: of the quadruplet graph instead of that.
+        symmetrization: "union", "intersection" or "index", for graphs with a limit.
+        shells: "keep", "leave" or "cut": neighbours that are as far away as a limit's last one.
         qint_tags: tags whose atoms take part in quadruplets.
     """
 
-    kind: Literal["gemnet_oc", "nearest"] | None = None
+    preset: Literal["published"] | None = None
+    kind: GraphKind | None = None
     cutoff: float | None = None
     cutoff_molecule: float | None = None
+    cutoff_a2ee2a: float | None = None
+    cutoff_qint: float | None = None
+    cutoff_a2a: float | None = None
     max_neighbors: int | None = None
+    max_neighbors_qint: int | None = None
+    symmetrization: Symmetrization | None = None
+    shells: Shells | None = None
     qint_tags: tuple[int, ...] = (1, 2)
 
 
@@ -129,9 +144,7 @@ class DatasetSettings:
             declared = {name: getattr(self, name) for name in DECLARED}
             for name, value in fixed_fields(self.name, declared, self.facts).items():
                 object.__setattr__(self, name, value)
-            self._require("length_unit", "energy_kind")
-            if self.energy_kind != "none":
-                self._require("energy_unit")
+            self._require(*self.facts.undeclared({name: getattr(self, name) for name in DECLARED}))
         if self.max_structures is not None and self.max_structures < 1:
             raise ConfigError(
                 f'dataset "{self.name}": max_structures={self.max_structures} must be at least 1'

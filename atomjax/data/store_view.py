@@ -14,6 +14,7 @@ from atomjax.graphs.capacity import Sizes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures.generate.pool.workers import available_cores
+from atomjax.structures.readers import RecordNotes
 from atomjax.structures.references import References
 from atomjax.structures.store import Store, StoreError
 from atomjax.structures.structure import Structure
@@ -97,7 +98,11 @@ def describe_store(store: Store) -> str:
     names = ", ".join(Path(path).name for path in origin.get("paths", ())) or "structures"
     source = f" ({origin['source']})" if origin.get("source") else ""
     without = f", without {skipped:,} damaged records" if skipped else ""
-    return f"store {store.path.name}, made of {names}{source}{without}; eV, Å"
+    kind = f"; {origin['energy_kind']} energies" if origin.get("energy_kind") else ""
+    notes = RecordNotes()
+    notes.merge(store.manifest.get("notes", notes.to_dict()))
+    unused = "".join(f"; {line}" for line in notes.lines())
+    return f"store {store.path.name}, made of {names}{source}{without}; eV, Å{kind}{unused}"
 
 
 def make_dataset(

@@ -8,12 +8,8 @@ from atomjax.graphs.batch import (
     Targets,
 )
 from atomjax.graphs.capacity import Capacity, CapacityError, Sizes, fit_capacity
-from atomjax.graphs.interactions import (
-    GraphConfig,
-    InteractionGraphs,
-    build_interactions,
-    build_many,
-)
+from atomjax.graphs.config import GraphConfig
+from atomjax.graphs.interactions import InteractionGraphs, build_interactions, build_many
 from atomjax.graphs.neighbors import Edges, GraphError
 from atomjax.graphs.packing import Labels, pack, pack_structures, read_labels
 

@@ -1,104 +1,22 @@
 """The interaction graphs of a structure: the four of GemNet-OC, or one of nearest neighbours.
 
-From one atom-to-atom graph (a2a) within the cutoff the others keep the nearest neighbours of
-each receiver: the main graph, whose edges carry embeddings, the atom-to-edge graph (a2ee2a) and
-the quadruplet graph (qint). Source: Gasteiger et al., GemNet-OC, arXiv:2204.02782; neighbour
-limits and cutoffs as in JMP (Shoghi et al., arXiv:2310.16802). Models with a single graph
-(EquiformerV2, Liao et al., arXiv:2306.12059) read the main graph alone, directed.
+The atom-to-atom graph (a2a) holds all edges within its cutoff, and the others draw from it: the
+main graph, whose edges carry embeddings and all have a reverse, the atom-to-edge graph (a2ee2a) and
+the quadruplet graph (qint). Source: Gasteiger et al., GemNet-OC, arXiv:2204.02782. Models with a
+single graph (EquiformerV2, Liao et al., arXiv:2306.12059) read the main graph alone, directed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
-from atomjax.graphs.neighbors import (
-    Edges,
-    edge_order,
-    find_edges,
-    image_codes,
-    is_small_molecule,
-)
+from atomjax.graphs.config import GraphConfig, GraphKind
+from atomjax.graphs.neighbors import Edges, find_edges, image_codes, is_small_molecule
 from atomjax.structures.structure import Structure
 
 # Bounds the memory of the vectorised search over molecules, 24 bytes of vector a pair.
 _PAIRS_PER_BLOCK = 100_000
-
-GraphKind = Literal["gemnet_oc", "nearest"]
-
-
-@dataclass(frozen=True)
-class GraphConfig:
-    """How the graphs of a data set are built.
-
-    Attributes:
-        kind: "gemnet_oc" for its four graphs; "nearest" for a main graph alone, in which every
-            receiver has its nearest senders and an edge need not have a reverse.
-        cutoff: Å, for structures that are periodic in any direction.
-        cutoff_molecule: Å, for structures that are not.
-        max_neighbors: nearest senders of each receiver in the main graph, before the
-            symmetrisation of the kind "gemnet_oc".
-        max_neighbors_a2ee2a: the same in the atom-to-edge graph; this field and the next three
-            are read for the kind "gemnet_oc" only.
-        max_neighbors_qint: the same in the quadruplet graph, before the tag filter.
-        max_neighbors_a2a: the same in the atom-to-atom graph, which the others draw from.
-        qint_tags: a quadruplet's middle edge must have at least one end with such a tag.
-        edge_dropout: probability that a directed edge within the cutoff, and with it its copies
-            in all graphs, is dropped in training, before the nearest are chosen.
-    """
-
-    kind: GraphKind = "gemnet_oc"
-    cutoff: float = 12.0
-    cutoff_molecule: float = 8.0
-    max_neighbors: int = 30
-    max_neighbors_a2ee2a: int = 20
-    max_neighbors_qint: int = 8
-    max_neighbors_a2a: int = 1000
-    qint_tags: tuple[int, ...] = (1, 2)
-    edge_dropout: float = 0.0
-
-    def __post_init__(self):
-        if self.kind not in get_args(GraphKind):
-            raise ValueError(
-                f"GraphConfig.kind is {self.kind!r}: give one of {get_args(GraphKind)}"
-            )
-        for name in ("cutoff", "cutoff_molecule"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"GraphConfig.{name} is {getattr(self, name)}: give Å, above 0")
-        limits = ("", "_a2ee2a", "_qint", "_a2a")
-        for name in (f"max_neighbors{suffix}" for suffix in limits):
-            if getattr(self, name) < 1:
-                raise ValueError(f"GraphConfig.{name} is {getattr(self, name)}: give at least 1")
-            if self.kind == "gemnet_oc" and getattr(self, name) > self.max_neighbors_a2a:
-                raise ValueError(
-                    f"GraphConfig.{name} is {getattr(self, name)}, more than max_neighbors_a2a "
-                    f"({self.max_neighbors_a2a}), the graph it draws from: raise the latter"
-                )
-        if not 0 <= self.edge_dropout < 1:
-            raise ValueError(f"GraphConfig.edge_dropout is {self.edge_dropout}: give 0 <= p < 1")
-
-    @classmethod
-    def from_base(
-        cls, cutoff: float, max_neighbors: int, *, cutoff_molecule: float | None = None, **fields
-    ) -> "GraphConfig":
-        """Limits of all graphs in GemNet-OC's proportions (30 : 20 : 8 : 1000).
-
-        Args:
-            cutoff: Å.
-            max_neighbors: limit of the main graph.
-            cutoff_molecule: Å; the same as ``cutoff`` by default.
-            **fields: further fields as they are.
-        """
-        return cls(
-            cutoff=cutoff,
-            cutoff_molecule=cutoff if cutoff_molecule is None else cutoff_molecule,
-            max_neighbors=max_neighbors,
-            max_neighbors_a2ee2a=int(max_neighbors * 20 / 30),
-            max_neighbors_qint=int(max_neighbors * 8 / 30),
-            max_neighbors_a2a=int(max_neighbors * 1000 / 30),
-            **fields,
-        )
 
 
 @dataclass(frozen=True)
@@ -192,89 +110,133 @@ def _build_block(
 ) -> list[InteractionGraphs]:
     n_node = np.array([len(s.positions) for s in structures], dtype=np.int64)
     first = np.concatenate([[0], np.cumsum(n_node)])
-    periodic = np.any(structures[0].pbc)
-    a2a = find_edges(structures, config.cutoff if periodic else config.cutoff_molecule)
-    rank = _rank(a2a.receivers, first[-1])
-    if config.kind == "nearest":
-        if rngs is not None and config.edge_dropout > 0:
-            a2a = a2a.take(_survivors(a2a, first, config.edge_dropout, rngs))
-            rank = _rank(a2a.receivers, first[-1])
-        return _split_directed(n_node, first, _nearest(a2a, rank, config.max_neighbors))
-    if len(a2a) and rank.max() >= config.max_neighbors_a2a:
-        a2a = a2a.take(np.flatnonzero(rank < config.max_neighbors_a2a))
-        rank = _rank(a2a.receivers, first[-1])
+    cutoffs = config.cutoffs(periodic=bool(np.any(structures[0].pbc)))
+    # Every edge has its reverse here; each graph is a choice of these edges.
+    edges, reverse = find_edges(structures, cutoffs.get("a2a", cutoffs["main"]))
+    present = np.ones(len(edges), dtype=bool)
+    rank = _rank(edges, present)
+    if config.kind == "gemnet_oc":
+        present = _within_limit(edges, present, rank, config.max_neighbors_a2a, config)
     if rngs is not None and config.edge_dropout > 0:
-        a2a = a2a.take(_survivors(a2a, first, config.edge_dropout, rngs))
-        rank = _rank(a2a.receivers, first[-1])
-    main_directed = _nearest(a2a, rank, config.max_neighbors)
-    main, swap = _symmetrize(main_directed)
-    a2ee2a = _nearest(a2a, rank, config.max_neighbors_a2ee2a)
+        present &= _survivors(edges, reverse, present, first, config, rngs)
+        rank = _rank(edges, present)
+
+    def choose(graph: str, limit: int | None) -> np.ndarray:
+        near = present & (edges.distances <= cutoffs[graph])
+        return _within_limit(edges, near, rank, limit, config)
+
+    directed = choose("main", config.max_neighbors)
+    if config.kind == "nearest":
+        return _split_directed(n_node, first, _chosen(edges, directed))
+    both = _symmetric(edges, reverse, directed, config)
+    place = np.cumsum(both) - 1
+    qint = choose("qint", config.max_neighbors_qint)
     tags = np.concatenate([s.tags for s in structures])
-    qint = _with_tags(_nearest(a2a, rank, config.max_neighbors_qint), tags, config.qint_tags)
-    return _split(n_node, first, (main, a2a, a2ee2a, qint, main_directed), swap)
+    masks = {
+        "main": both,
+        "a2a": present,
+        "a2ee2a": choose("a2ee2a", config.max_neighbors_a2ee2a),
+        "qint": qint & _with_tags(edges, tags, config.qint_tags),
+        "main_directed": directed,
+    }
+    tables = {name: _chosen(edges, mask) for name, mask in masks.items()}
+    return _split(n_node, first, tables, place[reverse[both]])
 
 
-def _rank(receivers: np.ndarray, n_node: int) -> np.ndarray:
-    """[E] place of each edge among those of its receiver, which are sorted by distance."""
-    count = np.bincount(receivers, minlength=n_node)
-    return np.arange(len(receivers)) - np.repeat(np.cumsum(count) - count, count)
+def _chosen(edges: Edges, mask: np.ndarray) -> Edges:
+    return edges if mask.all() else edges.take(np.flatnonzero(mask))
 
 
-def _nearest(edges: Edges, rank: np.ndarray, limit: int) -> Edges:
-    keep = np.flatnonzero(rank < limit)
-    return edges if len(keep) == len(rank) else edges.take(keep)
+def _rank(edges: Edges, present: np.ndarray) -> np.ndarray:
+    """[E] place of each edge among those of its receiver that are present, nearest first."""
+    index = np.flatnonzero(present)
+    count = np.bincount(edges.receivers.take(index))
+    rank = np.zeros(len(edges), dtype=np.int64)
+    rank[index] = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
+    return rank
+
+
+def _within_limit(
+    edges: Edges,
+    candidates: np.ndarray,
+    rank: np.ndarray,
+    limit: int | None,
+    config: GraphConfig,
+) -> np.ndarray:
+    """[E] which of the candidates, a ball around each receiver, are among its nearest."""
+    if limit is None:
+        return candidates
+    if config.shells == "cut":
+        return candidates & (rank < limit)
+    # Distances decide and nothing else, so that no order of atoms or choice of cell does.
+    keep = config.shells == "keep"
+    at = np.flatnonzero(candidates & (rank == (limit - 1 if keep else limit)))
+    tolerance = config.shell_tolerance if keep else -config.shell_tolerance
+    farthest = np.full(int(edges.receivers.max(initial=0)) + 1, np.inf)
+    farthest[edges.receivers.take(at)] = edges.distances.take(at) + tolerance
+    return candidates & (edges.distances <= farthest.take(edges.receivers))
 
 
 def _survivors(
-    edges: Edges, first: np.ndarray, dropout: float, rngs: Sequence[np.random.Generator]
+    edges: Edges,
+    reverse: np.ndarray,
+    present: np.ndarray,
+    first: np.ndarray,
+    config: GraphConfig,
+    rngs: Sequence[np.random.Generator],
 ) -> np.ndarray:
-    n_edge = np.diff(np.searchsorted(edges.receivers, first))
-    draws = [rng.random(n) for rng, n in zip(rngs, n_edge, strict=True)]
-    return np.flatnonzero(np.concatenate(draws) >= dropout)
+    """[E] which edges are left by the dropout."""
+    index = np.flatnonzero(present)
+    n_edge = np.diff(np.searchsorted(edges.receivers.take(index), first))
+    draws = np.zeros(len(edges))
+    draws[index] = np.concatenate([rng.random(n) for rng, n in zip(rngs, n_edge, strict=True)])
+    if config.kind == "gemnet_oc" and config.symmetrization != "index":
+        # A union of independent draws would hardly drop a pair, an intersection twice as many.
+        one = np.minimum(np.arange(len(edges)), reverse)
+        draws = np.where(present[one], draws[one], draws)
+    return draws >= config.edge_dropout
 
 
-def _with_tags(edges: Edges, tags: np.ndarray, wanted: tuple[int, ...]) -> Edges:
+def _with_tags(edges: Edges, tags: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    """[E] which edges have an end with one of the tags."""
     chosen = np.isin(tags, wanted)
-    if chosen.all():
-        return edges
-    keep = chosen[edges.senders] | chosen[edges.receivers]
-    return edges.take(np.flatnonzero(keep))
+    return chosen[edges.senders] | chosen[edges.receivers]
 
 
-def _symmetrize(edges: Edges) -> tuple[Edges, np.ndarray]:
-    """One of each pair of opposite edges, then the reverse of each, and who reverses whom."""
+def _symmetric(
+    edges: Edges, reverse: np.ndarray, directed: np.ndarray, config: GraphConfig
+) -> np.ndarray:
+    """[E] the chosen edges, with the reverse of each or without those that lack it."""
+    if config.symmetrization == "union":
+        return directed | directed[reverse]
+    if config.symmetrization == "intersection":
+        return directed & directed[reverse]
     earlier = edges.senders < edges.receivers
     loops = np.flatnonzero(edges.senders == edges.receivers)
     earlier[loops] = image_codes(edges.offsets[loops]) < 0
-    half = edges.take(np.flatnonzero(earlier))
-    both = half.mirrored()
-    order = edge_order(both)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return both.take(order), place[(order + len(half)) % max(len(order), 1)]
+    earlier &= directed
+    return earlier | earlier[reverse]
 
 
 def _split(
-    n_node: np.ndarray, first: np.ndarray, tables: Sequence[Edges], swap: np.ndarray
+    n_node: np.ndarray, first: np.ndarray, tables: Mapping[str, Edges], swap: np.ndarray
 ) -> list[InteractionGraphs]:
     """The tables of many structures cut into one set of graphs for each."""
-    cuts = [np.searchsorted(table.receivers, first) for table in tables]
-    local = [_localized(table, first, cut) for table, cut in zip(tables, cuts, strict=True)]
-    swap = (swap - np.repeat(cuts[0][:-1], np.diff(cuts[0]))).astype(np.int32)
-    bounds = np.stack(cuts, axis=1).tolist()
+    cuts = {name: np.searchsorted(table.receivers, first) for name, table in tables.items()}
+    local = {name: _localized(table, first, cuts[name]) for name, table in tables.items()}
+    main = cuts["main"]
+    swap = (swap - np.repeat(main[:-1], np.diff(main))).astype(np.int32)
     graphs = []
-    for n, start, stop in zip(n_node.tolist(), bounds[:-1], bounds[1:], strict=True):
-        a2a = _slice(local[1], start[1], stop[1])
-        cut_edges = [a2a if stop[i] - start[i] == len(a2a) else None for i in range(5)]
-        cut_edges[0] = None  # the main graph need not equal a2a even when it has as many edges
-        main, a2a, a2ee2a, qint, main_directed = (
-            edges if edges is not None else _slice(local[i], start[i], stop[i])
-            for i, edges in enumerate(cut_edges)
-        )
-        swap_cut = swap[start[0] : stop[0]]
-        graphs.append(
-            InteractionGraphs(n, "gemnet_oc", main, swap_cut, a2a, a2ee2a, qint, main_directed)
-        )
+    for i, n in enumerate(n_node.tolist()):
+        bounds = {name: (int(cut[i]), int(cut[i + 1])) for name, cut in cuts.items()}
+        a2a = _slice(local["a2a"], *bounds["a2a"])
+        own = {"a2a": a2a}
+        for name, (start, stop) in bounds.items():
+            # As many edges as a2a has are those of a2a; the main graph may have others.
+            whole = tables[name] is tables["a2a"] or (name != "main" and stop - start == len(a2a))
+            own[name] = a2a if whole else _slice(local[name], start, stop)
+        cut_swap = swap[slice(*bounds["main"])]
+        graphs.append(InteractionGraphs(n_node=n, kind="gemnet_oc", swap=cut_swap, **own))
     return graphs
 
 

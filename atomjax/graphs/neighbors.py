@@ -79,7 +79,7 @@ def image_codes(offsets: np.ndarray) -> np.ndarray:
     return (code + offsets[..., 2]).astype(np.int32)
 
 
-def find_edges(structures: Sequence[Structure], cutoff: float) -> Edges:
+def find_edges(structures: Sequence[Structure], cutoff: float) -> tuple[Edges, np.ndarray]:
     """All edges no longer than the cutoff, in one table over all structures.
 
     Args:
@@ -89,18 +89,23 @@ def find_edges(structures: Sequence[Structure], cutoff: float) -> Edges:
 
     Returns:
         Edges between atoms numbered through all structures, sorted by receiver and then by
-        distance (to 1e-8 Å), sender and offset, which settles every tie.
+        distance (to 1e-8 Å), sender and offset, which settles every tie; and [E] the place of
+        the reverse of each.
 
     Raises:
         GraphError: an atom lies more than ``MAX_OFFSET`` lattice vectors from a neighbour's image.
     """
     if all(is_small_molecule(s) for s in structures):
-        table = _all_pairs(structures, cutoff)
+        table, reverse = _all_pairs(structures, cutoff)
     elif len(structures) == 1:
-        table = _cell_list(structures[0], cutoff)
+        half = _cell_list(structures[0], cutoff)
+        table, reverse = half.mirrored(), np.roll(np.arange(2 * len(half)), len(half))
     else:
         raise ValueError("periodic or large structures are searched one at a time")
-    return table.take(edge_order(table))
+    order = edge_order(table)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return table.take(order), place[reverse[order]]
 
 
 def is_small_molecule(structure: Structure) -> bool:
@@ -130,31 +135,35 @@ def _lexicographic_order(columns: Sequence[np.ndarray]) -> np.ndarray:
     return order
 
 
-def _all_pairs(structures: Sequence[Structure], cutoff: float) -> Edges:
-    """Edges of non-periodic structures from all pairs of their atoms, vectorised over them."""
+def _all_pairs(structures: Sequence[Structure], cutoff: float) -> tuple[Edges, np.ndarray]:
+    """Edges of non-periodic structures from all pairs of their atoms, and their reverses."""
     positions = np.concatenate([s.positions for s in structures]).astype(np.float64, copy=False)
     counts = np.array([len(s.positions) for s in structures], dtype=np.int64)
     first = np.cumsum(counts) - counts
     row_length = np.repeat(counts, counts)
     row_start = np.cumsum(row_length) - row_length
+    # The pair of receiver t and sender s is number start[t] + s.
+    start = row_start - np.repeat(first, counts)
     receivers = np.repeat(np.arange(len(positions)), row_length)
-    senders = np.arange(len(receivers)) + np.repeat(
-        np.repeat(first, counts) - row_start, row_length
-    )
+    senders = np.arange(len(receivers)) - np.repeat(start, row_length)
     vectors = positions.take(receivers, axis=0) - positions.take(senders, axis=0)
     squares = np.einsum("ei,ei->e", vectors, vectors)
     keep = np.flatnonzero((squares <= cutoff * cutoff) & (senders != receivers))
-    return Edges(
-        senders.take(keep).astype(np.int32),
-        receivers.take(keep).astype(np.int32),
+    place = np.empty(len(receivers), dtype=np.int64)
+    place[keep] = np.arange(len(keep))
+    senders, receivers = senders.take(keep), receivers.take(keep)
+    edges = Edges(
+        senders.astype(np.int32),
+        receivers.astype(np.int32),
         np.zeros((len(keep), 3), dtype=np.int32),
         vectors.take(keep, axis=0),
         np.sqrt(squares.take(keep)),
     )
+    return edges, place[start[senders] + receivers]
 
 
 def _cell_list(structure: Structure, cutoff: float) -> Edges:
-    """Edges of one structure, periodic or large."""
+    """One edge of each opposite pair of one structure, periodic or large."""
     positions = np.ascontiguousarray(structure.positions, dtype=np.float64)
     pbc = np.asarray(structure.pbc, dtype=bool)
     cell = _complete_cell(np.asarray(structure.cell, dtype=np.float64), pbc)
@@ -166,7 +175,7 @@ def _cell_list(structure: Structure, cutoff: float) -> Edges:
     distances = np.sqrt(np.einsum("ei,ei->e", vectors, vectors))
     half = Edges(senders, receivers, offsets, vectors, distances)
     inside = distances <= cutoff
-    return (half if inside.all() else half.take(np.flatnonzero(inside))).mirrored()
+    return half if inside.all() else half.take(np.flatnonzero(inside))
 
 
 def _complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:

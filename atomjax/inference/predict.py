@@ -177,7 +177,7 @@ def _trained_head(
     references, properties = labels["references"], labels["properties"]
     return TrainedHead(
         config=HeadConfig(**fields),
-        graph=GraphConfig(**{**graph, "qint_tags": tuple(graph["qint_tags"]), "edge_dropout": 0.0}),
+        graph=GraphConfig.from_dict({**graph, "edge_dropout": 0.0}),
         references=None if references is None else References.from_dict(references),
         scale=PropertyScale.from_dict(properties[0]) if properties else None,
     )

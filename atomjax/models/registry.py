@@ -41,7 +41,7 @@ def backbone_config(config: Mapping[str, Any]) -> BackboneConfig:
 
 
 def default_graph(config: Mapping[str, Any]) -> GraphConfig:
-    """The graph that a model of a config reads, with the cutoffs and limits it is known for.
+    """The graph that a model of a config is trained on where nothing else is asked for.
 
     Args:
         config: as for :func:`backbone_config`.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from atomjax.graphs import GraphConfig, build_interactions
+from atomjax.graphs import build_interactions
 from atomjax.parity import csi, equiformer_v2, gemnet_oc
 from atomjax.parity.oracle import OracleError, read_cases, read_reference
 from atomjax.parity.result import Result
@@ -56,7 +56,7 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Result]:
     """Every comparison that the arguments ask for."""
     cases = read_cases(arguments.oracle)
     for case in cases.values():
-        graphs = build_interactions(case.structure, GraphConfig())
+        graphs = build_interactions(case.structure, gemnet_oc.CONFIG)
         yield from gemnet_oc.compare_edges(case, graphs, 1e-9)
     names = model_names(arguments.oracle, arguments.model)
     others = {path.stem for path in arguments.oracle.glob("*.json")} - set(names)

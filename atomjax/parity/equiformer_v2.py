@@ -52,8 +52,8 @@ def graph_of(reference: Reference) -> GraphConfig:
     """The graph that the reference's settings describe."""
     settings = reference.settings["config"]
     cutoff = settings["max_radius"]
-    return GraphConfig(
-        kind="nearest",
+    return GraphConfig.published(
+        "nearest",
         cutoff=cutoff,
         cutoff_molecule=cutoff,
         max_neighbors=settings["max_neighbors"],

@@ -27,7 +27,7 @@ from atomjax.parity.oracle import GRAPHS, Case, EdgeSet, Reference, rule_uniform
 from atomjax.parity.result import Result, relative_error
 from atomjax.structures import Structure
 
-CONFIG = GraphConfig()
+CONFIG = GraphConfig.published()
 HEAD = HeadConfig(name="task0", kind="energy_forces", forces="direct")
 
 

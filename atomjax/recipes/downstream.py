@@ -14,6 +14,12 @@ MODELS = {
     "large": ("gemnet_oc_large", "jmp_large"),
     "equiformer_v2": ("equiformer_v2_31M", "equiformer_v2_31M"),
 }
+# Where the radial bases of the published models end, whatever the cutoffs of the graphs.
+BASES: dict[str, dict[str, Any]] = {
+    "small": {"rbf_cutoff": 12.0},
+    "large": {"rbf_cutoff": 12.0},
+    "equiformer_v2": {"cutoff": 12.0, "envelope_exponent": None},
+}
 FORCE_GRAPH = {"cutoff": 12.0, "cutoff_molecule": 12.0, "max_neighbors": 30}
 
 RMD17_MOLECULES = (
@@ -123,10 +129,12 @@ def finetune(
 ) -> dict[str, Any]:
     """A whole config: one data set with its own split, and one head on a pretrained backbone."""
     name, pretraining = MODELS[model]
+    graph = {"preset": "published", **dataset["graph"]}
+    entry = {"kind": "read", "split": {"by": "official"}, **dataset, "graph": graph}
     return {
         "workflow": "finetune",
-        "model": {"name": name},
-        "data": {"train": [{"kind": "read", "split": {"by": "official"}, **dataset}], "root": root},
+        "model": {"name": name, "overrides": BASES[model]},
+        "data": {"train": [entry], "root": root},
         "train": train,
         "finetune": {
             "checkpoint": f"runs/pretrain/{pretraining}",

@@ -8,6 +8,10 @@ MEAN_ATOMS = {"ani1x": 15.0, "transition1x": 14.0, "oc20": 73.0, "oc22": 80.0}
 JMP_STRUCTURES = {"ani1x": 2_000_000, "oc20": 100_000_000, "oc22": 8_000_000}
 VALIDATION = 2_000
 
+# The graphs of JMP under a radial basis that ends at 12 Å, whatever their cutoffs.
+PUBLISHED_GRAPH = {"preset": "published"}
+BASIS = {"rbf_cutoff": 12.0}
+
 FILES: dict[str, dict[str, Any]] = {
     "ani1x": {
         "path": "ani1x/ani1x-release.h5",
@@ -28,7 +32,8 @@ SIZES = ("small", "large")
 
 def upstream_dataset(name: str, **changes: Any) -> dict[str, Any]:
     """The entry of one data set in a config."""
-    return {"name": name, "kind": "read", "format": name, **FILES[name], **changes}
+    fields = {"name": name, "kind": "read", "format": name, "graph": PUBLISHED_GRAPH}
+    return {**fields, **FILES[name], **changes}
 
 
 def upstream_data(datasets: list[dict[str, Any]], root: str, **changes: Any) -> dict[str, Any]:
@@ -89,7 +94,7 @@ def jmp(size: str, root: str) -> dict[str, Any]:
     batch_size = {"small": 1024, "large": 768}[size]
     return {
         "workflow": "pretrain",
-        "model": {"name": f"gemnet_oc_{size}"},
+        "model": {"name": f"gemnet_oc_{size}", "overrides": BASIS},
         "data": upstream_data(datasets, root, mixture=mixture),
         "train": pretraining(batch_size=batch_size, epochs=2, learning_rate=2e-4, eval_every=5000),
     }
@@ -138,7 +143,7 @@ def limited(upstream: str, size: str, budget: str, root: str) -> dict[str, Any]:
     eval_every = structures // (20 * batch_size)
     return {
         "workflow": "pretrain",
-        "model": {"name": f"gemnet_oc_{size}"},
+        "model": {"name": f"gemnet_oc_{size}", "overrides": BASIS},
         "data": upstream_data(datasets, root, mixture=mixture),
         "train": {**train, "budget": structures * epochs, "eval_every": eval_every},
     }

@@ -42,6 +42,7 @@ class Panel:
         curves: lines to draw; a panel without any says so.
         x_label: of the horizontal axis.
         log_x: whether that is logarithmic.
+        level: height of a grey line to compare with.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Panel:
     curves: Sequence[Curve]
     x_label: str = "step"
     log_x: bool = False
+    level: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,22 @@ def plot_curves(panels: Sequence[Panel], path: Path) -> None:
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_formatter(_sparse_label)
         ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    _save(figure, path)
+
+
+def plot_scatter(panels: Sequence[Panel], path: Path) -> None:
+    """Draws panels of points side by side, a colour for each label, and writes a PNG."""
+    figure, axes = _make_figure(len(panels))
+    for ax, panel in zip(axes, panels, strict=True):
+        colors = _colors(curve.label for curve in panel.curves)
+        for curve in panel.curves:
+            color = colors[curve.label]
+            ax.scatter(curve.steps, curve.values, s=16, color=color, label=curve.label)
+        if panel.level is not None:
+            ax.axhline(panel.level, color="0.6", linewidth=0.8, zorder=0)
+        ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    if panels[-1].curves:
+        axes[-1].legend(frameon=False)
     _save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""One run at a time in a directory."""
+"""One process at a time: runs in a directory, makers of a file."""
 
 import contextlib
 import datetime
@@ -47,6 +47,19 @@ def sole_run(workdir: Path) -> Iterator[None]:
         file.flush()
         yield
         file.truncate(0)
+
+
+@contextlib.contextmanager
+def sole_use(path: Path) -> Iterator[None]:
+    """Makes other processes wait that want the same, until the context ends or this process does.
+
+    Args:
+        path: what is used; the lock is a file beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _this_process() -> dict[str, str | int]:

@@ -1,7 +1,7 @@
 """Progress of long work: a live bar on a terminal, plain periodic lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -149,15 +149,21 @@ class SilentTracker:
         """Does nothing."""
 
 
-class TellingTracker:
-    """A tracker that also tells what is getting on; see :class:`Display`."""
+# Takes what is being done, units done, their total, and what is shown beside them.
+Told = Callable[[str, int, int, Mapping[str, Any]], None]
 
-    def __init__(self, tracker: Tracker, description: str, told: Callable[[str], None]):
-        self._tracker, self._description, self._told = tracker, description, told
+
+class TellingTracker:
+    """A tracker that also tells how far the work is; see :class:`Display`."""
+
+    def __init__(self, tracker: Tracker, told: Told, description: str, total: int, start: int):
+        self._tracker, self._told = tracker, told
+        self._description, self._total, self._done = description, total, start
 
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Tells, and advances the other tracker."""
-        self._told(self._description)
+        self._done += n
+        self._told(self._description, self._done, self._total, fields)
         self._tracker.advance(n, **fields)
 
     def discount(self, seconds: float) -> None:
@@ -170,10 +176,10 @@ class Display:
 
     Args:
         console: where to write; None writes nothing.
-        told: takes the description of whatever begins or gets on, also without a console.
+        told: called where work begins or advances, also without a console.
     """
 
-    def __init__(self, console: Console | None, told: Callable[[str], None] | None = None):
+    def __init__(self, console: Console | None, told: Told | None = None):
         self.console = console
         self._told = told
         self._progress: Progress | None = None
@@ -186,8 +192,8 @@ class Display:
             if self._told is None:
                 yield tracker
             else:
-                self._told(description)
-                yield TellingTracker(tracker, description, self._told)
+                self._told(description, start, total, {})
+                yield TellingTracker(tracker, self._told, description, total, start)
 
     @contextmanager
     def _shown(self, total: int, description: str, start: int) -> Iterator[Tracker]:

@@ -62,6 +62,7 @@ class Run:
         root: the directory of the whole run, for a child that of its outermost parent.
         primary: whether this process is the one that writes.
         display: where messages and progress go.
+        accept_changes: whether a child may have another configuration than before.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class Run:
 
         self.root = self.workdir = Path(workdir)
         self.primary = jax.process_index() == 0
-        self._accept_changes = accept_changes
+        self.accept_changes = accept_changes
         shown = (console or Console()) if self.primary else None
-        self.display = Display(shown, told=processes.advance)
+        self.display = Display(shown, told=lambda description, *_: processes.advance(description))
         self._files: tuple[TextIO, Any] | None = None
         self._purge_step: int | None = None
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ class Run:
             self.workdir / name,
             config,
             console=self.display.console,
-            accept_changes=self._accept_changes,
+            accept_changes=self.accept_changes,
         )
         child.display, child.root = self.display, self.root
         return child
@@ -176,9 +177,13 @@ class Run:
 
     def write_json(self, name: str, data: Any) -> Path:
         """Writes ``data`` as ``name`` in the run's directory, whole or not at all."""
+        return self.write_text(name, json.dumps(data, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Writes ``text`` as ``name`` in the run's directory, whole or not at all."""
         path = self.path(name)
         if self.primary:
-            _write_atomically(path, json.dumps(data, indent=2) + "\n")
+            _write_atomically(path, text)
         return path
 
     def close(self) -> None:
@@ -209,7 +214,7 @@ class Run:
         if path.exists():
             previous = json.loads(path.read_text())
             changed = differences(previous, config)
-            if changed and not self._accept_changes:
+            if changed and not self.accept_changes:
                 raise ConfigError(
                     f"{self.workdir} holds a run with another configuration:\n  "
                     + "\n  ".join(changed)
@@ -220,10 +225,13 @@ class Run:
                 self.write_json("config.previous.json", previous)
         self.write_json("config.json", config)
 
-    def _write_versions(self) -> None:
+    def starts(self) -> list[dict[str, Any]]:
+        """What :func:`describe_environment` said at each start."""
         path = self.workdir / "versions.json"
-        starts = json.loads(path.read_text()) if path.exists() else []
-        self.write_json("versions.json", [*starts, describe_environment()])
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def _write_versions(self) -> None:
+        self.write_json("versions.json", [*self.starts(), describe_environment()])
 
 
 def describe_environment() -> dict[str, Any]:
@@ -233,7 +241,7 @@ def describe_environment() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        "command": command_line(),
         "atomjax": __version__,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
@@ -270,7 +278,14 @@ def _write_atomically(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def command_line() -> str:
+    """The command of this process, as it would be typed."""
+    program, *arguments = sys.argv
+    if Path(program).parts[-2:] == ("atomjax", "launch.py"):
+        program = "python -m atomjax.launch"
+    return " ".join([program, *arguments])
+
+
 def repetition() -> list[str]:
     """Lines of a report that give the command of this process, which resumes or repeats the run."""
-    command = f"    python -m atomjax.launch {' '.join(sys.argv[1:])}".rstrip()
-    return ["## Again", "", command, ""]
+    return ["## Again", "", f"    {command_line()}", ""]

@@ -5,6 +5,7 @@ Names are resolved when asked for, so that listing them imports nothing.
 
 import dataclasses
 import importlib
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -36,18 +37,21 @@ class WorkflowSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Workflow:
-    """Where the parts of a workflow are, as "module:name".
+    """The parts of a workflow, or where they are, as "module:name".
 
     Attributes:
         settings: dataclass that is the schema of its config.
         check: function of the settings that raises ConfigError for what cannot work, and returns
             notes; it computes nothing.
         function: function of (settings, run) that does the work and returns its results.
+        several: whether the function runs several computations, and so takes ``jobs``, how many
+            side by side, and ``report_only``, to report what is there without running anything.
     """
 
-    settings: str
-    check: str
-    function: str
+    settings: Any
+    check: Any
+    function: Any
+    several: bool = False
 
     def load_settings(self, config: Mapping[str, Any]) -> Any:
         """The typed settings of a plain config.
@@ -61,53 +65,42 @@ class Workflow:
         """The function that checks settings."""
         return resolve(self.check)
 
-    def load_function(self) -> Callable[[Any, Any], dict[str, Any]]:
+    def load_function(self) -> Callable[..., dict[str, Any]]:
         """The function that runs."""
         return resolve(self.function)
 
 
-def _training(function: str) -> Workflow:
+def _training(function: str, several: bool = False) -> Workflow:
     return Workflow(
         settings="atomjax.training.settings:RunSettings",
         check="atomjax.training.checks:check_settings",
         function=function,
+        several=several,
     )
 
 
-WORKFLOWS: Mapping[str, Workflow] = {
+def _study(name: str) -> Workflow:
+    return Workflow(settings=f"{name}.settings", check=f"{name}.check", function=name, several=True)
+
+
+WORKFLOWS: dict[str, Workflow] = {
     "pretrain": _training("atomjax.training.pretrain:pretrain"),
-    "finetune": _training("atomjax.training.finetune:finetune"),
-    "transfer": _training("atomjax.studies.transfer:transfer"),
-    "sweep": Workflow(
-        settings="atomjax.studies.sweep_settings:SweepSettings",
-        check="atomjax.studies.sweep:check_sweep",
-        function="atomjax.studies.sweep:sweep",
-    ),
-    "benchmark": Workflow(
-        settings="atomjax.studies.benchmark:BenchmarkSettings",
-        check="atomjax.studies.benchmark:check_benchmark",
-        function="atomjax.studies.benchmark:benchmark",
-    ),
+    "finetune": _training("atomjax.studies.benchmark:finetune", several=True),
     "csi": Workflow(
         settings="atomjax.similarity.settings:SimilaritySettings",
         check="atomjax.similarity.workflow.job:check_similarity",
         function="atomjax.similarity.workflow.job:similarity",
-    ),
-    "study": Workflow(
-        settings="atomjax.similarity.settings:SimilaritySettings",
-        check="atomjax.studies.study:check_study",
-        function="atomjax.studies.study:study",
     ),
     "features": Workflow(
         settings="atomjax.inference.feature_files:FeatureSettings",
         check="atomjax.inference.feature_files:check_features",
         function="atomjax.inference.feature_files:write_feature_files",
     ),
-    "survey": Workflow(
-        settings="atomjax.studies.survey_settings:SurveySettings",
-        check="atomjax.studies.survey:check_survey",
-        function="atomjax.studies.survey:survey",
-    ),
+    "transfer": _study("atomjax.studies.transfer:TRANSFER"),
+    "sweep": _study("atomjax.studies.sweep:SWEEP"),
+    "study": _study("atomjax.studies.study:STUDY"),
+    "survey": _study("atomjax.studies.survey:SURVEY"),
+    "benchmark": _study("atomjax.studies.benchmark:BENCHMARK"),
 }
 
 
@@ -124,7 +117,9 @@ def find_workflow(config: Mapping[str, Any]) -> Workflow:
     return WORKFLOWS[str(name)]
 
 
-def resolve(name: str) -> Any:
-    """The object that "module:name" names."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+def resolve(part: Any) -> Any:
+    """The object that "module:name" or "module:name.attribute" names; others as they are."""
+    if not isinstance(part, str):
+        return part
+    module, _, name = part.partition(":")
+    return operator.attrgetter(name)(importlib.import_module(module))

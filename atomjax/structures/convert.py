@@ -16,8 +16,9 @@ from typing import Any
 from rich.console import Console
 
 from atomjax.runtime.progress import Display
+from atomjax.structures.readers import RecordNotes
 from atomjax.structures.store.cluster import convert_on_cluster
-from atomjax.structures.store.conversion import Conversion, convert, merge
+from atomjax.structures.store.conversion import ENERGY_KINDS, Conversion, convert, merge
 from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.store import Store
 from atomjax.structures.store.writing import SHARD_SIZE
@@ -42,6 +43,11 @@ def make_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="option of the reader, such as energy_unit=eV; the value may be JSON",
+    )
+    parser.add_argument(
+        "--energy-kind",
+        choices=ENERGY_KINDS,
+        help="what the energies mean, where the format leaves it open (docs/units.md)",
     )
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise")
     parser.add_argument("--precision", choices=("float32", "float64"), default="float32")
@@ -76,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 paths=tuple(given.path),
                 source=given.source,
                 options=options,
+                energy_kind=given.energy_kind,
                 on_error=given.on_error,
                 precision=given.precision,
                 shard_size=given.shard_size,
@@ -133,6 +140,9 @@ def describe(store: Store) -> str:
     if skipped["count"]:
         lines.append(f"  {skipped['count']:,} damaged records were left out, the first:")
         lines += [f"    {who}: {why}" for who, why in skipped["first"][:_NOTES]]
+    notes = RecordNotes()
+    notes.merge(store.manifest.get("notes", notes.to_dict()))
+    lines += [f"  {line}" for line in notes.lines()]
     return "\n".join(lines)
 
 

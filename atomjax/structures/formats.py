@@ -7,7 +7,7 @@ readers themselves are in `atomjax.structures.readers`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,15 @@ class Format:
     def fixes_units(self) -> bool:
         """Whether units need not be declared."""
         return self.length_unit is not None
+
+    def undeclared(self, declared: Mapping[str, Any]) -> list[str]:
+        """What the format leaves open and has to be said of a file, and `declared` does not say."""
+        open_ones = [] if self.fixes_units else ["length_unit"]
+        if declared.get("energy_kind") != "none" and self.energy_unit is None:
+            open_ones.append("energy_unit")
+        if not self.energy_kinds:
+            open_ones.append("energy_kind")
+        return [name for name in open_ones if declared.get(name) is None]
 
 
 def _official(energy_unit: str, *energy_kinds: str, length_unit: str = "Å", **facts) -> Format:

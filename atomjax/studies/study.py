@@ -1,124 +1,131 @@
 """The whole story: compare, recommend, pretrain, finetune, and see whether the prediction held.
 
-    csi/                            the similarity job
-    pretrain/<set>/                 on the closest and on the farthest set, under one budget
-    finetuned/<set>/seed_<s>/       from each of them, one for each seed
-    scratch/seed_<s>/               the same model, data, schedule and seed from random weights
-    study.json, report.md, plots/
-
-A stage that is done is not done again, one that was interrupted resumes.
+csi/                            the similarity job
+pretrain/<set>/                 on the closest and on the farthest set, under one budget
+finetuned/<set>/seed_<s>/       from each of them, one for each seed
+scratch/seed_<s>/               the same model, data, schedule and seed from random weights
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
-from atomjax.runtime.config import ConfigError
-from atomjax.runtime.run import Run
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
-from atomjax.similarity.workflow.job import check_similarity, similarity
-from atomjax.studies.stages import run_stage
-from atomjax.studies.study_report import SCRATCH, StudyOutcome, verdict, write_study
+from atomjax.studies.engine import Report, Study
+from atomjax.studies.results import Findings, Point
+from atomjax.studies.tables import error_table, history_panel
 from atomjax.studies.transfer import (
+    SCRATCH,
     downstream_settings,
-    read_outcome,
+    finetunings,
     upstream_settings,
-    with_start,
 )
 from atomjax.training.checks import check_settings
-from atomjax.training.finetune import finetune
-from atomjax.training.pretrain import pretrain
-from atomjax.training.settings import RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
+from atomjax.training.running.metrics import METRICS
+from atomjax.training.settings import FinetuneSettings, RunSettings
 
 
-def study(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict[str, Any]:
-    """Runs a study; called again in the same directory, it resumes.
-
-    Args:
-        config: settings of workflow "study", or a config that makes them.
-        run: receives the stages' directories and the report.
-
-    Returns:
-        The content of ``study.json``.
-
-    Raises:
-        ConfigError: settings contradict each other or the data.
-        FloatingPointError: at a loss that is not finite, naming the structures.
-        RunInterrupted: after SIGTERM, with the state saved.
-    """
-    settings = SimilaritySettings.from_config(config)
-    compared = run_stage(run, "csi", similarity, comparison_settings(settings))
-    ranking = compared["recommendations"][0]["ranking"]
-    # One N for both, so that only the set differs.
+def study_points(settings: SimilaritySettings, records: Mapping[str, Any]) -> list[Point]:
+    """The comparison; once it is done, the trainings that it suggests."""
+    compare = settings.replace(workflow="csi", downstream=settings.tasks, finetune=None)
+    points = [Point("csi", compare, "comparing", judged=False)]
+    if "csi" not in records:
+        return points
+    ranking = records["csi"]["recommendations"][0]["ranking"]
     pair = ranking[0], ranking[-1]
-    available = min(compared["available"][name] for name in pair)
+    # One N for both, so that only the set differs.
+    available = min(records["csi"]["available"][name] for name in pair)
     plans = {name: transfer_settings(settings, name, available) for name in pair}
-    downstream = downstream_settings(plans[pair[0]])
-    pretrained, starts = {}, {}
+    starts = {name: f"pretrain/{name}" for name in pair}
     for name, plan in plans.items():
-        results = run_stage(run, f"pretrain/{name}", pretrain, upstream_settings(plan))
-        pretrained[name] = read_outcome(run.workdir / "pretrain" / name, results)
-        starts[name] = str((run.workdir / "pretrain" / name).resolve())
-    starts[SCRATCH] = None
-    outcomes = {name: [] for name in starts}
-    labels = 0
-    downstream_stage = functools.partial(finetune, compiled=CompiledFunctions())
-    for seed in downstream.finetune.seeds if downstream.finetune else ():
-        for name, checkpoint in starts.items():
-            folder = f"{name}/seed_{seed}" if name == SCRATCH else f"finetuned/{name}/seed_{seed}"
-            results = run_stage(
-                run, folder, downstream_stage, with_start(downstream, seed, checkpoint)
-            )
-            outcomes[name].append(read_outcome(run.workdir / folder, results))
-            labels = results["structures"]
-    summary = write_study(
-        StudyOutcome(
-            task=downstream.data.train[0].name,
-            labels=labels,
-            closest=pair[0],
-            farthest=pair[1],
-            csi={r["upstream"]: r["csi"] for r in compared["pairs"]},
-            confidence=compared["recommendations"][0]["confidence"],
-            outside=compared["recommendations"][0]["outside"],
-            budget=int(plans[pair[0]].train.budget or 0),
-            seconds_comparing=compared["wall_seconds"],
-            pretrained=pretrained,
-            outcomes=outcomes,
-        ),
-        run,
-    )
-    run.say(f"{verdict(summary)}\nreport: {run.workdir / 'report.md'}")
-    return summary
-
-
-def check_study(settings: SimilaritySettings) -> list[str]:
-    """Checks everything about a config that can be known before reading data.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
-    """
-    if settings.workflow != "study":
-        raise ConfigError(f'workflow "{settings.workflow}" is not a study')
-    # The number of structures is known once the data are read.
-    one = transfer_settings(settings, settings.candidates[0].name, available=1)
-    check_settings(one)
-    return check_similarity(settings)
-
-
-def comparison_settings(settings: SimilaritySettings) -> SimilaritySettings:
-    """The similarity job of a study."""
-    return settings.replace(workflow="csi", downstream=settings.tasks, finetune=None)
+        upstream, label = upstream_settings(plan), f"pretraining on {name}"
+        points.append(Point(f"pretrain/{name}", upstream, label, judged=False))
+    for seed in (settings.finetune or FinetuneSettings()).seeds:
+        downstream = downstream_settings(plans[pair[0]], seed)
+        points += finetunings(downstream, starts, "finetuned/")
+        points += finetunings(downstream, {SCRATCH: None})
+    return points
 
 
 def transfer_settings(settings: SimilaritySettings, candidate: str, available: int) -> RunSettings:
-    """Pretraining on a candidate and finetuning on the task, as one transfer study's settings."""
-    plan = implied_pretraining(settings, candidate, available)
-    finetuning = settings.finetune
-    if finetuning is None or finetuning.data is None:
-        raise ConfigError('workflow "study" needs finetune.data and finetune.train')
+    """Pretraining on a candidate and finetuning on the task, as settings of "transfer"."""
+    finetuning = settings.finetune or FinetuneSettings()
     data = finetuning.data
-    if data.cache_dir is None:
+    if data is not None and data.cache_dir is None:
         data = dataclasses.replace(data, cache_dir=settings.cache_dir)
+    plan = implied_pretraining(settings, candidate, available)
     return plan.replace(workflow="transfer", finetune=dataclasses.replace(finetuning, data=data))
+
+
+def report_study(findings: Findings) -> Report:
+    """Whether the prediction held, whichever way it fell."""
+    results, compared = findings.results, findings.records["csi"]
+    choice, task = compared["recommendations"][0], findings.settings.tasks[0].name
+    near, far = findings.judged[:2]
+    judged = results.judged_by(findings.judged, task)
+    csi = {pair["upstream"]: pair["csi"] for pair in compared["pairs"]}
+    errors = {label: results.errors(label, judged, task) for label in findings.judged}
+    mean = {label: sum(values) / len(values) for label, values in errors.items()}
+    ahead = sum(n < f for n, f in zip(errors[near], errors[far], strict=True))
+    summary = {
+        "task": task,
+        "labels": findings.records[findings.points[-1].name]["structures"],
+        "judged_by": judged,
+        "unit": results.unit(judged, task),
+        "csi": csi,
+        "recommended": near,
+        "farthest": far,
+        "confidence": choice["confidence"],
+        "outside": choice["outside"],
+        "budget": findings.records[f"pretrain/{near}"]["budget"],
+        "mean": mean,
+        "held": mean[near] < mean[far],
+        "seeds_that_held": ahead,
+        "better_than_scratch": mean[near] < mean[SCRATCH],
+    }
+    unit, seeds, change = summary["unit"], len(errors[near]), mean[near] / mean[SCRATCH] - 1
+    verdict = (
+        f"The prediction {'held' if summary['held'] else 'did NOT hold'}: on {task}, "
+        f"{METRICS[judged][0]} after pretraining on {near} (CSI {csi[near]:.4g}) {mean[near]:.4g} "
+        f"{unit}, on {far} (CSI {csi[far]:.4g}) {mean[far]:.4g} {unit}, from scratch "
+        f"{mean[SCRATCH]:.4g} {unit} ({near} ahead of {far} "
+        f"{f'in {ahead} of {seeds} seeds' if seeds > 1 else 'one seed'}; {abs(change):.0%} "
+        f"{'below' if change < 0 else 'above'} scratch)"
+    )
+    order = ", ".join(f"{name} {csi[name]:.4g}" for name in sorted(csi, key=lambda n: csi[n]))
+    columns = {"CSI": [f"{csi[n]:.4g}" if n in csi else "" for n in findings.judged]}
+    lines = [
+        f"The CSI was measured before anything was trained ([details](csi/report.md)): {order}. "
+        "The same model was then pretrained on the closest and on the farthest set with "
+        f"C = {summary['budget']:,} samples each, and finetuned on {summary['labels']:,} "
+        f"structures of {task}; the scratch twin has the same schedule, data and seeds.",
+        "",
+        *error_table(results, findings.judged, reference=SCRATCH, columns=columns, first="start"),
+    ]
+    if seeds < 3:
+        lines += ["", f"{seeds} seed(s): a difference of a few per cent may be chance."]
+    if choice["outside"]:
+        lines += ["", f"{task} lies outside all candidates, where the CSI may not predict."]
+    panels = [
+        history_panel(findings, "pretraining", "loss", judged=False),
+        history_panel(findings, f"{task}, {summary['labels']} labels", judged, judged=True),
+    ]
+    title = "Did the similarity of data sets predict transfer?"
+    return Report(title, verdict, lines, summary, panels)
+
+
+def _check_plan(settings: SimilaritySettings) -> list[str]:
+    """Checks the trainings, whose data sets and number of structures are not known yet."""
+    plan = transfer_settings(settings, settings.candidates[0].name, available=1)
+    seeds = (settings.finetune or FinetuneSettings()).seeds
+    check_settings(downstream_settings(plan, seeds[0]))
+    return [f"then 2 pretrainings, {3 * len(seeds)} finetunings"]
+
+
+STUDY = Study(
+    name="study",
+    settings=SimilaritySettings,
+    points=study_points,
+    report=report_study,
+    notes=_check_plan,
+)

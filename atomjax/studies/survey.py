@@ -1,112 +1,313 @@
 """The survey: one model pretrained on many starts, finetuned on many tasks, against the CSI.
 
-    csi/                                   the similarity job of all candidates and tasks
-    pretrain/<start>/seed_<s>/             one pretraining for every start and seed
-    finetuned/<task>/<start>/seed_<s>/     from each, and from random weights ("scratch")
-    survey.json, report.md, plots/         written after every seed, of the seeds that are done
-
-A stage that is done is not done again, one that was interrupted resumes.
+csi/                                   the similarity job of all candidates and tasks
+pretrain/<start>/seed_<s>/             one pretraining for every start and seed
+finetuned/<task>/<start>/seed_<s>/     from each, and from random weights ("scratch")
 """
 
-import functools
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from atomjax.runtime.run import Run
-from atomjax.similarity.workflow.job import check_similarity, similarity
-from atomjax.studies.stages import run_stage
-from atomjax.studies.survey_report import SurveyOutcome, judged_error, write_survey
-from atomjax.studies.survey_settings import SCRATCH, SurveySettings, TaskSettings
-from atomjax.training.checks import check_settings
-from atomjax.training.finetune import finetune
-from atomjax.training.pretrain import pretrain
-from atomjax.training.update.compiled import CompiledFunctions
+import numpy as np
+
+from atomjax.data.settings import DatasetSettings, DataSettings
+from atomjax.reporting.plots import Curve, Panel, plot_scatter
+from atomjax.reporting.tables import markdown_table, mean_and_std
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.names import check_name
+from atomjax.runtime.workflows import WorkflowSettings
+from atomjax.similarity.measures.rank_correlation import rank_correlation
+from atomjax.similarity.settings import (
+    ExtractorSettings,
+    Invariance,
+    SamplingSettings,
+    SimilaritySettings,
+)
+from atomjax.studies.engine import Report, Study
+from atomjax.studies.results import Findings, Point
+from atomjax.studies.tables import error_table, heading
+from atomjax.studies.transfer import SCRATCH, finetunings
+from atomjax.training.settings import (
+    FinetuneSettings,
+    HeadSettings,
+    ModelSettings,
+    RunSettings,
+    TrainSettings,
+)
+
+# Columns of ``csi.csv`` that errors are correlated with, in words.
+DISTANCES = {
+    "csi": "CSI",
+    "csi_flat-norms": "rotation-invariant CSI (norms)",
+    "csi_flat-scalars": "rotation-invariant CSI (scalars)",
+    "infinite": "CSI extrapolated to infinite sets",
+}
 
 
-def survey(config: Mapping[str, Any] | SurveySettings, run: Run) -> dict[str, Any]:
-    """Runs a survey; called again in the same directory, it resumes.
+@dataclass(frozen=True, kw_only=True)
+class StartSettings:
+    """One pretraining."""
+
+    name: str  # how reports call it
+    # Candidate → unique structures N taken of it, a fixed random subset; smaller subsets lie within
+    # larger ones.
+    structures: dict[str, int]
+    epochs: int  # E passes over them; the budget is E × N
+    seeds: tuple[int, ...] | None = None  # those of the survey that it has; None: all
+
+    def __post_init__(self):
+        if not self.structures or min(self.structures.values()) < 1:
+            raise ConfigError(f'start "{self.name}" needs at least one structure of each set')
+        check_name(self.name, "start")
+
+    @property
+    def budget(self) -> int:
+        """C = epochs × unique structures."""
+        return self.epochs * sum(self.structures.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """One downstream task."""
+
+    data: DatasetSettings  # split into train, validation, test; the training part is compared
+    head: HeadSettings  # what is predicted
+    train: TrainSettings  # the same for every start
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveySettings(WorkflowSettings):
+    """A whole config of workflow "survey"; for the comparison see ``SimilaritySettings``."""
+
+    workflow: Literal["survey"]
+    candidates: tuple[DatasetSettings, ...]  # upstream sets, of which training parts are used
+    tasks: tuple[TaskSettings, ...]  # downstream
+    # Pretrainings. Those on a single set with the most common budget are correlated.
+    starts: tuple[StartSettings, ...]
+    pairs: tuple[tuple[str, str], ...] = ()  # starts whose errors are divided, task by task
+    seeds: tuple[int, ...] = (0, 1, 2)  # the model of seed s is finetuned with seed s
+    model: ModelSettings = field(default_factory=ModelSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)  # of the pretrainings
+    train: TrainSettings  # of the pretrainings; epochs are those of the start
+    extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    invariants: tuple[Invariance, ...] = ("none", "norms")
+    resamples: int = 200  # of the bootstrap
+    level: float = 0.95  # of intervals
+    cache_dir: str | None = None  # where generated sets are kept; None: in the run directory
+    workers: int = 0  # processes that label structures; 0: one per core
+
+    def __post_init__(self):
+        known = [dataset.name for dataset in self.candidates]
+        names = [start.name for start in self.starts]
+        tasks = [task.data.name for task in self.tasks]
+        given = {"candidates": known, "tasks": tasks, "starts": names, "seeds": self.seeds}
+        for name, values in given.items():
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"{name}={values} must be at least one, all different")
+        for start in self.starts:
+            if not set(start.seeds or ()) <= set(self.seeds):
+                raise ConfigError(
+                    f'start "{start.name}" has seeds {list(start.seeds or ())}, the survey '
+                    f"{list(self.seeds)}; give some of those"
+                )
+            unknown = sorted(set(start.structures) - set(known))
+            if unknown or start.name == SCRATCH:
+                raise ConfigError(
+                    f'start "{start.name}" takes {", ".join(unknown) or "no set"}; candidates are '
+                    f'{", ".join(known)}, and "{SCRATCH}" is the name of the start without any'
+                )
+        wrong = sorted({name for pair in self.pairs for name in pair} - {*names, SCRATCH})
+        if wrong:
+            raise ConfigError(
+                f"pairs name {', '.join(wrong)}; starts are {', '.join([*names, SCRATCH])}"
+            )
+
+    @property
+    def singles(self) -> dict[str, str]:
+        """Candidate → its start on that set alone, of the most common budget, with all seeds."""
+        alone = [s for s in self.starts if len(s.structures) == 1 and s.seeds is None]
+        budgets = [(s.budget, s.epochs) for s in alone]
+        if not budgets:
+            return {}
+        common = max(budgets, key=budgets.count)
+        return {next(iter(s.structures)): s.name for s in alone if (s.budget, s.epochs) == common}
+
+    def comparison(self) -> SimilaritySettings:
+        """The similarity job of the survey."""
+        names = ("candidates", "extractor", "sampling", "invariants", "resamples", "level")
+        given = {name: getattr(self, name) for name in (*names, "cache_dir", "workers")}
+        tasks = tuple(task.data for task in self.tasks)
+        return SimilaritySettings(workflow="csi", downstream=tasks, mixtures=(), **given)
+
+    def pretraining(self, start: StartSettings, seed: int) -> RunSettings:
+        """The pretraining of one start."""
+        sets = tuple(
+            dataclasses.replace(dataset, max_structures=start.structures[dataset.name])
+            for dataset in self.candidates
+            if dataset.name in start.structures
+        )
+        train = dataclasses.replace(self.train, epochs=start.epochs, budget=start.budget)
+        return RunSettings(
+            workflow="pretrain",
+            model=self.model,
+            head=self.head,
+            data=DataSettings(train=sets, cache_dir=self.cache_dir, workers=self.workers),
+            train=train,
+            seed=seed,
+        )
+
+    def finetuning(self, task: TaskSettings, seed: int) -> RunSettings:
+        """The finetuning on one task, whose start is not known yet."""
+        return RunSettings(
+            workflow="finetune",
+            model=self.model,
+            data=DataSettings(train=(task.data,), cache_dir=self.cache_dir, workers=self.workers),
+            train=task.train,
+            finetune=FinetuneSettings(head=task.head, seeds=(seed,)),
+            seed=seed,
+        )
+
+
+def survey_points(settings: SurveySettings, records: Mapping[str, Any]) -> list[Point]:
+    """The comparison, then seed by seed all pretrainings and all finetunings."""
+    del records
+    compare = settings.comparison()
+    points = [Point("csi", compare, "comparing", judged=False)]
+    for seed in settings.seeds:
+        starts: dict[str, str] = {}
+        for start in settings.starts:
+            if seed in (settings.seeds if start.seeds is None else start.seeds):
+                starts[start.name] = name = f"pretrain/{start.name}/seed_{seed}"
+                label, upstream = f"pretraining on {start.name}", settings.pretraining(start, seed)
+                points.append(Point(name, upstream, label, seed, judged=False))
+        for task in settings.tasks:
+            folder, one = f"finetuned/{task.data.name}/", settings.finetuning(task, seed)
+            points += finetunings(one, {**starts, SCRATCH: None}, folder)
+    return points
+
+
+def report_survey(findings: Findings) -> Report:
+    """Errors, distances, their rank correlation, and starts against each other."""
+    settings, results = findings.settings, findings.results
+    tasks = [task.data.name for task in settings.tasks]
+    # In the order of the config, whichever seeds each has.
+    names = (*(start.name for start in settings.starts), SCRATCH)
+    points = [name for name in names if name in findings.judged]
+    judged = {task: results.judged_by(points, task) for task in tasks}
+    sizes = {
+        start.name: f"{start.budget // start.epochs:,} × {start.epochs}"
+        for start in settings.starts
+    }
+    columns = {"N × E": [sizes.get(point, "") for point in points]}
+    ratios = {
+        f"{one} / {other}": {task: results.ratios(one, other, judged[task], task) for task in tasks}
+        for one, other in settings.pairs
+    }
+    found = correlations(findings, judged)
+    metrics = list(judged.items())
+    lines = [
+        f"Test errors of one model, mean ± standard deviation over the seeds {findings.seeds} of "
+        "pretraining and finetuning; without the latter there was one seed. Upstream sets and "
+        "their CSI: [csi/report.md](csi/report.md).",
+        "",
+        *error_table(results, points, metrics=metrics, columns=columns, first="start"),
+        *_correlation_table(found, settings.level, tasks, findings.seeds),
+    ]
+    if ratios:
+        rows = [
+            [name, *(mean_and_std(by[task], 3) for task in tasks)] for name, by in ratios.items()
+        ]
+        words = "Mean ± standard deviation of the ratio over seeds; below 1 the first is better."
+        table = markdown_table(["starts", *tasks], rows)
+        lines += ["", "## Error of one start over that of another", "", words, "", *table]
+    _plot(findings, judged)
+    summary = {
+        "metrics": {task: [metric, results.unit(metric, task)] for task, metric in metrics},
+        "starts": {s.name: {**s.structures, "epochs": s.epochs} for s in settings.starts},
+        "pairs": ratios,
+        "csi": list(findings.records["csi"]["pairs"]),
+        "correlations": found,
+    }
+    title = "Does the CSI rank pretraining sets?"
+    return Report(title, lines=lines, summary=summary, plots=["plots/errors.png"])
+
+
+def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Distance → rank correlation with the errors of pretraining on single sets.
+
+    Empty with fewer than three such starts.
 
     Args:
-        config: settings of workflow "survey", or a config that makes them.
-        run: receives the stages' directories and the report.
-
-    Returns:
-        The content of ``survey.json``.
-
-    Raises:
-        ConfigError: settings contradict each other or the data.
-        FloatingPointError: at a loss that is not finite, naming the structures.
-        ReportError: a task has no test error to judge by.
-        RunInterrupted: after SIGTERM, with the state saved.
+        findings: of the survey.
+        judged: task → metric.
     """
-    settings = SurveySettings.from_config(config)
-    compared = run_stage(run, "csi", similarity, settings.comparison())
-    outcome = SurveyOutcome(settings=settings, pairs=compared["pairs"])
-    compiled = {task.data.name: CompiledFunctions() for task in settings.tasks}
-    upstream = {start.name: CompiledFunctions() for start in settings.starts}
-    summary: dict[str, Any] = {}
-    for seed in settings.seeds:
-        checkpoints: dict[str, str | None] = {}
-        for start in settings.starts:
-            if start.seeds is not None and seed not in start.seeds:
-                continue
-            folder = f"pretrain/{start.name}/seed_{seed}"
-            stage = functools.partial(pretrain, compiled=upstream[start.name])
-            results = run_stage(run, folder, stage, settings.pretraining(start, seed))
-            outcome.seconds += results["wall_seconds"]
-            checkpoints[start.name] = str((run.workdir / folder).resolve())
-        checkpoints[SCRATCH] = None
-        for task in settings.tasks:
-            shared = compiled[task.data.name]
-            for name, checkpoint in checkpoints.items():
-                _finetune(settings, task, seed, (name, checkpoint), outcome, shared, run)
-        outcome.seeds.append(seed)
-        summary = write_survey(outcome, run)
-    run.say(f"report: {run.workdir / 'report.md'}")
-    return summary
-
-
-def _finetune(
-    settings: SurveySettings,
-    task: TaskSettings,
-    seed: int,
-    start: tuple[str, str | None],
-    outcome: SurveyOutcome,
-    compiled: CompiledFunctions,
-    run: Run,
-) -> None:
-    """One finetuning, whose test error joins the outcome."""
-    name, checkpoint = start
-    results = run_stage(
-        run,
-        f"finetuned/{task.data.name}/{name}/seed_{seed}",
-        functools.partial(finetune, compiled=compiled),
-        settings.finetuning(task, seed, checkpoint),
-    )
-    metric, error = judged_error(task.data.name, results["test"])
-    outcome.metrics[task.data.name] = metric
-    outcome.errors.setdefault((name, task.data.name), {})[seed] = error
-    outcome.seconds += results["wall_seconds"]
-
-
-def check_survey(settings: SurveySettings) -> list[str]:
-    """Checks everything about a config that can be known before reading data.
-
-    Returns:
-        Notes on what the run will do.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
-    """
-    notes = check_similarity(settings.comparison())[1:-1]
-    for start in settings.starts:
-        check_settings(settings.pretraining(start, settings.seeds[0]))
-    for task in settings.tasks:
-        check_settings(settings.finetuning(task, settings.seeds[0], None))
-    seeds, tasks = len(settings.seeds), len(settings.tasks)
-    runs = sum(seeds if start.seeds is None else len(start.seeds) for start in settings.starts)
-    return [
-        f"workflow survey, {seeds} seeds",
-        *notes,
-        f"{runs} pretrainings, {(runs + seeds) * tasks} finetunings",
+    results, singles = findings.results, findings.settings.singles
+    if len(singles) < 3:
+        return {}
+    values = [
+        [results.errors(start, metric, task) for task, metric in judged.items()]
+        for start in singles.values()
     ]
+    found, level = {}, findings.settings.level
+    for key in DISTANCES:
+        distances = [
+            [results.values(name, key, task).get(None) for task in judged] for name in singles
+        ]
+        # Extrapolation needs enough structures of every set.
+        if any(value is None for row in distances for value in row):
+            continue
+        one = rank_correlation(np.array(distances, float), np.array(values), level=level)
+        found[key] = {
+            **dataclasses.asdict(one),
+            "by_task": dict(zip(judged, one.by_task.tolist(), strict=True)),
+        }
+    return found
+
+
+def _correlation_table(
+    found: Mapping[str, Mapping[str, Any]],
+    level: float,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+) -> list[str]:
+    if not found:
+        return []
+    rows = []
+    for key, one in found.items():
+        low, high = one["interval"]
+        interval = f"{low:.2f} to {high:.2f}" if len(seeds) > 1 else "one seed"
+        cells = [*(f"{one['by_task'][task]:.2f}" for task in tasks), f"{one['mean']:.2f}"]
+        rows.append([DISTANCES[key], *cells, interval, f"{one['p_value']:.3f}"])
+    return [
+        "",
+        "## Rank correlation with the error",
+        "",
+        "Spearman's, over the starts on a single set under the common budget: 1 where the nearer "
+        f"set always gave the smaller error. The {level:.0%} interval draws seeds with "
+        "replacement; p is the fraction of orders of the sets with at least such a mean.",
+        "",
+        *markdown_table(["distance", *tasks, "mean", "interval", "p"], rows),
+    ]
+
+
+def _plot(findings: Findings, judged: Mapping[str, str]) -> None:
+    """Draws the errors of pretraining on single sets against the CSI, one panel a task."""
+    results, panels = findings.results, []
+    for task, metric in judged.items():
+        curves = []
+        for candidate, start in findings.settings.singles.items():
+            errors = results.errors(start, metric, task)
+            distance = results.values(candidate, "csi", task)[None]
+            steps = [distance] * len(errors)
+            curves.append(Curve(label=candidate, steps=steps, values=errors))
+        scratch = float(np.mean(results.errors(SCRATCH, metric, task)))
+        label = f"{heading(results, metric, task)}, grey: scratch"
+        panels.append(Panel(title=task, x_label="CSI", y_label=label, curves=curves, level=scratch))
+    if findings.run.primary:
+        plot_scatter(panels, findings.run.path("plots", "errors.png"))
+
+
+SURVEY = Study(name="survey", settings=SurveySettings, points=survey_points, report=report_survey)

@@ -2,143 +2,190 @@
 
     pretrained/<variant>/seed_<s>/    pretrainings; variants that differ downstream alone share one
     <variant>/seed_<s>/               the training that a variant is judged by
-    sweep.json, sweep.md, plots/
 
-An ablation is a sweep, and so is a curve over the number of training structures. A stage that is
-done is not done again, one that was interrupted resumes; variants and seeds can be added later with
-``--accept-changes``.
+An ablation is a sweep, and so is a curve over the number of training structures. Variants and seeds
+can be added later with ``--accept-changes``.
 """
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from atomjax.runtime.config import ConfigError
-from atomjax.runtime.run import Run
-from atomjax.studies.repeats import summarize
-from atomjax.studies.stages import run_stage
-from atomjax.studies.sweep_report import compare, write_sweep
-from atomjax.studies.sweep_settings import SweepSettings, Trainings, trainings
-from atomjax.training.checks import check_settings
-from atomjax.training.finetune import finetune
-from atomjax.training.pretrain import pretrain
+from atomjax.reporting.plots import Curve, Panel
+from atomjax.runtime.config import ConfigError, build, change, to_plain
+from atomjax.runtime.names import check_name
+from atomjax.runtime.workflows import WorkflowSettings
+from atomjax.studies.engine import Report, Study
+from atomjax.studies.results import Findings, Point, spread
+from atomjax.studies.tables import error_table, heading
+from atomjax.studies.transfer import downstream_settings, upstream_settings
+from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import FinetuneSettings, RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 
 PRETRAINED = "pretrained"
+# Folders of a sweep that are no variants.
+TAKEN = (PRETRAINED, "plots", "data", "compilation_cache")
 
 
-def sweep(config: Mapping[str, Any] | SweepSettings, run: Run) -> dict[str, Any]:
-    """Runs a sweep; called again in the same directory, it resumes.
+@dataclass(frozen=True, kw_only=True)
+class VariantSettings:
+    """One variant of the config."""
 
-    Args:
-        config: settings of workflow "sweep", or a config that makes them.
-        run: receives the stages' directories and the table.
+    name: str  # of the variant and its folder
+    # Dotted key of the config → value, such as {"train.weight_decay": 0.01}.
+    changes: dict[str, Any] = field(default_factory=dict)
+    # Scratch: a downstream model from random weights.
+    start: Literal["pretrained", "scratch"] = "pretrained"
+    line: str = ""  # the curve that the variant is a point of
+    x: float | None = None  # its place on that curve, such as the number of training structures
 
-    Returns:
-        The content of ``sweep.json``, see :func:`atomjax.studies.sweep_report.compare`.
-
-    Raises:
-        ConfigError: settings contradict each other or the data.
-        FloatingPointError: at a loss that is not finite, naming the structures.
-        RunInterrupted: after SIGTERM, with the state saved.
-    """
-    settings = SweepSettings.from_config(config)
-    folders: dict[str, str] = {}
-    results: dict[str, dict[str, Any]] = {variant.name: {} for variant in settings.variants}
-    summary: dict[str, Any] = {}
-    compiled = CompiledFunctions()
-    # Seed by seed, so that there is a table of all variants as soon as possible.
-    for i, seed in enumerate(settings.seeds):
-        for variant in settings.variants:
-            name = f"{variant.name}/seed_{seed}"
-            parts = trainings(settings, variant, seed)
-            results[variant.name][name] = _train(run, name, parts, folders, compiled)
-        seen = dataclasses.replace(settings, seeds=settings.seeds[: i + 1])
-        summary = compare(seen, {name: summarize(own) for name, own in results.items()})
-        write_sweep(summary, run)
-        run.say(f"table of {i + 1} of {len(settings.seeds)} seeds: {run.workdir / 'sweep.md'}")
-    return summary
-
-
-def _train(
-    run: Run,
-    name: str,
-    parts: Trainings,
-    folders: dict[str, str],
-    compiled: CompiledFunctions,
-) -> dict[str, Any]:
-    """The results that a variant is judged by with one seed.
-
-    Args:
-        run: of the sweep.
-        name: variant and seed.
-        parts: its trainings.
-        folders: settings of a pretraining → its folder; takes new ones.
-        compiled: functions that the trainings share.
-    """
-    checkpoint, results = None, {}
-    if parts.upstream is not None:
-        key = json.dumps(parts.upstream.to_dict(), sort_keys=True)
-        folder = folders.setdefault(key, f"{PRETRAINED}/{name}")
-        results = run_stage(
-            run, folder, functools.partial(pretrain, compiled=compiled), parts.upstream
-        )
-        checkpoint = str((run.workdir / folder).resolve())
-    if parts.downstream is not None:
-        settings = from_checkpoint(parts.downstream, checkpoint)
-        stage = functools.partial(finetune, compiled=compiled)
-        results = run_stage(run, name, stage, settings)
-    return results
-
-
-def from_checkpoint(settings: RunSettings, checkpoint: str | None) -> RunSettings:
-    """Downstream settings that start from a checkpoint, where there is one."""
-    if checkpoint is None:
-        return settings
-    finetuning = settings.finetune or FinetuneSettings()
-    return settings.replace(finetune=dataclasses.replace(finetuning, checkpoint=checkpoint))
-
-
-def check_sweep(settings: SweepSettings) -> list[str]:
-    """Checks everything about a config that can be known before reading data.
-
-    Returns:
-        Notes on what the sweep will do.
-
-    Raises:
-        ConfigError: naming the variant, the key and how to mend it.
-    """
-    notes, upstream = [], set()
-    for variant in settings.variants:
-        parts = trainings(settings, variant, settings.seeds[0])
-        stages = [part for part in (parts.upstream, parts.downstream) if part is not None]
-        described = [check_settings(part)[1] for part in stages]
-        _check_test(variant.name, stages[-1])
-        notes.append(f"{variant.name}: {'; then '.join(described)}")
-        if parts.upstream is not None:
-            upstream.add(json.dumps(parts.upstream.to_dict(), sort_keys=True))
-    seeds = len(settings.seeds)
-    judged = sum(
-        trainings(settings, variant, settings.seeds[0]).downstream is not None
-        for variant in settings.variants
-    )
-    return [
-        f"{len(settings.variants)} variants × {seeds} seeds: {len(upstream) * seeds} pretrainings, "
-        f"{judged * seeds} finetunings",
-        *notes,
-    ]
-
-
-def _check_test(name: str, settings: RunSettings) -> None:
-    data = settings.data
-    tested = {dataset.name for dataset in data.test}
-    for dataset in data.train:
-        split = dataset.split
-        if dataset.name not in tested and not (split is not None and split.fills("test")):
+    def __post_init__(self):
+        check_name(self.name, "variant")
+        if self.name in TAKEN:
+            raise ConfigError(f"variant name {self.name!r} is a folder of the study; give another")
+        if bool(self.line) != (self.x is not None):
             raise ConfigError(
-                f'variant "{name}": dataset "{dataset.name}" has no test part, by which variants '
-                "are compared; give its split one, or data.test"
+                f'variant "{self.name}": line and x go together, the name of a curve and the '
+                "place on it"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(WorkflowSettings):
+    """A whole config of workflow "sweep"."""
+
+    workflow: Literal["sweep"]
+    # A config of workflow "pretrain", "finetune" or "transfer". Of the last no scratch twins are
+    # trained, unless a variant asks for one.
+    base: dict[str, Any]
+    variants: tuple[VariantSettings, ...]  # what is compared
+    seeds: tuple[int, ...] = (0, 1, 2)  # of every training, pretraining included
+    reference: str | None = None  # the variant that others are compared with; None: the first
+    x_label: str = "training structures"  # what x of the variants means
+
+    def __post_init__(self):
+        names = [variant.name for variant in self.variants]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"variants {names} must be at least one, of different names")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds={list(self.seeds)} must be at least one, all different")
+        if self.reference is not None and self.reference not in names:
+            raise ConfigError(f'reference "{self.reference}" is none of {", ".join(names)}')
+        if len({bool(variant.line) for variant in self.variants}) > 1:
+            raise ConfigError("some variants have a line and x, some have not; give all or none")
+
+
+def sweep_points(settings: SweepSettings, records: Mapping[str, Any]) -> list[Point]:
+    """The trainings of every variant, seed by seed, each pretraining once.
+
+    Raises:
+        ConfigError: naming the variant and the key that is wrong.
+    """
+    del records
+    points: dict[str, Point] = {}
+    folders: dict[str, str] = {}
+    for seed in settings.seeds:
+        for variant in settings.variants:
+            try:
+                upstream, downstream = divide(settings, variant, seed)
+            except ConfigError as error:
+                raise ConfigError(f'variant "{variant.name}": {error}') from error
+            name, start = f"{variant.name}/seed_{seed}", None
+            if upstream is not None:
+                key = json.dumps(upstream.to_dict(), sort_keys=True)
+                start = folders.setdefault(key, f"{PRETRAINED}/{name}")
+                label = variant.name if downstream is None else f"pretraining of {variant.name}"
+                judged = downstream is None
+                points.setdefault(start, Point(start, upstream, label, seed, judged=judged))
+            if downstream is not None:
+                points[name] = Point(name, downstream, variant.name, seed, start)
+    return list(points.values())
+
+
+def divide(
+    settings: SweepSettings, variant: VariantSettings, seed: int
+) -> tuple[RunSettings | None, RunSettings | None]:
+    """The pretraining and the finetuning of one variant and seed, as far as it has them."""
+    config = build(RunSettings, change(settings.base, {**variant.changes, "seed": seed}))
+    scratch = variant.start == "scratch"
+    if config.workflow == "pretrain":
+        if scratch:
+            raise ConfigError('start="scratch" is for a base that finetunes')
+        return config, None
+    if config.workflow == "transfer":
+        return None if scratch else upstream_settings(config), downstream_settings(config, seed)
+    finetuning = config.finetune or FinetuneSettings()
+    if finetuning.folds:
+        raise ConfigError("finetune.folds is not for a sweep; give one fold in the arguments")
+    checkpoint = None if scratch else finetuning.checkpoint
+    one = dataclasses.replace(finetuning, seeds=(seed,), checkpoint=checkpoint)
+    return None, config.replace(finetune=one)
+
+
+def report_sweep(findings: Findings) -> Report:
+    """Test errors of the variants, and the improvement over the reference, seed by seed.
+
+    That is 1 - error / error of the reference: JMP's relative improvement (table 6).
+    """
+    settings, results = findings.settings, findings.results
+    judged = results.judged_by(findings.judged)
+    reference = settings.reference or settings.variants[0].name
+    variants = [
+        {
+            **to_plain(variant),
+            "error": spread(results.errors(variant.name, judged)),
+            "improvement": spread(results.gains(variant.name, reference, judged)),
+        }
+        for variant in settings.variants
+    ]
+    summary = {
+        "judged_by": judged,
+        "unit": results.unit(judged),
+        "reference": reference,
+        "x_label": settings.x_label,
+        "variants": variants,
+    }
+    lines = [
+        f"Test errors, mean ± standard deviation over the seeds "
+        f"{', '.join(map(str, findings.seeds))}; the improvement is relative to {reference} with "
+        "the same seed.",
+        "",
+        *error_table(
+            results,
+            findings.judged,
+            metrics=[(None, judged)],
+            reference=reference,
+            first="variant",
+        ),
+    ]
+    return Report("Sweep", lines=lines, summary=summary, panels=_curves(findings, judged))
+
+
+def _curves(findings: Findings, judged: str) -> list[Panel]:
+    """Errors over x, one curve for each line and seed; none where variants have no x."""
+    lines: dict[str, list[VariantSettings]] = {}
+    for variant in findings.settings.variants:
+        if variant.x is not None:
+            lines.setdefault(variant.line, []).append(variant)
+    curves = []
+    for line, variants in lines.items():
+        variants = sorted(variants, key=lambda variant: variant.x or 0)
+        values = [findings.results.values(variant.name, judged) for variant in variants]
+        steps = [float(variant.x or 0) for variant in variants]
+        curves += [
+            Curve(label=line, steps=steps, values=[of_seeds[seed] for of_seeds in values])
+            for seed in findings.seeds
+        ]
+    panel = Panel(
+        title=f"{METRICS[judged][0]} on the test set",
+        x_label=findings.settings.x_label,
+        y_label=heading(findings.results, judged),
+        curves=curves,
+        log_x=True,
+    )
+    return [panel] if curves else []
+
+
+SWEEP = Study(name="sweep", settings=SweepSettings, points=sweep_points, report=report_sweep)

@@ -1,142 +1,147 @@
-"""The transfer study: pretrain, then finetune the result and a scratch twin, and report.
+"""The transfer study: pretrain, finetune the result and a twin from random weights, and compare.
 
-    pretrain/               the pretraining
-    finetuned/seed_<s>/     finetuned from it, one for each seed
-    scratch/seed_<s>/       the same model, data, schedule and seed from random weights
-    report.json, report.md, plots/
-
-A stage that is done is not done again, one that was interrupted resumes.
+pretrain/               the pretraining
+finetuned/seed_<s>/     finetuned from it, one for each seed
+scratch/seed_<s>/       the same model, data, schedule and seed from random weights
 """
 
 import dataclasses
-import functools
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from atomjax.reporting.plots import Comparison, plot_comparisons
+from atomjax.reporting.tables import mean_and_std
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.run import Run
-from atomjax.studies.report import Outcome, TransferOutcome, verdict, write_report
-from atomjax.studies.stages import run_stage
-from atomjax.training.finetune import finetune
-from atomjax.training.pretrain import pretrain
+from atomjax.studies.engine import Report, Study
+from atomjax.studies.results import Findings, Point, spread
+from atomjax.studies.tables import error_table, history_panel
+from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import FinetuneSettings, RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 
-
-def transfer(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
-    """Runs a transfer study; called again in the same directory, it resumes.
-
-    Args:
-        config: settings of workflow "transfer", or a config that makes them: the upper sections
-            are the pretraining's, ``finetune`` is the downstream task's.
-        run: receives the stages' directories and the report.
-
-    Returns:
-        The content of ``report.json``.
-
-    Raises:
-        ConfigError: if settings contradict each other or the data.
-        FloatingPointError: at a loss that is not finite, naming the structures.
-        RunInterrupted: after SIGTERM, with the state saved.
-    """
-    settings = RunSettings.from_config(config)
-    upstream, downstream = upstream_settings(settings), downstream_settings(settings)
-    seeds = downstream.finetune.seeds if downstream.finetune else ()
-    pretraining = run_stage(run, "pretrain", pretrain, upstream)
-    checkpoint = str((run.workdir / "pretrain").resolve())
-    outcomes: dict[str, list[Outcome]] = {"finetuned": [], "scratch": []}
-    labels = 0
-    downstream_stage = functools.partial(finetune, compiled=CompiledFunctions())
-    for seed in seeds:
-        for name, start in (("finetuned", checkpoint), ("scratch", None)):
-            stage = with_start(downstream, seed, start)
-            results = run_stage(run, f"{name}/seed_{seed}", downstream_stage, stage)
-            outcomes[name].append(read_outcome(run.workdir / name / f"seed_{seed}", results))
-            labels = results["structures"]
-    study = TransferOutcome(
-        upstream=", ".join(dataset.name for dataset in upstream.data.train),
-        upstream_structures=pretraining["structures"],
-        budget=pretraining["budget"],
-        downstream=downstream.data.train[0].name,
-        labels=labels,
-        pretraining=read_outcome(run.workdir / "pretrain", pretraining),
-        finetuned=outcomes["finetuned"],
-        scratch=outcomes["scratch"],
-        property_unit=downstream.finetune.head.unit if downstream.finetune else "",
-    )
-    summary = write_report(
-        study, run, command=" ".join(["python -m atomjax.launch", *sys.argv[1:]])
-    )
-    run.say(f"{verdict(summary)}\nreport: {run.workdir / 'report.md'}")
-    return summary
+SCRATCH = "scratch"
 
 
 def upstream_settings(settings: RunSettings) -> RunSettings:
-    """What the pretraining is asked for."""
+    """The pretraining of settings of workflow "transfer"."""
     return settings.replace(workflow="pretrain", finetune=None)
 
 
-def downstream_settings(settings: RunSettings) -> RunSettings:
-    """What a downstream training is asked for, before its seed and start are known.
+def downstream_settings(settings: RunSettings, seed: int) -> RunSettings:
+    """The finetuning of settings of workflow "transfer", without a checkpoint.
 
     Raises:
         ConfigError: the section "finetune" lacks data or train settings, or has several tasks.
     """
-    finetuning = settings.finetune
-    if finetuning is None or finetuning.data is None or finetuning.train is None:
+    given = settings.finetune or FinetuneSettings()
+    if given.data is None or given.train is None:
         raise ConfigError('workflow "transfer" needs finetune.data and finetune.train')
-    if len(finetuning.data.train) != 1:
+    if len(given.data.train) != 1:
         raise ConfigError(
-            f"finetune.data.train has {len(finetuning.data.train)} datasets; a transfer study "
+            f"finetune.data.train has {len(given.data.train)} datasets; a transfer study "
             "compares one downstream task, give one dataset"
         )
-    return settings.replace(
-        workflow="finetune",
-        data=finetuning.data,
-        train=finetuning.train,
-        finetune=dataclasses.replace(finetuning, data=None, train=None),
-    )
+    one = dataclasses.replace(given, data=None, train=None, checkpoint=None, seeds=(seed,))
+    data, train = given.data, given.train
+    return settings.replace(workflow="finetune", data=data, train=train, seed=seed, finetune=one)
 
 
-def with_start(settings: RunSettings, seed: int, checkpoint: str | None) -> RunSettings:
-    """Downstream settings of one seed, from a checkpoint or from random weights."""
-    finetuning = settings.finetune or FinetuneSettings()
-    return settings.replace(
-        seed=seed,
-        finetune=dataclasses.replace(finetuning, checkpoint=checkpoint, seeds=(seed,)),
-    )
-
-
-def read_outcome(directory: Path, results: Mapping[str, Any]) -> Outcome:
-    """One finished training as the report needs it.
+def finetunings(
+    settings: RunSettings, starts: Mapping[str, str | None], folder: str = ""
+) -> list[Point]:
+    """Finetunings of one task and seed.
 
     Args:
-        directory: of its run.
-        results: of its stage.
+        settings: of each, but for its checkpoint.
+        starts: label → name of the pretraining; None for random weights.
+        folder: of all.
     """
+    return [
+        Point(f"{folder}{label}/seed_{settings.seed}", settings, label, settings.seed, start)
+        for label, start in starts.items()
+    ]
 
-    def only(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        # Several sets only in pretraining, whose errors are kept apart by name.
-        if len(metrics) == 1:
-            return dict(next(iter(metrics.values())))
-        return {f"{name}/{key}": v for name, m in metrics.items() for key, v in m.items()}
 
-    predictions: dict[str, np.ndarray] = {}
-    for file in results["predictions"].values():
-        with np.load(directory / "predictions" / Path(file).name) as arrays:
-            predictions = {name: arrays[name] for name in arrays.files}
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return Outcome(
-        seed=results["seed"],
-        seconds=results["wall_seconds"],
-        steps=results["steps"],
-        test=only(results["test"]),
-        validation=only(results["validation"]),
-        history=[json.loads(line) for line in lines],
-        predictions=predictions,
+def transfer_points(settings: RunSettings, records: Mapping[str, Any]) -> list[Point]:
+    """One pretraining, and for each seed a finetuned model and its scratch twin."""
+    del records
+    upstream = upstream_settings(settings)
+    points = [Point("pretrain", upstream, "pretraining", judged=False)]
+    for seed in (settings.finetune or FinetuneSettings()).seeds:
+        starts = {"finetuned": "pretrain", SCRATCH: None}
+        points += finetunings(downstream_settings(settings, seed), starts)
+    return points
+
+
+def report_transfer(findings: Findings) -> Report:
+    """Finetuned against scratch, seed by seed."""
+    settings, results = findings.settings, findings.results
+    task = settings.finetune.data.train[0].name
+    judged = results.judged_by(findings.judged, task)
+    gains = results.gains("finetuned", SCRATCH, judged, task)
+    upstream = ", ".join(dataset.name for dataset in settings.data.train)
+    pretraining = findings.records["pretrain"]
+    baseline, plots = _compare_forces(findings)
+    summary = {
+        "judged_by": judged,
+        "unit": results.unit(judged, task),
+        "upstream": upstream,
+        "upstream_structures": pretraining["structures"],
+        "budget": pretraining["budget"],
+        "downstream": task,
+        "training_structures": findings.records[findings.points[-1].name]["structures"],
+        "baseline": baseline,
+        "improvement": spread(gains),
+        "seeds_ahead": sum(gain > 0 for gain in gains),
+    }
+    tuned, scratch = (mean_and_std(results.errors(p, judged, task)) for p in findings.judged)
+    change, seeds = summary["improvement"]["mean"], len(gains)
+    verdict = (
+        f"{METRICS[judged][0]} on the test set of {task}: {tuned} {summary['unit']} finetuned, "
+        f"{scratch} {summary['unit']} from scratch, {abs(change):.0%} "
+        f"{'lower' if change >= 0 else 'higher'} "
+        + (f"(ahead in {summary['seeds_ahead']} of {seeds} seeds)" if seeds > 1 else "(one seed)")
     )
+    labels = f"{summary['training_structures']:,} labels"
+    lines = [
+        f"Pretrained on {summary['upstream_structures']:,} structures of {upstream} (budget "
+        f"C = {summary['budget']:,} samples), finetuned on {labels} of {task}; the scratch twin "
+        "has the same model, schedule, data and seed. Errors are of the best weights by "
+        "validation.",
+        "",
+        *error_table(results, findings.judged, reference=SCRATCH, first="start"),
+    ]
+    if baseline is not None:
+        lines += ["", f"Predicting zero forces has a force MAE of {baseline:.4g} meV/Å."]
+    panels = [
+        history_panel(findings, f"pretraining on {upstream}", "loss", judged=False),
+        history_panel(findings, f"{task}, {labels}", judged, judged=True),
+    ]
+    title = "Pretrained and finetuned against trained from scratch"
+    return Report(title, verdict, lines, summary, panels, plots)
+
+
+def _compare_forces(findings: Findings) -> tuple[float | None, list[str]]:
+    """The error of predicting zero forces, meV/Å, and a plot of predictions against labels."""
+    shown = []
+    for point in findings.points:
+        if not point.judged or point.seed != findings.seeds[0]:
+            continue
+        for file in findings.records[point.name].get("predictions", {}).values():
+            path = findings.run.workdir / point.name / "predictions" / Path(file).name
+            with np.load(path) as arrays:
+                if "forces_true" in arrays:
+                    true, predicted = arrays["forces_true"], arrays["forces_predicted"]
+                    shown.append(Comparison(label=point.label, true=true, predicted=predicted))
+    if not shown:
+        return None, []
+    if findings.run.primary:
+        plot_comparisons(shown, "force", "eV/Å", findings.run.path("plots", "forces.png"))
+    return 1e3 * float(np.abs(shown[0].true).mean()), ["plots/forces.png"]
+
+
+TRANSFER = Study(
+    name="transfer", settings=RunSettings, points=transfer_points, report=report_transfer
+)

@@ -4,6 +4,7 @@ from atomjax.data.load import find_file
 from atomjax.data.settings import DataSettings
 from atomjax.models import backbone_config, build_model
 from atomjax.runtime.config import ConfigError
+from atomjax.training.basis import with_basis
 from atomjax.training.budget import check_budget
 from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
@@ -33,7 +34,8 @@ def check_settings(settings: RunSettings) -> list[str]:
         notes += _check_training(settings.model, data, train, finetune.head)
         if finetune.checkpoint is not None and settings.workflow == "finetune":
             metadata = read_metadata(finetune.checkpoint, finetune.which)
-            wanted = {"name": settings.model.name, **settings.model.overrides}
+            model = {"name": settings.model.name, **settings.model.overrides}
+            wanted = with_basis(model, [], metadata)
             compare_backbones(metadata["model"], wanted, finetune.checkpoint)
             notes.append(f"checkpoint {finetune.checkpoint}, step {metadata['step']}")
     return notes
@@ -77,3 +79,19 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
             f'train.select_by="{train.select_by}" is not measured for head.kind="{head.kind}"; '
             f"write one of {', '.join(measured)}"
         )
+
+
+def check_test_part(settings: RunSettings) -> None:
+    """Checks that every training set has a part to test on.
+
+    Raises:
+        ConfigError: naming the first that has none.
+    """
+    tested = {dataset.name for dataset in settings.data.test}
+    for dataset in settings.data.train:
+        split = dataset.split
+        if dataset.name not in tested and not (split is not None and split.fills("test")):
+            raise ConfigError(
+                f'dataset "{dataset.name}" has no test part, by which points are compared; give '
+                "its split one, or data.test"
+            )

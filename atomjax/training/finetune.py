@@ -1,7 +1,6 @@
 """Finetuning: a pretrained backbone with new heads, or the same model from random weights."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ import jax
 from atomjax.models import backbone_config, build_model, check_fitted, init_variables
 from atomjax.runtime.config import ConfigError, differences
 from atomjax.runtime.run import Run
-from atomjax.studies.repeats import finetune_repeatedly
 from atomjax.training.job import Job, Variables
 from atomjax.training.running.checkpoint import (
     CheckpointError,
@@ -47,8 +45,7 @@ def finetune(
         compiled: functions to share with other trainings of this process.
 
     Returns:
-        See :meth:`atomjax.training.session.Session.train`; for several seeds or folds
-        :func:`atomjax.studies.repeats.summarize`.
+        See :meth:`atomjax.training.session.Session.train`.
 
     Raises:
         ConfigError: if settings contradict each other or the data.
@@ -60,8 +57,10 @@ def finetune(
     if settings.finetune is None:
         raise ConfigError('section "finetune" is missing; add finetune.head')
     if len(settings.finetune.seeds) > 1 or settings.finetune.folds:
-        shared = CompiledFunctions() if compiled is None else compiled
-        return finetune_repeatedly(settings, run, functools.partial(finetune, compiled=shared))
+        raise ConfigError(
+            "several finetune.seeds or finetune.folds make several trainings; run them with "
+            "atomjax.studies.benchmark.finetune, as the launcher does"
+        )
     job = Job(
         model=settings.model,
         data=settings.finetune.data or settings.data,
@@ -69,6 +68,8 @@ def finetune(
         head=settings.finetune.head,
         seed=settings.seed,
         config=settings.to_dict(),
+        checkpoint=settings.finetune.checkpoint,
+        which=settings.finetune.which,
     )
     session = Session(job, run, compiled)
     start = settings.finetune

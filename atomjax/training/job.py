@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomjax.batching import GraphDataset
+from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
-from atomjax.models import HeadConfig
+from atomjax.graphs import GraphConfig
+from atomjax.models import HeadConfig, default_graph
 from atomjax.runtime.config import ConfigError
-from atomjax.structures import Structure
+from atomjax.runtime.run import Run
+from atomjax.structures import References, Structure
 from atomjax.structures.store import Store
 from atomjax.structures.store.records import Label
+from atomjax.training.basis import checkpoint_graph
+from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 from atomjax.training.update.losses import Task
 
@@ -25,6 +30,8 @@ class Job:
         model, data, train, head: settings.
         seed: of the choice of structures, initialisation, shuffling and dropout.
         config: the whole config, kept in the checkpoints.
+        checkpoint: directory of the checkpoint whose backbone it starts from; None for none.
+        which: of its checkpoints, "best" or "latest".
     """
 
     model: ModelSettings
@@ -33,10 +40,56 @@ class Job:
     head: HeadSettings
     seed: int
     config: Mapping[str, Any]
+    checkpoint: str | None = None
+    which: Which = "best"
+
+
+def load_splits(
+    job: Job, run: Run, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None
+) -> DataSplits:
+    """The data sets of a job, with labels that are fit to be trained on.
+
+    Args:
+        job: the job.
+        run: shows progress.
+        resumed: metadata of the state to resume, whose references and graphs count.
+        source: metadata of the checkpoint to go on from, whose graph is the default.
+
+    Raises:
+        ConfigError: if settings contradict each other or the data.
+    """
+    head, references, names = job.head, None, [dataset.name for dataset in job.data.train]
+    default = default_graph(model_config(job))
+    if source is not None and (graph := checkpoint_graph(source)).kind == default.kind:
+        default = graph
+    graphs = [default] * len(names)
+    if resumed is not None:
+        given = [resumed["datasets"][name]["references"] for name in names]
+        references = [fields and References.from_dict(fields) for fields in given]
+        graphs = [GraphConfig.from_dict(resumed["graphs"][name]) for name in names]
+    splits = load_datasets(
+        job.data,
+        run,
+        conservative=head.kind == "energy_forces" and head.forces == "conservative",
+        properties=() if head.target is None else (head.target,),
+        extensive=head.extensive,
+        transform=head.transform,
+        stress=head.stress,
+        centered=head.pooling not in MOMENTS,
+        max_structures=job.train.max_structures,
+        edge_dropout=job.train.edge_dropout,
+        references=references,
+        graphs=graphs,
+    )
+    check_labels(head, splits.train)
+    return splits
 
 
 def model_config(job: Job) -> dict[str, Any]:
-    """The model's config with the training's dropout rates and precision."""
+    """The model's config with the training's dropout rates and precision.
+
+    It leaves open where the bases end; see :func:`atomjax.training.basis.with_basis`.
+    """
     train = job.train
     config = {"name": job.model.name, **job.model.overrides}
     if train.dropout is not None:

@@ -18,28 +18,28 @@ import optax
 from atomjax import __version__
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.card import data_card
-from atomjax.data.load import DataSplits, load_datasets
+from atomjax.data.load import DataSplits
 from atomjax.graphs import Capacity, GraphBatch
-from atomjax.models import build_model, default_graph, fit_scale_factors, init_variables, predict
+from atomjax.models import build_model, fit_scale_factors, init_variables, predict
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import References
+from atomjax.training.basis import describe_graphs, with_basis
 from atomjax.training.budget import check_budget
 from atomjax.training.job import (
     Job,
     Variables,
-    check_labels,
     head_config,
+    load_splits,
     make_tasks,
     model_config,
 )
-from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint
+from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, read_metadata
 from atomjax.training.running.evaluate import Evaluator, StructurePrediction, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import physical_predictions, write_predictions
-from atomjax.training.settings import MOMENTS, TrainSettings
+from atomjax.training.settings import TrainSettings
 from atomjax.training.update.compiled import CompiledFunctions
 from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.update.state import (
@@ -72,13 +72,18 @@ class Session:
         self._compiled = CompiledFunctions() if compiled is None else compiled
         self.checkpoints = Checkpoints(run.path("checkpoints"))
         _check_common_step(self.checkpoints)
-        splits = self._load_splits()
+        resumed = self.checkpoints.latest_metadata()
+        source = resumed
+        if resumed is None and job.checkpoint is not None:
+            source = read_metadata(job.checkpoint, job.which)
+        splits = load_splits(job, run, resumed, source)
+        check_budget(job.train, sum(splits.samples))
         self.tasks = make_tasks(job, splits.train)
         self.mesh = data_mesh()
         self.train_loader = self._make_loader(splits.train, samples=splits.samples)
         self.loaders = self._make_evaluation_loaders(splits)
         self.heads = [head_config(job.head, dataset.name) for dataset in splits.train]
-        self.model_config = model_config(job)
+        self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)
         self._evaluation_step = self._compiled.get(
@@ -87,7 +92,8 @@ class Session:
                 self._apply, self.tasks, self.mesh, reduction=job.train.force_reduction
             ),
         )
-        run.say(data_card(splits, self.train_loader))
+        graphs = describe_graphs(self.model_config, splits.train)
+        run.say(data_card(splits, self.train_loader, graphs, job.config.get("notes") or ()))
 
     def train(self, load: Callable[[Variables], Variables] | None = None) -> dict[str, Any]:
         """Trains, or resumes what the run directory holds, and tests the best weights.
@@ -119,31 +125,6 @@ class Session:
         if self.run.primary:
             self.run.write_json("results.json", results)
         return results
-
-    def _load_splits(self) -> DataSplits:
-        """The datasets, with the references of the checkpoint where the run resumes."""
-        job, head = self.job, self.job.head
-        stored, references = self.checkpoints.latest_metadata(), None
-        if stored is not None:
-            given = [stored["datasets"][dataset.name] for dataset in job.data.train]
-            references = [d["references"] and References.from_dict(d["references"]) for d in given]
-        splits = load_datasets(
-            job.data,
-            self.run,
-            conservative=head.kind == "energy_forces" and head.forces == "conservative",
-            properties=() if head.target is None else (head.target,),
-            extensive=head.extensive,
-            transform=head.transform,
-            stress=head.stress,
-            centered=head.pooling not in MOMENTS,
-            max_structures=job.train.max_structures,
-            edge_dropout=job.train.edge_dropout,
-            references=references,
-            graph=default_graph(model_config(job)),
-        )
-        check_labels(head, splits.train)
-        check_budget(job.train, sum(splits.samples))
-        return splits
 
     def _make_evaluation_loaders(self, splits: DataSplits) -> dict[str, BatchLoader]:
         """Loaders of "validation" and "test", where there are such data, with common shapes."""

@@ -327,6 +327,7 @@ class RunSettings(WorkflowSettings):
         head: heads of pretraining, the same for every dataset.
         finetune: for workflows "finetune" and "transfer".
         seed: of initialisation, shuffling and dropout.
+        notes: why the settings are what they are, for the data card.
     """
 
     workflow: Literal["pretrain", "finetune", "transfer"]
@@ -336,6 +337,7 @@ class RunSettings(WorkflowSettings):
     head: HeadSettings = field(default_factory=HeadSettings)
     finetune: FinetuneSettings | None = None
     seed: int = 0
+    notes: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if (self.workflow == "pretrain") != (self.finetune is None):

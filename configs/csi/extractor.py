@@ -24,6 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
             "ffn_hidden": 32,
             "edge_channels": 24,
             "cutoff": 6.0,
+            "envelope_exponent": None,
             "num_gaussians": 128,
             "grid_resolution": 14,
             "avg_degree": 12.0,
@@ -40,7 +41,12 @@ def get_config() -> ml_collections.ConfigDict:
                 "generator": "slabs",
                 "arguments": {"count": 2000, "size": (2, 2, 3), "fixed_layers": 1, "seed": 0},
                 "split": {"validation": 100, "test": 200},
-                "graph": {"cutoff": 6.0, "cutoff_molecule": 6.0, "max_neighbors": 12},
+                "graph": {
+                    "preset": "published",
+                    "cutoff": 6.0,
+                    "cutoff_molecule": 6.0,
+                    "max_neighbors": 12,
+                },
             }
         ]
     }

@@ -1,5 +1,6 @@
 """Conversion of the known layouts: every tensor in its place, or a message that names it."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -14,8 +15,9 @@ from atomjax.convert.conversion import convert
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Choices
 from atomjax.convert.gemnet_oc.names import checkpoint_name, to_checkpoint_layout
-from atomjax.models import ScaleFactorError
-from atomjax.structures import References
+from atomjax.graphs import GraphConfig, build_interactions
+from atomjax.models import ScaleFactorError, backbone_config
+from atomjax.structures import References, Structure
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
 from tests.convert.checkpoints import (
     fairchem,
@@ -295,7 +297,6 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(state, tmp_path, chan
     [
         ("sbf", {"name": "spherical_harmonics"}, "built with sbf=.*would compute something else"),
         ("forces_coupled", True, "forces_coupled=True"),
-        ("cutoff_qint", 6.0, "different cutoffs"),
         ("envelope", {"name": "exponential"}, "envelope"),
     ],
 )
@@ -304,6 +305,37 @@ def test_other_variants_of_the_original_are_refused(state, tmp_path, setting, va
     content["config"]["model_attributes"][setting] = value
     with pytest.raises(ConvertError, match=message):
         run(tmp_path, content)
+
+
+def test_graphs_are_cut_as_in_the_original(state, tmp_path):
+    content = fairchem(fairchem_state(state))
+    content["config"]["model_attributes"] |= {"cutoff_qint": 6.0, "cutoff_aint": 15.0}
+    metadata = run(tmp_path, content)
+    graph = GraphConfig.from_dict(metadata["graphs"]["s2ef"])
+    assert graph.cutoffs(True) == {"main": 12.0, "a2ee2a": 12.0, "qint": 6.0, "a2a": 15.0}
+    assert (graph.symmetrization, graph.shells) == ("index", "cut")
+    model = backbone_config(metadata["model"])
+    assert [model.basis_cutoff(name) for name in graph.cutoffs(True)] == [12.0, 12.0, 6.0, 15.0]
+
+
+def test_limits_that_are_not_strict_let_a_whole_shell_in(state, tmp_path):
+    content = fairchem(fairchem_state(state))
+    content["config"]["model_attributes"] |= {
+        "enforce_max_neighbors_strictly": False,
+        "max_neighbors": 14,
+        "cutoff": 5.0,
+        "cutoff_qint": 5.0,
+    }
+    graph = GraphConfig.from_dict(run(tmp_path, content)["graphs"]["s2ef"])
+    # fairchem takes all that are no farther than the neighbour after the last: here the second
+    # shell of a fcc crystal, neighbours 13 to 18.
+    cell = 1.8 * (np.ones((3, 3)) - np.eye(3))
+    copper = Structure(atomic_numbers=[29], positions=np.zeros((1, 3)), cell=cell, pbc=True)
+    assert len(build_interactions(copper, graph).main_directed) == 18
+    twelve = dataclasses.replace(graph, max_neighbors=13)  # 12 in the words of the file
+    assert len(build_interactions(copper, twelve).main_directed) == 18
+    eleven = dataclasses.replace(graph, max_neighbors=12)
+    assert len(build_interactions(copper, eleven).main_directed) == 12
 
 
 def test_averages_that_do_not_fit_are_refused(state, tmp_path):

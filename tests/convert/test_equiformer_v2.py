@@ -96,6 +96,14 @@ def test_published_layout(state, parameters, tmp_path):
     assert "code MIT" in record["licence"]
 
 
+def test_a_limit_that_is_not_strict_lets_a_whole_shell_in(state, tmp_path):
+    settings = {**SETTINGS, "enforce_max_neighbors_strictly": False}
+    metadata = run(tmp_path, fairchem(state, config={"model": settings}))
+    graph = metadata["graphs"]["s2ef"]
+    assert (graph["max_neighbors"], graph["shells"]) == (21, "keep")
+    assert "limit of neighbours not strict" in metadata["converted"]["notes"][0]
+
+
 def test_there_and_back(state, tmp_path):
     run(tmp_path, fairchem(state, config={"model": SETTINGS}))
     export(tmp_path / "converted", tmp_path / "back.pt", say=quiet)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -62,7 +63,7 @@ def assert_consistent(graphs: InteractionGraphs):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_edge_sets_of_the_original(oracle, name, graph):
     edges = getattr(
-        build_interactions(oracle_structure(oracle, name), GraphConfig()), GRAPHS[graph]
+        build_interactions(oracle_structure(oracle, name), GraphConfig.published()), GRAPHS[graph]
     )
     reference = {field: oracle[f"{name}/{graph}/{field}"] for field in ("distance", "vector")}
     columns = (*oracle[f"{name}/{graph}/edge_index"], *oracle[f"{name}/{graph}/cell_offset"].T)
@@ -79,7 +80,7 @@ def test_symmetrised_edges_of_the_original(shared, oracle, name):
     info = json.loads((shared / "oracle" / "gemnet_oc_tiny.json").read_text())["info"][name]
     with np.load(shared / "oracle" / "gemnet_oc_tiny.npz") as file:
         index = file[f"{name}/edge_index"]
-    graphs = build_interactions(oracle_structure(oracle, name), GraphConfig())
+    graphs = build_interactions(oracle_structure(oracle, name), GraphConfig.published())
     assert len(graphs.main) == info["main_edges_symmetrised"]
     ours = sorted(zip(graphs.main.senders.tolist(), graphs.main.receivers.tolist(), strict=True))
     assert ours == sorted(map(tuple, index.T.tolist()))
@@ -115,16 +116,81 @@ def test_atoms_without_neighbours():
 def test_limits_keep_the_nearest(slab):
     structure = slab()
     config = GraphConfig(
-        max_neighbors=9, max_neighbors_a2ee2a=7, max_neighbors_qint=5, max_neighbors_a2a=40
+        max_neighbors=9,
+        max_neighbors_a2ee2a=7,
+        max_neighbors_qint=5,
+        max_neighbors_a2a=40,
+        shells="cut",
     )
     graphs = build_interactions(structure, config)
-    every = build_interactions(structure, GraphConfig(max_neighbors_a2a=10_000)).a2a
+    every = build_interactions(structure, GraphConfig()).a2a
     for name, limit in {"main_directed": 9, "a2ee2a": 7, "a2a": 40}.items():
         edges = getattr(graphs, name)
         for atom in range(len(structure)):
             distances = np.sort(every.distances[every.receivers == atom])
             kept = edges.distances[edges.receivers == atom]
             np.testing.assert_allclose(kept, distances[:limit], atol=1e-8)
+
+
+def test_without_limits_all_within_the_cutoff_are_neighbours(slab, molecule):
+    for structure in (slab(), molecule(14)):
+        config = GraphConfig(
+            cutoff=4.0, cutoff_a2ee2a=3.5, cutoff_qint=3.0, cutoff_a2a=5.0, qint_tags=(0, 1, 2)
+        )
+        graphs = build_interactions(structure, config)
+        assert_consistent(graphs)
+        assert keys(graphs.main) == keys(graphs.main_directed)
+        every = build_interactions(structure, GraphConfig(cutoff=6.0)).a2a
+        for name, end in config.cutoffs(periodic=True).items():
+            near = every.take(np.flatnonzero(every.distances <= end))
+            assert keys(getattr(graphs, name)) == keys(near)
+        assert len(graphs.qint) < len(graphs.a2ee2a) < len(graphs.main) < len(graphs.a2a)
+
+
+def test_union_and_intersection_take_both_directions_or_none(slab):
+    structure = slab()
+    directed = GraphConfig(max_neighbors=7, shells="cut")
+    chosen = set(keys(build_interactions(structure, directed).main_directed))
+    backward = {(t, s, -a, -b, -c) for s, t, a, b, c in chosen}
+    expected = {"union": chosen | backward, "intersection": chosen & backward}
+    for symmetrization, edges in expected.items():
+        config = dataclasses.replace(directed, symmetrization=symmetrization)
+        graphs = build_interactions(structure, config)
+        assert set(keys(graphs.main)) == edges
+        assert_consistent(graphs)
+    assert len(expected["intersection"]) < len(chosen) < len(expected["union"])
+
+
+@pytest.mark.parametrize("limit", [11, 12, 13, 17, 18, 19])
+def test_shells_are_kept_or_left_as_one(limit):
+    # Neighbours of an atom of fcc copper: 12 at 2.55 Å, 6 at 3.6 Å, 24 at 4.41 Å.
+    cell = 1.8 * (np.ones((3, 3)) - np.eye(3))
+    jitter = np.random.default_rng(0).normal(scale=1e-4, size=(27, 3))
+    places = np.array(list(np.ndindex(3, 3, 3))) @ cell
+    crystal = Structure(
+        atomic_numbers=np.full(27, 29), positions=places + jitter, cell=3 * cell, pbc=True
+    )
+    kept = 12 if limit <= 12 else 18 if limit <= 18 else 42
+    left = 0 if limit < 12 else 12 if limit < 18 else 18
+    for shells, count in {"keep": kept, "leave": left, "cut": limit}.items():
+        config = GraphConfig(max_neighbors=limit, shells=shells)
+        directed = build_interactions(crystal, config).main_directed
+        assert np.bincount(directed.receivers, minlength=27).tolist() == [count] * 27
+
+
+def test_older_configs_mean_the_published_rule():
+    stored = {"kind": "nearest", "cutoff": 6.0, "cutoff_molecule": 5.0, "max_neighbors": 12,
+              "max_neighbors_a2ee2a": 20, "max_neighbors_qint": 8, "max_neighbors_a2a": 1000,
+              "qint_tags": [1, 2], "edge_dropout": 0.1}  # fmt: skip
+    config = GraphConfig.from_dict(stored)
+    assert (config.symmetrization, config.shells) == ("index", "cut")
+    # Files are named after hashes of the config, and are found again.
+    assert json.loads(json.dumps(config.cache_key())) == stored
+    for config in (GraphConfig(max_neighbors=9), GraphConfig.published(cutoff_a2a=13.0)):
+        fields = json.loads(json.dumps(dataclasses.asdict(config)))
+        assert GraphConfig.from_dict(fields) == config
+        assert config.cache_key() == dataclasses.asdict(config)
+    assert "symmetrization" not in GraphConfig.published().cache_key()
 
 
 def test_quadruplet_edges_touch_the_wanted_tags(slab):
@@ -181,6 +247,17 @@ def test_edge_dropout_reaches_all_graphs_and_follows_its_seed(slab, molecule):
         share = len(dropped.a2a) / len(full.a2a)
         assert abs(share - 0.7) < 4 * np.sqrt(0.21 / len(full.a2a))
         assert_consistent(dropped)  # in particular, no graph has an edge that a2a lost
+        # An edge and its reverse go together, so that symmetrisation changes no share.
+        assert keys(dropped.main) == keys(dropped.a2a)
+
+
+def test_edges_drop_each_for_itself_by_the_published_rule(slab):
+    graphs = build_many(
+        [slab()], GraphConfig.published(edge_dropout=0.3), [np.random.default_rng(0)]
+    )
+    left = set(keys(graphs[0].a2a))
+    assert any((t, s, -a, -b, -c) not in left for s, t, a, b, c in left)
+    assert_consistent(graphs[0])
 
 
 def test_edge_dropout_of_a_structure_does_not_depend_on_its_company(slab, molecule):
@@ -219,7 +296,6 @@ def test_from_base_scales_the_limits():
     config = GraphConfig.from_base(6.0, 50, edge_dropout=0.1)
     assert config == GraphConfig(
         cutoff=6.0,
-        cutoff_molecule=6.0,
         max_neighbors=50,
         max_neighbors_a2ee2a=33,
         max_neighbors_qint=13,
@@ -234,7 +310,15 @@ def test_from_base_scales_the_limits():
         ({"cutoff": 0.0}, "GraphConfig.cutoff is 0.0"),
         ({"cutoff_molecule": float("nan")}, "GraphConfig.cutoff_molecule is nan"),
         ({"max_neighbors_qint": 0}, "GraphConfig.max_neighbors_qint is 0: give at least 1"),
-        ({"max_neighbors": 2000}, "GraphConfig.max_neighbors is 2000, more than"),
+        ({"max_neighbors": 20, "max_neighbors_a2a": 9}, "max_neighbors is 20, more than max_neigh"),
+        (
+            {"cutoff_qint": 6.0},
+            r"the qint graph ends at 6.0 Å, farther than the a2a graph \(5.0 Å\)",
+        ),
+        ({"cutoff_a2ee2a": 0.0}, "GraphConfig.cutoff_a2ee2a is 0.0: give Å, above 0"),
+        ({"symmetrization": "both"}, "GraphConfig.symmetrization is 'both': give one of"),
+        ({"shells": "half"}, "GraphConfig.shells is 'half': give one of"),
+        ({"shell_tolerance": -1.0}, "GraphConfig.shell_tolerance is -1.0: give Å, at least 0"),
         ({"edge_dropout": 1.0}, "GraphConfig.edge_dropout is 1.0: give 0 <= p < 1"),
     ],
 )

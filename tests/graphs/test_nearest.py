@@ -8,7 +8,7 @@ from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.graphs import GraphConfig, Sizes, build_interactions, build_many, pack, pack_structures
 from atomjax.graphs.capacity import fit_capacity
 
-CONFIG = GraphConfig(kind="nearest", cutoff=6.0, cutoff_molecule=12.0, max_neighbors=5)
+CONFIG = GraphConfig.published("nearest", cutoff=6.0, max_neighbors=5)
 
 
 def test_every_receiver_has_its_nearest(molecule, slab):

@@ -64,7 +64,7 @@ def assert_same(ours: dict, theirs: dict):
 @pytest.mark.parametrize("pbc", [(1, 1, 1), (1, 1, 0), (0, 1, 1), (1, 0, 0), (0, 0, 1), (0, 0, 0)])
 def test_edges_equal_brute_force(cell, pbc):
     structure = crystal(cell, np.array(pbc, dtype=bool))
-    edges = find_edges([structure], 4.3)
+    edges = find_edges([structure], 4.3)[0]
     assert len(as_dict(edges)) == len(edges)
     assert_same(as_dict(edges), brute_force(structure, 4.3))
 
@@ -74,7 +74,7 @@ def test_edges_equal_brute_force(cell, pbc):
 def test_edges_equal_ase_and_matscipy_far_outside_the_cell(cell, pbc):
     structure = crystal(cell, np.array(pbc, dtype=bool), n=5, seed=3, spread=6.0)
     atoms = ase.Atoms("H5", structure.positions, cell=cell, pbc=structure.pbc)
-    ours = as_dict(find_edges([structure], 5.2))
+    ours = as_dict(find_edges([structure], 5.2)[0])
     for search in (ase.neighborlist.neighbor_list, matscipy.neighbours.neighbour_list):
         receivers, senders, offsets, vectors = search("ijSD", atoms, 5.2)
         keys = zip(senders, receivers, *offsets.T, strict=True)
@@ -91,11 +91,14 @@ def test_periodic_directions_need_no_cell_in_the_others():
         cell=cell,
         pbc=(False, True, False),
     )
-    assert_same(as_dict(find_edges([structure], 5.0)), brute_force(structure, 5.0))
+    assert_same(as_dict(find_edges([structure], 5.0)[0]), brute_force(structure, 5.0))
 
 
 def test_vectors_are_exact_and_opposite_for_reversed_edges():
-    edges = as_dict(find_edges([crystal(SKEWED, True, n=6)], 6.0))
+    table, reverse = find_edges([crystal(SKEWED, True, n=6)], 6.0)
+    np.testing.assert_array_equal(table.offsets[reverse], -table.offsets)
+    np.testing.assert_array_equal(reverse[reverse], np.arange(len(table)))
+    edges = as_dict(table)
     assert len(edges) > 100
     for (s, t, *offset), vector in edges.items():
         np.testing.assert_array_equal(edges[t, s, *(-o for o in offset)], -vector)
@@ -103,10 +106,12 @@ def test_vectors_are_exact_and_opposite_for_reversed_edges():
 
 def test_molecules_together_equal_molecules_apart(molecule):
     structures = [molecule(n, seed=n) for n in (1, 7, 2, 12)]
-    together = find_edges(structures, 3.0)
+    together, reverse = find_edges(structures, 3.0)
+    np.testing.assert_array_equal(together.senders[reverse], together.receivers)
+    np.testing.assert_array_equal(together.vectors[reverse], -together.vectors)
     first = 0
     for structure in structures:
-        alone = find_edges([structure], 3.0)
+        alone = find_edges([structure], 3.0)[0]
         own = (together.receivers >= first) & (together.receivers < first + len(structure))
         cut = together.take(np.flatnonzero(own))
         np.testing.assert_array_equal(cut.senders - first, alone.senders)
@@ -122,7 +127,7 @@ def test_large_molecules_use_the_cell_list():
     structure = Structure(
         atomic_numbers=np.ones(343), positions=grid + rng.uniform(-0.5, 0.5, (343, 3))
     )
-    assert_same(as_dict(find_edges([structure], 3.0)), brute_force(structure, 3.0))
+    assert_same(as_dict(find_edges([structure], 3.0)[0]), brute_force(structure, 3.0))
 
 
 def test_edges_are_sorted_by_receiver_distance_sender_and_offset():
@@ -132,7 +137,7 @@ def test_edges_are_sorted_by_receiver_distance_sender_and_offset():
         cell=np.eye(3) * 3.6,
         pbc=True,
     )
-    edges = find_edges([structure], 8.0)
+    edges = find_edges([structure], 8.0)[0]
     rows = list(
         zip(
             edges.receivers,
@@ -148,8 +153,8 @@ def test_edges_are_sorted_by_receiver_distance_sender_and_offset():
 
 def test_the_cutoff_is_inclusive():
     pair = Structure(atomic_numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 2.0]])
-    assert len(find_edges([pair], 2.0)) == 2
-    assert len(find_edges([pair], np.nextafter(2.0, 0))) == 0
+    assert len(find_edges([pair], 2.0)[0]) == 2
+    assert len(find_edges([pair], np.nextafter(2.0, 0))[0]) == 0
 
 
 def test_offsets_out_of_range_name_the_structure():
@@ -161,7 +166,7 @@ def test_offsets_out_of_range_name_the_structure():
         identifier="run.xyz:7",
     )
     with pytest.raises(GraphError, match=r"run\.xyz:7.*wrap its positions"):
-        find_edges([far], 2.0)
+        find_edges([far], 2.0)[0]
 
 
 def test_image_codes_add_and_order_as_offsets():

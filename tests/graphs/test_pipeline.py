@@ -149,7 +149,7 @@ def test_without_shuffling_all_epochs_are_alike(dataset):
 
 
 def test_edges_drop_in_training_only(structures):
-    config = GraphConfig(edge_dropout=0.3)
+    config = GraphConfig(cutoff=8.0, edge_dropout=0.3)
 
     def edges(**settings) -> int:
         loader = BatchLoader([GraphDataset("set", structures, config)], batch_size=75, **settings)

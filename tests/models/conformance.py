@@ -24,10 +24,13 @@ from atomjax.graphs import (
 from atomjax.models import AtomicModel, Prediction, predict
 from atomjax.structures import Structure
 
-# Molecules are cut where the radial basis ends, so that energies are smooth there. Periodic ones
-# are cut before the limit of 30 neighbours bites: which edges survive it depends on atom order.
-CONFIG = GraphConfig(cutoff=4.0, cutoff_molecule=12.0)
+CONFIG = GraphConfig(cutoff=4.0, cutoff_a2ee2a=3.7, cutoff_qint=3.3, cutoff_a2a=5.0)
 NEAREST = dataclasses.replace(CONFIG, kind="nearest")
+# Limits that bite in nearly all samples and in copper, there between two shells and within one.
+LIMITS = {
+    "whole shells, union": {"symmetrization": "union", "shells": "keep"},
+    "fewer shells, intersection": {"symmetrization": "intersection", "shells": "leave"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +39,12 @@ class Backbone:
 
     Attributes:
         config: of the model.
-        graph: that it reads.
-        smooth: whether energies are continuous where a neighbour leaves the cutoff.
+        graph: that it reads, and where its bases end.
         parameter: path of a parameter of the energy head that forces depend on.
     """
 
     config: dict
     graph: GraphConfig
-    smooth: bool
     parameter: tuple[str, ...]
 
 
@@ -99,14 +100,31 @@ class Suite:
         forces = jnp.where(batch.node_mask[:, None], jnp.cos(out["direct"].forces), 0)
         return energies.sum() + forces.sum(), out
 
-    def pack(self, *structures: Structure, capacity: Capacity | None = None):
-        """A float64 batch of the suite's shape."""
-        capacity = capacity or self.capacity
-        return pack_structures(structures, self.backbone.graph, capacity, dtype=np.float64)
+    def limited(self, limits: str, most: int) -> GraphConfig:
+        """The suite's graph with limits, at most ``most`` neighbours, fewer in other graphs."""
+        fields = {"max_neighbors": most, "max_neighbors_a2ee2a": most - 1}
+        fields["max_neighbors_qint"] = most - 1
+        return dataclasses.replace(self.backbone.graph, **fields, **LIMITS[limits])
 
-    def predict(self, *structures: Structure, capacity: Capacity | None = None, head="direct"):
+    def pack(
+        self,
+        *structures: Structure,
+        capacity: Capacity | None = None,
+        graph: GraphConfig | None = None,
+    ):
+        """A float64 batch of the suite's shape and graph."""
+        graph, capacity = graph or self.backbone.graph, capacity or self.capacity
+        return pack_structures(structures, graph, capacity, dtype=np.float64)
+
+    def predict(
+        self,
+        *structures: Structure,
+        capacity: Capacity | None = None,
+        head="direct",
+        graph: GraphConfig | None = None,
+    ):
         """Per structure: (energy, forces)."""
-        out = self.run(self.variables, self.pack(*structures, capacity=capacity))
+        out = self.run(self.variables, self.pack(*structures, capacity=capacity, graph=graph))
         return by_structure(out, structures, head)
 
 
@@ -136,6 +154,13 @@ def moved(s: Structure, rotation=None, shift=None, order=None) -> Structure:
         tags=s.tags[order],
         fixed=s.fixed[order],
     )
+
+
+def copper() -> dict[str, Structure]:
+    """One crystal, fcc copper, in three cells."""
+    primitive, cubic = (ase.build.bulk("Cu", "fcc", a=3.6, cubic=cubic) for cubic in (False, True))
+    cells = {"primitive": primitive, "cubic": cubic, "3 × 3 × 3": primitive * (3, 3, 3)}
+    return {name: structure(atoms) for name, atoms in cells.items()}
 
 
 def random_rotation(seed: int) -> np.ndarray:

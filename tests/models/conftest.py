@@ -4,6 +4,8 @@ import jax
 import pytest
 
 from atomjax.models import HeadConfig, Prediction, build_model, fit_scale_factors, init_variables
+from atomjax.models.equiformer_v2 import EquiformerV2Config
+from atomjax.models.gemnet_oc import GemNetOCConfig
 from tests.models.conformance import CONFIG, NEAREST, Backbone, Suite, pack_structures, samples
 
 HEADS = (
@@ -12,13 +14,19 @@ HEADS = (
 )
 BACKBONES = {
     "gemnet_oc": Backbone(
-        {"name": "gemnet_oc_tiny"}, CONFIG, smooth=True, parameter=("dense_0", "kernel")
+        {"name": "gemnet_oc_tiny", **GemNetOCConfig.ending_at(CONFIG.cutoffs(periodic=True))},
+        CONFIG,
+        parameter=("dense_0", "kernel"),
     ),
     # On a grid that fine the rotation error of its activations is rounding.
     "equiformer_v2": Backbone(
-        {"name": "equiformer_v2_tiny", "num_blocks": 1, "grid_resolution": 36},
+        {
+            "name": "equiformer_v2_tiny",
+            "num_blocks": 1,
+            "grid_resolution": 36,
+            **EquiformerV2Config.ending_at(NEAREST.cutoffs(periodic=True)),
+        },
         NEAREST,
-        smooth=False,
         parameter=("scalar_mlp", "kernel"),
     ),
 }

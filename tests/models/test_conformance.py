@@ -9,18 +9,43 @@ import numpy as np
 import pytest
 
 from atomjax.models import predict
-from tests.models.conformance import by_structure, moved, random_rotation, samples, structure
+from tests.models.conformance import (
+    LIMITS,
+    by_structure,
+    capacity_of,
+    copper,
+    moved,
+    random_rotation,
+    samples,
+    structure,
+)
 
 pytestmark = pytest.mark.usefixtures("x64")
 NAMES = sorted(samples())
 # Collinear image edges of the crystal leave rounding of order 1e-9 in some angles.
 CLOSE = {"crystal": 1e-6}
+# Å, of two structures on either side of where something changes.
+STEP = 1e-6
 
 
 def close(value, expected, name="", scale=1.0):
     """Equal to rounding, relative to the larger of one and the expected size."""
     tolerance = CLOSE.get(name, 1e-10) * max(scale, float(np.abs(expected).max(initial=0)))
     np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance)
+
+
+def assert_smooth(before, after, work):
+    """Two structures side by side differ by the work of the forces between them, and no more."""
+    (energy, forces), (other, other_forces) = before, after
+    expected = energy - work((forces + other_forces) / 2)
+    assert other == pytest.approx(expected, rel=0, abs=1e-11 * max(1, abs(energy)))
+    np.testing.assert_allclose(other_forces, forces, rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def copper_capacity(suite):
+    """A shape for each of the cells alone, the same for all limits."""
+    return capacity_of([max(copper().values(), key=len)], suite.backbone.graph)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -152,17 +177,63 @@ def test_a_loss_on_conservative_forces_has_finite_gradients(suite):
     assert float(value) > 0
 
 
-def test_energy_is_smooth_where_neighbours_leave_the_cutoff(suite):
-    if not suite.backbone.smooth:
-        pytest.skip("the model has no envelope, as the original has none")
-
-    def energy(distance):
+def test_energies_and_forces_are_smooth_where_a_neighbour_leaves_a_graph(suite):
+    def dimer(distance):
         atoms = ase.Atoms("OHOH", [[0, 0, 0], [0, 0, 1], [distance, 0, 0], [distance, 0, 1]])
-        return suite.predict(structure(atoms))[0][0]
+        return suite.predict(structure(atoms), head="conservative")[0]
 
-    inside, outside = energy(12.0 - 1e-5), energy(12.0 + 1e-5)
-    assert inside == pytest.approx(outside, abs=1e-9)
-    assert energy(4.0) != pytest.approx(outside, abs=1e-6)
+    for end in set(suite.backbone.graph.cutoffs(periodic=False).values()):
+        inside, outside = dimer(end - STEP), dimer(end + STEP)
+        assert_smooth(inside, outside, lambda forces: 2 * STEP * forces[2:, 0].sum())
+    assert dimer(2.5)[0] != pytest.approx(dimer(6.0)[0], abs=1e-5)
+
+
+def swapped(suite, shift, graph=None):
+    """Two neighbours of an atom, at 2 Å, the first of them nearer by ``shift``."""
+    atoms = ase.Atoms("COH", [[0, 0, 0], [2 - shift / 2, 0, 0], [0, 2 + shift / 2, 0]])
+    return suite.predict(structure(atoms), head="conservative", graph=graph)[0]
+
+
+def test_energies_and_forces_are_smooth_where_neighbours_change_rank(suite):
+    moved_by = lambda forces: STEP * (forces[2, 1] - forces[1, 0])  # noqa: E731
+    assert_smooth(swapped(suite, -STEP), swapped(suite, STEP), moved_by)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_energies_step_where_a_limit_changes_its_mind(suite, limits):
+    graph = suite.limited(limits, 2)
+    graph = dataclasses.replace(graph, max_neighbors=1)
+    end = graph.shell_tolerance
+    inside, outside = swapped(suite, end - STEP, graph), swapped(suite, end + STEP, graph)
+    assert inside[0] != pytest.approx(outside[0], abs=1e-6)
+    # But not where the two are equally far away.
+    inside, outside = swapped(suite, -STEP, graph), swapped(suite, STEP, graph)
+    assert_smooth(inside, outside, lambda forces: STEP * (forces[2, 1] - forces[1, 0]))
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_a_limit_does_not_see_the_order_of_the_atoms(suite, limits):
+    graph = suite.limited(limits, 4)
+    for name in ("methanol", "slab", "crystal"):
+        s = suite.samples[name]
+        order = np.random.default_rng(7).permutation(len(s))
+        ((free, _),) = suite.predict(s)
+        ((energy, forces),) = suite.predict(s, graph=graph)
+        ((permuted, permuted_forces),) = suite.predict(moved(s, order=order), graph=graph)
+        assert energy != pytest.approx(free, abs=1e-6)
+        close(permuted, energy, name)
+        close(permuted_forces, forces[order], name)
+
+
+@pytest.mark.parametrize("limits", [None, *LIMITS])
+def test_the_choice_of_cell_changes_nothing(suite, copper_capacity, limits):
+    graph = suite.limited(limits, 14) if limits else None
+    energies = []
+    for s in copper().values():
+        ((energy, forces),) = suite.predict(s, capacity=copper_capacity, graph=graph)
+        energies.append(energy / len(s))
+        np.testing.assert_allclose(forces, 0, atol=1e-8)
+    np.testing.assert_allclose(energies, energies[0], rtol=0, atol=1e-8)
 
 
 def test_far_apart_fragments_do_not_interact(suite):

@@ -17,6 +17,7 @@ from atomjax.graphs import GraphConfig, pack_structures
 from atomjax.models import (
     MODEL_SIZES,
     HeadConfig,
+    backbone_config,
     build_model,
     check_fitted,
     default_graph,
@@ -106,8 +107,8 @@ def test_both_conventions_agree_with_the_second_reference(shared, convention):
     own = {"attention_hidden": 12, "value_channels": 6, "ffn_hidden": 20, "edge_channels": 24}
     direction = {"fc": "source_minus_target", "ea": "target_minus_source"}[convention]
     config = {**TINY, **own, "grid_resolution": 14, "edge_direction": direction}
-    graph = GraphConfig(
-        kind="nearest",
+    graph = GraphConfig.published(
+        "nearest",
         cutoff_molecule={"fc": 12.0, "ea": 8.0}[convention],
         max_neighbors={"fc": 20, "ea": 30}[convention],
     )
@@ -269,8 +270,9 @@ def test_sizes_know_their_graph():
     for name in MODEL_SIZES:
         graph = default_graph({"name": name})
         assert graph.kind == ("nearest" if name.startswith("equiformer") else "gemnet_oc")
-    graph = default_graph({"name": "equiformer_v2_31M"})
-    assert (graph.cutoff, graph.cutoff_molecule, graph.max_neighbors) == (12.0, 12.0, 20)
+        published = GraphConfig.published(graph.kind)
+        assert backbone_config({"name": name}).basis_cutoff("main") == published.cutoff == 12.0
+        assert published.max_neighbors == (20 if graph.kind == "nearest" else 30)
 
 
 def test_elements_without_a_row_poison_the_result():

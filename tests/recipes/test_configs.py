@@ -11,9 +11,8 @@ from atomjax.launch import main
 from atomjax.recipes import downstream, upstream
 from atomjax.recipes.words import choose
 from atomjax.runtime.config import ConfigError, change, load_config, override
-from atomjax.studies.benchmark import BenchmarkSettings, check_benchmark
-from atomjax.studies.sweep import check_sweep
-from atomjax.studies.sweep_settings import SweepSettings, trainings
+from atomjax.studies.benchmark import BENCHMARK, BenchmarkSettings
+from atomjax.studies.sweep import SWEEP, SweepSettings, divide
 from atomjax.training.checks import check_settings
 from atomjax.training.running.checkpoint import save_converted
 from atomjax.training.settings import RunSettings
@@ -83,7 +82,7 @@ def test_suites_run_every_task_and_fold(suite, root):
     size = "large" if "large" in suite else "small"
     changes = {"data.root": str(root), "finetune.checkpoint": str(root / f"jmp_{size}")}
     settings = BenchmarkSettings.from_config({**plain, "changes": changes})
-    assert f"tasks, {SUITES[suite]} trainings" in check_benchmark(settings)[0]
+    assert f" {SUITES[suite]} finetunings" in BENCHMARK.check(settings)[0]
 
 
 @pytest.mark.parametrize("name", [*ARGUMENTS, "finetune/benchmark"])
@@ -202,17 +201,17 @@ def test_words_choose_in_any_order():
 def test_sweeps_pass_their_checks(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dimers.h5").touch()
-    notes = check_sweep(SweepSettings.from_config(load_config(f"{CONFIGS}/{name}")))
+    notes = SWEEP.check(SweepSettings.from_config(load_config(f"{CONFIGS}/{name}")))
     expected = {
-        "ablation.py": "9 variants × 2 seeds: 14 pretrainings, 18 finetunings",
-        "data_efficiency.py:dimers.h5": "6 variants × 3 seeds: 3 pretrainings, 18 finetunings",
+        "ablation.py": "14 pretrainings, 18 finetunings",
+        "data_efficiency.py:dimers.h5": "3 pretrainings, 18 finetunings",
     }
     assert notes[0] == expected[name]
 
 
 def test_the_ablation_adds_one_part_after_the_other():
     settings = SweepSettings.from_config(load_config(CONFIGS / "ablation.py"))
-    parts: dict[str, Any] = {v.name: trainings(settings, v, 0).upstream for v in settings.variants}
+    parts: dict[str, Any] = {v.name: divide(settings, v, 0)[0] for v in settings.variants}
     trains = {name: upstream.train for name, upstream in parts.items() if upstream is not None}
     assert parts["B"].data.mixture.kind == "proportional"
     assert parts["T2"].data.mixture.kind == "temperature"

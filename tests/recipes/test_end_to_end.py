@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from atomjax.recipes.tables import measure, read_runs
 from atomjax.runtime.config import load_config, override
 from atomjax.runtime.run import Run
-from atomjax.studies.runs import read_runs
 from atomjax.training.checks import check_settings
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
@@ -132,7 +132,7 @@ def check_finetuning(
     ((_, errors),) = results["test"].items()
     assert all(np.isfinite(error) for error in errors.values())
     # The run has its place in the papers' tables.
-    (measured,) = read_runs([run.workdir]).values()
+    (measured,) = measure(read_runs([run.workdir])).values()
     assert all(key.startswith(source.partition(".")[0]) for key in measured)
 
 

@@ -79,7 +79,7 @@ def test_conventions_of_the_original_are_named_and_reverse_the_edges(tmp_path):
     assert theirs.digest != ours.digest
     graph = upstream_graph(GraphConfig(kind="nearest", cutoff=6.0, cutoff_molecule=6.0))
     assert (graph.cutoff, graph.cutoff_molecule) == (12.0, 8.0)
-    assert (graph.max_neighbors, graph.edge_dropout) == (30, 0.1)
+    assert (graph.max_neighbors, graph.edge_dropout, graph.shells) == (30, 0.1, "cut")
     checkpoint = str(gemnet_checkpoint(tmp_path / "gemnet"))
     with pytest.raises(ConfigError, match="is for EquiformerV2, not gemnet_oc_tiny"):
         load_extractor(ExtractorSettings(checkpoint=checkpoint, conventions="efficient_atom"))

@@ -16,6 +16,7 @@ from atomjax.structures.readers import (
     ReadError,
     SkippedRecord,
     SkippedRecordsWarning,
+    UnusedKeysWarning,
     iterate,
     property_units,
     read,
@@ -86,7 +87,8 @@ def test_other_keys_must_be_there(tmp_path):
     assert structure.energy == -8.0
     assert structure.forces is not None
     assert structure.targets == {}
-    assert read(tmp_path / "a.xyz")[0].energy is None
+    with pytest.warns(UnusedKeysWarning, match="'dft_energy'"):
+        assert read(tmp_path / "a.xyz")[0].energy is None
     with pytest.raises(ReadError, match=r"a\.xyz:0: no energy under the key 'REF'.*dft_energy"):
         read(tmp_path / "a.xyz", energy_key="REF")
     with pytest.raises(ReadError, match=r"no target gap; this record has: dft_energy"):
@@ -184,7 +186,7 @@ def molecule_file(path, **changes):
 
 
 def test_comp6_units_and_sign(tmp_path):
-    structures = read(molecule_file(tmp_path / "a.h5"))
+    structures = read(molecule_file(tmp_path / "a.h5"), gradients_key="forces")
     assert len(structures) == 2
     second = structures[1]
     assert second.energy == pytest.approx(-76.1 * 27.211386246)
@@ -198,15 +200,18 @@ def test_comp6_units_and_sign(tmp_path):
     ("changes", "message"),
     [
         ({"energies": None}, "molecule set/water lacks energies"),
-        ({"energies": np.zeros(3)}, "do not fit together"),
-        ({"forces": np.zeros((2, 2, 3))}, "do not fit together"),
-        ({"species": np.array([b"O", b"Q", b"H"])}, "'Q' is not a chemical symbol"),
+        ({"energies": np.zeros(3)}, r"energies has shape \[3\], expected \[2\]"),
+        ({"forces": np.zeros((2, 2, 3))}, r"forces has shape \[2, 2, 3\]"),
+        (
+            {"species": np.array([b"O", b"Q", b"H"])},
+            r"a\.h5:set/water:0: 'Q' is not a chemical",
+        ),
         ({"coordinates": np.zeros((2, 3, 3))}, r"a\.h5:set/water:0: positions: .*same place"),
     ],
 )
 def test_comp6_refuses(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        read(molecule_file(tmp_path / "a.h5", **changes))
+        read(molecule_file(tmp_path / "a.h5", **changes), gradients_key="forces")
 
 
 def test_a_truncated_hdf5_is_refused(tmp_path):
@@ -218,7 +223,8 @@ def test_a_truncated_hdf5_is_refused(tmp_path):
 
 def test_real_qm9(shared):
     path = shared / "data" / "test_qm9.db"
-    structures = read(path, targets=["gap", "energy_U0"], target_units={"gap": "Ha"})
+    targets = ["gap", "energy_U0"]
+    structures = read(path, targets=targets, target_units={"gap": "Ha"}, energy_key="")
     assert len(structures) == 20
     assert structures[0].formula == "CH4"
     assert structures[0].targets == {
@@ -226,7 +232,7 @@ def test_real_qm9(shared):
         "energy_U0": pytest.approx(-40.47893),
     }
     assert property_units(path)["gap"] == "Ha"
-    assert len(read(path)[0].targets) == 15
+    assert len(read(path, energy_key="")[0].targets) == 15
 
 
 def test_real_oxides(shared):

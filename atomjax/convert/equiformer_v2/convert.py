@@ -58,6 +58,8 @@ _COUNTS = {
     "num_blocks": r"blocks\.(\d+)\..*",
     "mmax": r"blocks\.0\.ga\.so2_conv_2\.so2_m_conv\.(\d+)\..*",
 }
+# Å: what the original's 0.01 Å² between squares is at 5 Å, where a limit of 20 lies in a solid.
+_DEGENERATE = 0.001
 # Settings of the original that atomjax's model has built in: name → values that mean the same. The
 # original takes names of activations and computes SiLU whatever they are.
 _BUILT_IN = {
@@ -78,6 +80,7 @@ _SETTINGS = (
     *_BUILT_IN,
     "avg_degree",
     "avg_num_nodes",
+    "enforce_max_neighbors_strictly",
     "max_neighbors",
     "max_radius",
     "grid_resolution",
@@ -106,13 +109,24 @@ class EquiformerV2Family:
         check_built_in(settings, _BUILT_IN, "EquiformerV2")
         config = infer_config(contents, names, settings)
         layout = _layout(contents)
-        graph = GraphConfig(
-            kind="nearest",
+        graph = GraphConfig.published(
+            "nearest",
             cutoff=config.cutoff,
             cutoff_molecule=config.cutoff,
             max_neighbors=int(settings.get("max_neighbors", 20)),
         )
         notes = ()
+        if settings.get("enforce_max_neighbors_strictly") is False:
+            graph = dataclasses.replace(
+                graph,
+                max_neighbors=int(settings.get("max_neighbors", 20)) + 1,
+                shells="keep",
+                shell_tolerance=_DEGENERATE,
+            )
+            notes = (
+                "limit of neighbours not strict: the one after the last is let in, too, and all "
+                f"that are as far away to {_DEGENERATE} Å, where the original compares the squares",
+            )
         if layout == "efficient_atom":
             config = dataclasses.replace(config, edge_direction="target_minus_source")
             graph = dataclasses.replace(graph, cutoff_molecule=8.0, max_neighbors=30)

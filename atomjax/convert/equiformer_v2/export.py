@@ -54,7 +54,8 @@ def export_equiformer(
 
 def _check_built_in(config: EquiformerV2Config) -> None:
     """Refuses what fairchem's network has fixed to another value."""
-    for field, value in (("num_gaussians", 600), ("edge_direction", "source_minus_target")):
+    built_in = {"num_gaussians": 600, "edge_direction": "source_minus_target"}
+    for field, value in {**built_in, "envelope_exponent": None}.items():
         if (ours := getattr(config, field)) != value:
             raise ConvertError(
                 f"the model has {field}={ours!r}; fairchem's EquiformerV2 has {value!r} built in "

@@ -1,5 +1,6 @@
 """The config of a GemNet-OC from the shapes of its tensors and the settings beside them."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -74,12 +75,15 @@ _GRAPH = {
     "max_neighbors_aint": "max_neighbors_a2a",
     "qint_tags": "qint_tags",
 }
+# fairchem's name of the cutoff of a graph beside the main one → what we call the graph.
+_CUTOFFS = {"cutoff_aeaint": "a2ee2a", "cutoff_qint": "qint", "cutoff_aint": "a2a"}
+# Å: distances that differ by less count as equal where fairchem's limits are not strict.
+_DEGENERATE = 0.01
 SETTINGS = (
     *BUILT_IN,
     *_GRAPH,
-    "cutoff_qint",
-    "cutoff_aeaint",
-    "cutoff_aint",
+    *_CUTOFFS,
+    "enforce_max_neighbors_strictly",
     "absolute_rbf_cutoff",
     "envelope",
 )
@@ -116,6 +120,8 @@ def infer_config(
     cutoff = read_field(settings, "absolute_rbf_cutoff") or read_field(settings, "cutoff")
     if cutoff is not None:
         fields["rbf_cutoff"] = float(cutoff)
+    if read_field(settings, "absolute_rbf_cutoff") is None:
+        fields |= {f"rbf_cutoff_{graph}": end for graph, end in _other_cutoffs(settings).items()}
     if envelope := read_field(settings, "envelope"):
         if read_field(envelope, "name", "polynomial") != "polynomial":
             raise ConvertError(f"the original's envelope is {envelope}; atomjax has 'polynomial'")
@@ -153,7 +159,8 @@ def gaussian_factor(count: int) -> float:
 
 
 def graph_config(settings: Mapping[str, Any]) -> GraphConfig:
-    """The graphs of the file's settings, if it has any; else those of JMP, our defaults."""
+    """The graphs of the file's settings, and what they do not say as JMP has it."""
+    graph = GraphConfig.published()
     given: dict[str, Any] = {
         ours: settings[theirs]
         for theirs, ours in _GRAPH.items()
@@ -162,12 +169,25 @@ def graph_config(settings: Mapping[str, Any]) -> GraphConfig:
     if "qint_tags" in given:
         given["qint_tags"] = tuple(given["qint_tags"])
     if "cutoff" in given:
-        names = ("cutoff_qint", "cutoff_aeaint", "cutoff_aint")
-        others = {float(settings[name]) for name in names if settings.get(name) is not None}
-        if others - {given["cutoff"]}:
-            raise ConvertError(
-                f"the original's graphs have different cutoffs ({given['cutoff']}, "
-                f"{sorted(others)} Å); atomjax has one for all"
-            )
         given["cutoff_molecule"] = given["cutoff"]
-    return GraphConfig(**given)
+        given |= {f"cutoff_{name}": end for name, end in _other_cutoffs(settings).items()}
+    if settings.get("enforce_max_neighbors_strictly") is False:
+        # The neighbour after the last is let in, too, and all that are as far away as it.
+        limits = [name for name in _GRAPH.values() if name.startswith("max_neighbors")]
+        given |= {name: given.get(name, getattr(graph, name)) + 1 for name in limits}
+        given |= {"shells": "keep", "shell_tolerance": _DEGENERATE}
+    return dataclasses.replace(graph, **given)
+
+
+def _other_cutoffs(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Graph → Å, of those that do not end where the main graph does."""
+    if read_field(settings, "cutoff") is None:
+        return {}
+    main = float(settings["cutoff"])
+    ends = {
+        graph: main if read_field(settings, theirs) is None else float(settings[theirs])
+        for theirs, graph in _CUTOFFS.items()
+    }
+    if read_field(settings, "cutoff_aint") is None:
+        ends["a2a"] = max(main, *ends.values())
+    return {graph: end for graph, end in ends.items() if end != main}

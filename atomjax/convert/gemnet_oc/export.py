@@ -67,7 +67,7 @@ def export_gemnet(
         layout=layout.name,
         tensors={layout.name_of(entry): value for entry, value in named.items()},
         parameters=tuple(layout.name_of(entry) for entry in parameters),
-        settings=_settings(config, heads) if layout.name == "fairchem" else {},
+        settings=_settings(config, heads) if layout.name == "fairchem" else _one_basis(config),
     )
 
 
@@ -115,10 +115,22 @@ def _buffers(config: GemNetOCConfig, *, with_widths: bool):
                 yield f"backbone.bases.{module}.rbf.temps", widths.copy()
 
 
+def _one_basis(config: GemNetOCConfig) -> dict[str, Any]:
+    """Where the radial basis of JMP's network ends, which has one for all graphs."""
+    others = ("a2ee2a", "qint", "a2a")
+    if any(config.basis_cutoff(name) != config.rbf_cutoff for name in others):
+        ends = ", ".join(f"{name} {config.basis_cutoff(name):g} Å" for name in others)
+        raise ConvertError(
+            f"the model's radial bases end at different distances (main {config.rbf_cutoff:g} Å, "
+            f"{ends}), and JMP's network has one for all graphs"
+        )
+    return {"absolute_rbf_cutoff": config.rbf_cutoff}
+
+
 def _settings(config: GemNetOCConfig, heads: tuple[HeadConfig, ...]) -> dict[str, Any]:
     """Our config in fairchem's words, as far as it fixes what the network is."""
     sizes = dataclasses.asdict(config)
-    for name in ("rbf_cutoff", "envelope_exponent", "edge_output", "dropout", "edge_dropout"):
+    for name in (*GemNetOCConfig.BASIS, "edge_output", "dropout", "edge_dropout"):
         del sizes[name]
     return {
         "name": "gemnet_oc",
@@ -128,6 +140,9 @@ def _settings(config: GemNetOCConfig, heads: tuple[HeadConfig, ...]) -> dict[str
         "cbf": {"name": "spherical_harmonics"},
         "sbf": {"name": "legendre_outer"},
         "cutoff": config.rbf_cutoff,
+        "cutoff_aeaint": config.basis_cutoff("a2ee2a"),
+        "cutoff_qint": config.basis_cutoff("qint"),
+        "cutoff_aint": config.basis_cutoff("a2a"),
         "envelope": {"name": "polynomial", "exponent": config.envelope_exponent},
         "extensive": heads[0].pooling == "sum",
         "regress_forces": heads[0].forces is not None,

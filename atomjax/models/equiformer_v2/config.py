@@ -1,7 +1,8 @@
 """Sizes of EquiformerV2 (Liao et al., 2024, arXiv:2306.12059, and the configs of fairchem v1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from atomjax.graphs import GraphConfig
 from atomjax.models.equiformer_v2.published_grid import RESOLUTION as PUBLISHED_RESOLUTION
@@ -27,8 +28,11 @@ class EquiformerV2Config:
         edge_channels: width of the radial networks and of the elements' edge embeddings.
         num_elements: rows of the embeddings (row Z, so Z < num_elements).
         num_gaussians: of the radial basis.
-        cutoff: Å, where the last Gaussian is centred. There is no envelope: an edge that leaves
-            the graph's cutoff changes the energy by a step.
+        cutoff: Å, where the last Gaussian is centred, and where the envelope ends. A training from
+            random weights takes it from its graph; what stands here is the published models'.
+        envelope_exponent: of a polynomial envelope on the messages, which makes energies smooth
+            where an edge leaves the graph at ``cutoff``; 5 in a training from random weights. None,
+            as in the published models, is no envelope: the energy makes a step there.
         grid_resolution: points of the sphere's grid along each angle, even; the higher, the
             smaller the rotation error, the higher the cost.
         exact_grid: compute the grid exactly. False takes the float32 values that the published
@@ -62,6 +66,7 @@ class EquiformerV2Config:
     num_elements: int = 90
     num_gaussians: int = 600
     cutoff: float = 12.0
+    envelope_exponent: int | None = None
     grid_resolution: int = 18
     exact_grid: bool = True
     edge_direction: EdgeDirection = "source_minus_target"
@@ -72,6 +77,9 @@ class EquiformerV2Config:
     edge_dropout: float = 0.0
     edge_chunk: int | None = None
     precision: Precision | None = None
+
+    # Fields that say where the basis ends, and how.
+    BASIS: ClassVar[tuple[str, ...]] = ("cutoff", "envelope_exponent")
 
     def __post_init__(self):
         """Checks what would fail late or in silence.
@@ -106,8 +114,22 @@ class EquiformerV2Config:
 
     @property
     def default_graph(self) -> GraphConfig:
-        """The graph that the published checkpoints were trained with."""
-        return GraphConfig(kind="nearest", cutoff=12.0, cutoff_molecule=12.0, max_neighbors=20)
+        """The graph that a model is trained on where nothing else is asked for."""
+        return GraphConfig(kind="nearest")
+
+    def basis_cutoff(self, graph: str) -> float:
+        """Å where the radial basis of the main graph, the only one, ends."""
+        assert graph == "main"
+        return self.cutoff
+
+    @staticmethod
+    def ending_at(cutoffs: Mapping[str, float]) -> dict[str, Any]:
+        """Fields of a model whose basis and envelope end with its graph.
+
+        Args:
+            cutoffs: graph → Å, with "main".
+        """
+        return {"cutoff": cutoffs["main"], "envelope_exponent": 5}
 
 
 EQUIFORMER_V2_SIZES: dict[str, EquiformerV2Config] = {

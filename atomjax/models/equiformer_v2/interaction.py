@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.models.bases import polynomial_envelope
 from atomjax.models.displacement import main_sender_readers
 from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.grid import message_grid, on_grid
@@ -24,6 +25,7 @@ from atomjax.models.equiformer_v2.so2 import SO2Convolution, num_weights
 from atomjax.models.equiformer_v2.so3 import EdgeGeometry
 from atomjax.models.layers import drop
 from atomjax.ops import from_slots, platform, sum_slots, take_inside, to_slots
+from atomjax.ops.gather import Slots
 
 
 @struct.dataclass
@@ -77,6 +79,13 @@ def radial_weights(
     basis = gaussians(distance, config.num_gaussians, config.cutoff)
     scalars = jnp.concatenate([basis, elements], axis=-1)
     return RadialNetwork(config.edge_channels, features, name="radial")(scalars)
+
+
+def envelope(config: EquiformerV2Config, distance: jax.Array) -> jax.Array | None:
+    """[E] weight of each edge, zero from the cutoff on; None for a model without."""
+    if config.envelope_exponent is None:
+        return None
+    return polynomial_envelope(distance / config.cutoff, config.envelope_exponent)
 
 
 class Messages(nn.Module):
@@ -140,7 +149,8 @@ class GraphAttention(nn.Module):
             geometry=geometry,
         )
         logits, values = self.messages(edges)
-        weights = drop(self, self.weights(logits, batch), self.dropout)
+        ends = envelope(c, geometry.distance)
+        weights = drop(self, attention_weights(logits, ends, batch.slots), self.dropout)
         weights = jnp.repeat(weights, c.value_channels, axis=-1)
         y = jnp.einsum("erj,erc->ejc", geometry.wigner, values * weights[:, None])
         y = sum_slots(y, batch.slots)
@@ -170,15 +180,32 @@ class GraphAttention(nn.Module):
         _, outputs = scanned(self.config, name="messages")(None, jax.tree.map(split, edges))
         return jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:count], outputs)
 
-    @nn.nowrap
-    def weights(self, logits: jax.Array, batch: GraphBatch) -> jax.Array:
-        """[E, H] softmax over the edges into each atom; zero for padding edges."""
-        real = (batch.slots.index < logits.shape[0])[..., None]
-        slots = jnp.where(real, to_slots(logits, batch.slots), -jnp.inf)
-        highest = jnp.max(slots, axis=1, keepdims=True, initial=-1e30)
-        exponential = jnp.where(real, jnp.exp(slots - jax.lax.stop_gradient(highest)), 0)
+
+def attention_weights(logits: jax.Array, ends: jax.Array | None, slots: Slots) -> jax.Array:
+    """Softmax over the edges into each atom.
+
+    With an envelope every exponential is multiplied by it, and so that the last neighbour can fade,
+    too, a neighbour of logit 0 that sends nothing takes part.
+
+    Args:
+        logits: [E, H].
+        ends: [E] envelope of the edges, or None.
+        slots: of the edges at their receivers.
+
+    Returns:
+        [E, H]; zero for padding edges.
+    """
+    real = (slots.index < logits.shape[0])[..., None]
+    values = jnp.where(real, to_slots(logits, slots), -jnp.inf)
+    lowest = -1e30 if ends is None else 0.0
+    highest = jax.lax.stop_gradient(jnp.max(values, axis=1, keepdims=True, initial=lowest))
+    exponential = jnp.where(real, jnp.exp(values - highest), 0)
+    if ends is None:
         total = exponential.sum(axis=1, keepdims=True)
-        return from_slots(exponential / jnp.where(total > 0, total, 1), batch.slots)
+        return from_slots(exponential / jnp.where(total > 0, total, 1), slots)
+    exponential *= to_slots(ends[:, None], slots)
+    total = exponential.sum(axis=1, keepdims=True) + jnp.exp(-highest)
+    return from_slots(exponential / total, slots)
 
 
 def _default_chunk() -> int:
@@ -198,6 +225,8 @@ class EdgeDegreeEmbedding(nn.Module):
         elements = ElementPairs(c, name="elements")(batch, geometry.wigner.dtype)
         weights = radial_weights(c, geometry.distance, elements, (c.lmax + 1) * c.channels)
         weights = weights.reshape(-1, c.lmax + 1, c.channels)
+        if (ends := envelope(c, geometry.distance)) is not None:
+            weights = weights * ends[:, None, None]
         y = jnp.einsum("erj,erc->ejc", geometry.wigner[:, : c.lmax + 1], weights)
         y = sum_slots(y, batch.slots)
         share = 1 - c.edge_dropout if self.has_rng("dropout") else 1  # of the edges that are left

@@ -119,7 +119,7 @@ class BasisEmbedding(nn.Module):
     def __call__(self, batch: GraphBatch, geometry: Geometry) -> Bases:
         """Bases of every interaction that the configuration switches on."""
         c = self.config
-        radial = self.radial(geometry.distance)
+        radial = self.radial(geometry.distance, "main")
         return Bases(
             radial=radial,
             atom_update=self.rbf_h(radial),
@@ -135,10 +135,10 @@ class BasisEmbedding(nn.Module):
             quadruplets=(self.quadruplets(batch, geometry, radial) if c.quad_interaction else None),
         )
 
-    def radial(self, distance: jax.Array) -> jax.Array:
-        """Raw radial basis, ``distance.shape + (R,)``."""
+    def radial(self, distance: jax.Array, graph: str) -> jax.Array:
+        """Raw radial basis of the edges of one graph, ``distance.shape + (R,)``."""
         c = self.config
-        return radial_basis(distance, c.num_radial, c.rbf_cutoff, c.envelope_exponent)
+        return radial_basis(distance, c.num_radial, c.basis_cutoff(graph), c.envelope_exponent)
 
     def angles(self, cosine: jax.Array, axis: int = -1) -> jax.Array:
         """Circular basis with its degrees on a new ``axis``."""
@@ -158,13 +158,13 @@ class BasisEmbedding(nn.Module):
         weight = to_slots(self.cbf_aeint(radial), batch.slots)
         angles = jnp.where(triplets.mask[:, :, None], self.angles(triplets.cosine, -2), 0)
         kernel = jnp.einsum("nkil,nklj->nkij", weight, angles)
-        ae_radial = self.radial(_present(geometry.a2ee2a_distance))
+        ae_radial = self.radial(_present(geometry.a2ee2a_distance), "a2ee2a")
         return TripletBasis(radial=self.rbf_aeint(ae_radial), kernel=kernel)
 
     def edge_to_atom(self, batch: GraphBatch, geometry: Geometry, radial: jax.Array):
         """Kernel [N, I, K] from the main edges into an atom to the atom itself."""
         triplets, graph = _present(geometry.a2ee2a), _present(batch.a2ee2a)
-        ae_radial = self.radial(_present(geometry.a2ee2a_distance))
+        ae_radial = self.radial(_present(geometry.a2ee2a_distance), "a2ee2a")
         weight = to_slots(self.cbf_eaint(ae_radial), graph.slots)
         angles = jnp.where(triplets.mask[..., None], self.angles(triplets.cosine), 0)
         kernel = jnp.einsum("njil,nkjl->nik", weight, angles)
@@ -172,14 +172,14 @@ class BasisEmbedding(nn.Module):
 
     def atom_to_atom(self, geometry: Geometry) -> jax.Array:
         """Kernel [N, I, P] of atom pairs."""
-        kernel = self.rbf_aint(self.radial(_present(geometry.a2a_distance)))
+        kernel = self.rbf_aint(self.radial(_present(geometry.a2a_distance), "a2a"))
         return kernel.swapaxes(1, 2)
 
     def quadruplets(self, batch: GraphBatch, geometry: Geometry, radial: jax.Array):
         """Circular basis at b, outer basis at a, dihedral basis between c and d."""
         angles, graph = _present(geometry.quadruplets), _present(batch.quadruplets)
         degrees = self.config.num_spherical
-        at_b = self.cbf_qint(self.radial(angles.distance))  # [Q, B, I, L]
+        at_b = self.cbf_qint(self.radial(angles.distance, "qint"))  # [Q, B, I, L]
         circular = jnp.einsum("qbil,qbkl->qbki", at_b, self.angles(angles.cosine_abd))
         weight = to_slots(self.sbf_qint(radial), batch.slots)  # [N, K, I, L * L]
         weight = take(weight, graph.atom, graph.inverse[:, None])

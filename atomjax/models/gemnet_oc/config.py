@@ -1,6 +1,8 @@
 """Sizes of GemNet-OC (JMP, Table 17)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from atomjax.graphs import GraphConfig
 from atomjax.models.precision import Precision, check_precision
@@ -33,7 +35,12 @@ class GemNetOCConfig:
         num_atom_emb_layers: residual layers on the atoms after the interactions.
         num_global_out_layers: residual layers after the outputs of all blocks were concatenated.
         num_elements: rows of the atom embedding (row Z - 1).
-        rbf_cutoff: Å at which the radial basis ends, whatever the graph's cutoff.
+        rbf_cutoff: Å at which the radial basis of main edges ends, whatever the graph's cutoff. A
+            training from random weights takes it, and the next three, from its graphs; what stands
+            here is JMP's.
+        rbf_cutoff_a2ee2a: Å, the same of edges of the atom-to-edge graph; None: ``rbf_cutoff``.
+        rbf_cutoff_qint: Å, of the middle edges of quadruplets; None: ``rbf_cutoff``.
+        rbf_cutoff_a2a: Å, of edges of the atom-to-atom graph; None: ``rbf_cutoff``.
         envelope_exponent: of the polynomial envelope.
         quad_interaction: use quadruplets (dihedral angles).
         atom_edge_interaction: use atom-to-edge messages.
@@ -73,6 +80,9 @@ class GemNetOCConfig:
     num_global_out_layers: int = 2
     num_elements: int = 120
     rbf_cutoff: float = 12.0
+    rbf_cutoff_a2ee2a: float | None = None
+    rbf_cutoff_qint: float | None = None
+    rbf_cutoff_a2a: float | None = None
     envelope_exponent: int = 5
     quad_interaction: bool = True
     atom_edge_interaction: bool = True
@@ -84,14 +94,36 @@ class GemNetOCConfig:
     precision: Precision | None = None
     remat: bool = False
 
+    # Fields that say where the bases end, that of the main graph first.
+    BASIS: ClassVar[tuple[str, ...]] = (
+        *("rbf_cutoff", "rbf_cutoff_a2ee2a", "rbf_cutoff_qint", "rbf_cutoff_a2a"),
+        "envelope_exponent",
+    )
+
     def __post_init__(self):
         """Raises ValueError for an unknown precision."""
         check_precision(self.precision)
 
     @property
     def default_graph(self) -> GraphConfig:
-        """The graphs of JMP's pretraining."""
+        """The graphs that a model is trained on where nothing else is asked for."""
         return GraphConfig()
+
+    def basis_cutoff(self, graph: str) -> float:
+        """Å where the radial basis of one of the four graphs ends."""
+        own = None if graph == "main" else getattr(self, f"rbf_cutoff_{graph}")
+        return self.rbf_cutoff if own is None else own
+
+    @staticmethod
+    def ending_at(cutoffs: Mapping[str, float]) -> dict[str, Any]:
+        """Fields of a model whose bases end with its graphs.
+
+        Args:
+            cutoffs: graph → Å, with "main".
+        """
+        main = cutoffs["main"]
+        others = {f"rbf_cutoff_{graph}": end for graph, end in cutoffs.items() if end != main}
+        return {"rbf_cutoff": main, **others}
 
 
 GEMNET_OC_SIZES: dict[str, GemNetOCConfig] = {

@@ -19,7 +19,8 @@ import jax
 import numpy as np
 
 from atomjax.batching import BatchLoader, GraphDataset
-from atomjax.data.load import divide, find_file, generate_spec, graph_config, load_structures
+from atomjax.data.graphs import graph_config
+from atomjax.data.load import divide, find_file, generate_spec, load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.store_view import open_store, select
 from atomjax.graphs import GraphConfig
@@ -252,7 +253,7 @@ class SetExtractor:
             "dataset": described,
             "source": source,
             "extractor": self._digest,
-            "graph": dataclasses.asdict(self._graph(dataset, view)),
+            "graph": self._graph(dataset, view).cache_key(),
             "view": dataclasses.asdict(view),
             "sampling": to_plain(self._settings.sampling),
             "variants": self._settings.variants,

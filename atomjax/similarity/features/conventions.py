@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.graphs import GraphConfig
+from atomjax.graphs.config import PUBLISHED_RULE
 from atomjax.models import backbone_config
 from atomjax.models.equiformer_v2 import EquiformerV2Config
 from atomjax.runtime.config import ConfigError
@@ -55,6 +56,7 @@ def upstream_graph(graph: GraphConfig) -> GraphConfig:
         cutoff_molecule=CUTOFF_MOLECULE,
         max_neighbors=NEIGHBORS,
         edge_dropout=EDGE_DROPOUT,
+        **PUBLISHED_RULE,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from atomjax.data.load import graph_config
+from atomjax.data.graphs import graph_config
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import HeadConfig, backbone_config, build_model, default_graph, features
@@ -22,6 +22,7 @@ from atomjax.similarity.features.default import load_weights
 from atomjax.similarity.features.invariants import invariant_features
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures.elements import SYMBOLS
+from atomjax.training.basis import checkpoint_graph
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.update.state import DATA_AXIS
 from atomjax.training.update.step import over_devices
@@ -51,7 +52,7 @@ class BackboneExtractor:
     @property
     def digest(self) -> str:
         """Hash of everything that decides the features of a structure."""
-        text = [dict(self.config), dataclasses.asdict(self.graph)]
+        text = [dict(self.config), self.graph.cache_key()]
         total = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
         for path, leaf in sorted(flax.traverse_util.flatten_dict(self.variables, sep="/").items()):
             total.update(path.encode())
@@ -103,7 +104,7 @@ def load_extractor(settings: ExtractorSettings) -> BackboneExtractor:
         variables, metadata = load_checkpoint(settings.checkpoint, settings.which)
         name = f"{metadata['model']['name']} of {settings.checkpoint}, step {metadata['step']}"
     config = metadata["model"]
-    graph = graph_config(settings.graph, stored_graph(metadata))
+    graph = graph_config(settings.graph, checkpoint_graph(metadata))
     wanted = default_graph(config).kind
     if graph.kind != wanted:
         raise ConfigError(
@@ -133,14 +134,3 @@ def check_invariants(extractor: BackboneExtractor, kinds: tuple[Invariance, ...]
             f"invariants={list(kinds)}: the features of {extractor.config['name']} are scalars "
             'already; set invariants=("none",)'
         )
-
-
-def stored_graph(metadata: Mapping[str, Any]) -> GraphConfig:
-    """The graph that a checkpoint was trained on, without edge dropout."""
-    stored = list(metadata.get("graphs", {}).values())
-    if not stored:
-        return default_graph(metadata["model"])
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in stored[0].items()
-    }
-    return dataclasses.replace(GraphConfig(**fields), edge_dropout=0.0)

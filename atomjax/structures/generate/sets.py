@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display
 from atomjax.structures.archive import load_archive, save_archive
 from atomjax.structures.generate.errors import GenerateError, missing_package
@@ -155,16 +156,18 @@ def generate_with_report(
     if not isinstance(spec, GenerateSpec):
         spec = GenerateSpec.from_mapping(spec)
     path = cache_path(spec, cache_dir)
-    cached = path.exists()
-    if cached:
-        structures, metadata = load_archive(path)
-        dropped = metadata["dropped"]
-    else:
-        display = progress if isinstance(progress, Display) else _display(progress)
-        structures, dropped = _make(spec, workers or available_cores(), display)
-        save_archive(path, structures, {"spec": spec.resolve(), "dropped": dropped})
-        display.write(f"{spec.kind}: {GenerateReport(len(structures), dropped, path, cached)}")
-    return structures, GenerateReport(len(structures), dropped, path, cached)
+    if not path.exists():
+        # Trainings that run side by side may want the same set at once: one makes it.
+        with sole_use(path):
+            if not path.exists():
+                display = progress if isinstance(progress, Display) else _display(progress)
+                structures, dropped = _make(spec, workers or available_cores(), display)
+                save_archive(path, structures, {"spec": spec.resolve(), "dropped": dropped})
+                report = GenerateReport(len(structures), dropped, path, cached=False)
+                display.write(f"{spec.kind}: {report}")
+                return structures, report
+    structures, metadata = load_archive(path)
+    return structures, GenerateReport(len(structures), metadata["dropped"], path, cached=True)
 
 
 def _display(shown: bool) -> Display:

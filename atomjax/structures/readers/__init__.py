@@ -26,6 +26,7 @@ from atomjax.structures.readers import (
 from atomjax.structures.readers.general import ase_db, ase_files, aselmdb, cif_csv, extxyz
 from atomjax.structures.readers.general.ase_db import property_units
 from atomjax.structures.readers.layouts.catalyst_systems import CatalystOptions
+from atomjax.structures.readers.layouts.label_keys import RecordNotes, UnusedKeysWarning
 from atomjax.structures.readers.layouts.records import (
     ReadError,
     ReadOptions,
@@ -41,9 +42,11 @@ __all__ = [
     "FORMATS",
     "ReadError",
     "ReadOptions",
+    "RecordNotes",
     "SkippedRecord",
     "SkippedRecordsWarning",
     "StructureFile",
+    "UnusedKeysWarning",
     "iterate",
     "open_file",
     "open_records",
@@ -61,35 +64,35 @@ class Reader:
     Attributes:
         records: opens a file; the result is a `StructureFile` where records have numbers.
         options: the options it takes.
+        keys: which of `LABEL_KEYS` it heeds.
     """
 
     records: Callable[[Path, Any], Records | StructureFile]
     options: type[ReadOptions] = ReadOptions
+    keys: tuple[str, ...] = ()
 
 
+LABEL_KEYS = ("gradients_key", "stress_key", "stress_unit", "virial_key")
 READERS = {
-    "extxyz": Reader(extxyz.records),
-    "ase_db": Reader(ase_db.records),
-    "comp6": Reader(comp6.records),
-    "ase": Reader(ase_files.records, ase_files.AseOptions),
-    "aselmdb": Reader(aselmdb.records),
+    "extxyz": Reader(extxyz.records, keys=LABEL_KEYS),
+    "ase_db": Reader(ase_db.records, keys=LABEL_KEYS),
+    "comp6": Reader(comp6.records, keys=("gradients_key",)),
+    "ase": Reader(ase_files.records, ase_files.AseOptions, keys=LABEL_KEYS),
+    "aselmdb": Reader(aselmdb.records, keys=LABEL_KEYS),
     "oc20": Reader(open_catalyst.oc20_records, CatalystOptions),
-    "oc20_extxyz": Reader(oc20_extxyz.records, CatalystOptions),
+    "oc20_extxyz": Reader(oc20_extxyz.records, CatalystOptions, keys=LABEL_KEYS),
     "oc22": Reader(open_catalyst.oc22_records, CatalystOptions),
     "ani1x": Reader(ani1x.records, ani1x.Ani1xOptions),
     "transition1x": Reader(transition1x.records, transition1x.Transition1xOptions),
     "rmd17": Reader(rmd17.records, rmd17.Rmd17Options),
-    "md22": Reader(md22.records, md22.Md22Options),
+    "md22": Reader(md22.records, md22.Md22Options, keys=LABEL_KEYS),
     "qm9": Reader(qm9.records, qm9.Qm9Options),
     "qmof": Reader(qmof.records, qmof.QmofOptions),
     "matbench": Reader(matbench.records, matbench.MatbenchOptions),
     "cif_csv": Reader(cif_csv.records, cif_csv.CifCsvOptions),
-    "spice": Reader(spice.records, spice.SpiceOptions),
+    "spice": Reader(spice.records, spice.SpiceOptions, keys=("gradients_key",)),
 }
 UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")
-# What is assumed where a file of these formats does not say: ASE's formats are in eV and Å by
-# ASE's own convention; COMP6 is in Hartree.
-DEFAULT_ENERGY_UNITS = {"comp6": "Ha"}
 
 
 def iterate(
@@ -98,6 +101,7 @@ def iterate(
     *,
     on_error: Literal["raise", "skip"] = "raise",
     skipped: list[SkippedRecord] | None = None,
+    notes: RecordNotes | None = None,
     **options: Any,
 ) -> Iterator[Structure]:
     """Read structures one at a time, so that a file larger than memory can be read.
@@ -109,15 +113,17 @@ def iterate(
             `skipped` and warns with the count at the end. A file in which the next record cannot
             be found stops in either case.
         skipped: takes what was left out.
+        notes: takes what the records hold, and which of it looks like a label and is not read;
+            a warning says the latter at the end.
         **options: fields of `ReadOptions`, or of the format's own options. Units default to the
-            format's; eV and Å where it has none.
+            file's or the format's; eV and Å where neither says.
 
     Raises:
         FileNotFoundError: there is no such file.
         ReadError: the file is of another format or damaged, or a record is bad.
         UnitError: a unit is unknown.
     """
-    file, name, chosen = _prepare(path, format, options)
+    file, name, chosen = _prepare(path, format, options, notes)
     records = _open(file, name, chosen)
     if isinstance(records, StructureFile):
         records = records.records()
@@ -127,6 +133,7 @@ def iterate(
         yield structure
         kept += 1
     warn_of_skipped(str(file), left_out[before:], kept)
+    chosen.notes.warn(str(file))
 
 
 def read(
@@ -135,6 +142,7 @@ def read(
     *,
     on_error: Literal["raise", "skip"] = "raise",
     skipped: list[SkippedRecord] | None = None,
+    notes: RecordNotes | None = None,
     **options: Any,
 ) -> list[Structure]:
     """Read all structures of a file; see `iterate` for arguments and errors.
@@ -142,7 +150,8 @@ def read(
     Raises:
         ReadError: as `iterate`, and where the file holds no structure.
     """
-    structures = list(iterate(path, format, on_error=on_error, skipped=skipped, **options))
+    given: dict[str, Any] = {"skipped": skipped, "notes": notes, **options}
+    structures = list(iterate(path, format, on_error=on_error, **given))
     if not structures:
         raise ReadError(f"{path}: holds no readable structure")
     return structures
@@ -176,6 +185,8 @@ def open_file(
 def open_records(
     path: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002
+    *,
+    notes: RecordNotes | None = None,
     **options: Any,
 ) -> Records | StructureFile:
     """Open a file of any format: what `open_file` gives where it can, else what reads each record.
@@ -183,6 +194,7 @@ def open_records(
     Args:
         path: the file or folder.
         format: one of `FORMATS`; None tells it from the name.
+        notes: takes what the records hold beside what is read, as they are read.
         **options: as for `iterate`.
 
     Returns:
@@ -192,11 +204,14 @@ def open_records(
         FileNotFoundError: there is no such file.
         ReadError: the file is of another format or damaged.
     """
-    return _open(*_prepare(path, format, options))
+    return _open(*_prepare(path, format, options, notes))
 
 
 def _prepare(
-    path: str | os.PathLike[str], format_name: str | None, given: dict[str, Any]
+    path: str | os.PathLike[str],
+    format_name: str | None,
+    given: dict[str, Any],
+    notes: RecordNotes | None = None,
 ) -> tuple[Path, str, ReadOptions]:
     """The file, its format, and options that fit the format."""
     file = Path(path)
@@ -214,20 +229,19 @@ def _prepare(
     if not (file.is_file() or (facts.is_folder and file.is_dir())):
         kind = "file or folder" if facts.is_folder else "file"
         raise FileNotFoundError(f"{file}: no such {kind}")
-    options: dict[str, Any] = {
-        k: v for k, v in given.items() if v is not None or k not in UNIT_OPTIONS
-    }
+    # What is declined need not be known to the format, and None is the default of units.
+    optional = {*UNIT_OPTIONS, *LABEL_KEYS} - {*READERS[name].keys}
+    options: dict[str, Any] = {k: v for k, v in given.items() if v or k not in optional}
     _check_names(name, options)
     if facts.fixes_units:
         _check_units(name, options)
-    elif name in DEFAULT_ENERGY_UNITS:
-        options.setdefault("energy_unit", DEFAULT_ENERGY_UNITS[name])
     if options.get("split") is not None and facts.splits == "none":
         raise ReadError(
             f"{file}: files of the format {name!r} have no splits of their own; leave split out"
             " and divide what is read (atomjax.structures.split_indices)"
         )
-    return file, name, READERS[name].options(**options)
+    notes = RecordNotes() if notes is None else notes
+    return file, name, READERS[name].options(**options, notes=notes)
 
 
 def _open(file: Path, name: str, options: ReadOptions) -> Records | StructureFile:
@@ -239,7 +253,9 @@ def _open(file: Path, name: str, options: ReadOptions) -> Records | StructureFil
 
 
 def _check_names(name: str, options: dict[str, Any]) -> None:
-    known = [field.name for field in dataclasses.fields(READERS[name].options)]
+    reader = READERS[name]
+    passed_over = {"notes", *LABEL_KEYS} - {*reader.keys}
+    known = [f.name for f in dataclasses.fields(reader.options) if f.name not in passed_over]
     for key in options:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -1,14 +1,13 @@
-"""COMP6 and S66x8 files (HDF5): for each molecule, many geometries with energies and forces.
+"""HDF5 files of molecules with many geometries, as COMP6, S66x8 and ANI-2x have them.
 
-A group that holds ``species`` [N], ``coordinates`` [n, N, 3] and ``energies`` [n] is a molecule.
-Its ``forces`` [n, N, 3] are the gradient dE/dx, not its negative, in Hartree/Å: along S66x8's 428
-steps between geometries that keep their orientation, the work Σ forces·Δx by the trapezoid rule is
-+0.99 times the change of the energy in Hartree (it would be +1.89 times for Hartree/Bohr). So this
-reader negates them.
+A group that holds ``species``, ``coordinates`` [n, N, 3] and ``energies`` [n] is a molecule;
+species are symbols or numbers, [N], or [n, N] as in ANI-2x. What ``forces`` [n, N, 3] are differs:
+in COMP6 and S66x8 the gradient dE/dx in Hartree/Å (along S66x8's 428 steps between geometries that
+keep their orientation, the work is +0.99 times the change of the energy), in ANI-2x its negative.
+So the energies are asked which it is, and the user where they do not tell.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +15,109 @@ import h5py
 import numpy as np
 
 from atomjax.structures.elements import atomic_number
+from atomjax.structures.readers.layouts.force_sign import is_one, slope_of_work
+from atomjax.structures.readers.layouts.hdf5 import BLOCK, ConformerFile, Layout, open_hdf5
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
-from atomjax.structures.structure import Structure
 
-REQUIRED = ("species", "coordinates", "energies")
+POSITIONS = "coordinates"
+# Molecules whose energies are asked.
+ASKED = 200
 
 
-def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[], Structure]]]:
-    """The geometries of all molecules, group by group.
+class Comp6File(ConformerFile):
+    """The geometries of all molecules, group by group."""
+
+    def __init__(self, path: Path, options: ReadOptions, forces: str) -> None:
+        layout = Layout("species", POSITIONS, options.energy_key or "energies", forces)
+        super().__init__(path, options, layout)
+        if self.options.energy_unit is None:
+            self.options = replace(self.options, energy_unit="Ha")
+        if self.options.forces_key != "":
+            self.layout = replace(layout, force_sign=self._sign())
+
+    def _groups(self, file: h5py.File) -> list[str]:
+        return molecule_groups(file)
+
+    def _class_key(self, name: str) -> str:
+        key = super()._class_key(name)
+        # ANI-2x groups by the number of atoms, which is no class.
+        return "" if key.isdigit() else key
+
+    def _numbers(self, group: Any, rows: slice) -> np.ndarray:
+        species = group[self.layout.numbers]
+        values = species[rows] if species.ndim == 2 else species[()]
+        if values.dtype.kind in "iu":
+            return values
+        symbols = [s.decode() if isinstance(s, bytes) else str(s) for s in values.reshape(-1)]
+        return np.array([atomic_number(symbol) for symbol in symbols]).reshape(values.shape)
+
+    def _sign(self) -> float:
+        """-1 where gradients are stored, 1 for forces."""
+        key, options = self.layout.forces, self.options
+        slope = slope_of_work(self._geometries())
+        declared = 1.0 if options.forces_key else -1.0 if options.gradients_key else None
+        if slope is None:
+            if declared is None:
+                raise ReadError(
+                    f"{self.path}: {key!r} are gradients in COMP6 and forces in ANI-2x, and the"
+                    f" energies do not tell which these are; say gradients_key={key!r} or"
+                    f" forces_key={key!r}, or read none with forces_key=''"
+                )
+            return declared
+        found, kind = (-1.0, "gradients") if slope > 0 else (1.0, "forces")
+        work = f"the energy changes by {slope:+.2f} times the work of {key!r} along the geometries"
+        if declared not in (None, found):
+            raise ReadError(
+                f"{self.path}: {work}: they are {kind}; say {kind}_key={key!r}, or leave both out"
+            )
+        if declared is None and not is_one(slope):
+            raise ReadError(
+                f"{self.path}: {work}, which should be 1 or -1; declare force_unit (now"
+                " energy_unit/length_unit)"
+            )
+        return found
+
+    def _geometries(self) -> Any:
+        """Positions, energies and vectors of some molecules, in eV and Å."""
+        file, layout, options = self._file.get(), self.layout, self.options
+        for name in self.names[:ASKED]:
+            group: Any = file[name]
+            if layout.energy not in group or group[layout.positions].ndim != 3:
+                continue
+            yield (
+                group[layout.positions][:BLOCK] * options.length_factor,
+                group[layout.energy][:BLOCK].reshape(-1) * options.energy_factor,
+                group[layout.forces][:BLOCK] * options.force_factor,
+            )
+
+
+def molecule_groups(file: h5py.File) -> list[str]:
+    """Names of the groups that hold coordinates, in the order of the file."""
+    names: list[str] = []
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Group) and POSITIONS in item:
+            names.append(name)
+
+    file.visititems(collect)
+    return names
+
+
+def records(path: Path, options: ReadOptions) -> Comp6File:
+    """Opens a file of molecules.
 
     Raises:
-        ReadError: the file is not HDF5, is cut short, or holds no molecule.
+        ReadError: the file is not HDF5, is cut short, holds no molecule, or does not tell whether
+            it stores forces or gradients.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            names: list[str] = []
-            file.visititems(lambda name, item: _collect(names, name, item))
-            if not names:
-                raise ReadError(f"{path}: no group holds {', '.join(REQUIRED)}")
-            for name in names:
-                yield from _molecule(path, name, file, options)
-    except OSError as error:
-        raise ReadError(
-            f"{path}: not a readable HDF5 file ({error}); it is damaged or truncated, copy it again"
-        ) from error
-
-
-def _collect(names: list[str], name: str, item: h5py.Group | h5py.Dataset) -> None:
-    if isinstance(item, h5py.Group) and "coordinates" in item:
-        names.append(name)
-
-
-def _molecule(
-    path: Path, name: str, file: h5py.File, options: ReadOptions
-) -> Iterator[tuple[str, Callable[[], Structure]]]:
-    group: Any = file[name]
-    missing = [key for key in REQUIRED if key not in group]
-    if missing:
-        raise ReadError(f"{path}: molecule {name} lacks {', '.join(missing)}")
-    symbols = [s.decode() if isinstance(s, bytes) else str(s) for s in group["species"][()]]
-    numbers = np.array([atomic_number(symbol) for symbol in symbols])
-    positions, energies = group["coordinates"][()], group["energies"][()]
-    wants_forces = options.forces_key != "" and "forces" in group
-    gradients = group["forces"][()] if wants_forces else None
-    if len(energies) != len(positions) or (
-        gradients is not None and gradients.shape != positions.shape
-    ):
-        raise ReadError(
-            f"{path}: molecule {name}: coordinates {positions.shape}, energies {energies.shape}"
-            f" and forces {None if gradients is None else gradients.shape} do not fit together"
-        )
-    for i in range(len(positions)):
-        identifier = f"{path.name}:{name}:{i}"
-        yield (
-            identifier,
-            partial(
-                options.structure,
-                atomic_numbers=numbers,
-                positions=positions[i],
-                energy=energies[i],
-                forces=None if gradients is None else -gradients[i],
-                class_key=name.rpartition("/")[2],
-                identifier=identifier,
-                source=options.source or path.stem,
-            ),
-        )
+    forces = options.forces_key or options.gradients_key
+    with open_hdf5(path) as file:
+        try:
+            groups: list[Any] = [file[name] for name in molecule_groups(file)]
+            if not groups:
+                raise ReadError(f"{path}: no group holds species, {POSITIONS} and energies")
+            if not forces and not any("forces" in group for group in groups):
+                options = replace(options, forces_key="")
+        except (OSError, RuntimeError) as error:
+            raise ReadError(f"{path}: not a readable HDF5 file ({error}); copy it again") from error
+    return Comp6File(path, options, forces or "forces")

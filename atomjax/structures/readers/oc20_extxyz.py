@@ -90,7 +90,9 @@ class TrajectoryFile(StructureFile):
         return energy - reference
 
     def _load(self, pair: int) -> tuple[list[list[str]], list[str]]:
-        if self._current is None or self._current[0] != pair:
+        # Threads share the last file: each looks at one it holds itself.
+        current = self._current
+        if current is None or current[0] != pair:
             path, log = self._pairs[pair]
             texts = list(frames(io.StringIO(_text(path)), path))
             lines = _lines(log)
@@ -99,8 +101,8 @@ class TrajectoryFile(StructureFile):
                     f"{path}: {len(texts)} frames, but {log.name} has {len(lines)} lines; one of"
                     " the two is truncated, copy them again"
                 )
-            self._current = (pair, texts, lines)
-        return self._current[1:]
+            current = self._current = (pair, texts, lines)
+        return current[1:]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_current": None}

@@ -26,7 +26,7 @@ from atomjax.structures.readers.general.ase_db import connect, property_units, r
 from atomjax.structures.readers.layouts.pyg_graphs import GRAPH_CLASSES, stored_fields
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import (
-    PerProcess,
+    PerThread,
     StructureFile,
     cut,
     shuffled,
@@ -164,7 +164,7 @@ class Qm9Database(Qm9File):
 
     def __init__(self, path: Path, options: Qm9Options) -> None:
         super().__init__(path, options)
-        self._database = PerProcess(partial(connect, path))
+        self._database = PerThread(partial(connect, path))
         units = property_units(path)
         missing = [name for name in ("homo", "energy_U0") if name not in units]
         if missing:

@@ -63,8 +63,9 @@ class SpiceFile(ConformerFile):
     def __init__(self, path: Path, options: SpiceOptions) -> None:
         kinds = {"total": "dft_total_energy", "referenced": "formation_energy"}
         energy = options.energy_key or kinds[options.energy_kind]
-        forces = options.forces_key or "dft_total_gradient"
-        layout = Layout("atomic_numbers", "conformations", energy, forces, force_sign=-1.0)
+        forces = options.forces_key or options.gradients_key or "dft_total_gradient"
+        sign = 1.0 if options.forces_key else -1.0
+        layout = Layout("atomic_numbers", "conformations", energy, forces, sign)
         super().__init__(path, options, layout)
 
     def _groups(self, file: h5py.File) -> list[str]:

@@ -21,6 +21,7 @@ from atomjax.structures.store.conversion import (
     make_shards,
     merge,
     open_source,
+    with_declarations,
 )
 from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.store import Store
@@ -56,6 +57,7 @@ def convert_on_cluster(
     if finished is not None:
         return finished
     distributed = _dask()
+    conversion = with_declarations(conversion)
     total = count_records(conversion)
     begin(target, conversion)
     with distributed.Client(scheduler, set_as_default=False) as client:

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from atomjax.runtime.files import replacing
 from atomjax.runtime.progress import Display
-from atomjax.structures.readers import open_records
+from atomjax.structures.formats import FORMATS, Format, guess_format
+from atomjax.structures.readers import RecordNotes, open_records
 from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
@@ -31,6 +32,13 @@ from atomjax.structures.structure import Structure
 from atomjax.structures.units import UnitError
 
 _PLAN = "plan.json"
+ENERGY_KINDS = ("total", "referenced", "adsorption", "none")
+UNITS = ("energy_unit", "length_unit", "force_unit")
+DECLARE = {
+    "energy_unit": "--option energy_unit=eV (or another)",
+    "length_unit": "--option length_unit=Å (or another)",
+    "energy_kind": f"--energy-kind, one of {', '.join(ENERGY_KINDS)}",
+}
 # Records between two signs of life of a worker.
 _TOLD_EVERY = 256
 
@@ -44,7 +52,10 @@ class Conversion:
     Attributes:
         paths: the files, or folders where the format has folders.
         source: the format; None tells it from the names.
-        options: of the reader, such as {"split": "train"}; JSON values.
+        options: of the reader, such as {"split": "train"}; JSON values. Units that the format
+            leaves open and the files do not state must be there: energy_unit, length_unit.
+        energy_kind: what the energies mean: "total", "referenced", "adsorption" or "none"; required
+            where the format leaves it open.
         on_error: "skip" leaves damaged records out, counts and lists them; "raise" stops.
         precision: of positions and forces; energies and cells keep float64.
         shard_size: records of a shard.
@@ -53,6 +64,7 @@ class Conversion:
     paths: tuple[str, ...]
     source: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    energy_kind: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
     precision: Precision = "float32"
     shard_size: int = SHARD_SIZE
@@ -60,6 +72,9 @@ class Conversion:
     def __post_init__(self) -> None:
         if not self.paths:
             raise StoreError("a conversion needs a path")
+        if self.energy_kind not in (None, *ENERGY_KINDS):
+            known = ", ".join(ENERGY_KINDS)
+            raise StoreError(f"energy_kind is {self.energy_kind!r}; write one of {known}")
         if self.shard_size < 1:
             raise StoreError(f"shard_size is {self.shard_size}; give at least 1")
         if self.on_error not in ("raise", "skip"):
@@ -97,6 +112,7 @@ def convert(
     finished = compare_finished(target, conversion)
     if finished is not None:
         return finished
+    conversion = with_declarations(conversion)
     total = count_records(conversion)
     begin(target, conversion)
     if not _marker(target, shard).exists():
@@ -198,14 +214,50 @@ def count_records(conversion: Conversion) -> int:
     return total
 
 
-def open_source(conversion: Conversion, path: str) -> Any:
+def with_declarations(conversion: Conversion) -> Conversion:
+    """The same with units and the kind of energy as its files or their format have them.
+
+    Raises:
+        StoreError: neither they nor the conversion say.
+    """
+    for path in conversion.paths:
+        facts = FORMATS.get(conversion.source or guess_format(Path(path)) or "", Format())
+        options = dict(conversion.options)
+        kind = conversion.energy_kind or options.get("energy_kind")
+        kind = kind or (facts.energy_kinds[0] if facts.energy_kinds else None)
+        if kind == "none":
+            options.setdefault("energy_key", "")
+        elif options.get("energy_key") == "":
+            kind = kind or "none"
+        conversion = dataclasses.replace(conversion, options=options, energy_kind=kind)
+        notes = RecordNotes()
+        open_source(conversion, path, notes)
+        if not facts.fixes_units:
+            options = {**notes.units, **options}
+            conversion = dataclasses.replace(conversion, options=options)
+        missing = facts.undeclared({**options, "energy_kind": kind})
+        if missing:
+            listed = ", ".join(DECLARE[name] for name in missing)
+            raise StoreError(
+                f"{path}: neither the file nor its format says its {' and '.join(missing)};"
+                f" declare: {listed}"
+            )
+    return conversion
+
+
+def open_source(conversion: Conversion, path: str, notes: RecordNotes | None = None) -> Any:
     """The records of one file.
+
+    Args:
+        conversion: what is converted.
+        path: one of its paths.
+        notes: takes what is seen in the records beside what is read.
 
     Raises:
         StoreError: it cannot be read.
     """
     try:
-        return open_records(path, conversion.source, **conversion.options)
+        return open_records(path, conversion.source, notes=notes, **conversion.options)
     except (ReadError, UnitError, OSError) as error:
         raise StoreError(str(error)) from error
 
@@ -240,7 +292,9 @@ def make_shards(
     (part, parts), (number_of, workers) = shard, worker
     names = []
     for place, path in enumerate(conversion.paths):
-        for number, records in _runs(open_source(conversion, path), conversion.shard_size):
+        notes = RecordNotes()
+        source = open_source(conversion, path, notes)
+        for number, records in _runs(source, conversion.shard_size):
             turn, machine = divmod(number, parts)
             if machine != part or turn % workers != number_of:
                 continue
@@ -249,9 +303,10 @@ def make_shards(
                 told(records=conversion.shard_size, skipped=0)
                 continue
             skipped: list[SkippedRecord] = []
+            notes.clear()
             read = structures_from(records, conversion.on_error, skipped)
             structures = _counted(read, skipped, told)
-            write_shard(target, names[-1], structures, conversion.precision, skipped)
+            write_shard(target, names[-1], structures, conversion.precision, skipped, notes)
     return names
 
 
@@ -310,6 +365,11 @@ def _as_origin(conversion: Conversion) -> dict[str, Any]:
 
 
 def _compare(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    # What the files stated themselves, or an older version did not ask for, was not asked again.
+    stated = {k: v for k, v in found.get("options", {}).items() if k in UNITS}
+    asked = {**asked, "options": {**stated, **asked["options"]}}
+    if asked["energy_kind"] is None or "energy_kind" not in found:
+        asked = {**asked, "energy_kind": found.get("energy_kind")}
     keys: Sequence[str] = sorted(found.keys() | asked.keys())
     changed = [
         f"{key} was {found.get(key)!r}, is {asked.get(key)!r}"

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from atomjax.runtime.files import replacing
+from atomjax.structures.readers.layouts.label_keys import RecordNotes
 from atomjax.structures.store.shards import (
     COLUMNS,
     INDEX,
@@ -50,7 +51,7 @@ def merge_shards(
         StoreError: a shard is missing, or there is no structure.
     """
     statistics, groups = StatisticsAccumulator(), {}
-    listed, skipped, end = [], [], 0
+    listed, skipped, end, notes = [], [], 0, RecordNotes()
     with contextlib.ExitStack() as stack:
         columns = {name: stack.enter_context(_column(directory, name)) for name in COLUMNS}
         offset = stack.enter_context(_column(directory, "offset"))
@@ -66,6 +67,7 @@ def merge_shards(
             end += size
             statistics.merge(arrays)
             skipped += facts["skipped"]
+            notes.merge(facts.get("notes", RecordNotes().to_dict()))
             listed.append(
                 {"name": name, "structures": count, "bytes": size, "sha256": facts["sha256"]}
             )
@@ -81,6 +83,7 @@ def merge_shards(
         "origin": dict(origin),
         "statistics": statistics.summary(),
         "skipped": {"count": len(skipped), "first": skipped[:_SHOWN]},
+        "notes": notes.to_dict(),
         "shards": listed,
         "index": {file: sha256(directory / INDEX / file) for file in files},
     }

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.runtime.files import replacing
+from atomjax.structures.readers.layouts.label_keys import RecordNotes
 from atomjax.structures.readers.layouts.records import SkippedRecord
 from atomjax.structures.store.records import Group, Precision, encode
 from atomjax.structures.store.statistics import StatisticsAccumulator
@@ -55,6 +56,7 @@ def write_shard(
     structures: Iterable[Structure],
     precision: Precision,
     skipped: list[SkippedRecord],
+    notes: RecordNotes | None = None,
 ) -> int:
     """Write structures as one shard.
 
@@ -64,6 +66,7 @@ def write_shard(
         structures: what it holds.
         precision: of positions and forces.
         skipped: what was left out, known when `structures` is at its end.
+        notes: what was seen in the records beside what was read, known likewise.
 
     Returns:
         The number of structures.
@@ -85,6 +88,7 @@ def write_shard(
         "groups": list(groups),
         "sha256": digest.hexdigest(),
         "skipped": [[record.identifier, record.reason] for record in skipped],
+        "notes": (RecordNotes() if notes is None else notes).to_dict(),
     }
     arrays = {column: np.array(columns[column], kind) for column, kind in COLUMNS.items()}
     with replacing(part_path(directory, name)) as file:
@@ -103,8 +107,8 @@ def read_part(directory: Path, name: str) -> tuple[dict[str, np.ndarray], dict[s
     """What `write_shard` left for the index.
 
     Returns:
-        The arrays (columns, "offset" and those of the statistics), and "groups", "sha256" and
-        "skipped".
+        The arrays (columns, "offset" and those of the statistics), and "groups", "sha256",
+        "skipped" and "notes".
     """
     with np.load(part_path(directory, name), allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}

@@ -11,6 +11,15 @@ from atomjax.training.update.losses import Errors, Task
 
 MILLI = 1e3
 STRESS_MAE = "stress_mae_ev_per_cubic_angstrom"
+# Names and units of errors, the one first by which trainings on a task are compared. That of a
+# property has the property's unit.
+METRICS: Mapping[str, tuple[str, str]] = {
+    "force_mae_mev_per_angstrom": ("force MAE", "meV/Å"),
+    "value_mae": ("MAE", ""),
+    "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
+    "energy_mae_mev": ("energy MAE", "meV"),
+    STRESS_MAE: ("stress MAE", "eV/Å³"),
+}
 
 
 def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict[str, jax.Array]:
@@ -125,18 +134,12 @@ def by_dataset(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 def describe_metrics(split: str, metrics: Mapping[str, float], tasks: Sequence[Task]) -> str:
     """One line for each dataset, with units."""
-    units = {
-        "energy_mae_mev": ("energy MAE", "meV"),
-        "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
-        "force_mae_mev_per_angstrom": ("force MAE", "meV/Å"),
-        STRESS_MAE: ("stress MAE", "eV/Å³"),
-    }
     property_units = {task.name: task.unit for task in tasks}
     lines = []
     for dataset, values in by_dataset(metrics).items():
         named = []
         for metric, value in values.items():
-            name, unit = units.get(metric, ("MAE", property_units[dataset]))
-            named.append(f"{name} {value:.4g} {unit}".rstrip())
+            name, unit = METRICS[metric]
+            named.append(f"{name} {value:.4g} {unit or property_units[dataset]}".rstrip())
         lines.append(f"{split} {dataset}: {', '.join(named)}")
     return "\n".join(lines)

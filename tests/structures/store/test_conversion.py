@@ -11,7 +11,7 @@ import distributed
 import numpy as np
 import pytest
 
-from atomjax.structures.convert import main, parse_option, parse_shard
+from atomjax.structures.convert import describe, main, parse_option, parse_shard
 from atomjax.structures.readers import read
 from atomjax.structures.store import Conversion, Store, StoreError, convert
 from atomjax.structures.store.cluster import convert_on_cluster
@@ -47,8 +47,9 @@ def trajectory(tmp_path: Path) -> Path:
 
 
 def plan(path: Path, **fields) -> Conversion:
-    source = {"source": "rmd17"} if path.suffix == ".npz" else {}
-    return Conversion(paths=(str(path),), shard_size=7, **source, **fields)
+    units = {"options": {"energy_unit": "eV", "length_unit": "Å"}, "energy_kind": "total"}
+    source: dict = {"source": "rmd17"} if path.suffix == ".npz" else units
+    return Conversion(paths=(str(path),), shard_size=7, **{**source, **fields})
 
 
 @pytest.fixture
@@ -99,7 +100,8 @@ def test_damaged_records_are_counted_or_stop(frames, tmp_path, here, capsys):
     with pytest.raises(ValueError, match=r"frames.extxyz:13: .*not finite"):
         convert(plan(frames), tmp_path / "stopped")
     arguments = ["--path", str(frames), "--out", str(tmp_path / "s"), "--shard-size", "7"]
-    main([*arguments, "--on-error", "skip", "--option", "energy_unit=eV"])
+    declared = ["--option", "energy_unit=eV", "--option", "length_unit=Å", "--energy-kind", "total"]
+    main([*arguments, "--on-error", "skip", *declared])
     store = Store(tmp_path / "s")
     assert [round(-(s.energy or 0.0)) for s in store] == [
         round(i + 0.5) for i in range(20) if i != 13
@@ -109,6 +111,46 @@ def test_damaged_records_are_counted_or_stop(frames, tmp_path, here, capsys):
     said = capsys.readouterr().out
     assert "1 damaged records were left out" in said
     assert "19 structures" in said
+
+
+def test_units_are_asked_for_as_in_a_config(frames: Path, tmp_path: Path) -> None:
+    missing = r"length_unit and energy_unit and energy_kind; declare: --option length_unit=Å"
+    with pytest.raises(StoreError, match=missing):
+        convert(Conversion(paths=(str(frames),)), tmp_path / "s")
+    options = {"length_unit": "Å", "energy_key": ""}
+    declined = Conversion(paths=(str(frames),), options=options, on_error="skip")
+    store = convert(declined, tmp_path / "s")
+    assert store is not None
+    assert store.manifest["origin"]["energy_kind"] == "none"
+    with pytest.raises(StoreError, match="energy_kind is 'atomic'"):
+        Conversion(paths=("a.xyz",), energy_kind="atomic")
+
+
+def test_units_that_a_file_states_are_kept_in_the_manifest(
+    cases: Path, tmp_path: Path, here: None
+) -> None:
+    path = str(cases / "schnetpack_layout.db")
+    with pytest.raises(StoreError, match=r"states energy_unit='kcal/mol', but energy_unit='eV'"):
+        convert(Conversion(paths=(path,), options={"energy_unit": "eV"}), tmp_path / "s")
+    asked = Conversion(paths=(path,), energy_kind="total")
+    for _ in range(2):  # the second finds the store finished
+        store = convert(asked, tmp_path / "s")
+        assert store is not None
+    assert store.manifest["origin"]["options"] == {
+        "energy_unit": "kcal/mol",
+        "length_unit": "Å",
+        "force_unit": "kcal/mol/Å",
+    }
+    assert store[0].energy == pytest.approx(-97000 * 0.0433641042, rel=1e-8)
+
+
+def test_keys_that_are_not_read_are_listed_in_the_manifest(
+    cases: Path, tmp_path: Path, here: None
+) -> None:
+    store = convert(plan(cases / "energy_capital.xyz"), tmp_path / "s")
+    assert store is not None
+    assert ["energy", "Energy", 24] in store.manifest["notes"]["unused"]
+    assert "24 records hold 'Energy'" in describe(store)
 
 
 def test_a_worker_that_fails_says_why(frames, tmp_path):
@@ -196,8 +238,7 @@ def cluster():
 
 def test_a_cluster_makes_the_same_store(cluster, trajectory, frames, tmp_path, here):
     for path, options in ((trajectory, {}), (frames, {"on_error": "skip"})):
-        units = {"options": {"energy_unit": "eV"}} if path == frames else {}
-        asked = plan(path, **options, **units)
+        asked = plan(path, **options)
         alone = convert(asked, tmp_path / path.stem / "alone")
         together = convert_on_cluster(asked, tmp_path / path.stem / "together", cluster)
         assert files(alone.path) == files(together.path)
@@ -206,7 +247,7 @@ def test_a_cluster_makes_the_same_store(cluster, trajectory, frames, tmp_path, h
 
 def test_a_cluster_says_which_record_is_damaged(cluster, frames, tmp_path):
     with pytest.raises(StoreError, match=r"frames\.extxyz"):
-        convert_on_cluster(plan(frames, options={"energy_unit": "eV"}), tmp_path / "store", cluster)
+        convert_on_cluster(plan(frames), tmp_path / "store", cluster)
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.stated_units import stated_units, with_stated_units
 from atomjax.structures.structure import Structure
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -21,18 +22,34 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
     """The rows of a database in order of their ids.
 
     Raises:
-        ReadError: the file is no SQLite database with ASE's tables, or is cut short.
+        ReadError: the file is no SQLite database with ASE's tables, is cut short, or states other
+            units than those that are declared.
     """
+    database = connect(path)
+    try:
+        metadata = database.metadata
+    except (sqlite3.Error, KeyError, ValueError) as error:
+        raise _damaged(path, 0, error) from error
+    return _rows(database, with_stated_units(options, stated_units(metadata, options), path), path)
+
+
+def _rows(
+    database: Any, options: ReadOptions, path: Path
+) -> Iterator[tuple[str, Callable[[], Structure]]]:
     index = 0
     try:
-        for row in connect(path).select():
+        for row in database.select():
             yield f"{path.name}:{row.id}", partial(_structure, row, options, path)
             index += 1
     except (sqlite3.Error, KeyError, ValueError) as error:
-        raise ReadError(
-            f"{path}: the database breaks off at record {index} ({error}); it is damaged or"
-            " truncated, copy it again"
-        ) from error
+        raise _damaged(path, index, error) from error
+
+
+def _damaged(path: Path, index: int, error: Exception) -> ReadError:
+    return ReadError(
+        f"{path}: the database breaks off at record {index} ({error}); it is damaged or"
+        " truncated, copy it again"
+    )
 
 
 def property_units(path: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ase.io.jsonio import decode
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.lmdb_shards import Shard, Shards, find_shards
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.stated_units import stated_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.readers.open_catalyst import split_folder
 from atomjax.structures.structure import Structure
@@ -32,6 +33,11 @@ class AseLmdbFile(StructureFile):
         self._shards = Shards(find_shards(path, (".aselmdb", ".lmdb")), self._find_ids)
         if not len(self._shards):
             raise ReadError(f"{path}: holds no row")
+        for shard in self._shards.shards:
+            metadata = _json(shard, "metadata") or {}
+            self.options = with_stated_units(
+                self.options, stated_units(metadata, self.options), shard.path
+            )
 
     def _find_ids(self, shard: Shard) -> int:
         rows = shard.entries - sum(shard.get(key) is not None for key in RESERVED)
@@ -67,8 +73,21 @@ class AseLmdbFile(StructureFile):
         content = _json(shard, str(number))
         if not isinstance(content, dict):
             raise ReadError("no row under this id; rows are missing")
+        # Software other than ASE's writes null for a field that it leaves empty.
+        content = {key: value for key, value in content.items() if value is not None}
+        for key in ("data", "key_value_pairs"):
+            if not isinstance(content.setdefault(key, {}), dict):
+                raise ReadError(
+                    f"{key} is {type(content[key]).__name__}, expected an object of names and"
+                    " values; write the row again"
+                )
+        missing = [key for key in ("numbers", "positions") if key not in content]
+        if missing:
+            raise ReadError(
+                f"no {', '.join(missing)}; the row holds: {', '.join(content)}; write it again"
+            )
         row = AtomsRow({**content, "id": number})
-        values = {**content.get("data", {}), **content.get("key_value_pairs", {})}
+        values = {**content["data"], **content["key_value_pairs"]}
         return structure_from_atoms(
             row.toatoms(), self.options, values, self._identifier(record), self.path.stem
         )

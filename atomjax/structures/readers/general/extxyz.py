@@ -1,6 +1,7 @@
 """Extended XYZ: text frames with a lattice, per-atom columns and labels."""
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ from ase.io.extxyz import read_xyz
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.structure import Structure
+
+ISOTOPES = ("D", "T")
 
 
 def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[], Structure]]]:
@@ -73,7 +76,34 @@ def parse_frame(lines: list[str]) -> Atoms:
     # Structure's own error is clearer than the parser's.
     if expected == 0:
         raise ReadError("there are no atoms")
-    return next(iter(read_xyz(io.StringIO("".join(lines)), 0)))
+    _check_columns(lines)
+    try:
+        return next(iter(read_xyz(io.StringIO("".join(lines)), 0)))
+    except KeyError as error:
+        raise _unknown_symbol(str(error.args[0]), lines) from error
+
+
+def _check_columns(lines: list[str]) -> None:
+    """Raise where the atoms have columns that the comment line describes in no way that is read."""
+    match = re.search(r"(?<!\w)properties=", lines[1], re.IGNORECASE)
+    if match is not None and match.group() != "Properties=":
+        raise ReadError(
+            f"the comment line has {match.group()[:-1]!r}, which describes no columns, so that all"
+            " but symbols and positions would be lost; write Properties= (extended XYZ is"
+            " case-sensitive)"
+        )
+
+
+def _unknown_symbol(found: str, lines: list[str]) -> ReadError:
+    """What to say of a symbol that is no element's."""
+    words = (line.split()[0] for line in lines[2:] if line.split())
+    symbol = next((word for word in words if word.capitalize() == found), found)
+    atom = next((i for i, line in enumerate(lines[2:]) if line.split()[:1] == [symbol]), None)
+    where = "" if atom is None else f" of atom {atom}"
+    mend = "write the element, such as O for an oxygen named OW"
+    if found in ISOTOPES:
+        mend = f"write H: {symbol} is an isotope, and masses are not read"
+    return ReadError(f"species: {symbol!r}{where} is not a chemical symbol; {mend}")
 
 
 def _structure(lines: list[str], options: ReadOptions, identifier: str, source: str) -> Structure:

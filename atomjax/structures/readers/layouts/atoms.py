@@ -8,6 +8,11 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from atomjax.structures.readers.layouts.label_keys import (
+    describe_keys,
+    is_cell_name,
+    note_unused,
+)
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions, scalar
 from atomjax.structures.structure import Structure
 
@@ -18,18 +23,29 @@ def structure_from_atoms(
     """One structure from ASE atoms and the scalars stored beside them.
 
     Energies, forces and stresses come from the attached calculator as stored, before constraints,
-    unless the options name another key. Stresses have ASE's sign, positive under tension, and count
-    where all three directions repeat. Atoms that `FixAtoms`, or `FixCartesian` in all directions,
-    holds are fixed; other constraints leave their atoms free to move, so their forces count.
+    or from entries of their names, unless the options name another key. Stresses have ASE's sign,
+    positive under tension, and count where all three directions repeat. Atoms that `FixAtoms`, or
+    `FixCartesian` in all directions, holds are fixed; other constraints leave their atoms free to
+    move, so their forces count.
 
     Raises:
-        ReadError: a label that the options name is missing.
+        ReadError: a label that the options name is missing, or an entry looks like a cell that the
+            format does not read.
     """
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    energy = _label("energy", options.energy_key, results, values)
+    held = {**values, **atoms.arrays, **results}
+    _check_cell(atoms, values)
+    energy = _label("energy", options.energy_key, held)
     if energy is not None and (energy := scalar(energy)) is None:
         raise ReadError("the energy is not one number")
-    own = {options.energy_key or "energy", options.stress_key or "stress"}
+    forces = _forces(options, held)
+    labels = _stress(atoms, options, held)
+    _note(atoms, options, held, {"energy": energy, "forces": forces, **labels})
+    own = {
+        options.energy_key or "energy",
+        options.stress_key or "stress",
+        options.virial_key,
+    }
     return options.structure(
         atomic_numbers=atoms.numbers,
         positions=atoms.positions,
@@ -38,8 +54,8 @@ def structure_from_atoms(
         tags=atoms.arrays.get("tags"),
         fixed=fixed_atoms(atoms),
         energy=energy,
-        forces=_label("forces", options.forces_key, results, atoms.arrays),
-        stress=_stress(atoms, options, results, values),
+        forces=forces,
+        **labels,
         targets=options.convert_targets({k: v for k, v in values.items() if k not in own}),
         class_key=str(values.get("class_key", "")),
         identifier=identifier,
@@ -47,19 +63,64 @@ def structure_from_atoms(
     )
 
 
+def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:
+    """Raise for lattice vectors under a name that the format does not know."""
+    if atoms.cell.array.any():
+        return
+    for key, value in values.items():
+        if is_cell_name(key) and np.asarray(value).size in (3, 6, 9):
+            raise ReadError(
+                f"{key}={np.asarray(value).tolist()} looks like a cell and is not read as one, so"
+                " that the structure would have none; write Lattice= (extended XYZ is"
+                " case-sensitive), or another name if it is no cell"
+            )
+
+
+def _forces(options: ReadOptions, held: Mapping[str, Any]) -> np.ndarray | None:
+    """[N, 3] in the file's unit."""
+    if options.gradients_key:
+        return -np.asarray(_label("forces", options.gradients_key, held), dtype=np.float64)
+    return _label("forces", options.forces_key, held)
+
+
 def _stress(
-    atoms: Atoms, options: ReadOptions, results: Mapping[str, Any], values: Mapping[str, Any]
-) -> np.ndarray | None:
-    """[3, 3] in the file's unit; None without a label or without three periodic directions."""
-    found = _label("stress", options.stress_key, results, values)
+    atoms: Atoms, options: ReadOptions, held: Mapping[str, Any]
+) -> dict[str, np.ndarray | None]:
+    """The stress, or the virial that stands for it, [3, 3] in the file's unit.
+
+    None without a label or without three periodic directions. A stress that is not finite is one
+    that was not computed, unless its key was asked for.
+    """
+    kind = "virial" if options.virial_key else "stress"
+    key = options.virial_key or options.stress_key
+    found = _label(kind, key, held)
     if found is None or not np.all(atoms.pbc):
-        return None
+        return {kind: None}
     array = np.asarray(found, dtype=np.float64)
     if array.shape == (6,):
-        return voigt_6_to_full_3x3_stress(array)
+        array = voigt_6_to_full_3x3_stress(array)
     if array.size != 9:
-        raise ReadError(f"the stress has shape {list(array.shape)}, expected [3, 3] or Voigt's [6]")
-    return array.reshape(3, 3)
+        raise ReadError(f"the {kind} has shape {list(array.shape)}, expected [3, 3] or Voigt's [6]")
+    if key is None and not np.isfinite(array).all():
+        return {kind: None}
+    return {kind: array.reshape(3, 3)}
+
+
+def _note(
+    atoms: Atoms, options: ReadOptions, held: Mapping[str, Any], read: Mapping[str, Any]
+) -> None:
+    """Note which keys the record holds, and which of them look like a label that is not read."""
+    options.notes.held.update(str(key) for key in held)
+    keys = {
+        "energy": options.energy_key,
+        "forces": options.gradients_key or options.forces_key,
+        "stress": options.virial_key or options.stress_key,
+    }
+    wanted = [kind for kind, key in keys.items() if key is None]
+    volume = float(abs(np.linalg.det(atoms.cell.array))) if np.all(atoms.pbc) else 0.0
+    targets = options.targets or ()
+    others = {key: value for key, value in held.items() if key not in targets}
+    note_unused(options.notes, others, read, wanted, len(atoms), volume)
 
 
 def fixed_atoms(atoms: Atoms) -> np.ndarray:
@@ -73,16 +134,12 @@ def fixed_atoms(atoms: Atoms) -> np.ndarray:
     return fixed
 
 
-def _label(
-    name: str, key: str | None, results: Mapping[str, Any], others: Mapping[str, Any]
-) -> Any:
-    """A calculator's result, or the named entry beside it; None where the format's own lacks."""
+def _label(name: str, key: str | None, held: Mapping[str, Any]) -> Any:
+    """The entry under the label's name, or under the key asked for; None where there is none."""
     if key is None:
-        return results.get(name, others.get(name))
+        return held.get(name)
     if key == "":
         return None
-    for place in (results, others):
-        if key in place:
-            return place[key]
-    known = ", ".join(sorted({*results, *others})) or "nothing"
-    raise ReadError(f"no {name} under the key {key!r}; this record has: {known}")
+    if key not in held:
+        raise ReadError(f"no {name} under the key {key!r}; {describe_keys(name, held)}")
+    return held[key]

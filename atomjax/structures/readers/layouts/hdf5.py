@@ -10,12 +10,14 @@ import h5py
 import numpy as np
 
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.stated_units import with_stated_units
 from atomjax.structures.readers.layouts.structure_file import PerProcess, StructureFile
 from atomjax.structures.structure import Structure
 
 # Conformations read at once: neighbours are usually wanted next, and a call of HDF5 costs more
 # than the few kilobytes of them.
 BLOCK = 64
+UNIT_ATTRIBUTES = ("units", "unit")
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ class ConformerFile(StructureFile):
     def __init__(self, path: Path, options: ReadOptions, layout: Layout) -> None:
         super().__init__(path, options)
         self.layout = layout
-        self._file = PerProcess(partial(_open, path))
+        self._file = PerProcess(partial(open_hdf5, path))
         self._block: tuple[str, int, dict[str, np.ndarray]] | None = None
+        self._stated: dict[str, str] = {}
         file = self._file.get()
         try:
             self.names = self._groups(file)
@@ -80,7 +83,31 @@ class ConformerFile(StructureFile):
     def _index(self, name: str, group: Any) -> np.ndarray:
         """Conformations to keep of one molecule, after a check of what it holds."""
         count = _check(self.path, name, group, self.layout, self.options)
+        self._exclude("empty molecules, without conformations or atoms", int(count == 0))
+        self._believe_units(group)
         return np.arange(count)
+
+    def _believe_units(self, group: Any) -> None:
+        """Take, or compare, the units that the arrays of a molecule state."""
+        layout = self.layout
+        arrays = {
+            "energy_unit": layout.energy,
+            "length_unit": layout.positions,
+            "force_unit": layout.forces,
+        }
+        stated = {}
+        for name, key in arrays.items():
+            attributes = group[key].attrs if key in group else {}
+            unit = next((attributes[a] for a in UNIT_ATTRIBUTES if a in attributes), None)
+            if unit is not None:
+                stated[name] = unit.decode() if isinstance(unit, bytes) else str(unit)
+        if stated != self._stated:
+            self.options = with_stated_units(self.options, stated, self.path)
+            self._stated = stated
+
+    def _numbers(self, group: Any, rows: slice) -> np.ndarray:
+        """Atomic numbers of a molecule [N], or of each of some conformations [n, N]."""
+        return group[self.layout.numbers][()].reshape(-1)
 
     def _exclude(self, reason: str, count: int) -> None:
         if count:
@@ -100,8 +127,9 @@ class ConformerFile(StructureFile):
         layout, options = self.layout, self.options
         forces = arrays.get(layout.forces)
         energy = arrays.get(layout.energy)
+        numbers = arrays[layout.numbers]
         return options.structure(
-            atomic_numbers=arrays[layout.numbers],
+            atomic_numbers=numbers if numbers.ndim == 1 else numbers[row],
             positions=arrays[layout.positions][row],
             energy=None if energy is None else energy[row],
             forces=None if forces is None else layout.force_sign * forces[row].astype(np.float64),
@@ -111,21 +139,32 @@ class ConformerFile(StructureFile):
         )
 
     def _read_block(self, name: str, start: int) -> dict[str, np.ndarray]:
-        if self._block is None or self._block[:2] != (name, start):
+        # Threads share the last block: each looks at one it holds itself.
+        block = self._block
+        if block is None or block[:2] != (name, start):
             layout = self.layout
             group: Any = self._file.get()[name]
             wanted = [layout.positions]
             wanted += [layout.energy] if self.options.energy_key != "" else []
             wanted += [layout.forces] if self.options.forces_key != "" else []
-            arrays = {key: group[key][start : start + BLOCK] for key in wanted}
+            rows = slice(start, start + BLOCK)
+            arrays = {key: group[key][rows] for key in wanted}
             if layout.energy in arrays:
                 arrays[layout.energy] = arrays[layout.energy].reshape(-1)
-            arrays[layout.numbers] = group[layout.numbers][()].reshape(-1)
-            self._block = (name, start, arrays)
-        return self._block[2]
+            arrays[layout.numbers] = self._numbers(group, rows)
+            block = self._block = (name, start, arrays)
+        return block[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_block": None}
 
 
-def _open(path: Path) -> h5py.File:
+def open_hdf5(path: Path) -> h5py.File:
+    """Opens a file for reading.
+
+    Raises:
+        ReadError: it is no HDF5 file, or a damaged one.
+    """
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -139,7 +178,7 @@ def _damaged(path: Path, error: Exception) -> ReadError:
 
 
 def _check(path: Path, name: str, group: Any, layout: Layout, options: ReadOptions) -> int:
-    """Number of conformations of a molecule whose arrays fit together."""
+    """Number of conformations of a molecule whose arrays fit together; zero for an empty one."""
     wanted = [layout.numbers, layout.positions]
     wanted += [layout.energy] if options.energy_key != "" else []
     wanted += [layout.forces] if options.forces_key != "" else []
@@ -149,7 +188,9 @@ def _check(path: Path, name: str, group: Any, layout: Layout, options: ReadOptio
             f"{path}: molecule {name} lacks {', '.join(missing)}; it has: {', '.join(group)}"
         )
     shape = group[layout.positions].shape
-    atoms = group[layout.numbers].size
+    atoms = group[layout.numbers].shape[-1] if group[layout.numbers].shape else 0
+    if shape[:1] == (0,) or atoms == 0:
+        return 0
     expected = {
         layout.positions: (shape[0], atoms, 3),
         layout.energy: (shape[0],),

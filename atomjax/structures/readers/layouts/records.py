@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from atomjax.structures import units
+from atomjax.structures.readers.layouts.label_keys import LARGE_STRESS, RecordNotes, kind_of_name
 from atomjax.structures.structure import Structure
 
 # What parsing a damaged record may raise, whatever library parses it.
@@ -53,13 +54,16 @@ class ReadOptions:
     """How numbers in a file become labels.
 
     Attributes:
-        energy_unit: of the file's energies, such as "eV", "Ha", "kcal/mol".
-        length_unit: of positions and cells, such as "Å", "bohr".
+        energy_unit: of the file's energies, such as "eV", "Ha", "kcal/mol"; None takes what the
+            file states, and eV where it states nothing.
+        length_unit: of positions and cells, such as "Å", "bohr"; None likewise, and Å.
         force_unit: of forces, such as "Ha/bohr"; None means energy_unit / length_unit.
         energy_key: the name under which energies are stored, None for the format's own; "" reads
             no energies.
         forces_key: the same for forces.
+        gradients_key: where gradients dE/dx are, whose negative are the forces.
         stress_key: the same for stresses, which count where all three directions repeat.
+        virial_key: where virials are (energy unit), from which the stress is -virial / V.
         stress_unit: of stresses, such as "GPa"; None means energy_unit / length_unit³.
         targets: the scalar properties to keep, each record must have them; None keeps what there
             is.
@@ -68,36 +72,50 @@ class ReadOptions:
         use_tags: False forgets the file's tags: all atoms then have tag 2.
         split: part of the data set to read, for formats that have splits; None reads all.
         source: data set name of the structures; empty means the file's name.
+        notes: takes what the records hold beside what is read.
     """
 
-    energy_unit: str = "eV"
-    length_unit: str = "Å"
+    energy_unit: str | None = None
+    length_unit: str | None = None
     force_unit: str | None = None
     energy_key: str | None = None
     forces_key: str | None = None
+    gradients_key: str | None = None
     stress_key: str | None = None
+    virial_key: str | None = None
     stress_unit: str | None = None
     targets: Sequence[str] | None = None
     target_units: Mapping[str, str] = field(default_factory=dict)
     use_tags: bool = True
     split: str | None = None
     source: str = ""
+    notes: RecordNotes = field(default_factory=RecordNotes, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # Unknown units fail here, before the first record.
         _ = self.energy_factor, self.length_factor, self.force_factor, self.stress_factor
         for unit in self.target_units.values():
             units.energy_factor(unit)
+        for key, other in (("forces_key", "gradients_key"), ("stress_key", "virial_key")):
+            if getattr(self, key) and getattr(self, other):
+                raise ReadError(f"{key} and {other} are both given; the label has one source")
+        for key, kind, mend in (
+            ("forces_key", "gradients", "forces are their negative: write gradients_key="),
+            ("stress_key", "virial", "stresses are -virial / V: write virial_key="),
+        ):
+            name = getattr(self, key)
+            if name and kind_of_name(name) == kind:
+                raise ReadError(f"{key}={name!r} names {kind}, and {mend}{name!r} instead")
 
     @property
     def energy_factor(self) -> float:
         """Size in eV of the energy unit."""
-        return units.energy_factor(self.energy_unit)
+        return units.energy_factor(self.energy_unit or "eV")
 
     @property
     def length_factor(self) -> float:
         """Size in Å of the length unit."""
-        return units.length_factor(self.length_unit)
+        return units.length_factor(self.length_unit or "Å")
 
     @property
     def force_factor(self) -> float:
@@ -121,7 +139,9 @@ class ReadOptions:
         """
         scalars = {name: scalar(value) for name, value in values.items()}
         known = {name: value for name, value in scalars.items() if value is not None}
-        asked = list(known) if self.targets is None else list(self.targets)
+        # What nobody asked for may be missing, and a NaN says no more than that it is.
+        finite = [name for name, value in known.items() if np.isfinite(value)]
+        asked = finite if self.targets is None else list(self.targets)
         asked += [name for name in self.target_units if name not in asked]
         missing = [name for name in asked if name not in known]
         if missing:
@@ -142,11 +162,18 @@ class ReadOptions:
         energy: float | None = None,
         forces: np.ndarray | None = None,
         stress: np.ndarray | None = None,
+        virial: np.ndarray | None = None,
         **fields: Any,
     ) -> Structure:
-        """A structure from numbers in the file's units."""
+        """A structure from numbers in the file's units; a virial stands for its stress."""
         # All zero is how ASE writes that nobody set tags.
         tagged = tags is not None and self.use_tags and bool(np.any(tags))
+        stress = None if stress is None else np.asarray(stress) * self.stress_factor
+        if virial is not None:
+            lattice = np.asarray(cell, dtype=np.float64) * self.length_factor
+            stress = -np.asarray(virial) * self.energy_factor / abs(np.linalg.det(lattice))
+        elif stress is not None and np.max(np.abs(stress)) > LARGE_STRESS:
+            self.notes.large_stresses += 1
         return Structure(
             atomic_numbers=atomic_numbers,
             positions=np.asarray(positions, dtype=np.float64) * self.length_factor,
@@ -155,7 +182,7 @@ class ReadOptions:
             tags=tags if tagged else None,
             energy=None if energy is None else float(energy) * self.energy_factor,
             forces=None if forces is None else np.asarray(forces) * self.force_factor,
-            stress=None if stress is None else np.asarray(stress) * self.stress_factor,
+            stress=stress,
             **fields,
         )
 
@@ -205,7 +232,11 @@ def failure(identifier: str, error: Exception) -> ReadError:
 
 
 def _reason(identifier: str, error: Exception) -> str:
-    text = str(error) or f"cannot be parsed ({type(error).__name__})"
+    text = str(error)
+    # The words of these are Python's, not a reader's.
+    if not text or isinstance(error, KeyError | TypeError | AttributeError | AssertionError):
+        said = f"{type(error).__name__}: {text}".rstrip(": ")
+        text = f"cannot be parsed ({said}); the record is damaged or of another layout"
     # Structures name themselves in their errors, some in more detail than the record.
     if text.startswith(identifier):
         return text[len(identifier) :].partition(": ")[2] or text

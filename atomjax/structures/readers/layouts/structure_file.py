@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -26,22 +27,45 @@ Handle = TypeVar("Handle")
 class PerProcess(Generic[Handle]):
     """Something that every process has to open for itself, such as a file.
 
-    A copy that a process inherits or receives is opened again there, at its first use.
+    A copy that a process inherits or receives is opened again there, at its first use. Threads may
+    share an instance: two that come first at once may each open the thing, and each gets one that
+    is whole.
     """
 
     def __init__(self, opener: Callable[[], Handle]) -> None:
         self._opener = opener
-        self._owner = -1
-        self._handle: Handle | None = None
+        # One attribute, so that no thread sees a handle with the owner of another.
+        self._opened: tuple[int, Handle] | None = None
 
     def get(self) -> Handle:
         """The opened thing."""
-        if self._handle is None or self._owner != os.getpid():
-            self._handle, self._owner = self._opener(), os.getpid()
-        return self._handle
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            opened = self._opened = (os.getpid(), self._opener())
+        return opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_opener": self._opener, "_owner": -1, "_handle": None}
+        return {"_opener": self._opener, "_opened": None}
+
+
+class PerThread(Generic[Handle]):
+    """Something that every thread has to open for itself, such as an SQLite database."""
+
+    def __init__(self, opener: Callable[[], Handle]) -> None:
+        self._opener = opener
+        self._own = threading.local()
+
+    def get(self) -> Handle:
+        """The opened thing of this thread; a thread that fork copied opens its own."""
+        if getattr(self._own, "owner", None) != os.getpid():
+            self._own.handle, self._own.owner = self._opener(), os.getpid()
+        return self._own.handle
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_opener": self._opener}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_opener"])
 
 
 class StructureFile(Sequence[Structure], ABC):

@@ -1,14 +1,22 @@
 """Results of runs in the papers' tables."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from atomjax.recipes.tables import (
+    RunError,
+    fill_tables,
+    main,
+    measure,
+    published_tables,
+    read_runs,
+)
 from atomjax.runtime.config import load_config
-from atomjax.studies.runs import RunError, read_runs
-from atomjax.studies.table import main, published_tables, render
+from atomjax.runtime.parts import DONE
 from atomjax.training.settings import RunSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -61,29 +69,29 @@ def test_cells_carry_their_seeds_and_the_unit_of_the_table(tmp_path):
         results("qm9", "value_mae", 0.0385),
         checkpoint=None,
     )
-    ours = read_runs([*runs, scratch])
-    table = render(published_tables()["jmp_table2"], ours)
+    (table,) = fill_tables(read_runs([*runs, scratch]), ["jmp_table2"])
     row = next(line for line in table.splitlines() if line.startswith("| Δε"))
     assert row.endswith("| 23.1 | 19.1 | 21 ± 1.4 (seeds 0, 1) | 38.5 (seed 0) |")
     assert "| **gemnet_oc_small from jmp_small** | **gemnet_oc_small from scratch** |" in table
     with pytest.raises(RunError, match="has seed 0 twice"):
-        read_runs([runs[0], runs[0]])
+        measure(read_runs([runs[0], runs[0]]))
 
 
 def test_folds_and_few_shots(tmp_path):
-    names = [f"fold_{f}/seed_{s}" for f in range(5) for s in (0, 1)]
-    values = [20.0 + f + 10 * s for f in range(5) for s in (0, 1)]
-    summary = {"runs": names, "test": {"phonons": {"value_mae": {"values": values}}}}
-    folds = make_run(tmp_path / "phonons", "matbench.py:phonons", {"summary.json": summary})
+    for f, seed in itertools.product(range(5), (0, 1)):
+        make_run(
+            tmp_path / "phonons" / f"fold_{f}" / f"seed_{seed}",
+            f"matbench.py:phonons,fold{f}",
+            {**results("phonons", "value_mae", 20.0 + f + 10 * seed, seed), DONE: {}},
+        )
     few = make_run(
         tmp_path / "few",
         "rmd17.py:aspirin,few",
         results("aspirin", "force_mae_mev_per_angstrom", 40.0),
     )
-    (measured,) = read_runs([folds, few]).values()
-    assert measured["matbench/phonons/fold0"].values == (20.0, 30.0)
-    assert measured["matbench/phonons/mean"].values == (22.0, 32.0)
-    assert measured["matbench/phonons/mean"].folds == 5
+    (measured,) = measure(read_runs([tmp_path / "phonons", few])).values()
+    assert measured["matbench/phonons/fold0"] == ([0, 1], [20.0, 30.0], 1)
+    assert measured["matbench/phonons/mean"] == ([0, 1], [22.0, 32.0], 5)
     assert set(measured) == {
         "matbench/phonons/fold0",
         "matbench/phonons/mean",
@@ -115,7 +123,7 @@ def test_pretrainings_are_rows_of_the_second_paper(tmp_path, capsys):
 
 def test_what_is_no_finished_run_is_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
-    assert "is no run, it has no config.json" in capsys.readouterr().err
+    assert "holds no finished run" in capsys.readouterr().err
     run = make_run(tmp_path / "gap", "qm9.py:gap", {})
-    with pytest.raises(RunError, match=r"is not finished, it has no results.json"):
+    with pytest.raises(RunError, match="holds no finished run"):
         read_runs([run])

@@ -1,23 +1,23 @@
 """The survey: rank correlations, what its report says, and its settings."""
 
-import dataclasses
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from atomjax.launch import main
 from atomjax.runtime.config import ConfigError, load_config
 from atomjax.runtime.run import Run
 from atomjax.similarity.measures.rank_correlation import rank_correlation, spearman
-from atomjax.studies.report import ReportError
-from atomjax.studies.survey_report import SurveyOutcome, judged_error, write_survey
-from atomjax.studies.survey_settings import SCRATCH, SurveySettings
+from atomjax.studies import ReportError
+from atomjax.studies.survey import SURVEY, SurveySettings
+from atomjax.studies.transfer import SCRATCH
 from tests.similarity.test_job import ROOT, dataset, launch
+from tests.studies.trainings import FORCE, replace_comparison, replace_trainings
 from tests.training.workflow import MODEL, write_structures
-
-METRIC = "force_mae_mev_per_angstrom"
 
 
 def test_correlation_is_one_where_the_order_is_the_same():
@@ -91,7 +91,7 @@ def test_starts_become_pretrainings_of_their_budget(settings):
     mixed = settings.pretraining(settings.starts[3], seed=1)
     assert [(d.name, d.max_structures) for d in mixed.data.train] == [("one", 4), ("two", 4)]
     assert (mixed.train.epochs, mixed.train.budget, mixed.seed) == (2, 16, 1)
-    tuned = settings.finetuning(settings.tasks[0], 1, None)
+    tuned = settings.finetuning(settings.tasks[0], 1)
     assert tuned.finetune is not None
     assert tuned.finetune.checkpoint is None
     assert tuned.seed == 1
@@ -116,56 +116,54 @@ def test_contradictions_are_refused(tmp_path, changes, message):
         SurveySettings.from_config({**survey_config(tmp_path), **changes})
 
 
-def outcome(settings: SurveySettings) -> SurveyOutcome:
-    """Errors in the order of the CSI."""
+def report(folder, monkeypatch, **changes) -> dict:
+    """The summary of a survey with errors in the order of the CSI, in the folder ``run``."""
     errors = {"one": 10.0, "two": 20.0, "three": 30.0, "mixed": 12.0, "one, less": 15.0}
-    errors[SCRATCH] = 40.0
+
+    def measured(settings):
+        if settings.finetune is None:
+            return {}
+        checkpoint = settings.finetune.checkpoint
+        error = errors[Path(checkpoint).parent.name] if checkpoint else 40.0
+        return {FORCE: error + 2 * settings.seed}
+
+    replace_trainings(monkeypatch, measured)
     csi = {"one": 1.0, "two": 2.0, "three": 3.0}
-    return SurveyOutcome(
-        settings=settings,
-        pairs=[
-            {"upstream": name, "downstream": "task", "csi": value, "csi_flat-norms": -value}
-            for name, value in csi.items()
-        ],
-        metrics={"task": METRIC},
-        errors={(name, "task"): {0: value, 1: value + 2} for name, value in errors.items()},
-        seeds=[0, 1],
-        seconds=90.0,
-    )
+    pairs = {(n, "task"): {"csi": value, "csi_flat-norms": -value} for n, value in csi.items()}
+    replace_comparison(monkeypatch, pairs)
+    config = {**survey_config(folder), **changes}
+    return SURVEY(config, Run(folder / "run", config, console=Console(quiet=True)))
 
 
-def test_report_holds_every_number(settings, tmp_path):
-    summary = write_survey(outcome(settings), Run(tmp_path / "run"))
-    assert json.loads((tmp_path / "run" / "survey.json").read_text()) == summary
+def test_report_holds_every_number(tmp_path, monkeypatch):
+    summary = report(tmp_path, monkeypatch)
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == summary
     assert summary["correlations"]["csi"]["by_task"] == {"task": pytest.approx(1)}
     assert summary["correlations"]["csi_flat-norms"]["mean"] == pytest.approx(-1)
     assert summary["pairs"]["mixed / one"]["task"] == pytest.approx([1.2, 14 / 12])
-    report = (tmp_path / "run" / "report.md").read_text()
-    assert "| one | 8 | 2 | 16 | 11 ± 1.4 |" in report
-    assert "| scratch |  |  |  | 41 ± 1.4 |" in report
-    assert "| CSI | 1.00 | 1.00 | 1.00 to 1.00 | 0.167 |" in report
-    assert "| mixed / one | 1.18 ± 0.024 |" in report
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "| one | 11 ± 1.4 | 8 × 2 | 10, 12 |" in text
+    assert "| scratch | 41 ± 1.4 |  | 40, 42 |" in text
+    assert "| CSI | 1.00 | 1.00 | 1.00 to 1.00 | 0.167 |" in text
+    assert "| mixed / one | 1.18 ± 0.024 |" in text
     assert (tmp_path / "run" / "plots" / "errors.png").stat().st_size > 0
 
 
-def test_seeds_that_are_not_complete_do_not_count(settings, tmp_path):
-    partial = dataclasses.replace(outcome(settings), seeds=[0])
-    summary = write_survey(partial, Run(tmp_path / "run"))
-    assert summary["errors"]["two"]["task"] == [20.0]
-
-
-def test_starts_may_have_fewer_seeds(settings, tmp_path):
-    given = outcome(settings)
-    del given.errors["mixed", "task"][1]
-    summary = write_survey(given, Run(tmp_path / "run"))
-    assert summary["errors"]["mixed"]["task"] == [12.0]
+def test_starts_may_have_fewer_seeds(tmp_path, monkeypatch):
+    starts = survey_config(tmp_path)["starts"]
+    starts[3]["seeds"] = [0]
+    summary = report(tmp_path, monkeypatch, starts=starts)
+    assert summary["errors"]["mixed"]["task"][FORCE]["values"] == [12.0]
     assert summary["pairs"]["mixed / one"]["task"] == pytest.approx([1.2])
-    assert "| mixed | 8 | 2 | 16 | 12 |" in (tmp_path / "run" / "report.md").read_text()
+    assert "| mixed | 12 | 8 × 2 | 12 |" in (tmp_path / "run" / "report.md").read_text()
 
 
-def test_tasks_without_a_test_error_are_refused():
-    with pytest.raises(ReportError, match="test set of 'task' gave no error"):
-        judged_error("task", {"other": {METRIC: 1.0}})
+def test_tasks_without_a_test_error_are_refused(tmp_path, monkeypatch):
+    replace_trainings(monkeypatch, lambda _: {})
+    replace_comparison(monkeypatch, {("one", "task"): {"csi": 1.0}})
+    config = survey_config(tmp_path)
+    with pytest.raises(ReportError, match="no test error on 'task'"):
+        SURVEY(config, Run(tmp_path / "run", config, console=Console(quiet=True)))
 
 
 def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
@@ -186,7 +184,7 @@ def test_survey_runs_every_stage_and_resumes(tmp_path, capfd):
     config = survey_config(tmp_path)
     assert launch(tmp_path, config) == 0
     shown = capfd.readouterr().out
-    summary = json.loads((tmp_path / "run" / "survey.json").read_text())
+    summary = json.loads((tmp_path / "run" / "report.json").read_text())
     stages = [
         "csi",
         *(f"pretrain/{n}/seed_{s}" for n, s in itertools.product(("one", "mixed"), (0, 1))),
@@ -194,8 +192,9 @@ def test_survey_runs_every_stage_and_resumes(tmp_path, capfd):
         "finetuned/task/scratch/seed_0",
     ]
     assert all(f"== {stage}\n" in shown for stage in stages)
-    assert all(len(values["task"]) == 2 for values in summary["errors"].values())
+    judged = summary["errors"].items()
+    assert all(len(e["task"][FORCE]["values"]) == 2 for name, e in judged if "task" in e)
     assert launch(tmp_path, config) == 0
     assert capfd.readouterr().out.count("done before") == 1 + 2 * (5 + 6)
-    again = json.loads((tmp_path / "run" / "survey.json").read_text())
+    again = json.loads((tmp_path / "run" / "report.json").read_text())
     assert again["errors"] == summary["errors"]

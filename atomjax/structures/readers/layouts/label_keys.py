@@ -1,0 +1,211 @@
+"""Keys of records that look like a label or a cell and are not read as one.
+
+Programs and groups spell their labels differently (``Energy``, ``REF_energy``, ``dft_virial``), and
+a spelling that is not asked for would leave a structure without its label in silence.
+"""
+
+import difflib
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase.stress import voigt_6_to_full_3x3_stress
+
+# What a label's name is built on, and the option of the reader that names it.
+STEMS = {
+    "energy": ("energy", "energies", "etot", "toten"),
+    "forces": ("forces", "force", "frc"),
+    "gradients": ("gradients", "gradient", "grad", "grads"),
+    "stress": ("stress", "stresses"),
+    "virial": ("virial", "virials"),
+}
+LETTERS = {"E": "energy", "F": "forces"}
+OPTIONS = {
+    "energy": "energy_key",
+    "forces": "forces_key",
+    "gradients": "gradients_key",
+    "stress": "stress_key",
+    "virial": "virial_key",
+}
+CELL_STEMS = ("lattice", "cell", "unitcell", "latticevectors")
+# Words that leave a name what it is: REF_energy is an energy, formation_energy another quantity.
+QUALIFIERS = frozenset(
+    "ref reference dft qm true target label total tot free potential electronic corrected xtb vasp"
+    " pbe scf final abinitio".split()
+)
+# The largest stress (eV/Å³, 160 GPa) that is not questioned: virials of a cell exceed it.
+LARGE_STRESS = 1.0
+
+
+class UnusedKeysWarning(UserWarning):
+    """Records hold what looks like a label and is not read; the message counts and names it."""
+
+
+@dataclass
+class RecordNotes:
+    """What was seen in the records of a file, beside what was read.
+
+    Attributes:
+        held: key → number of records that hold it.
+        unused: (kind, key) → number of records in which it looks like a label that is not read.
+        large_stresses: number of records whose stress exceeds `LARGE_STRESS`.
+        units: "energy_unit", "length_unit" and "force_unit", those that the file states.
+    """
+
+    held: Counter[str] = field(default_factory=Counter)
+    unused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    large_stresses: int = 0
+    units: dict[str, str] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        self.held.clear()
+        self.unused.clear()
+        self.large_stresses = 0
+
+    def merge(self, values: Mapping[str, Any]) -> None:
+        """Count what other notes counted, given their `to_dict`."""
+        self.held.update(values["held"])
+        self.unused.update({(kind, key): count for kind, key, count in values["unused"]})
+        self.large_stresses += values["large_stresses"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        unused = [[kind, key, count] for (kind, key), count in sorted(self.unused.items())]
+        held = {str(key): count for key, count in sorted(self.held.items())}
+        return {"held": held, "unused": unused, "large_stresses": self.large_stresses}
+
+    def lines(self) -> list[str]:
+        """What somebody should know of the file, a line each."""
+        lines = []
+        for (kind, key), count in sorted(self.unused.items()):
+            lines.append(
+                f"{count:,} records hold {key!r}, which looks like {_named(kind)} and is not read;"
+                f" {OPTIONS[kind]}={key!r} reads it, and naming the key that is meant, or '' for"
+                " none, ends this warning"
+            )
+        if self.large_stresses:
+            lines.append(
+                f"the stresses of {self.large_stresses:,} records exceed {LARGE_STRESS:g} eV/Å³"
+                " (160 GPa); if they are virials, virial_key= reads them as -virial/V; if not,"
+                " check stress_unit"
+            )
+        return lines
+
+    def warn(self, path: str) -> None:
+        """Warn of what `lines` says, once for the file."""
+        if lines := self.lines():
+            warnings.warn(f"{path}: {'; '.join(lines)}", UnusedKeysWarning, stacklevel=3)
+
+
+def likely_keys(kind: str, keys: Iterable[str]) -> list[str]:
+    """Those of `keys` that could be meant by a kind of label, the likeliest first."""
+    kinds = {"forces": ("forces", "gradients"), "stress": ("stress", "virial")}.get(kind, (kind,))
+    found = [key for key in keys if kind_of_name(key) in kinds]
+    return sorted(found, key=lambda key: (not _is_plain(key), key))
+
+
+def describe_keys(kind: str, keys: Iterable[str]) -> str:
+    """What records hold, and which of it a kind of label could be, in words."""
+    held = sorted(keys)
+    listed = ", ".join(held) or "nothing"
+    near = likely_keys(kind, held) or difflib.get_close_matches(kind, held, n=1)
+    if not near:
+        return f"the records hold: {listed}"
+    option = OPTIONS[kind_of_name(near[0]) or kind]
+    return f"the records hold: {listed}; did you mean {option}={near[0]!r}?"
+
+
+def kind_of_name(key: str) -> str | None:
+    """The kind of label that a key's name tells, one of `STEMS`, or None."""
+    if key in LETTERS:
+        return LETTERS[key]
+    words = _words(key)
+    for kind, stems in STEMS.items():
+        if any(word in stems for word in words) or key.lower().endswith(stems):
+            return kind
+    return None
+
+
+def is_cell_name(key: str) -> bool:
+    """Whether a key's name tells lattice vectors."""
+    return "".join(_words(key)) in CELL_STEMS
+
+
+def note_unused(
+    notes: RecordNotes,
+    held: Mapping[str, Any],
+    read: Mapping[str, Any],
+    wanted: Iterable[str],
+    count: int,
+    volume: float,
+) -> None:
+    """Count the keys of one record that look like a label and are not read.
+
+    Args:
+        notes: takes the counts.
+        held: everything that the record holds, in the file's units.
+        read: kind → the value that is read as this label, None where there is none.
+        wanted: the kinds that are looked for under the format's own keys.
+        count: number of atoms.
+        volume: of the cell, in the file's unit; zero where not all directions repeat.
+    """
+    kinds = set(wanted)
+    for key, value in held.items():
+        kind = kind_of_name(key)
+        label = {"gradients": "forces", "virial": "stress"}.get(kind or "", kind)
+        # An entry of the label's own name is what is read.
+        if kind is None or key == label or label not in kinds or not _has_form(label, value, count):
+            continue
+        if label == "stress" and volume == 0.0:
+            continue
+        other = read.get(label)
+        known = other is not None and _same(_as_label(kind, value, volume), other)
+        if known or (other is not None and not _is_plain(key)):
+            continue
+        notes.unused[kind, key] += 1
+
+
+def _as_label(kind: str, value: Any, volume: float) -> np.ndarray:
+    """A value of a kind as the label that follows from it."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape == (6,):
+        array = voigt_6_to_full_3x3_stress(array)
+    return {"gradients": -array, "virial": -array / (volume or 1.0)}.get(kind, array)
+
+
+def _same(first: np.ndarray, second: Any) -> bool:
+    other = np.asarray(second, dtype=np.float64)
+    if first.size != other.size:
+        return False
+    return bool(np.allclose(first.reshape(-1), other.reshape(-1), rtol=1e-4, atol=1e-6))
+
+
+def _has_form(label: str | None, value: Any, count: int) -> bool:
+    """Whether a value has the shape of a label of `count` atoms."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        return False
+    if label == "energy":
+        return array.size == 1
+    return array.shape == (count, 3) if label == "forces" else array.size in (6, 9)
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a name says no more than the kind of label, qualifiers aside."""
+    stems = {stem for kind in STEMS.values() for stem in kind}
+    return key in LETTERS or all(word in QUALIFIERS or word in stems for word in _words(key))
+
+
+def _words(key: str) -> list[str]:
+    """The words of a name: dftEnergy, DFT_energy and dft-energy are all dft, energy."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key)
+    return [word for word in re.split(r"[^a-z0-9]+", apart.lower()) if word]
+
+
+def _named(kind: str) -> str:
+    return {"energy": "an energy", "stress": "a stress", "virial": "a virial"}.get(kind, kind)

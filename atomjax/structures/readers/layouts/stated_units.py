@@ -1,0 +1,107 @@
+"""Units that a file states itself: believed, and compared with those that are declared."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from atomjax.structures import units
+from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+
+# Spellings of other programs, folded to lower case.
+SPELLINGS = {
+    "a": "Å",
+    "ang": "Å",
+    "angstrom": "Å",
+    "angstroms": "Å",
+    "bohr": "bohr",
+    "a0": "bohr",
+    "hartree": "Ha",
+    "hartrees": "Ha",
+    "ha": "Ha",
+    "ev": "eV",
+    "mev": "meV",
+    "electronvolt": "eV",
+    "rydberg": "Ry",
+    "ry": "Ry",
+    "kcal": "kcal",
+    "kj": "kJ",
+    "mol": "mol",
+    "nm": "nm",
+}
+# Versions of CODATA differ in the ninth digit; units differ in the first.
+SAME = 1e-4
+
+Options = TypeVar("Options", bound=ReadOptions)
+
+
+def spelled(unit: str) -> str:
+    """A unit as this package spells it: "hartree/bohr" is "Ha/bohr"."""
+    return "/".join(SPELLINGS.get(part.strip().lower(), part.strip()) for part in unit.split("/"))
+
+
+def stated_units(metadata: Mapping[str, Any], options: ReadOptions) -> dict[str, str]:
+    """The units that the metadata of one of ASE's databases state, as SchNetPack writes them.
+
+    Raises:
+        ReadError: units that the options give to targets are others.
+    """
+    properties = metadata.get("_property_unit_dict") or {}
+    found = {
+        "energy_unit": properties.get(options.energy_key or "energy"),
+        "length_unit": metadata.get("_distance_unit"),
+        "force_unit": properties.get(options.gradients_key or options.forces_key or "forces"),
+    }
+    for name, unit in options.target_units.items():
+        stated = properties.get(name)
+        if stated is not None and not _same_energy_unit(stated, unit):
+            raise ReadError(
+                f"the database states {name} in {stated!r}, but target_units has {unit!r}"
+            )
+    return {name: str(unit) for name, unit in found.items() if unit}
+
+
+def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) -> Options:
+    """The options with the units that a file states, where none are declared; noted as well.
+
+    Args:
+        options: as declared.
+        stated: "energy_unit", "length_unit" and "force_unit" as the file has them, where it does.
+        path: of the file, for messages.
+
+    Raises:
+        ReadError: a declared unit is another one, or the file's is unknown and none is declared.
+    """
+    factors: Mapping[str, Callable[[str], float]] = {
+        "energy_unit": units.energy_factor,
+        "length_unit": units.length_factor,
+        "force_unit": units.force_factor,
+    }
+    found = {}
+    for name, text in stated.items():
+        unit = spelled(text)
+        try:
+            factor = factors[name](unit)
+        except units.UnitError as error:
+            if getattr(options, name) is not None:
+                continue
+            raise ReadError(f"{path}: states {name}={text!r}: {error}") from error
+        declared = getattr(options, name)
+        if declared is None:
+            found[name] = unit
+        elif not math.isclose(factors[name](declared), factor, rel_tol=SAME):
+            raise ReadError(
+                f"{path}: the file states {name}={text!r}, but {name}={declared!r} is declared;"
+                f" declare what the file says, or leave {name} out"
+            )
+    options.notes.units.update(found)
+    return dataclasses.replace(options, **found)
+
+
+def _same_energy_unit(first: str, second: str) -> bool:
+    """Whether two spellings are one unit of energy; an unknown one is like any other."""
+    try:
+        sizes = [units.energy_factor(spelled(unit)) for unit in (first, second)]
+    except units.UnitError:
+        return True
+    return math.isclose(*sizes, rel_tol=SAME)

@@ -1,0 +1,214 @@
+"""Studies: many computations under one question, and one table of their results.
+
+<point>/                      one folder for each computation
+results.json, results.csv     every value as a tidy row, written after every computation
+report.md, report.json        the answer, for the seeds all of whose points are done
+plots/
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from atomjax.reporting.plots import Panel, plot_curves
+from atomjax.runtime.config import ConfigError, build, to_plain
+from atomjax.runtime.parts import Part, Parts, allowed_jobs
+from atomjax.runtime.run import Run, repetition
+from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
+from atomjax.studies.results import Findings, Point, ReportError, Results, rows_of
+from atomjax.studies.tables import error_table, time_table
+from atomjax.training.checks import check_test_part
+from atomjax.training.finetune import finetune
+from atomjax.training.pretrain import pretrain
+from atomjax.training.settings import RunSettings
+from atomjax.training.update.compiled import CompiledFunctions
+
+# Workflows of points whose functions share what they compile.
+TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": pretrain, "finetune": finetune}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a study says."""
+
+    title: str
+    verdict: str = ""  # the result in one sentence
+    lines: Sequence[str] = ()  # tables and text
+    summary: dict[str, Any] = field(default_factory=dict)  # joins seeds, errors and time
+    panels: Sequence[Panel] = ()  # of curves, drawn as plots/curves.png
+    plots: Sequence[str] = ()  # further figures, drawn already
+
+
+def report_errors(findings: Findings) -> Report:
+    """The test errors of all points: the report of a study that has none of its own."""
+    return Report("Results", lines=error_table(findings.results, findings.judged))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A workflow of several computations; called, it runs them.
+
+    Attributes:
+        name: of the workflow.
+        settings: dataclass that is the schema of its config.
+        points: settings, and the records of the points that are done → all points that can be
+            named by now, in the order in which one process computes them.
+        report: what is said of the findings.
+        notes: settings → further notes of ``--validate``; raises ConfigError.
+    """
+
+    name: str
+    settings: type
+    points: Callable[[Any, Mapping[str, Any]], Sequence[Point]]
+    report: Callable[[Findings], Report] = report_errors
+    notes: Callable[[Any], list[str]] | None = None
+
+    def __call__(
+        self, config: Any, run: Run, *, jobs: int = 1, report_only: bool = False
+    ) -> dict[str, Any]:
+        """Runs the study; called again in the same directory, it resumes.
+
+        Args:
+            config: settings, or a config that makes them.
+            run: receives the points' folders, results and report.
+            jobs: points to compute side by side; 0: as many as there are cores.
+            report_only: only report what is done.
+
+        Returns:
+            The content of ``report.json``.
+
+        Raises:
+            ConfigError: settings contradict each other or the data.
+            ReportError: nothing is done that could be reported.
+            PartError: points failed.
+            FloatingPointError: at a loss that is not finite, naming the structures.
+            RunInterrupted: after SIGTERM, with the state saved.
+        """
+        settings = build(self.settings, config)
+        reported: list[int] = []
+
+        def plan(records: Mapping[str, Any]) -> list[Part]:
+            return [_part(point, run) for point in self.points(settings, records)]
+
+        def finished() -> None:
+            findings, missing = self._find(settings, run, parts.records)
+            if findings is not None and missing and findings.seeds != reported:
+                reported[:] = findings.seeds
+                self._report(findings)
+
+        parts = Parts(plan, run, finished)
+        if not report_only:
+            here = functools.partial(compute_point, compiled=CompiledFunctions())
+            parts.compute(here, compute_point, allowed_jobs(jobs))
+        findings, missing = self._find(settings, run, parts.records)
+        if findings is None:
+            raise ReportError(f"no seed is complete; not done: {', '.join(missing)}")
+        return self._report(findings)
+
+    def _find(
+        self, settings: Any, run: Run, records: Mapping[str, Any]
+    ) -> tuple[Findings | None, list[str]]:
+        """Writes the results.
+
+        Returns:
+            Findings of the complete seeds, None without any, and the points that are not done.
+        """
+        points = self.points(settings, records)
+        missing = [point for point in points if point.name not in records]
+        unfinished = {point.seed for point in missing}
+        done = [point for point in points if point.name in records]
+        complete = [point for point in done if point.seed not in unfinished]
+
+        def results(points: Sequence[Point]) -> Results:
+            rows = [row for point in points for row in rows_of(point, records[point.name])]
+            return Results(rows, self.name, run.starts())
+
+        results(done).write(run)
+        names = [point.name for point in missing]
+        if None in unfinished or (missing and all(point.seed is None for point in complete)):
+            return None, names
+        return Findings(settings, run, complete, records, results(complete)), names
+
+    def _report(self, findings: Findings) -> dict[str, Any]:
+        """Writes ``report.json``, ``report.md`` and the curves; returns the first's content."""
+        report = self.report(findings)
+        run, plots = findings.run, list(report.plots)
+        summary = json.loads(json.dumps({**findings.summary(), **report.summary}))
+        run.write_json("report.json", summary)
+        if report.panels and run.primary:
+            plot_curves(report.panels, run.path("plots", "curves.png"))
+            plots.insert(0, "plots/curves.png")
+        lines = [f"# {report.title}", ""]
+        lines += [f"**{report.verdict}.**", ""] if report.verdict else []
+        lines += [*report.lines, "", "## Time", "", *time_table(findings.results), ""]
+        lines += [line for plot in plots for line in (f"![{plot}]({plot})", "")]
+        run.write_text("report.md", "\n".join([*lines, *repetition()]))
+        run.say(f"{report.verdict}\nreport: {run.workdir / 'report.md'}".strip())
+        return summary
+
+    def check(self, settings: Any) -> list[str]:
+        """Checks everything about settings that can be known before reading data.
+
+        Returns:
+            Notes on what the study will do.
+
+        Raises:
+            ConfigError: naming the point, the key and how to mend it.
+        """
+        points = self.points(settings, {})
+        counts = {kind: sum(p.settings.workflow == kind for p in points) for kind in TRAININGS}
+        notes = [", ".join(f"{n} {kind.removesuffix('e')}ings" for kind, n in counts.items())]
+        for i, point in enumerate(points):
+            if point.label in (before.label for before in points[:i]):
+                continue
+            try:
+                described = find_workflow(to_plain(point.settings)).load_check()(point.settings)
+                if point.judged and isinstance(point.settings, RunSettings):
+                    check_test_part(point.settings)
+            except ConfigError as error:
+                raise ConfigError(f'"{point.label}": {error}') from error
+            notes.append(f"{point.label}: {'; '.join(described[1:])}")
+        return [*notes, *(self.notes(settings) if self.notes else [])]
+
+
+def compute_point(
+    settings: Any, run: Run, compiled: CompiledFunctions | None = None
+) -> dict[str, Any]:
+    """The results of one point; trainings share ``compiled``, or what their process compiled."""
+    if settings.workflow in TRAININGS:
+        shared = compiled or _compiled_here()
+        return TRAININGS[settings.workflow](settings, run, compiled=shared)
+    return find_workflow(to_plain(settings)).load_function()(settings, run)
+
+
+@functools.cache
+def _compiled_here() -> CompiledFunctions:
+    return CompiledFunctions()
+
+
+def _part(point: Point, run: Run) -> Part:
+    """A point with the folder of the weights that it starts from."""
+    settings = point.settings
+    if point.start is not None:
+        checkpoint = str((run.workdir / point.start).resolve())
+        finetuning = dataclasses.replace(settings.finetune, checkpoint=checkpoint)
+        settings = dataclasses.replace(settings, finetune=finetuning)
+    return Part(name=point.name, settings=settings, after=point.start)
+
+
+def register(study: Study) -> Study:
+    """Makes a study known to ``python -m atomjax.launch`` by its name; returns it.
+
+    Raises:
+        ValueError: a workflow that comes with atomjax has the name.
+    """
+    known = WORKFLOWS.get(study.name)
+    if known is not None and isinstance(known.function, str):
+        raise ValueError(f'workflow "{study.name}" comes with atomjax; give another name')
+    WORKFLOWS[study.name] = Workflow(
+        settings=study.settings, check=study.check, function=study, several=True
+    )
+    return study

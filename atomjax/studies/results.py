@@ -1,0 +1,176 @@
+"""What a study computes, and what was found, as tidy rows: one value of one metric of one point.
+
+results.json    rows, and every start of the study: time, command, versions, machine
+results.csv     the rows alone
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from atomjax.runtime.run import Run
+from atomjax.training.running.metrics import METRICS
+from atomjax.training.settings import RunSettings
+
+
+class ReportError(ValueError):
+    """Results that no report can be made of."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One computation of a study."""
+
+    name: str  # its folder below the study's
+    settings: Any  # what is computed; settings.workflow says how
+    label: str  # what its results are called, the same for all seeds of one thing
+    seed: int | None = None  # None for a computation that all seeds share
+    start: str | None = None  # name of the point whose weights are finetuned
+    judged: bool = True  # whether its test error is an answer of the study
+
+
+class Row(NamedTuple):
+    """One value. The seed is None for what all seeds share, the data set "" for what has none."""
+
+    point: str
+    seed: int | None
+    data_set: str
+    metric: str
+    value: float
+    unit: str = ""
+
+
+def rows_of(point: Point, record: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of one point: test errors, distances between data sets, and its wall time."""
+    for data_set, errors in record.get("test", {}).items():
+        for metric, value in errors.items():
+            unit = METRICS.get(metric, ("", ""))[1]
+            if metric == "value_mae" and isinstance(point.settings, RunSettings):
+                unit = (point.settings.finetune or point.settings).head.unit
+            yield Row(point.label, point.seed, data_set, metric, value, unit)
+    for pair in record.get("pairs", ()):
+        for metric, value in pair.items():
+            if isinstance(value, float):
+                yield Row(pair["upstream"], None, pair["downstream"], metric, value)
+    yield Row(point.label, point.seed, "", "seconds", record["wall_seconds"], "s")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows of a study, and what :func:`describe_environment` said at each start."""
+
+    rows: Sequence[Row]
+    study: str = ""
+    starts: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> "Results":
+        """Results as ``results.json`` holds them."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls([Row(*row) for row in content["rows"]], content["study"], content["starts"])
+
+    def write(self, run: Run) -> None:
+        """Writes ``results.json``, a row a line, and ``results.csv``."""
+        head = {"study": self.study, "starts": self.starts, "columns": Row._fields}
+        text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
+        rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in self.rows)
+        run.write_text("results.json", f'{text},\n "rows": [\n  {rows}\n ]\n}}\n')
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([Row._fields, *self.rows])
+        run.write_text("results.csv", table.getvalue())
+
+    def values(
+        self, point: str, metric: str, data_set: str | None = None
+    ) -> dict[int | None, float]:
+        """Seed → value; without a data set, the mean over those that have it."""
+        found: dict[int | None, list[float]] = {}
+        for row in self.rows:
+            if (row.point, row.metric) == (point, metric) and data_set in (None, row.data_set):
+                found.setdefault(row.seed, []).append(row.value)
+        return {seed: float(np.mean(values)) for seed, values in found.items()}
+
+    def ratios(
+        self, point: str, reference: str, metric: str, data_set: str | None = None
+    ) -> list[float]:
+        """Values of one point over those of another, of the seeds that both have."""
+        own, other = (self.values(name, metric, data_set) for name in (point, reference))
+        return [own[seed] / other[seed] for seed in own if seed in other]
+
+    def gains(
+        self, point: str, reference: str, metric: str, data_set: str | None = None
+    ) -> list[float]:
+        """By what fraction errors are below those of a reference, seed by seed."""
+        return [1 - ratio for ratio in self.ratios(point, reference, metric, data_set)]
+
+    def judged_by(self, points: Iterable[str], data_set: str | None = None) -> str:
+        """The metric that points are compared by.
+
+        Raises:
+            ReportError: there is no test error that all of them have.
+        """
+        points = list(points)
+        for metric in METRICS:
+            if all(self.values(point, metric, data_set) for point in points):
+                return metric
+        where = f" on '{data_set}'" if data_set else ""
+        raise ReportError(
+            f"{', '.join(points)} share no test error{where}; give the data that they are judged "
+            "by a test split with labels"
+        )
+
+    def unit(self, metric: str, data_set: str | None = None) -> str:
+        """Unit of a metric."""
+        units = (r.unit for r in self.rows if r.metric == metric and data_set in (None, r.data_set))
+        return next(units, "")
+
+    def errors(self, point: str, metric: str, data_set: str | None = None) -> list[float]:
+        """Values of all seeds; see :meth:`values`."""
+        return list(self.values(point, metric, data_set).values())
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all computations together."""
+        return sum(row.value for row in self.rows if row.metric == "seconds")
+
+
+def spread(values: Iterable[float]) -> dict[str, Any]:
+    """Mean, standard deviation of a sample (0 for one value), and the values."""
+    values = list(values)
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": std, "values": values}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report is made of: the points of the seeds that are complete."""
+
+    settings: Any  # of the study
+    run: Run  # its directory
+    points: Sequence[Point]
+    records: Mapping[str, Mapping[str, Any]]  # name of a point → what its workflow returned
+    results: Results  # the same as rows
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that are complete."""
+        return list(dict.fromkeys(p.seed for p in self.points if p.seed is not None))
+
+    @property
+    def judged(self) -> list[str]:
+        """Labels of the points that answer the question."""
+        return list(dict.fromkeys(point.label for point in self.points if point.judged))
+
+    def summary(self) -> dict[str, Any]:
+        """Seeds, wall time in seconds, and errors: label → data set → metric → spread."""
+        errors: dict[str, Any] = {}
+        for point, _, data_set, metric, *_ in self.results.rows:
+            if metric in METRICS:
+                one = spread(self.results.errors(point, metric, data_set))
+                errors.setdefault(point, {}).setdefault(data_set, {})[metric] = one
+        return {"seeds": self.seeds, "seconds": self.results.seconds, "errors": errors}

@@ -1,0 +1,100 @@
+"""Tables and figures that all studies share."""
+
+from collections.abc import Mapping, Sequence
+
+from atomjax.reporting.plots import Curve, Panel
+from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
+from atomjax.runtime.progress import format_digits, format_seconds
+from atomjax.studies.results import Findings, Results, spread
+from atomjax.training.running.metrics import METRICS
+
+
+def heading(results: Results, metric: str, data_set: str | None = None) -> str:
+    """A metric in words, with its unit: "force MAE (meV/Å)"."""
+    return with_unit(METRICS[metric][0], results.unit(metric, data_set))
+
+
+def error_table(
+    results: Results,
+    points: Sequence[str],
+    *,
+    metrics: Sequence[tuple[str | None, str]] | None = None,
+    reference: str | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    first: str = "point",
+) -> list[str]:
+    """Test errors of points: mean ± standard deviation over the seeds.
+
+    Args:
+        results: rows.
+        points: in this order.
+        metrics: (data set, metric) of each column; None: all that any of the points has. The
+            errors of single seeds follow where all columns are of one data set.
+        reference: point over which the others' improvement in the first metric is given.
+        columns: head → cells of further columns.
+        first: head of the first column.
+    """
+    if metrics is None:
+        have = {(row.data_set, row.metric) for row in results.rows if row.point in points}
+        sets = dict.fromkeys(row.data_set for row in results.rows)
+        metrics = [(name, key) for name in sets for key in METRICS if (name, key) in have]
+    if not metrics:
+        return []
+    several = len({data_set for data_set, _ in metrics}) > 1
+    table = {first: list(points)}
+    for data_set, metric in metrics:
+        head = f"{data_set}: " * several + heading(results, metric, data_set)
+        table[head] = [mean_and_std(results.errors(point, metric, data_set)) for point in points]
+    data_set, metric = metrics[0]
+    if reference is not None:
+        gains = [results.gains(point, reference, metric, data_set) for point in points]
+        for point, own in zip(points, gains, strict=True):
+            shown = point != reference and len(own) > 0
+            ahead = f"{sum(gain > 0 for gain in own)} of {len(own)}"
+            table.setdefault("improvement", []).append(_percent(own) if shown else "–")
+            table.setdefault("ahead in", []).append(ahead if shown else "–")
+    table |= {head: list(cells) for head, cells in (columns or {}).items()}
+    if not several:
+        single = [results.errors(point, metric, data_set) for point in points]
+        table["single seeds"] = [", ".join(format_digits(v, 4) for v in own) for own in single]
+    return markdown_table(list(table), list(zip(*table.values(), strict=True)))
+
+
+def _percent(gains: Sequence[float]) -> str:
+    gain = spread(gains)
+    return f"{gain['mean']:+.1%}" + f" ± {gain['std']:.1%}" * (len(gains) > 1)
+
+
+def time_table(results: Results) -> list[str]:
+    """Wall time of the points, all seeds together."""
+    seconds: dict[str, float] = {}
+    for row in results.rows:
+        if row.metric == "seconds":
+            seconds[row.point] = seconds.get(row.point, 0.0) + row.value
+    rows = [*seconds.items(), ("together", results.seconds)]
+    cells = [[point, format_seconds(value)] for point, value in rows]
+    return markdown_table(["computation", "wall time"], cells)
+
+
+def history_panel(findings: Findings, title: str, metric: str, *, judged: bool) -> Panel:
+    """Validation values of one metric while points were trained.
+
+    Args:
+        findings: of the study.
+        title: of the panel.
+        metric: key of ``METRICS``, or "loss".
+        judged: show the points that are judged, or the others.
+    """
+    curves = []
+    for point in findings.points:
+        points = [
+            (record["step"], value)
+            for record in findings.run.child(point.name).metrics() * (point.judged == judged)
+            for name, value in record.items()
+            if name.startswith("validation/") and name.endswith(f"/{metric}")
+        ]
+        if points:
+            steps, values = zip(*points, strict=True)
+            curves.append(Curve(label=point.label, steps=steps, values=values))
+    name = heading(findings.results, metric) if metric in METRICS else metric
+    return Panel(title=title, y_label=f"validation {name}", curves=curves)

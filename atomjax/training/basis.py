@@ -1,0 +1,95 @@
+"""Where a model's radial bases end: with its graphs, or where they do in its checkpoint.
+
+Energies are smooth where an atom leaves a graph only if the basis ends there, too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from atomjax.batching import GraphDataset
+from atomjax.data.graphs import cutoffs_in_use
+from atomjax.graphs import GraphConfig
+from atomjax.models import backbone_config, default_graph
+from atomjax.runtime.config import ConfigError
+
+
+def with_basis(
+    model: Mapping[str, Any],
+    datasets: Sequence[GraphDataset],
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A model config that says where the bases end.
+
+    Args:
+        model: as the config asks for it; what it says itself stays.
+        datasets: that the model is trained on.
+        source: metadata of the checkpoint that it goes on from; None for random weights.
+
+    Raises:
+        ConfigError: the graphs end at different distances, and the config does not say which.
+    """
+    size = backbone_config(model)
+    if source is not None:
+        stored = source["model"]
+        return {**{name: stored[name] for name in size.BASIS if name in stored}, **model}
+    field = size.BASIS[0]
+    ends = {"main": model[field]} if field in model else _common_ends(datasets, field)
+    return {**size.ending_at(ends), **model}
+
+
+def _common_ends(datasets: Sequence[GraphDataset], field: str) -> dict[str, float]:
+    """Graph → Å where it ends in all data sets."""
+    found = {d.name: cutoffs_in_use(d.structures, d.graph_config) for d in datasets}
+    distinct = [ends for own in found.values() for ends in own]
+    if any(ends != distinct[0] for ends in distinct):
+        shown = "; ".join(
+            f"{name}: {' and '.join(describe_ends(ends) for ends in own)}"
+            for name, own in found.items()
+        )
+        raise ConfigError(
+            f"graphs end at different distances ({shown}), and the model has one radial basis for "
+            "all: give the data sets one graph.cutoff and graph.cutoff_molecule, or say where it "
+            f"ends, model.overrides.{field}"
+        )
+    return distinct[0]
+
+
+def checkpoint_graph(metadata: Mapping[str, Any]) -> GraphConfig:
+    """The graph that a checkpoint was trained on, of its first data set, without edge dropout."""
+    stored = list(metadata.get("graphs", {}).values())
+    if not stored:
+        return GraphConfig.published(default_graph(metadata["model"]).kind)
+    return GraphConfig.from_dict({**stored[0], "edge_dropout": 0.0})
+
+
+def describe_graphs(model: Mapping[str, Any], datasets: Sequence[GraphDataset]) -> list[str]:
+    """Lines of the data card about graphs, and where the model's bases end elsewhere."""
+    size, lines = backbone_config(model), []
+    for dataset in datasets:
+        graph = dataset.graph_config
+        ends = cutoffs_in_use(dataset.structures, graph)
+        line = " and ".join(describe_ends(own) for own in ends)
+        limit = graph.max_neighbors
+        if limit is None:
+            line += ", all neighbours"
+        else:
+            line += f", {limit} neighbours (symmetrization {graph.symmetrization}, "
+            line += f"shells {graph.shells})"
+        others = {
+            f"{name} {size.basis_cutoff(name):g} Å"
+            for own in ends
+            for name, end in own.items()
+            if end != size.basis_cutoff(name)
+        }
+        if others:
+            line += f"; the model's radial basis ends elsewhere ({', '.join(sorted(others))}), so "
+            line += "energies step where an atom leaves the graph"
+        lines.append(f"{dataset.name:<11} {line}")
+    return lines
+
+
+def describe_ends(ends: Mapping[str, float]) -> str:
+    """Where graphs end, in words; those that end with the main graph are not named."""
+    main = ends["main"]
+    others = [f"{graph} {end:g} Å" for graph, end in ends.items() if end != main]
+    return f"{main:g} Å" + (f" ({', '.join(others)})" if others else "")

@@ -1,0 +1,128 @@
+"""Accuracy at few labels, ours and theirs: the same files, the same labels, the same CPU seconds.
+
+    taskset -c 0 python -m benchmarks.accuracy --peer-python /tmp/mace-venv/bin/python
+
+Every row is a training in a process of its own, pinned by the caller to one core, and goes into
+the file of results when it is done; the same command makes what is missing. ``--table`` prints the
+table of a file. CPU seconds are those of training and validation, without compilation (ours), the
+final tables of errors (theirs) and the labelling of generated data. What a pretraining took is in
+a column of its own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy_sets import SETS, write_set
+
+OURS = ("gemnet_oc", "equiformer_v2")
+STARTS = ("scratch", "pretrained")
+PEERS = ("mace",)
+ROWS = (*PEERS, *(f"{network}/{start}" for network in OURS for start in STARTS))
+OUT = Path("docs/results/accuracy.json")
+HEADINGS = ("set", "row", "pretraining s", "s", "steps/s", "F meV/Å", "E meV/atom", "frame ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--sets", nargs="+", choices=SETS, default=list(SETS))
+    add("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    add("--seeds", nargs="+", type=int, default=[0])
+    add("--budget", type=float, default=480.0, help="CPU seconds of each training")
+    add("--pretraining", type=float, default=1200.0, help="CPU seconds of each pretraining")
+    add("--workdir", type=Path, default=Path("runs/accuracy"))
+    add("--out", type=Path, default=OUT)
+    add("--peer-python", help="interpreter that can import the peers, if this one cannot")
+    add("--table", action="store_true", help="print what is there and stop")
+    options = parser.parse_args()
+    if not options.table:
+        run_missing(options)
+    print(table(load(options.out)))
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of results; none where there is no file."""
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
+def run_missing(options: argparse.Namespace) -> None:
+    """Runs the rows that the file of results does not have, and adds each when it is done."""
+    for key in wanted(options):
+        rows = load(options.out)
+        if any(all(row[name] == value for name, value in key.items()) for row in rows):
+            continue
+        command, environment = command_of(key, options)
+        if command is None:
+            print(f"{key['row']}: cannot be imported here; see --peer-python", flush=True)
+            continue
+        print(f"{key['set']}: {key['row']}, seed {key['seed']}", flush=True)
+        result = options.workdir / "row.json"
+        result.unlink(missing_ok=True)
+        subprocess.run([*command, "--out", str(result)], check=True, env=environment)
+        rows.append({**key, **json.loads(result.read_text())})
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"rows": rows}, indent=1)
+        options.out.write_text(text + "\n")
+
+
+def wanted(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What tells each row from the others."""
+    for seed in options.seeds:
+        for name in options.sets:
+            for row in options.rows:
+                key = {"set": name, "row": row, "seed": seed, "budget": options.budget}
+                pretraining = options.pretraining if row.endswith("/pretrained") else None
+                yield {**key, "pretraining_budget": pretraining}
+
+
+def command_of(
+    key: Mapping[str, Any], options: argparse.Namespace
+) -> tuple[list[str] | None, dict[str, str]]:
+    """The command of a row, None where its program is not installed, and its environment."""
+    sets = write_set(key["set"], options.workdir)
+    common = ["--sets", str(sets), "--budget", str(key["budget"]), "--seed", str(key["seed"])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if key["row"] in PEERS:
+        python = options.peer_python or sys.executable
+        found = subprocess.run([python, "-c", f"import {key['row']}"], capture_output=True)
+        if found.returncode:
+            return None, environment
+        script = str(Path(__file__).with_name("accuracy_peers.py"))
+        return [python, script, key["row"], *common], environment
+    command = [sys.executable, "-m", "benchmarks.accuracy_ours", *key["row"].split("/"), *common]
+    if key["pretraining_budget"]:
+        command += ["--pretraining", str(key["pretraining_budget"])]
+    return [*command, "--workdir", str(options.workdir)], environment
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a table in Markdown, by set and then by force error."""
+    lines = [" | ".join(HEADINGS), " | ".join(["---", "---", *["---:"] * (len(HEADINGS) - 2)])]
+    for row in sorted(rows, key=lambda row: (list(SETS).index(row["set"]), row["force_mae_mev"])):
+        pretraining = row.get("pretraining")
+        cells = (
+            row["set"],
+            f"{row['row']} ({row['version']})",
+            f"{pretraining['cpu_seconds']:.0f}" if pretraining else "",
+            f"{row['cpu_seconds']:.0f}",
+            f"{row['steps_per_second']:.1f}",
+            f"{row['force_mae_mev']:.1f}",
+            f"{row['energy_mae_mev_per_atom']:.1f}",
+            f"{1e3 * row['calculator_seconds']:.1f}",
+        )
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Trains one of our networks on the files of ``benchmarks.accuracy``, in a process of its own.
+
+Settings are those of ``configs/finetune/own.py``, whose number of steps is replaced by as many as
+fit the budget; a short training tells how long a step and a validation take. Compilation is not
+counted. Pretraining is on a generated set that is like the task, with a budget of its own.
+"""
+
+import argparse
+import io
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from atomjax import __version__
+from atomjax.inference.calculator import AtomjaxCalculator
+from atomjax.recipes.own_data import own_config
+from atomjax.recipes.small_data import choose_settings, facts_of
+from atomjax.runtime.config import change
+from atomjax.runtime.progress import Display
+from atomjax.runtime.run import Run
+from atomjax.structures.generate import GenerateSpec, generate_with_report
+from atomjax.training.finetune import finetune
+from atomjax.training.pretrain import pretrain
+from benchmarks.accuracy_peers import measure, read_frames
+
+LOG_EVERY = 10
+PILOT_STEPS = 40
+# Task → generator of what is pretrained on, and its arguments.
+UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
+    "aspirin": ("conformers", {"count": 6200, "heavy_atoms": (2, 7)}),
+    "s66x8": ("conformers", {"count": 6200, "heavy_atoms": (2, 7)}),
+    "copper": ("slabs", {"count": 4200, "size": (2, 2, 3), "fixed_layers": 1}),
+    "li_mn_o": ("oxides", {"count": 2200, "relaxation_steps": 2}),
+}
+PRETRAINING = {"batch_size": 16, "warmup_steps": 100, "eval_batch_size": 50}
+HELD_OUT = 200  # structures that a pretraining is validated on
+# Time of the validations as a share of that of the steps, about.
+VALIDATION_SHARE = 0.1
+
+
+class TimedRun(Run):
+    """A run that shows nothing and notes the CPU time of what it logs.
+
+    Attributes:
+        times: step → CPU seconds of this process when its training metrics were logged.
+    """
+
+    def __init__(self, workdir: Path, config: Mapping[str, Any] | None = None):
+        super().__init__(workdir, config, console=Console(file=io.StringIO()))
+        self.times: dict[int, float] = {}
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Notes the time, then logs."""
+        if "train/loss" in metrics:
+            self.times[step] = time.process_time()
+        super().log(step, metrics)
+
+    def seconds(self) -> float:
+        """CPU seconds of all steps and validations, the first steps taken for average ones."""
+        first, last = min(self.times), max(self.times)
+        return (self.times[last] - self.times[first]) * last / (last - first)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy_ours", description=__doc__)
+    parser.add_argument("network", choices=("gemnet_oc", "equiformer_v2"))
+    parser.add_argument("start", choices=("scratch", "pretrained"))
+    parser.add_argument("--sets", type=Path, required=True, help="folder with train.xyz and so on")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--workdir", type=Path, required=True, help="of pretrainings and trainings")
+    parser.add_argument("--budget", type=float, required=True, help="CPU seconds of training")
+    parser.add_argument("--pretraining", type=float, help="CPU seconds of pretraining")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(options.workdir.resolve() / "compiled"))
+    result: dict[str, Any] = {"version": f"atomjax {__version__}"}
+    words = [*(str(options.sets / f"{p}.xyz") for p in ("train", "validation", "test"))]
+    words.append(f"network={options.network}")
+    if options.start == "pretrained":
+        place, pretraining = pretrained(options)
+        words, result["pretraining"] = [*words[:3], f"checkpoint={place}"], pretraining
+    config = change(own_config(",".join(words)), {"seed": options.seed})
+    name = f"{options.network}_{options.start}_{options.sets.name}_{options.seed}"
+    # A finetuning has the length that the rule gives it, if the budget allows.
+    longest = config["train"]["epochs"] if options.start == "pretrained" else None
+    workdir = options.workdir / name
+    result |= train(finetune, config, workdir, options.budget, longest)
+    calculator = AtomjaxCalculator(workdir)
+    result |= measure(calculator, read_frames(options.sets / "test.xyz"))
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def train(
+    function: Any, config: dict[str, Any], workdir: Path, budget: float, longest: int | None = None
+) -> dict[str, Any]:
+    """Trains for a budget, after a short training that tells how many epochs it allows.
+
+    Args:
+        function: the workflow.
+        config: of the training.
+        workdir: where it goes.
+        budget: CPU seconds of steps and validations.
+        longest: epochs; None trains as many as the budget allows.
+    """
+    pilot = {"train.max_hours": 1e-9, "train.eval_every": PILOT_STEPS, "train.log_every": LOG_EVERY}
+    run = TimedRun(workdir.with_name(f"{workdir.name}_pilot"))
+    results = function(change(config, pilot), run)
+    an_epoch = math.ceil(results["structures"] / config["train"]["batch_size"])
+    step = (run.times[PILOT_STEPS] - run.times[LOG_EVERY]) / (PILOT_STEPS - LOG_EVERY)
+    epochs = max(1, round(budget / step / an_epoch / (1 + VALIDATION_SHARE)))
+    epochs = epochs if longest is None else min(epochs, longest)
+    length = {
+        "train.epochs": epochs,
+        "train.eval_every": max(1, epochs * an_epoch // 20),
+        "train.log_every": LOG_EVERY,
+    }
+    config = change(config, length)
+    run = TimedRun(workdir, config)
+    results = function(config, run)
+    seconds = run.seconds()
+    return {
+        "parameters": results["parameters"],
+        "steps": results["steps"],
+        "cpu_seconds": seconds,
+        "steps_per_second": results["steps"] / seconds,
+    }
+
+
+def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The run directory of a pretraining, made where it is not there yet, and what it took."""
+    generator, arguments = UPSTREAM[options.sets.name]
+    name = f"pretrained_{options.network}_{generator}_{options.pretraining:g}"
+    place, note = options.workdir / name, options.workdir / f"{name}.json"
+    if note.exists():
+        return place, json.loads(note.read_text())
+    cache = options.workdir / "data"
+    spec = GenerateSpec.from_mapping({"kind": generator, "seed": 0, **arguments})
+    frames, _ = generate_with_report(spec, cache, 1, Display(None))
+    choice = choose_settings(facts_of(frames), options.network)
+    dataset = {
+        "name": generator,
+        "kind": "generate",
+        "generator": generator,
+        "arguments": {"seed": 0, **arguments},
+        "split": {"validation": HELD_OUT},
+        "graph": choice.graph,
+    }
+    config = {
+        "workflow": "pretrain",
+        "seed": 0,
+        "model": choice.model,
+        "head": choice.head,
+        "data": {"train": [dataset], "cache_dir": str(cache), "workers": 1},
+        "train": {**choice.train, **PRETRAINING},
+    }
+    result = train(pretrain, config, place, options.pretraining)
+    result |= {"structures": len(frames) - HELD_OUT, "set": generator}
+    note.write_text(json.dumps(result, indent=2) + "\n")
+    return place, result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Puts the figures of result files into the documents.
+
+    python -m benchmarks.documents            rewrites the tables of README.md and docs/*.md
+    python -m benchmarks.documents --check    only says which are out of date, and fails
+
+``docs/results/NAME.json`` are ``results.json`` of studies, copied there by hand. A table between
+``<!-- table NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS -->`` and ``<!-- end -->`` is made
+of one: a column for each metric, mean ± standard deviation over the seeds, and a row for each point
+under the name that is given. Text, and the docstring of a config, that cites
+``docs/results/NAME.json`` may say figures of it in words: see :func:`wrong_figures`.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from atomjax.reporting.tables import markdown_table, mean_and_std
+from atomjax.studies.results import Results
+from atomjax.studies.tables import heading
+from atomjax.training.running.metrics import METRICS
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = re.compile(r"(<!-- table (\w+): ([^;]+);([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CITED = re.compile(r"docs/results/(\w+)\.json")
+WORDS = {"csi": "CSI", "seconds": "wall time (s)"}
+# A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
+FIGURE = re.compile(
+    r"(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?\s+(?:meV/Å|meV/atom|eV/unit\s+cell|kcal/mol)"
+)
+
+
+def documents(root: Path = ROOT) -> list[Path]:
+    """The files whose tables are generated."""
+    return [root / "README.md", *sorted(root.glob("docs/*.md"))]
+
+
+def load(name: str, root: Path = ROOT) -> Results:
+    """The result file of a name."""
+    return Results.load(root / "docs" / "results" / f"{name}.json")
+
+
+def with_tables(text: str, root: Path = ROOT) -> str:
+    """The text of a document with its tables made anew."""
+
+    def table(found: re.Match[str]) -> str:
+        begin, name, metrics, points, end = found.groups()
+        results = load(name, root)
+        keys = [metric.strip() for metric in metrics.split(",")]
+        heads = [heading(results, key) if key in METRICS else WORDS.get(key, key) for key in keys]
+        rows = []
+        for item in points.split(";"):
+            point, _, words = (part.strip() for part in item.partition("="))
+            values = [list(results.values(point, key).values()) for key in keys]
+            if not any(values):
+                raise ValueError(f"docs/results/{name}.json has nothing of point '{point}'")
+            rows.append([words or point, *map(mean_and_std, values)])
+        return begin + "\n".join(["", *markdown_table(["", *heads], rows), "", end])
+
+    return TABLE.sub(table, text)
+
+
+def wrong_figures(text: str, root: Path = ROOT) -> list[str]:
+    """Figures in a text that the result files which it cites do not hold.
+
+    A figure is right if it is the mean (with the standard deviation, where that is given) or a
+    single value of some point and metric, to the digits that are shown.
+    """
+    cited = CITED.findall(text)
+    if not cited:
+        return []
+    known = [values for name in cited for values in _values(load(name, root))]
+    wrong = []
+    for found in FIGURE.finditer(text):
+        mean, std = found.groups()
+        if std is None:
+            right = any(_shows(mean, v) for own in known for v in (*own, float(np.mean(own))))
+        else:
+            right = any(
+                _shows(mean, float(np.mean(own))) and _shows(std, float(np.std(own, ddof=1)))
+                for own in known
+                if len(own) > 1
+            )
+        if not right:
+            wrong.append(found.group())
+    return wrong
+
+
+def _values(results: Results) -> Iterator[list[float]]:
+    """Values over the seeds of every point, data set and metric."""
+    for point, data_set, metric in dict.fromkeys((r[0], r[2], r[3]) for r in results.rows):
+        yield list(results.values(point, metric, data_set).values())
+
+
+def _shows(text: str, value: float) -> bool:
+    """Whether a number in a text is a value, rounded."""
+    digits = len(text.partition(".")[2])
+    return abs(float(text) - value) <= 0.5 * 10.0**-digits + 1e-9 * abs(value)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrites or checks the documents; the exit status."""
+    parser = argparse.ArgumentParser(description="Puts results into the documents.")
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if out of date")
+    check = parser.parse_args(arguments).check
+    changed = []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        made = with_tables(text)
+        if made != text:
+            changed.append(str(path.relative_to(ROOT)))
+            if not check:
+                path.write_text(made, encoding="utf-8")
+    print("\n".join(changed) or "all tables are up to date")
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

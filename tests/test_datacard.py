@@ -1,18 +1,19 @@
 """The data card, word for word."""
 
 import numpy as np
+import pytest
 
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.card import Spread, data_card, describe_dataset, render
 from atomjax.data.load import DataSplits
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import PropertyScale, References, ReferencesWarning, Structure
 
 
 def molecule(numbers, energy, force=None, **fields):
-    """Atoms on a line 1 Å apart, each pulled along x by ``force``."""
+    """Atoms on a line about 1 Å apart, each pulled along x by ``force``."""
     count = len(numbers)
     positions = np.zeros((count, 3))
-    positions[:, 0] = np.arange(count)
+    positions[:, 0] = np.arange(count) * (1 + 0.01 * abs(energy or 0))
     forces = None if force is None else np.tile([force, 0.0, 0.0], (count, 1))
     return Structure(
         atomic_numbers=numbers, positions=positions, energy=energy, forces=forces, **fields
@@ -52,6 +53,9 @@ def test_the_card_word_for_word():
         "    atoms       3 to 5, mean 4.0; none periodic\n"
         "    elements    H C O\n"
         "    labels      GFN2-xTB, generated (conformers); energies total\n"
+        "    labelled    energies of all, forces of all\n"
+        "    twice       validation: 1 duplicates of structures in train\n"
+        "    references  H, C, O cannot be told apart\n"
         "    energy      -16.5 ± 5.723 eV; 0 ± 1.581 eV after referencing\n"
         "    forces      rms 1.155 eV/Å, largest 3 eV/Å; 6% of atoms fixed\n"
         "    model unit  1.581 eV, 1.155 eV/Å\n"
@@ -60,6 +64,8 @@ def test_the_card_word_for_word():
         "    atoms       2 to 2, mean 2.0; all periodic\n"
         "    elements    Cu\n"
         "    labels      slabs.xyz; no energies\n"
+        "    labelled    energies of all, forces of all\n"
+        "    twice       train: 1 duplicates of earlier ones in it\n"
         "    forces      rms 0.5774 eV/Å, largest 1 eV/Å\n"
         "    gap         2 ± 0\n"
         "batches\n"
@@ -74,7 +80,35 @@ def test_unlabelled_halves_are_left_out():
     splits = {"train": [molecule([1, 1], -1.0), molecule([1, 1], -2.0)]}
     card = describe_dataset("h2", "x", splits, References.fit(splits["train"]))
     assert card.force_rms is None
-    assert not any("forces" in line for line in card.lines())
+    assert not any(line.startswith("    forces") for line in card.lines())
+    assert "    labelled    energies of all, forces of none" in card.lines()
+
+
+def test_labels_that_only_some_have_are_counted() -> None:
+    whole, bare = molecule([1, 1], -1.0, 1.0), molecule([1, 1, 1], None, 2.0)
+    splits = {"train": [whole, bare, bare], "validation": [whole, bare], "test": [whole]}
+    lines = describe_dataset("h", "x", splits, References.fit(splits["train"])).lines()
+    assert "    labelled    energies of 1 of 3, forces of all" in lines
+    assert "                validation: only energies of 1 of 2" in lines
+    assert not any("test: only" in line for line in lines)
+
+
+def test_what_the_references_do_not_tell_is_on_the_card() -> None:
+    water, hydroxyl = molecule([8, 1, 1], -10.0), molecule([8, 1], -5.0)
+    splits = {"train": [water], "test": [hydroxyl, water]}
+    with pytest.warns(ReferencesWarning):
+        references = References.fit(splits["train"])
+    lines = describe_dataset("h", "x", splits, references).lines()
+    expected = "    references  H, O cannot be told apart; outside what was fitted: 1 of test"
+    assert expected in lines
+
+
+def test_duplicates_are_not_unique_structures() -> None:
+    twice = [molecule([1, 1], -1.0, 1.0)] * 2
+    dataset = GraphDataset("h2", twice, references=References.fit(twice), index=0)
+    splits = DataSplits(train=[dataset], origins=["x"])
+    text = data_card(splits, BatchLoader([dataset], batch_size=2, epochs=3))
+    assert "C = 3 epochs × 2 samples of 2 structures, 1 of them unique = 6 samples" in text
 
 
 def test_spread_shows_rounding_as_zero():
@@ -100,6 +134,9 @@ def test_the_card_of_a_run_word_for_word():
         "    atoms       3 to 5, mean 4.0; none periodic\n"
         "    elements    H C O\n"
         "    labels      made by hand\n"
+        "    labelled    energies of all, forces of all\n"
+        "    twice       validation: 1 duplicates of structures in train\n"
+        "    references  H, C, O cannot be told apart\n"
         "    energy      -16.5 ± 5.723 eV; 0 ± 1.581 eV after referencing\n"
         "    forces      rms 1.155 eV/Å, largest 3 eV/Å; 6% of atoms fixed\n"
         "    model unit  1.581 eV, 1.155 eV/Å\n"

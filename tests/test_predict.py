@@ -1,5 +1,9 @@
 """Predictions from a checkpoint alone, in eV and eV/Å; the ASE calculator on top of it."""
 
+import copy
+import pickle
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +11,14 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from atomjax.inference.calculator import AtomjaxCalculator
-from atomjax.inference.predict import Predictor, load_predictor
+from atomjax.inference.calculator import AtomjaxCalculator, OutsideTrainingWarning
+from atomjax.inference.predict import (
+    OUTSIDE_SPAN,
+    PERIODICITY,
+    RELATIVE_ENERGY,
+    Predictor,
+    load_predictor,
+)
 from atomjax.runtime.run import Run
 from atomjax.structures import ReferencesError, Structure
 from atomjax.structures.readers import read
@@ -106,3 +116,106 @@ def test_calculator_forces_are_the_gradient_of_its_energy(trained):
     assert np.abs(forces).max() > 1e-3
     with pytest.raises(PropertyNotImplementedError):
         atoms.get_stress()
+
+
+def test_what_was_trained_is_in_the_checkpoint(predictor):
+    known = predictor.heads["chains"].trained_on
+    counts = {name: known[name] for name in ("structures", "energy", "forces", "stress")}
+    assert counts == {"structures": 8, "energy": 8, "forces": 8, "stress": 0}
+    assert (known["periodic"], known["elements"]) == (0, ["H", "C", "O"])
+
+
+def test_a_head_predicts_only_what_it_was_trained_on(trained, predictor, monkeypatch):
+    structure, head = trained[1][0], predictor.heads["chains"]
+    assert predictor([structure])[0].marks == frozenset()
+    forces_alone = replace(head, trained_on={**head.trained_on, "energy": 0})
+    monkeypatch.setitem(predictor.heads, "chains", forces_alone)
+    (result,) = predictor([structure])
+    assert result.marks == {RELATIVE_ENERGY}
+    assert result.energy is not None
+    direct = replace(forces_alone, config=replace(head.config, forces="direct"))
+    monkeypatch.setitem(predictor.heads, "chains", direct)
+    (result,) = predictor([structure])
+    assert (result.energy, result.marks) == (None, frozenset())
+    assert result.forces is not None
+    atoms = Atoms(structure.atomic_numbers, structure.positions, calculator=None)
+    atoms.calc = AtomjaxCalculator(predictor)
+    with pytest.raises(PropertyNotImplementedError, match="predicts no energy"):
+        atoms.get_potential_energy()
+
+
+def test_a_composition_outside_the_span_is_refused_or_marked(trained, predictor, monkeypatch):
+    structure, head = trained[1][0], predictor.heads["chains"]
+    assert head.references is not None
+    open_direction = np.zeros((1, 119))
+    open_direction[0, [1, 6, 8]] = 1.0
+    references = replace(head.references, undetermined=open_direction)
+    monkeypatch.setitem(predictor.heads, "chains", replace(head, references=references))
+    with pytest.raises(ReferencesError, match=r'do not tell H, C and O apart.*outside_span="mark"'):
+        predictor([structure])
+    monkeypatch.setattr(predictor, "_outside_span", "mark")
+    assert predictor([structure])[0].marks == {OUTSIDE_SPAN}
+
+
+def test_the_calculator_says_what_is_unlike_its_training(trained, predictor):
+    structure = trained[1][0]
+    atoms = Atoms(structure.atomic_numbers, structure.positions, cell=[20] * 3, pbc=True)
+    assert predictor([replace_pbc(structure)])[0].marks == {PERIODICITY}
+    atoms.info["charge"] = 1
+    atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
+    atoms.calc = AtomjaxCalculator(predictor)
+    with pytest.warns(OutsideTrainingWarning) as caught:
+        atoms.get_potential_energy()
+    texts = sorted(str(warning.message) for warning in caught)
+    assert [text.partition(",")[0] for text in texts] == [
+        "the atoms have a charge",
+        "the atoms have a spin",
+        "the model was trained on periodic structures alone",
+    ]
+    atoms.rattle(0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        atoms.get_potential_energy()
+
+
+def replace_pbc(structure: Structure) -> Structure:
+    return Structure(
+        atomic_numbers=structure.atomic_numbers,
+        positions=structure.positions,
+        cell=20 * np.eye(3),
+        pbc=True,
+    )
+
+
+def test_whatever_the_calculator_reads_invalidates_its_results(trained, predictor):
+    structure = trained[1][0]
+    atoms = Atoms(structure.atomic_numbers, structure.positions)
+    atoms.set_tags(2)
+    calculator = atoms.calc = AtomjaxCalculator(predictor, use_tags=True)
+    atoms.get_potential_energy()
+    assert not calculator.calculation_required(atoms, ["energy"])
+    atoms.set_tags([0] + [2] * (len(atoms) - 1))
+    assert calculator.calculation_required(atoms, ["energy"])
+    atoms.get_potential_energy()
+    assert not calculator.calculation_required(atoms, ["energy"])
+    calculator.use_tags = False
+    assert calculator.calculation_required(atoms, ["energy"])
+    atoms.get_potential_energy()
+    atoms.set_tags(1)
+    assert not calculator.calculation_required(atoms, ["energy"])
+    calculator.dataset = "chains"
+    assert calculator.calculation_required(atoms, ["energy"])
+
+
+def test_calculators_are_pickled_and_copied(trained, predictor):
+    structure = trained[1][0]
+    atoms = Atoms(structure.atomic_numbers, structure.positions)
+    calculator = AtomjaxCalculator(predictor, "chains", use_tags=False)
+    expected = calculator.get_potential_energy(atoms)
+    sent = pickle.loads(pickle.dumps(calculator))  # noqa: S301 - our own bytes
+    assert sent.dataset == "chains"
+    assert sent.results["energy"] == expected
+    atoms.positions[0, 0] += 0.1
+    moved = sent.get_potential_energy(atoms)
+    assert moved == pytest.approx(calculator.get_potential_energy(atoms), rel=1e-6)
+    assert copy.deepcopy(calculator).predictor.heads.keys() == predictor.heads.keys()

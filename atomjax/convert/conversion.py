@@ -92,6 +92,8 @@ def read_checkpoint(
     family = find_family(contents)
     found = family.recognise(contents, choices)
     say(f"{found.family} in the layout of {found.layout}, {len(contents.tensors)} tensors")
+    if found.unread:
+        say(f"settings of the original that no part of the model reads: {', '.join(found.unread)}")
     entries = {entry: contents.tensors[name] for entry, name in found.names.items()}
     entries |= found.constants
     entries |= scale_dictionary(contents, found)
@@ -179,7 +181,7 @@ def fill(
     """Variables of a template filled with entries, in float32.
 
     Raises:
-        ConvertError: naming entries that are missing, left over or of another shape.
+        ConvertError: naming entries that are missing, left over, of another shape or not finite.
     """
     flat: dict[str, dict[tuple[str, ...], np.ndarray]] = {"params": {}, "scale_factors": {}}
     problems, used = [], set()
@@ -190,6 +192,9 @@ def fill(
             problems.append(f"{entry} is missing")
         elif value.shape != shape:
             problems.append(f"{entry} has shape {list(value.shape)}, the model needs {list(shape)}")
+        elif value.dtype.kind == "f" and not np.isfinite(value).all():
+            count = int(np.count_nonzero(~np.isfinite(value)))
+            problems.append(f"{entry}: {count:,} of its {value.size:,} numbers are NaN or infinite")
         else:
             # A view of the file where it can be: Orbax makes the one copy there has to be.
             flat[collection][path] = family.from_entry(entry, value).astype(np.float32, copy=False)
@@ -237,6 +242,7 @@ def _metadata(
             "constants": sorted(found.constants),
             "ignored": ignored,
             "unused_parts": contents.unused,
+            "unread_settings": list(found.unread),
             "notes": [*found.notes, *notes],
         },
     }

@@ -33,6 +33,7 @@ class Recognised:
         constants: entries that the original does not have, and their values.
         graph: the graphs that the checkpoint was trained with.
         notes: what the file leaves open and how it was settled.
+        unread: settings of the original, with their values, that nothing here reads.
     """
 
     family: str
@@ -45,6 +46,7 @@ class Recognised:
     graph: GraphConfig
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,21 @@ def _split(loaded: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any], dict
     return state, parts, unused
 
 
+def field_names(record: Any) -> list[str]:
+    """Names of the fields that :func:`read_field` finds."""
+    names: list[Any] = []
+    if isinstance(record, Record):
+        names += list(record.items)
+        record = record.state
+        if isinstance(record, tuple) and record:  # (attributes, slots)
+            record = record[0]
+        if isinstance(record, Mapping) and isinstance(record.get("__dict__"), Mapping):
+            record = record["__dict__"]
+    if isinstance(record, Mapping):
+        names += list(record)
+    return [name for name in names if isinstance(name, str)]
+
+
 def read_field(record: Any, name: str, default: Any = None) -> Any:
     """A field of a config, which may be a mapping or the record of an object of unknown class."""
     if isinstance(record, Record):

@@ -1,10 +1,14 @@
 """What a file says of the backbone's config."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from atomjax.convert.errors import ConvertError
-from atomjax.convert.nesting import Contents, read_field
+from atomjax.convert.nesting import Contents, field_names, read_field
+
+# Settings that tell which heads there are and how they pool.
+READ_BY_HEADS = ("extensive", "regress_forces", "direct_forces")
 
 
 def backbone_settings(contents: Contents, fields: tuple[str, ...]) -> dict[str, Any]:
@@ -17,12 +21,40 @@ def backbone_settings(contents: Contents, fields: tuple[str, ...]) -> dict[str, 
         contents: of the file.
         fields: to be read.
     """
+    settings = _model_section(contents)
+    values = {field: read_field(settings, field) for field in fields}
+    return {field: value for field, value in values.items() if value is not None}
+
+
+def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> tuple[str, ...]:
+    """Settings of the original that are there and that nothing reads, as name=value.
+
+    Args:
+        contents: of the file.
+        read: fields that are read or refused.
+        config: class of our config, whose other fields the shapes of the tensors tell.
+    """
+    known = {
+        "name",
+        "model",
+        *READ_BY_HEADS,
+        *read,
+        *(field.name for field in dataclasses.fields(config)),
+    }
+    settings = _model_section(contents)
+    values = {name: read_field(settings, name) for name in field_names(settings)}
+    return tuple(
+        f"{name}={value!r:.60}"
+        for name, value in sorted(values.items())
+        if name not in known and not name.startswith("_") and value is not None
+    )
+
+
+def _model_section(contents: Contents) -> Any:
     config = contents.parts.get("config")
     model = read_field(config, "model_attributes") or read_field(config, "model")
     settings = read_field(contents.parts.get("hyper_parameters"), "backbone")
-    settings = settings or read_field(model, "backbone") or model
-    values = {field: read_field(settings, field) for field in fields}
-    return {field: value for field, value in values.items() if value is not None}
+    return settings or read_field(model, "backbone") or model
 
 
 def check_built_in(

@@ -6,12 +6,16 @@ referenced, forces in the wrong unit, an element too few, batches that are mostl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from atomjax.batching import BatchLoader
+from atomjax.data.duplicates import Duplicates, count_duplicates
+from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures.element_fit import undetermined_elements
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.store import Store
 
@@ -47,6 +51,10 @@ class DatasetCard:
     Attributes:
         name: of the dataset.
         origin: where the labels come from, their units and what their energies mean.
+        labels: split → how many structures have which label.
+        duplicates: structures that are there twice, within splits and in two of them.
+        open_elements: symbols of the elements that the references cannot tell apart.
+        outside: split → number of structures whose composition the references do not tell.
         counts: split → number of structures.
         classes: number of different class keys.
         atoms: smallest and largest number of atoms of a structure, and the mean.
@@ -63,6 +71,10 @@ class DatasetCard:
 
     name: str
     origin: str
+    labels: Mapping[str, LabelCounts]
+    duplicates: Duplicates
+    open_elements: Sequence[str]
+    outside: Mapping[str, int]
     counts: Mapping[str, int]
     classes: int
     atoms: tuple[int, int, float]
@@ -75,6 +87,11 @@ class DatasetCard:
     fixed: float
     scales: tuple[float, float] | None
     properties: Mapping[str, Spread]
+
+    @property
+    def distinct(self) -> int:
+        """Number of training structures, each counted once however often it is there."""
+        return self.counts["train"] - self.duplicates.within.get("train", 0)
 
     def lines(self) -> list[str]:
         """The lines of the card, the first one the heading."""
@@ -89,7 +106,20 @@ class DatasetCard:
             + periodic.get(self.periodic, f"{self.periodic:,} of {total:,} periodic"),
             f"elements    {' '.join(self.elements)}",
             f"labels      {self.origin}",
+            f"labelled    {self.labels['train']}",
         ]
+        body += [
+            f"            {split}: only {labels.missing()}"
+            for split, labels in self.labels.items()
+            if split != "train" and labels.missing()
+        ]
+        body += [f"twice       {line}" for line in self.duplicates.lines()]
+        if self.open_elements:
+            outside = ", ".join(f"{n:,} of {split}" for split, n in self.outside.items() if n)
+            body.append(
+                f"references  {', '.join(self.open_elements)} cannot be told apart"
+                + (f"; outside what was fitted: {outside}" if outside else "")
+            )
         if self.energy is not None:
             body.append(f"energy      {self.energy} eV; {self.referenced} eV after referencing")
         if self.force_rms is not None:
@@ -132,7 +162,8 @@ def data_card(
         for index, dataset in enumerate(splits.train)
     ]
     batches = [*describe_mixture(loader), *describe_batches(loader)]
-    return render(cards, batches, describe_budget(loader), graphs, settings)
+    budget = describe_budget(loader, sum(card.distinct for card in cards))
+    return render(cards, batches, budget, graphs, settings)
 
 
 def describe_mixture(loader: BatchLoader) -> list[str]:
@@ -169,11 +200,17 @@ def describe_batches(loader: BatchLoader) -> list[str]:
     ]
 
 
-def describe_budget(loader: BatchLoader) -> str:
-    """The budget C = epochs × structures of an epoch."""
-    unique = sum(len(dataset) for dataset in loader.datasets)
-    samples = loader.samples_per_epoch
-    kind = "unique structures" if samples == unique else f"samples of {unique:,} structures"
+def describe_budget(loader: BatchLoader, distinct: int | None = None) -> str:
+    """The budget C = epochs × structures of an epoch.
+
+    Args:
+        loader: of the training.
+        distinct: number of structures that differ from each other; all if None.
+    """
+    total, samples = sum(len(dataset) for dataset in loader.datasets), loader.samples_per_epoch
+    kind = "unique structures" if samples == total else f"samples of {total:,} structures"
+    if distinct is not None and distinct < total:
+        kind = f"samples of {total:,} structures, {distinct:,} of them unique"
     return (
         f"C = {loader.epochs:,} epochs × {samples:,} {kind} = "
         f"{loader.epochs * samples:,} samples in {loader.num_steps:,} steps"
@@ -217,6 +254,7 @@ def describe_dataset(
     return DatasetCard(
         name=name,
         origin=origin,
+        **_checked(splits, references),
         counts={split: len(structures) for split, structures in splits.items()},
         classes=classes,
         atoms=(int(sizes.min()), int(sizes.max()), float(np.mean(sizes))),
@@ -235,6 +273,35 @@ def describe_dataset(
             for scale in properties
         },
     )
+
+
+def _checked(
+    splits: Mapping[str, Sequence[Structure]], references: References | None
+) -> dict[str, Any]:
+    """What is looked for in all parts of a data set."""
+    return {
+        "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
+        "duplicates": count_duplicates(splits),
+        "open_elements": undetermined_elements(references.undetermined) if references else (),
+        "outside": outside_counts(splits, references),
+    }
+
+
+def outside_counts(
+    splits: Mapping[str, Sequence[Structure]], references: References | None
+) -> dict[str, int]:
+    """Split → number of structures whose composition the references do not tell.
+
+    At most `STORE_SAMPLE` structures of a split are looked at.
+    """
+    if references is None or not len(references.undetermined):
+        return {}
+    parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
+    return {
+        name: sum(references.outside_span(s.atomic_numbers) is not None for s in part)
+        for name, part in parts.items()
+        if name != "train"
+    }
 
 
 def _referenced(structures: Sequence[Structure], references: References) -> Spread:

@@ -4,7 +4,7 @@ Structures are generated or read, divided, and given references fitted on the tr
 alone. What the config must declare (units, what an energy means) is checked by its schema.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from atomjax.batching import GraphDataset, mixture_shares, share_out
+from atomjax.data.fingerprint import fingerprint
 from atomjax.data.graphs import graph_config
+from atomjax.data.labels import unwanted_labels
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
 from atomjax.data.store_view import describe_store, fit_references, make_dataset, open_store, select
 from atomjax.graphs import GraphConfig
@@ -22,12 +24,13 @@ from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.generate import GenerateError, GenerateSpec, generate_with_report
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import options_from
-from atomjax.structures.readers import SkippedRecord, read
+from atomjax.structures.readers import RecordNotes, SkippedRecord, read
 from atomjax.structures.references import Transform
 from atomjax.structures.splits import SplitError, split_indices
 
 # Apart from every other use of a split's seed.
 SUBSET_STREAM = 0x5AB5
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,7 @@ class DataSplits:
         test: those that have a test part, likewise.
         origins: where the labels of each training set come from, in words.
         samples: structures that an epoch takes of each training set.
+        notes: what the files of each training set hold beside what is read.
     """
 
     train: list[GraphDataset]
@@ -47,11 +51,17 @@ class DataSplits:
     test: list[GraphDataset] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
+    notes: list[RecordNotes] = field(default_factory=list)
 
     @property
     def references(self) -> list[References | None]:
         """References of each training set."""
         return [dataset.references for dataset in self.train]
+
+    def fingerprints(self, index: int) -> dict[str, Any]:
+        """Split → fingerprint of its structures, of the training set at ``index``."""
+        parts = self.parts(index)
+        return {name: fingerprint(part) for name, part in parts.items() if len(part)}
 
     def parts(self, index: int) -> dict[str, Sequence[Structure]]:
         """Split → structures of the training set at ``index``."""
@@ -66,6 +76,7 @@ def load_datasets(
     run: Run,
     *,
     conservative: bool = False,
+    forces: bool = True,
     properties: Sequence[str] = (),
     extensive: bool = False,
     transform: Transform = "identity",
@@ -82,6 +93,7 @@ def load_datasets(
         settings: the data section.
         run: shows progress; keeps generated sets under its root if ``cache_dir`` is not given.
         conservative: forces will be the energy's gradient, so both get one scale.
+        forces: train on forces, too.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.
         transform: of the properties before they are scaled.
@@ -99,12 +111,9 @@ def load_datasets(
         ConfigError: a split or subset asks for more than there is, or a target is missing.
         ReadError: a file cannot be read.
     """
-    left_out: list[list[SkippedRecord]] = [[] for _ in settings.train]
-    pairs = list(zip(settings.train, left_out, strict=True))
-    parts = [_load_parts(dataset, settings, run, skipped) for dataset, skipped in pairs]
-    samples = _limit(parts, settings, max_structures)
-    origins = [describe_origin(*pair) for pair in pairs]
-    splits = DataSplits(train=[], origins=origins, samples=samples)
+    unwanted = unwanted_labels(energies=not properties, forces=forces, stress=stress)
+    parts, splits = _load_all(settings, run, unwanted)
+    splits.samples.extend(_limit(parts, settings, max_structures))
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
         given = references[index] if references is not None else None
         graph = graphs[index] if graphs is not None else None
@@ -122,6 +131,19 @@ def load_datasets(
     return splits
 
 
+def _load_all(
+    settings: DataSettings, run: Run, unwanted: Mapping[str, str]
+) -> tuple[list[dict[str, Sequence[Structure]]], DataSplits]:
+    """Split → structures of each training set, and what their card says of where they are from."""
+    parts, splits = [], DataSplits(train=[])
+    for dataset in settings.train:
+        skipped, notes = [], RecordNotes()
+        parts.append(_load_parts(dataset, settings, run, skipped, notes, unwanted))
+        splits.origins.append(describe_origin(dataset, skipped, notes))
+        splits.notes.append(notes)
+    return parts, splits
+
+
 def load_structures(
     dataset: DatasetSettings,
     *,
@@ -130,6 +152,8 @@ def load_structures(
     run: Run,
     split: str | None = None,
     skipped: list[SkippedRecord] | None = None,
+    notes: RecordNotes | None = None,
+    unwanted: Mapping[str, str] = NOTHING,
 ) -> Sequence[Structure]:
     """All structures of one data set, or of one of its own splits, in eV and Å.
 
@@ -142,6 +166,8 @@ def load_structures(
         run: shows progress.
         split: a split that the data set itself defines.
         skipped: takes records that arguments.on_error="skip" left out; the run says their number.
+        notes: takes what the records hold beside what is read.
+        unwanted: arguments of the reader that decline labels (`unwanted_labels`), unless asked for.
 
     Raises:
         ConfigError: the generator or its arguments are wrong, or the file does not exist.
@@ -153,8 +179,8 @@ def load_structures(
         with run.primary_first(f"generate {dataset.name}"):
             return generate_with_report(generate_spec(dataset), cache_dir, workers, run.display)[0]
     if dataset.kind == "store":
-        return open_store(dataset.name, dataset.path)
-    arguments = dict(dataset.arguments)
+        return open_store(dataset.name, dataset.path, notes)
+    arguments = {**unwanted, **dataset.arguments}
     if dataset.energy_kind == "none":
         arguments["energy_key"] = ""
     else:
@@ -163,7 +189,7 @@ def load_structures(
             arguments["energy_kind"] = dataset.energy_kind
     if split is not None:
         arguments["split"] = split
-    left_out: list[SkippedRecord] = [] if skipped is None else skipped
+    left_out = [] if skipped is None else skipped
     before = len(left_out)
     structures = read(
         find_file(dataset),
@@ -172,6 +198,7 @@ def load_structures(
         force_unit=dataset.force_unit,
         source=dataset.name,
         skipped=left_out,
+        notes=notes,
         **arguments,
     )
     if left_out[before:]:
@@ -211,14 +238,21 @@ def find_file(dataset: DatasetSettings) -> Path:
     return path
 
 
-def describe_origin(dataset: DatasetSettings, skipped: Sequence[SkippedRecord] = ()) -> str:
+def describe_origin(
+    dataset: DatasetSettings,
+    skipped: Sequence[SkippedRecord] = (),
+    notes: RecordNotes | None = None,
+) -> str:
     """Where the labels of a data set come from, in words for the data card.
 
     Args:
         dataset: as the config describes it.
         skipped: records that were left out.
+        notes: what the records hold beside what was read.
     """
-    return _origin(dataset) + (f"; {describe_skipped(skipped)}" if skipped else "")
+    said = [describe_skipped(skipped)] if skipped else []
+    said += [] if notes is None else notes.lines()
+    return "; ".join([_origin(dataset), *said])
 
 
 def describe_skipped(skipped: Sequence[SkippedRecord]) -> str:
@@ -241,7 +275,12 @@ def _origin(dataset: DatasetSettings) -> str:
 
 
 def _load_parts(
-    dataset: DatasetSettings, settings: DataSettings, run: Run, skipped: list[SkippedRecord]
+    dataset: DatasetSettings,
+    settings: DataSettings,
+    run: Run,
+    skipped: list[SkippedRecord],
+    notes: RecordNotes,
+    unwanted: Mapping[str, str],
 ) -> dict[str, Sequence[Structure]]:
     """Split → structures of one training set, with the separate files of its name."""
     cache_dir = Path(settings.cache_dir) if settings.cache_dir else run.root / "data"
@@ -254,6 +293,8 @@ def _load_parts(
             run=run,
             split=split,
             skipped=skipped,
+            notes=notes,
+            unwanted=unwanted,
         )
 
     if dataset.split is not None and dataset.split.by == "official":

@@ -80,16 +80,24 @@ class StoredDataset(GraphDataset):
                 )
 
 
-def open_store(name: str, path: str | None) -> Store:
+def open_store(name: str, path: str | None, notes: RecordNotes | None = None) -> Store:
     """The store of a data set of kind "store".
+
+    Args:
+        name: of the data set.
+        path: of the store.
+        notes: takes what the files held that the store was made of.
 
     Raises:
         ConfigError: there is none, or its index is damaged.
     """
     try:
-        return Store(Path(path or "").expanduser())
+        store = Store(Path(path or "").expanduser())
     except StoreError as error:
         raise ConfigError(f"dataset '{name}': {error}") from error
+    if notes is not None and "notes" in store.manifest:
+        notes.merge(store.manifest["notes"])
+    return store
 
 
 def describe_store(store: Store) -> str:
@@ -99,10 +107,7 @@ def describe_store(store: Store) -> str:
     source = f" ({origin['source']})" if origin.get("source") else ""
     without = f", without {skipped:,} damaged records" if skipped else ""
     kind = f"; {origin['energy_kind']} energies" if origin.get("energy_kind") else ""
-    notes = RecordNotes()
-    notes.merge(store.manifest.get("notes", notes.to_dict()))
-    unused = "".join(f"; {line}" for line in notes.lines())
-    return f"store {store.path.name}, made of {names}{source}{without}; eV, Å{kind}{unused}"
+    return f"store {store.path.name}, made of {names}{source}{without}; eV, Å{kind}"
 
 
 def make_dataset(

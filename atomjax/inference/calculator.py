@@ -3,7 +3,8 @@
 atoms.calc = AtomjaxCalculator("runs/quickstart")
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,11 +13,15 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from atomjax.inference.predict import Predictor, load_predictor
+from atomjax.inference.predict import MARKS, Predictor, load_predictor
 from atomjax.structures import Structure
 
 # Neighbours come and go while atoms move; a shape with some to spare is compiled once.
 SLACK = 0.15
+
+
+class OutsideTrainingWarning(UserWarning):
+    """Atoms are unlike what the model was trained on, or say what it does not read."""
 
 
 class AtomjaxCalculator(Calculator):
@@ -26,7 +31,10 @@ class AtomjaxCalculator(Calculator):
     directions.
 
     Steps of a trajectory share one padded shape, so that the model is compiled at the first step
-    and again only when the neighbours outgrow the shape.
+    and again only when the neighbours outgrow the shape. What the atoms have that the model does
+    not know is warned of, once for each calculator: periodicity that it was not trained on, charges
+    and magnetic moments, which it does not read, and energies that are relative
+    (`atomjax.inference.predict.MARKS`). Calculators can be copied and pickled.
 
     Args:
         model: a run directory, or a `Predictor`.
@@ -52,8 +60,47 @@ class AtomjaxCalculator(Calculator):
         super().__init__(**options)
         if not isinstance(model, Predictor):
             model = load_predictor(model, batch_size=1, slack=SLACK)
-        self.predictor = model
-        self.dataset, self.use_tags = dataset, use_tags
+        self._predictor, self._dataset, self._use_tags = model, dataset, use_tags
+        self._told: set[str] = set()
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model; with another one the results are computed again."""
+        return self._predictor
+
+    @predictor.setter
+    def predictor(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.reset()
+
+    @property
+    def dataset(self) -> str | None:
+        """The data set whose head is asked; with another one the results are computed again."""
+        return self._dataset
+
+    @dataset.setter
+    def dataset(self, dataset: str | None) -> None:
+        self._dataset = dataset
+        self.reset()
+
+    @property
+    def use_tags(self) -> bool:
+        """Whether tags are read; with the other answer the results are computed again."""
+        return self._use_tags
+
+    @use_tags.setter
+    def use_tags(self, use_tags: bool) -> None:
+        self._use_tags = use_tags
+        self.reset()
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What of the atoms has changed since the last calculation, tags too; called by ASE."""
+        changes = super().check_state(atoms, tol)
+        if self.use_tags and self.atoms is not None and "tags" not in changes:
+            before, now = self.atoms.get_tags(), atoms.get_tags()
+            if not np.array_equal(before, now):
+                changes = [*changes, "tags"]
+        return changes
 
     def calculate(
         self,
@@ -65,11 +112,13 @@ class AtomjaxCalculator(Calculator):
 
         Raises:
             PropertyNotImplementedError: the head predicts no such property.
-            ReferencesError: an element that the training set did not hold.
+            ReferencesError: an element that the training set did not hold, or a composition that
+                its references do not tell.
         """
         super().calculate(atoms, list(properties), list(system_changes))
         assert self.atoms is not None
         (result,) = self.predictor([self._structure(self.atoms)], self.dataset)
+        self._tell({name: MARKS[name] for name in sorted(result.marks)} | _unread(self.atoms))
         found = {"energy": result.energy, "free_energy": result.energy, "forces": result.forces}
         if result.stress is not None:
             found["stress"] = full_3x3_to_voigt_6_stress(result.stress)
@@ -82,6 +131,13 @@ class AtomjaxCalculator(Calculator):
                 " repeat in all directions"
             )
 
+    def _tell(self, remarks: Mapping[str, str]) -> None:
+        """Warn of what was not warned of before."""
+        for name, text in remarks.items():
+            if name not in self._told:
+                self._told.add(name)
+                warnings.warn(text, OutsideTrainingWarning, stacklevel=4)
+
     def _structure(self, atoms: Atoms) -> Structure:
         return Structure(
             atomic_numbers=atoms.numbers,
@@ -91,3 +147,17 @@ class AtomjaxCalculator(Calculator):
             tags=atoms.get_tags() if self.use_tags else None,
             identifier=atoms.get_chemical_formula(),
         )
+
+
+def _unread(atoms: Atoms) -> dict[str, str]:
+    """What the atoms say that no model here reads."""
+    given = {
+        "charge": atoms.info.get("charge", 0) or np.any(atoms.get_initial_charges()),
+        "spin": atoms.info.get("spin", 0) or np.any(atoms.get_initial_magnetic_moments()),
+    }
+    return {
+        name: f"the atoms have a {name}, which the model does not read: results are those of the"
+        " charge and spin that it was trained on"
+        for name, value in given.items()
+        if value
+    }

@@ -9,9 +9,9 @@ out of its labels; here that is put back.
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -19,26 +19,47 @@ import numpy as np
 from atomjax.batching import GrowingShape
 from atomjax.graphs import Capacity, GraphConfig
 from atomjax.models import HeadConfig, build_model, predict
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import PropertyScale, References, ReferencesError, Structure
+from atomjax.structures.elements import SYMBOLS
 from atomjax.training.running.checkpoint import CheckpointError, Which, load_checkpoint
 from atomjax.training.update.step import CountedFunction
+
+RELATIVE_ENERGY = "relative_energy"
+OUTSIDE_SPAN = "outside_span"
+PERIODICITY = "periodicity"
+ELEMENTS = "elements"
+# What a mark says of a result.
+MARKS = {
+    RELATIVE_ENERGY: "the energy is defined up to a constant of each composition: the model was"
+    " trained on forces alone",
+    OUTSIDE_SPAN: "the composition is no combination of those that the references were fitted on,"
+    " so that the elements' part of the result is a guess",
+    PERIODICITY: "the model was trained on periodic structures alone, or on none, and this one is"
+    " of the other kind",
+    ELEMENTS: "the structure has elements that the model was not trained on",
+}
 
 
 @dataclass(frozen=True)
 class StructureResult:
     """What a model says of one structure, in physical units; None for what it does not predict.
 
+    A head predicts what it was trained on: no energies where its data set had none, unless they
+    are what the forces are the gradient of, and then they are marked.
+
     Attributes:
         energy: eV, of the kind that the model was trained on.
         forces: [N, 3] eV/Å.
         value: the scalar property, in the unit of its data set.
         stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
+        marks: keys of `MARKS`, what makes the result doubtful.
     """
 
     energy: float | None
     forces: np.ndarray | None
     value: float | None
     stress: np.ndarray | None = None
+    marks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -50,12 +71,20 @@ class TrainedHead:
         graph: how graphs are built, without dropout.
         references: of energies and forces; None for a head of a property.
         scale: of the property; None for energies and forces.
+        trained_on: counts of structures, labels and periodic ones, and elements; empty for
+            checkpoints that do not say.
     """
 
     config: HeadConfig
     graph: GraphConfig
     references: References | None
     scale: PropertyScale | None
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def without_energies(self) -> bool:
+        """Whether the head is known to have been trained on no energy."""
+        return self.trained_on.get("energy") == 0 and self.config.kind != "scalar"
 
 
 class Predictor:
@@ -71,6 +100,8 @@ class Predictor:
         batch_size: most structures in a batch.
         slack: by which share to make the shape larger than the structures at hand need, for
             others that come later.
+        outside_span: what to do with compositions that the references do not tell: "raise", or
+            "mark" their results.
     """
 
     def __init__(
@@ -81,13 +112,27 @@ class Predictor:
         *,
         batch_size: int = 16,
         slack: float = 0.0,
+        outside_span: Literal["raise", "mark"] = "raise",
     ):
+        if outside_span not in ("raise", "mark"):
+            raise ValueError(f"outside_span={outside_span!r}; write 'raise' or 'mark'")
+        self._model, self._outside_span = dict(model), outside_span
         self.heads = {head.config.name: head for head in heads}
         self._variables = jax.device_put(dict(variables))
         leaf = jax.tree.leaves(self._variables["params"])[0]
         self._shape = GrowingShape(batch_size, slack, np.dtype(leaf.dtype))
         network = build_model(model, [head.config for head in heads])
         self._predict = CountedFunction(functools.partial(predict, network))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What was compiled stays behind: the copy compiles for itself.
+        options = {
+            "batch_size": self._shape.batch_size,
+            "slack": self._shape.slack,
+            "outside_span": self._outside_span,
+        }
+        made = functools.partial(Predictor, **options)
+        return made, (self._model, jax.device_get(self._variables), list(self.heads.values()))
 
     def __call__(
         self, structures: Sequence[Structure], dataset: str | None = None
@@ -100,19 +145,42 @@ class Predictor:
 
         Raises:
             ValueError: there is no such head, or there are several and none is named.
-            ReferencesError: an element that the training set did not hold.
+            ReferencesError: an element that the training set did not hold, or a composition that
+                the references do not tell.
             GraphError: the graph of a structure cannot be built.
         """
         head = self._head(dataset)
-        # Unknown elements are found before anything is computed.
-        for structure in structures:
-            _zero(head, structure)
+        # What is unknown is found before anything is computed.
+        marks = [self._marks(head, structure) for structure in structures]
         results: dict[int, StructureResult] = {}
         for group, batch in self._shape.batches(structures, head.graph):
             raw = jax.device_get(self._predict(self._variables, batch)[head.config.name])
             own = [structures[i] for i in group]
             results.update(zip(group.tolist(), _physical(head, own, raw), strict=True))
-        return [results[i] for i in range(len(structures))]
+        return [replace(results[i], marks=marks[i]) for i in range(len(structures))]
+
+    def _marks(self, head: TrainedHead, structure: Structure) -> frozenset[str]:
+        """What makes the result of a structure doubtful.
+
+        Raises:
+            ReferencesError: there can be no result.
+        """
+        _zero(head, structure)
+        marks, known = set(), head.trained_on
+        if head.without_energies and head.config.forces == "conservative":
+            marks.add(RELATIVE_ENERGY)
+        if known and known["periodic"] == (0 if structure.is_periodic else known["structures"]):
+            marks.add(PERIODICITY)
+        if known and not {SYMBOLS[z] for z in structure.atomic_numbers} <= {*known["elements"]}:
+            marks.add(ELEMENTS)
+        labels = head.references or head.scale
+        problem = None if labels is None else labels.outside_span(structure.atomic_numbers)
+        if problem is not None and self._outside_span == "raise":
+            raise ReferencesError(
+                f"{structure!r}: {problem}; train on such compositions, or ask for outside_span="
+                '"mark" to get the result with a mark'
+            )
+        return frozenset(marks if problem is None else {*marks, OUTSIDE_SPAN})
 
     @property
     def capacity(self) -> Capacity | None:
@@ -141,6 +209,7 @@ def load_predictor(
     averaged: bool = True,
     batch_size: int = 16,
     slack: float = 0.0,
+    outside_span: Literal["raise", "mark"] = "raise",
 ) -> Predictor:
     """A predictor from a run's checkpoint, which holds all that it needs.
 
@@ -150,6 +219,8 @@ def load_predictor(
         averaged: take the moving average of the parameters, which validation used.
         batch_size: most structures in a batch.
         slack: room in the padded shape for structures that come later, as a share.
+        outside_span: what to do with compositions that the references do not tell: "raise" or
+            "mark".
 
     Raises:
         CheckpointError: there is no such checkpoint, or it does not say how its labels were
@@ -168,7 +239,8 @@ def load_predictor(
                 " normalisation"
             )
         heads.append(_trained_head(fields, graph, labels))
-    return Predictor(metadata["model"], variables, heads, batch_size=batch_size, slack=slack)
+    options: dict[str, Any] = {"batch_size": batch_size, "slack": slack}
+    return Predictor(metadata["model"], variables, heads, outside_span=outside_span, **options)
 
 
 def _trained_head(
@@ -180,15 +252,19 @@ def _trained_head(
         graph=GraphConfig.from_dict({**graph, "edge_dropout": 0.0}),
         references=None if references is None else References.from_dict(references),
         scale=PropertyScale.from_dict(properties[0]) if properties else None,
+        trained_on=labels.get("trained_on", {}),
     )
 
 
 def _zero(head: TrainedHead, structure: Structure) -> None:
     """Raise for a structure that has an element without a reference."""
-    if head.references is not None:
-        head.references.reference_energy(structure.atomic_numbers)
-    if head.scale is not None:
-        head.scale.value(structure.atomic_numbers, 0.0)
+    try:
+        if head.references is not None:
+            head.references.reference_energy(structure.atomic_numbers)
+        if head.scale is not None:
+            head.scale.value(structure.atomic_numbers, 0.0)
+    except ReferencesError as error:
+        raise ReferencesError(f"{structure!r}: {error}") from error
 
 
 def _physical(
@@ -200,7 +276,9 @@ def _physical(
         numbers, atoms = structure.atomic_numbers, slice(first, first + len(structure))
         first += len(structure)
         energy = forces = value = stress = None
-        if raw.energy is not None:
+        if raw.energy is not None and (
+            not head.without_energies or head.config.forces == "conservative"
+        ):
             energy = float(raw.energy[i])
             energy = head.references.energy(numbers, energy) if head.references else energy
         if raw.forces is not None:

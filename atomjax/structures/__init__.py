@@ -5,6 +5,7 @@ Numpy only; nothing here imports JAX. `atomjax.structures.readers` reads files a
 """
 
 from atomjax.structures.archive import ArchiveError, load_archive, save_archive
+from atomjax.structures.element_fit import ReferencesWarning
 from atomjax.structures.references import PropertyScale, References, ReferencesError
 from atomjax.structures.splits import SplitError, split_indices
 from atomjax.structures.structure import Structure, StructureError
@@ -14,6 +15,7 @@ __all__ = [
     "PropertyScale",
     "References",
     "ReferencesError",
+    "ReferencesWarning",
     "SplitError",
     "Structure",
     "StructureError",

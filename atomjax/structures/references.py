@@ -6,66 +6,28 @@ sees is in eV and eV/Å.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from atomjax.structures.elements import MAX_ATOMIC_NUMBER, SYMBOLS, atomic_number
+from atomjax.structures.element_fit import (
+    NOTHING,
+    SMALLEST_SCALE,
+    TABLE_SIZE,
+    fit_elements,
+    outside_span,
+    warn_undetermined,
+)
+from atomjax.structures.elements import SYMBOLS, atomic_number
 from atomjax.structures.structure import Structure
 
 Transform = Literal["identity", "log"]
-TABLE_SIZE = MAX_ATOMIC_NUMBER + 1
-# A set that is linear in its composition leaves rounding; a smaller scale would learn rounding.
-SMALLEST_SCALE = 1e-5
-# Singular values below this share of the largest count as zero (compositions are small integers).
-RANK_TOLERANCE = 1e-10
 
 
 class ReferencesError(ValueError):
     """Labels that cannot be referenced; the message says which and how to mend it."""
-
-
-@dataclass(frozen=True, eq=False)
-class ElementFit:
-    """Least-squares share of each element in a sum over atoms.
-
-    Attributes:
-        values: [119] index = atomic number, in the unit of what was fitted; zero where unseen.
-        seen: [119] bool, the elements that the fit met.
-        residual: [S] what the elements do not explain, in the same unit.
-        degrees_of_freedom: structures minus rank; zero where the fit explains anything.
-    """
-
-    values: np.ndarray
-    seen: np.ndarray
-    residual: np.ndarray
-    degrees_of_freedom: int
-
-    @property
-    def residual_scale(self) -> float:
-        """Root mean square of the residual; 1.0 where the fit had no freedom left to tell."""
-        if self.degrees_of_freedom == 0:
-            return 1.0
-        return max(float(np.sqrt(np.mean(self.residual**2))), SMALLEST_SCALE)
-
-
-def fit_elements(structures: Sequence[Structure], values: ArrayLike) -> ElementFit:
-    """Fit `values` [S] as sums over atoms of one number per element.
-
-    Compositions that always go together (C6H6 alone, say) leave the split between elements
-    open; the smallest solution is taken, which shares the value out by the number of atoms.
-    """
-    counts = np.zeros((len(structures), TABLE_SIZE))
-    for row, structure in enumerate(structures):
-        counts[row] = np.bincount(structure.atomic_numbers, minlength=TABLE_SIZE)
-    seen = np.asarray(counts.any(axis=0))
-    y = np.asarray(values, dtype=np.float64)
-    solution, _, rank, _ = np.linalg.lstsq(counts[:, seen], y, rcond=RANK_TOLERANCE)
-    table = np.zeros(TABLE_SIZE)
-    table[seen] = solution
-    return ElementFit(table, seen, y - counts @ table, len(structures) - int(rank))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +43,8 @@ class References:
         energy_scale: eV, root mean square of what the elements do not explain.
         force_scale: eV/Å, root mean square component of the forces on free atoms.
         seen: [119] bool, elements in the fit.
+        undetermined: [k, 119] directions among compositions that the fit leaves open; energies of
+            compositions along them are unknown.
     """
 
     element_energies: np.ndarray
@@ -88,6 +52,7 @@ class References:
     energy_scale: float
     force_scale: float
     seen: np.ndarray
+    undetermined: np.ndarray = field(default_factory=lambda: NOTHING)
 
     @classmethod
     def fit(cls, structures: Sequence[Structure], *, conservative: bool = False) -> Self:
@@ -112,17 +77,27 @@ class References:
                 " references on; check the reader's options, or predict a scalar target instead"
             )
         elements, energy_scale = np.zeros(TABLE_SIZE), 1.0
-        seen = np.zeros(TABLE_SIZE, dtype=bool)
+        seen, undetermined = np.zeros(TABLE_SIZE, dtype=bool), NOTHING
         if with_energy:
             fitted = fit_elements(with_energy, [float(s.energy or 0.0) for s in with_energy])
             elements, seen, energy_scale = fitted.values, fitted.seen, fitted.residual_scale
+            undetermined = fitted.undetermined
+            warn_undetermined(undetermined)
         else:
             for structure in structures:
                 seen[structure.atomic_numbers] = True
         if conservative:
             energy_scale = energy_scale if force_scale is None else force_scale
             force_scale = energy_scale
-        return cls(elements, 0.0, energy_scale, 1.0 if force_scale is None else force_scale, seen)
+        forces = 1.0 if force_scale is None else force_scale
+        return cls(elements, 0.0, energy_scale, forces, seen, undetermined)
+
+    def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
+        """What is wrong with the energy of a composition [N] that the fit does not tell, or None.
+
+        The model's part of such an energy may be sound; the elements' part is a guess.
+        """
+        return outside_span(self.undetermined, atomic_numbers)
 
     def reference_energy(self, atomic_numbers: ArrayLike) -> float:
         """Energy that the model does not predict, for one structure [N]; eV.
@@ -184,6 +159,7 @@ class References:
             "energy_mean": self.energy_mean,
             "energy_scale": self.energy_scale,
             "force_scale": self.force_scale,
+            "undetermined": _to_directions(self.undetermined),
         }
 
     @classmethod
@@ -193,7 +169,12 @@ class References:
         Raises:
             ReferencesError: a field is missing or unknown, or a scale is not positive.
         """
-        _check_fields(values, ("element_energies", "energy_mean", "energy_scale", "force_scale"))
+        # Checkpoints and stores of before the span was kept name no directions.
+        values = {"undetermined": [], **values}
+        _check_fields(
+            values,
+            ("element_energies", "energy_mean", "energy_scale", "force_scale", "undetermined"),
+        )
         _check_scales(values, ("energy_scale", "force_scale"))
         elements, seen = _from_symbols(values["element_energies"])
         return cls(
@@ -202,6 +183,7 @@ class References:
             float(values["energy_scale"]),
             float(values["force_scale"]),
             seen,
+            _from_directions(values["undetermined"]),
         )
 
 
@@ -219,6 +201,7 @@ class PropertyScale:
             (energies, enthalpies) and was fitted so.
         seen: [119] bool, elements in the fit.
         transform: t, "identity" or "log" (natural).
+        undetermined: [k, 119] as of `References`; none unless elements' shares were fitted.
     """
 
     name: str
@@ -227,6 +210,7 @@ class PropertyScale:
     element_values: np.ndarray
     seen: np.ndarray
     transform: Transform = "identity"
+    undetermined: np.ndarray = field(default_factory=lambda: NOTHING)
 
     @classmethod
     def fit(
@@ -257,8 +241,9 @@ class PropertyScale:
         values = np.asarray([_transformed(structure, name, transform) for structure in structures])
         fitted = fit_elements(structures, values if extensive else np.zeros(len(values)))
         if extensive:
-            scale = fitted.residual_scale
-            return cls(name, 0.0, scale, fitted.values, fitted.seen, transform)
+            warn_undetermined(fitted.undetermined)
+            shares = (fitted.values, fitted.seen, transform, fitted.undetermined)
+            return cls(name, 0.0, fitted.residual_scale, *shares)
         if not centered:
             size = max(float(np.sqrt(np.mean(values**2))), SMALLEST_SCALE)
             return cls(name, 0.0, size, fitted.values, fitted.seen, transform)
@@ -280,6 +265,10 @@ class PropertyScale:
         value = float(model_value) * self.std + self.mean + self._share(atomic_numbers)
         return float(np.exp(value)) if self.transform == "log" else value
 
+    def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
+        """What is wrong with the value of a composition [N] that the fit does not tell, or None."""
+        return outside_span(self.undetermined, atomic_numbers)
+
     def _share(self, atomic_numbers: ArrayLike) -> float:
         if not self.element_values.any():
             return 0.0
@@ -296,6 +285,7 @@ class PropertyScale:
             "std": self.std,
             "element_values": elements,
             "transform": self.transform,
+            "undetermined": _to_directions(self.undetermined),
         }
 
     @classmethod
@@ -305,13 +295,15 @@ class PropertyScale:
         Raises:
             ReferencesError: a field is missing or unknown, or the deviation is not positive.
         """
-        # Checkpoints of before there were transforms name none.
-        values = {"transform": "identity", **values}
-        _check_fields(values, ("name", "mean", "std", "element_values", "transform"))
+        # Checkpoints of before there were transforms, or the span was kept, name none.
+        values = {"transform": "identity", "undetermined": [], **values}
+        fields = ("name", "mean", "std", "element_values", "transform", "undetermined")
+        _check_fields(values, fields)
         _check_scales(values, ("std",))
         elements, seen = _from_symbols(values["element_values"])
         name, mean, std = str(values["name"]), float(values["mean"]), float(values["std"])
-        return cls(name, mean, std, elements, seen, values["transform"])
+        directions = _from_directions(values["undetermined"])
+        return cls(name, mean, std, elements, seen, values["transform"], directions)
 
 
 def _force_scale(structures: Sequence[Structure]) -> float | None:
@@ -363,6 +355,14 @@ def _check_seen(numbers: np.ndarray, seen: np.ndarray) -> None:
 
 def _by_symbol(table: np.ndarray, seen: np.ndarray) -> dict[str, float]:
     return {SYMBOLS[z]: float(table[z]) for z in np.flatnonzero(seen)}
+
+
+def _to_directions(table: np.ndarray) -> list[dict[str, float]]:
+    return [_by_symbol(direction, direction != 0) for direction in table]
+
+
+def _from_directions(values: Sequence[Mapping[str, float]]) -> np.ndarray:
+    return np.array([_from_symbols(direction)[0] for direction in values]).reshape(-1, TABLE_SIZE)
 
 
 def _from_symbols(values: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,9 @@ from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, default_graph
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import References, Structure
-from atomjax.structures.store import Store
-from atomjax.structures.store.records import Label
+from atomjax.structures import References
 from atomjax.training.basis import checkpoint_graph
+from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 from atomjax.training.update.losses import Task
@@ -71,6 +70,7 @@ def load_splits(
         job.data,
         run,
         conservative=head.kind == "energy_forces" and head.forces == "conservative",
+        forces=head.kind == "energy_forces",
         properties=() if head.target is None else (head.target,),
         extensive=head.extensive,
         transform=head.transform,
@@ -81,7 +81,15 @@ def load_splits(
         references=references,
         graphs=graphs,
     )
-    check_labels(head, splits.train)
+    check_labels(head, splits, job.data.train)
+    change = None if resumed is None else check_unchanged(resumed, splits, job.config)
+    if change is not None:
+        if not run.accept_changes:
+            raise ConfigError(
+                f"the data are not those that this run was trained on: {change}. Put the old file "
+                "back, train in a new workdir, or go on with the new data with --accept-changes"
+            )
+        run.say(f"going on with other data: {change}")
     return splits
 
 
@@ -145,47 +153,3 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
             )
         )
     return tuple(tasks)
-
-
-def check_labels(head: HeadSettings, datasets: Sequence[GraphDataset]) -> None:
-    """Compares what is to be predicted with what is labelled.
-
-    Raises:
-        ConfigError: if no training structure of a dataset has the labels of the head, or they
-            are periodic where it needs molecules.
-    """
-    for dataset in datasets:
-        if head.pooling in MOMENTS and _any_periodic(dataset.structures):
-            raise ConfigError(
-                f'pooling "{head.pooling}" is for molecules, and structures of dataset '
-                f'"{dataset.name}" are periodic; set head.pooling="mean"'
-            )
-        if head.kind == "energy_forces" and not _any_label(dataset.structures, "forces"):
-            raise ConfigError(
-                f'no training structure of dataset "{dataset.name}" has forces; set head.kind='
-                '"energy", or say where its forces are (arguments.forces_key)'
-            )
-        if head.stress and not _any_label(dataset.structures, "stress"):
-            raise ConfigError(
-                f'no training structure of dataset "{dataset.name}" has a stress, which counts '
-                "where all three directions repeat; set head.stress=false, or say where its "
-                "stresses are (arguments.stress_key)"
-            )
-        if head.kind == "energy" and not _any_label(dataset.structures, "energy"):
-            raise ConfigError(
-                f'no training structure of dataset "{dataset.name}" has an energy; check its '
-                "energy_kind and arguments.energy_key"
-            )
-
-
-def _any_periodic(structures: Sequence[Structure]) -> bool:
-    if isinstance(structures, Store):
-        return bool(structures.periodic.any())
-    return any(structure.is_periodic for structure in structures)
-
-
-def _any_label(structures: Sequence[Structure], label: Label) -> bool:
-    """Whether a structure has a label; of a store by its index, without reading a structure."""
-    if isinstance(structures, Store):
-        return bool(structures.labelled(label).any())
-    return any(getattr(structure, label) is not None for structure in structures)

@@ -18,6 +18,7 @@ import optax
 from atomjax import __version__
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.card import data_card
+from atomjax.data.labels import trained_on
 from atomjax.data.load import DataSplits
 from atomjax.graphs import Capacity, GraphBatch
 from atomjax.models import build_model, fit_scale_factors, init_variables, predict
@@ -41,6 +42,7 @@ from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import physical_predictions, write_predictions
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.compiled import CompiledFunctions
+from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.update.state import (
     TrainState,
@@ -79,6 +81,7 @@ class Session:
         splits = load_splits(job, run, resumed, source)
         check_budget(job.train, sum(splits.samples))
         self.tasks = make_tasks(job, splits.train)
+        self._fingerprints = [splits.fingerprints(index) for index in range(len(splits.train))]
         self.mesh = data_mesh()
         self.train_loader = self._make_loader(splits.train, samples=splits.samples)
         self.loaders = self._make_evaluation_loaders(splits)
@@ -274,7 +277,10 @@ class Session:
                 for dataset in self.train_loader.datasets
             },
             "datasets": {
-                dataset.name: label_metadata(dataset) for dataset in self.train_loader.datasets
+                dataset.name: {**label_metadata(dataset, task), "fingerprints": fingerprints}
+                for dataset, task, fingerprints in zip(
+                    self.train_loader.datasets, self.tasks, self._fingerprints, strict=True
+                )
             },
             "seed": self.job.seed,
             "structures": self._num_structures,
@@ -362,12 +368,17 @@ def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity
     return merged
 
 
-def label_metadata(dataset: GraphDataset) -> dict[str, Any]:
-    """References and property scales as JSON."""
+def label_metadata(dataset: GraphDataset, task: Task) -> dict[str, Any]:
+    """References and property scales as JSON, and what structures and labels were trained on."""
     references = dataset.references
     return {
         "references": None if references is None else references.to_dict(),
         "properties": [scale.to_dict() for scale in dataset.scales],
+        "trained_on": trained_on(
+            dataset.structures,
+            energy=task.energy_coefficient > 0,
+            forces=task.force_coefficient > 0,
+        ),
     }
 
 

@@ -382,3 +382,24 @@ def test_a_directory_that_holds_something_is_left_alone(state, tmp_path):
     with pytest.raises(CheckpointError, match="exists and is not empty"):
         run(tmp_path, {"state_dict": state})
     assert [p.name for p in (tmp_path / "converted").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(state, tmp_path, value):
+    name = "embedding.atom_embedding.weight"
+    damaged = np.array(state[name])
+    damaged[1, 2] = value
+    content = fairchem(fairchem_state({**state, name: damaged}))
+    with pytest.raises(ConvertError, match=rf"{name}: 1 of its .* numbers are NaN or infinite"):
+        run(tmp_path, content)
+
+
+def test_settings_that_are_not_read_are_named(state, tmp_path):
+    content = fairchem(fairchem_state(state))
+    content["config"]["model_attributes"] |= {"num_blocks": 1, "otf_graph": True, "wave": "long"}
+    source, said = write(tmp_path / "a.pt", content), []
+    metadata = convert(source, tmp_path / "converted", say=said.append)
+    unread = metadata["converted"]["unread_settings"]
+    assert {"otf_graph=True", "wave='long'"} <= set(unread)
+    assert not {text.partition("=")[0] for text in unread} & {"num_blocks", "cutoff", "rbf"}
+    assert any("wave='long'" in line and "reads" in line for line in said)

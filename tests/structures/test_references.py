@@ -1,11 +1,18 @@
 """References: fitted, inverted, refused."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 
-from atomjax.structures import PropertyScale, References, ReferencesError, Structure
+from atomjax.structures import (
+    PropertyScale,
+    References,
+    ReferencesError,
+    ReferencesWarning,
+    Structure,
+)
 
 
 def make(formula: dict[int, int], energy=None, forces=None, **fields) -> Structure:
@@ -79,6 +86,40 @@ def test_one_composition_shares_by_atoms():
     assert references.element_energies[6] == pytest.approx(references.element_energies[1])
     assert references.reference_energy([6] * 6 + [1] * 6) == pytest.approx(-5999.5)
     assert references.energy_scale == pytest.approx(np.std(0.1 * np.arange(11)))
+
+
+def test_elements_that_the_fit_cannot_tell_apart_are_named() -> None:
+    """Water clusters alone, and NaCl alone: OH and a vacancy are no combinations of them."""
+    water = [make({8: n, 1: 2 * n}, -2060.0 * n) for n in (1, 2, 3)]
+    with pytest.warns(ReferencesWarning, match="do not tell H and O apart"):
+        references = References.fit(water)
+    assert references.outside_span([8, 1, 1] * 7) is None
+    problem = references.outside_span([8, 1])
+    assert problem is not None
+    assert "H and O apart, and HO" in problem
+    with pytest.warns(ReferencesWarning, match="Na and Cl"):
+        salt = References.fit([make({11: n, 17: n}, -10.0 * n) for n in (1, 4)])
+    assert salt.outside_span([11, 17] * 8) is None
+    assert salt.outside_span([11] * 8 + [17] * 7) is not None
+    again = References.from_dict(json.loads(json.dumps(references.to_dict())))
+    np.testing.assert_array_equal(again.undetermined, references.undetermined)
+    old = {k: v for k, v in references.to_dict().items() if k != "undetermined"}
+    assert References.from_dict(old).outside_span([8, 1]) is None
+
+
+def test_a_full_fit_leaves_nothing_open(noisy: list[Structure]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert References.fit(noisy).outside_span([1, 8]) is None
+
+
+def test_the_span_of_an_extensive_property() -> None:
+    water = [make({8: n, 1: 2 * n}, targets={"u0": -2.0 * n, "gap": 1.0}) for n in (1, 2)]
+    with pytest.warns(ReferencesWarning, match="H and O"):
+        scale = PropertyScale.fit(water, "u0", extensive=True)
+    again = PropertyScale.from_dict(json.loads(json.dumps(scale.to_dict())))
+    assert again.outside_span([8, 1]) is not None
+    assert PropertyScale.fit(water, "gap").outside_span([8, 1]) is None
 
 
 def test_too_few_structures_to_tell_a_scale():

@@ -98,6 +98,17 @@ def test_finished_run_is_not_trained_again(pretrained, structures):
     assert again["test"] == results["test"]
 
 
+def test_a_run_is_not_resumed_with_other_data(pretrained, structures):
+    workdir, text = pretrained[0], structures.read_text()
+    lines = text.splitlines(keepends=True)
+    structures.write_text("".join(lines[int(lines[0]) + 2 :]))
+    try:
+        with pytest.raises(ConfigError, match=r"had 24 structures and has 23.*--accept-changes"):
+            start_run(pretrain, make_config(structures, epochs=8, budget=192), workdir)
+    finally:
+        structures.write_text(text)
+
+
 def test_finetuning_starts_from_the_backbone_alone(pretrained, structures, tmp_path):
     checkpoint, _, _ = pretrained
     # A vanishing learning rate shows where training began.

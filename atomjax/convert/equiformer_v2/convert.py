@@ -26,7 +26,7 @@ from atomjax.convert.equiformer_v2.names import (
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import BUFFER, METRIC, NO_HEAD, Choices, Path, Recognised
 from atomjax.convert.nesting import Contents
-from atomjax.convert.settings import backbone_settings, check_built_in
+from atomjax.convert.settings import backbone_settings, check_built_in, unread_settings
 from atomjax.convert.sizes import describe_config
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig
@@ -145,6 +145,7 @@ class EquiformerV2Family:
             parameters=parameters,
             graph=graph,
             notes=notes,
+            unread=unread_settings(contents, _SETTINGS, EquiformerV2Config),
         )
 
     def entries(

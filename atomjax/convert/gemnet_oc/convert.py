@@ -21,7 +21,7 @@ from atomjax.convert.gemnet_oc.names import (
     to_checkpoint_layout,
 )
 from atomjax.convert.nesting import Contents
-from atomjax.convert.settings import backbone_settings, check_built_in
+from atomjax.convert.settings import backbone_settings, check_built_in, unread_settings
 from atomjax.models.gemnet_oc import GemNetOCConfig
 
 
@@ -64,6 +64,7 @@ class GemNetOCFamily:
             parameters=parameters,
             constants=constants,
             graph=graph_config(settings),
+            unread=unread_settings(contents, SETTINGS, GemNetOCConfig),
             notes=notes,
         )
 

@@ -12,14 +12,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from atomjax.structures.elements import SYMBOLS
-from atomjax.structures.references import (
-    RANK_TOLERANCE,
+from atomjax.structures.element_fit import (
+    NOTHING,
     SMALLEST_SCALE,
     TABLE_SIZE,
-    References,
-    ReferencesError,
+    solve_elements,
+    warn_undetermined,
 )
+from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.references import References, ReferencesError
 from atomjax.structures.structure import Structure
 
 _BLOCK = 1024
@@ -87,15 +88,16 @@ class StatisticsAccumulator:
                 " references on; check the reader's options, or predict a scalar target instead"
             )
         elements, seen, energy_scale = np.zeros(TABLE_SIZE), self.elements > 0, 1.0
+        undetermined = NOTHING
         if total["energies"]:
-            elements, seen, energy_scale = self._fit(int(total["energies"]))
+            elements, seen, energy_scale, undetermined = self._fit(int(total["energies"]))
+            warn_undetermined(undetermined)
         force_scale = self.force_scale
         if conservative:
             energy_scale = energy_scale if force_scale is None else force_scale
             force_scale = energy_scale
-        return References(
-            elements, 0.0, energy_scale, 1.0 if force_scale is None else force_scale, seen
-        )
+        forces = 1.0 if force_scale is None else force_scale
+        return References(elements, 0.0, energy_scale, forces, seen, undetermined)
 
     @property
     def force_scale(self) -> float | None:
@@ -143,18 +145,18 @@ class StatisticsAccumulator:
             self._factor = _triangle(np.concatenate([self._factor, np.array(self._rows)]))
             self._rows = []
 
-    def _fit(self, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Element energies [119] eV, the elements seen [119], and the residual's scale in eV."""
+    def _fit(self, count: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+        """Element energies [119] eV, elements seen [119], the residual's scale in eV, and [k, 119].
+
+        The last are the directions that are left open.
+        """
         self._reduce()
         counts, energies = self._factor[:, :-1], self._factor[:, -1]
-        seen = np.asarray(counts.any(axis=0))
-        solution, _, rank, _ = np.linalg.lstsq(counts[:, seen], energies, rcond=RANK_TOLERANCE)
-        elements = np.zeros(TABLE_SIZE)
-        elements[seen] = solution
-        if count == int(rank):
-            return elements, seen, 1.0
+        elements, seen, rank, undetermined = solve_elements(counts, energies)
+        if count == rank:
+            return elements, seen, 1.0, undetermined
         residual = np.linalg.norm(energies - counts @ elements) / np.sqrt(count)
-        return elements, seen, max(float(residual), SMALLEST_SCALE)
+        return elements, seen, max(float(residual), SMALLEST_SCALE), undetermined
 
 
 def _triangle(rows: np.ndarray) -> np.ndarray:

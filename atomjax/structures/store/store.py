@@ -12,7 +12,15 @@ import numpy as np
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
-from atomjax.structures.store.records import FIRST_PBC, LABELS, Group, Label, Row, decode
+from atomjax.structures.store.records import (
+    HAS_ENERGY,
+    HAS_FORCES,
+    HAS_PBC,
+    HAS_STRESS,
+    Group,
+    Row,
+    decode,
+)
 from atomjax.structures.store.shards import COLUMNS, INDEX, records_path
 from atomjax.structures.store.statistics import StatisticsAccumulator
 from atomjax.structures.structure import Structure
@@ -103,9 +111,31 @@ class Store(Sequence[Structure]):
         return self._column("n_atom")
 
     @property
+    def energies(self) -> np.ndarray:
+        """[S] energies, eV, zero where there is none, from the index."""
+        return self._column("energy")
+
+    @property
+    def checksums(self) -> np.ndarray:
+        """[S] checksums of the records, from the index."""
+        return self._column("checksum")
+
+    @property
     def class_ids(self) -> np.ndarray:
         """[S] place of each structure's class key in `class_keys`, from the index."""
         return self._index.group_class[self._column("group")]
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """How many structures have each label, and how many are periodic, from the index."""
+        flags = self._column("flags")
+        masks = {
+            "energy": HAS_ENERGY,
+            "forces": HAS_FORCES,
+            "stress": HAS_STRESS,
+            "periodic": HAS_PBC,
+        }
+        return {name: int(np.count_nonzero(flags & mask)) for name, mask in masks.items()}
 
     @property
     def class_keys(self) -> list[str]:
@@ -115,11 +145,7 @@ class Store(Sequence[Structure]):
     @property
     def periodic(self) -> np.ndarray:
         """[S] whether each structure repeats in any direction, from the index."""
-        return self._column("flags") >> FIRST_PBC & 0b111 != 0
-
-    def labelled(self, label: Label) -> np.ndarray:
-        """[S] whether each structure has an energy, forces or a stress, from the index."""
-        return self._column("flags") & LABELS[label] != 0
+        return self._column("flags") & HAS_PBC != 0
 
     @property
     def nbytes(self) -> int:

@@ -16,6 +16,9 @@ from atomjax.structures.readers.layouts.label_keys import (
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions, scalar
 from atomjax.structures.structure import Structure
 
+# Arrays of ASE's atoms that are no label.
+OWN_ARRAYS = ("numbers", "positions", "tags")
+
 
 def structure_from_atoms(
     atoms: Atoms, options: ReadOptions, values: Mapping[str, Any], identifier: str, source: str
@@ -33,7 +36,8 @@ def structure_from_atoms(
             format does not read.
     """
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    held = {**values, **atoms.arrays, **results}
+    arrays = {name: array for name, array in atoms.arrays.items() if name not in OWN_ARRAYS}
+    held = {**values, **arrays, **results}
     _check_cell(atoms, values)
     energy = _label("energy", options.energy_key, held)
     if energy is not None and (energy := scalar(energy)) is None:

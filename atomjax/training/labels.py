@@ -1,0 +1,115 @@
+"""What a head is to predict, compared with what its data sets are labelled with."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from atomjax.batching import GraphDataset
+from atomjax.data.fingerprint import describe_change, fingerprint
+from atomjax.data.labels import LabelCounts
+from atomjax.data.load import DataSplits
+from atomjax.data.settings import SPLITS, DatasetSettings
+from atomjax.runtime.config import ConfigError
+from atomjax.structures.readers.layouts.label_keys import RecordNotes, describe_keys
+from atomjax.training.settings import MOMENTS, HeadSettings
+
+MENDS = {
+    "energy": 'check arguments.energy_key, or declare energy_kind="none" to train without energies',
+    "forces": 'set head.kind="energy", or say where its forces are (arguments.forces_key)',
+    "stress": "set head.stress=false, or say where its stresses are (arguments.stress_key, or"
+    " virial_key); they count where all three directions repeat",
+}
+
+
+def wanted_labels(head: HeadSettings, has_energies: bool) -> list[str]:
+    """The labels, of "energy", "forces" and "stress", that a head is trained on.
+
+    Args:
+        head: its settings.
+        has_energies: whether the data set declares energies.
+    """
+    wanted = {
+        "energy": head.kind in ("energy", "energy_forces") and has_energies,
+        "forces": head.kind == "energy_forces",
+        "stress": head.stress,
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted]
+
+
+def check_labels(
+    head: HeadSettings, splits: DataSplits, settings: Sequence[DatasetSettings]
+) -> None:
+    """Compare what is to be predicted with what is labelled.
+
+    Args:
+        head: what is to be predicted.
+        splits: the data sets.
+        settings: of the training sets, in their order.
+
+    Raises:
+        ConfigError: no structure of a part of a data set has a label of the head, a head of
+            energies has none declared, or structures are periodic where molecules are needed.
+    """
+    for split, dataset in _parts(splits):
+        counts = LabelCounts.of(dataset.structures)
+        if head.pooling in MOMENTS and counts.periodic:
+            raise ConfigError(
+                f'pooling "{head.pooling}" is for molecules, and {counts.periodic:,} {split} '
+                f'structures of dataset "{dataset.name}" are periodic; set head.pooling="mean"'
+            )
+        declared = settings[dataset.index or 0].energy_kind != "none"
+        if head.kind == "energy" and not declared:
+            raise ConfigError(
+                f'dataset "{dataset.name}" declares energy_kind="none", and its head predicts '
+                "energies alone; declare what its energies mean, or choose another head.kind"
+            )
+        for label in wanted_labels(head, declared):
+            if not getattr(counts, label):
+                notes = splits.notes[dataset.index or 0] if splits.notes else RecordNotes()
+                raise ConfigError(_nothing(label, split, dataset, notes))
+
+
+def check_unchanged(
+    resumed: Mapping[str, Any], splits: DataSplits, config: Mapping[str, Any]
+) -> str | None:
+    """What has changed in the data since a training was interrupted, in words; None for nothing.
+
+    Args:
+        resumed: metadata of the state to resume; older ones keep no fingerprints.
+        splits: the data sets now.
+        config: the config now; where its data section is another one, the data may be too.
+    """
+    if _data_sections(resumed.get("config", {})) != _data_sections(config):
+        return None
+    changes = []
+    for index, dataset in enumerate(splits.train):
+        before = resumed["datasets"][dataset.name].get("fingerprints", {})
+        now = splits.fingerprints(index)
+        for split in before:
+            change = describe_change(before[split], now.get(split, fingerprint([])))
+            if change is not None:
+                changes.append(f'{split} part of dataset "{dataset.name}": {change}')
+    return "; ".join(changes) or None
+
+
+def _data_sections(config: Mapping[str, Any]) -> list[Any]:
+    """What of a config decides which structures there are, as JSON has it."""
+    finetune = config.get("finetune") or {}
+    trains = [(part.get("train") or {}).get("max_structures") for part in (config, finetune)]
+    return json.loads(json.dumps([config.get("data"), finetune.get("data"), *trains]))
+
+
+def _parts(splits: DataSplits) -> Iterator[tuple[str, GraphDataset]]:
+    for split in SPLITS:
+        for dataset in getattr(splits, split):
+            yield {"train": "training"}.get(split, split), dataset
+
+
+def _nothing(label: str, split: str, dataset: GraphDataset, notes: RecordNotes) -> str:
+    """What to say of a part without a single label of a kind."""
+    name = {"energy": "an energy", "stress": "a stress"}.get(label, label)
+    held = f". Of {dataset.name}: {describe_keys(label, notes.held)}" if notes.held else ""
+    return (
+        f'none of the {len(dataset):,} {split} structures of dataset "{dataset.name}" has {name}; '
+        f"{MENDS[label]}{held}"
+    )

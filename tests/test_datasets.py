@@ -46,7 +46,10 @@ def test_formats_are_described_and_read() -> None:
         options = READERS[name].options
         if facts.fixes_units:
             made = options()
-            assert (made.energy_unit, made.length_unit) == (facts.energy_unit, facts.length_unit)
+            assert (made.energy_unit or "eV", made.length_unit or "Å") == (
+                facts.energy_unit,
+                facts.length_unit,
+            )
         if len(facts.energy_kinds) > 1:
             assert "energy_kind" in options.__dataclass_fields__
 
@@ -54,7 +57,9 @@ def test_formats_are_described_and_read() -> None:
 def test_units_need_no_declaration_where_the_format_fixes_them() -> None:
     spice = settings(path="SPICE.hdf5", format="spice")
     assert (spice.energy_unit, spice.length_unit, spice.energy_kind) == ("Ha", "bohr", "total")
-    assert settings(path="a.lmdb").energy_kind == "adsorption"
+    with pytest.raises(ConfigError, match="does not declare energy_kind"):
+        settings(path="a.lmdb")
+    assert settings(path="a.lmdb", format="oc20").energy_kind == "adsorption"
     assert settings(path="a.lmdb", energy_kind="total").energy_kind == "total"
     assert settings(path="a", format="qm9").energy_kind == "none"
     with pytest.raises(ConfigError, match=r"energy_unit=.eV., but files of its format are in Ha"):
@@ -123,7 +128,7 @@ def test_folders_are_for_formats_that_are_folders(tmp_path: Path) -> None:
 
 
 def test_oc20_from_a_config(shared: Path, tmp_path: Path) -> None:
-    dataset = settings(path=str(shared / "data" / "oc20_pyg2.lmdb"))
+    dataset = settings(path=str(shared / "data" / "oc20_pyg2.lmdb"), format="oc20")
     run = Run(tmp_path / "run", console=Console(quiet=True))
     splits = load_datasets(DataSettings(train=(dataset,)), run)
     assert len(splits.train[0].structures) == 21

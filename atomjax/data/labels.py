@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.runtime.config import ConfigError
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.store import Store
+from atomjax.structures.store.records import LABELS
 from atomjax.structures.structure import Structure
 
 # Structures of a part of a store that its elements are taken from.
 ELEMENT_SAMPLE = 5_000
+# eV; adsorbates on unrelaxed slabs have a few tens at most.
+LARGEST_ADSORPTION = 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,9 @@ class LabelCounts:
     def of(cls, structures: Sequence[Structure]) -> "LabelCounts":
         """Count the labels of `structures`."""
         if isinstance(structures, Store):
-            return cls(structures=len(structures), **structures.label_counts)
+            counts = {name: int(structures.labelled(name).sum()) for name in LABELS}
+            periodic = int(structures.periodic.sum())
+            return cls(structures=len(structures), periodic=periodic, **counts)
         return cls(
             structures=len(structures),
             energy=sum(s.energy is not None for s in structures),
@@ -59,6 +65,33 @@ class LabelCounts:
 
     def _named(self) -> list[tuple[str, int]]:
         return [("energies", self.energy), ("forces", self.forces), ("stresses", self.stress)]
+
+
+def check_energy_kind(name: str, kind: str | None, structures: Sequence[Structure]) -> None:
+    """Raise where energies that are declared to be of adsorption cannot be.
+
+    Those are a few eV whatever the slab, while total energies are some eV of every atom.
+
+    Raises:
+        ConfigError: half of the energies are larger than any adsorption.
+    """
+    if kind != "adsorption":
+        return
+    if isinstance(structures, Store):
+        labelled = structures.labelled("energy")
+        energies, sizes = structures.energies[labelled], structures.n_atom[labelled]
+    else:
+        own = [s for s in structures if s.energy is not None]
+        energies, sizes = np.array([s.energy for s in own]), np.array([len(s) for s in own])
+    if not len(energies):
+        return
+    typical = float(np.median(np.abs(energies)))
+    if typical > LARGEST_ADSORPTION and np.median(np.abs(energies) / sizes) > 1.0:
+        raise ConfigError(
+            f'dataset "{name}": energy_kind="adsorption", but half of the energies exceed '
+            f"{typical:,.0f} eV, more than 1 eV an atom, as total energies do; declare "
+            'energy_kind="total", or check energy_unit'
+        )
 
 
 def elements_of(structures: Sequence[Structure]) -> list[str]:

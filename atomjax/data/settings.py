@@ -142,9 +142,9 @@ class DatasetSettings:
             self._require("path")
             # What the format fixes is filled in, so that saved configs say it.
             declared = {name: getattr(self, name) for name in DECLARED}
+            self._require(*self.facts.undeclared(declared, guessed=self.format is None))
             for name, value in fixed_fields(self.name, declared, self.facts).items():
                 object.__setattr__(self, name, value)
-            self._require(*self.facts.undeclared({name: getattr(self, name) for name in DECLARED}))
         if self.max_structures is not None and self.max_structures < 1:
             raise ConfigError(
                 f'dataset "{self.name}": max_structures={self.max_structures} must be at least 1'

@@ -40,12 +40,18 @@ class Format:
         """Whether units need not be declared."""
         return self.length_unit is not None
 
-    def undeclared(self, declared: Mapping[str, Any]) -> list[str]:
-        """What the format leaves open and has to be said of a file, and `declared` does not say."""
+    def undeclared(self, declared: Mapping[str, Any], *, guessed: bool = False) -> list[str]:
+        """What the format leaves open and has to be said of a file, and `declared` does not say.
+
+        Args:
+            declared: "energy_unit", "length_unit" and "energy_kind".
+            guessed: the format was told from the file's name, which says nothing of the kind of
+                energy where there are several.
+        """
         open_ones = [] if self.fixes_units else ["length_unit"]
         if declared.get("energy_kind") != "none" and self.energy_unit is None:
             open_ones.append("energy_unit")
-        if not self.energy_kinds:
+        if not self.energy_kinds or (guessed and len(self.energy_kinds) > 1):
             open_ones.append("energy_kind")
         return [name for name in open_ones if declared.get(name) is None]
 

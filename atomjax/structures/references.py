@@ -117,7 +117,10 @@ class References:
         """
         if structure.energy is None:
             raise ReferencesError(f"{structure!r} has no energy")
-        reference = self.reference_energy(structure.atomic_numbers)
+        try:
+            reference = self.reference_energy(structure.atomic_numbers)
+        except ReferencesError as error:
+            raise ReferencesError(f"{structure!r}: {error}") from error
         return (structure.energy - reference) / self.energy_scale
 
     def normalize_forces(self, structure: Structure) -> np.ndarray:

@@ -6,11 +6,13 @@ from typing import Any
 
 from atomjax.batching import GraphDataset
 from atomjax.data.fingerprint import describe_change, fingerprint
-from atomjax.data.labels import LabelCounts
+from atomjax.data.labels import ELEMENT_SAMPLE, LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.data.settings import SPLITS, DatasetSettings
 from atomjax.runtime.config import ConfigError
+from atomjax.structures import ReferencesError
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, describe_keys
+from atomjax.structures.store import Store
 from atomjax.training.settings import MOMENTS, HeadSettings
 
 MENDS = {
@@ -48,7 +50,8 @@ def check_labels(
 
     Raises:
         ConfigError: no structure of a part of a data set has a label of the head, a head of
-            energies has none declared, or structures are periodic where molecules are needed.
+            energies has none declared, structures are periodic where molecules are needed, or a
+            structure to validate or test on has an element without a reference.
     """
     for split, dataset in _parts(splits):
         counts = LabelCounts.of(dataset.structures)
@@ -67,6 +70,23 @@ def check_labels(
             if not getattr(counts, label):
                 notes = splits.notes[dataset.index or 0] if splits.notes else RecordNotes()
                 raise ConfigError(_nothing(label, split, dataset, notes))
+        _check_elements(split, dataset)
+
+
+def _check_elements(split: str, dataset: GraphDataset) -> None:
+    """Raise for an element without a reference; of a store a sample is looked at."""
+    if dataset.references is None or split == "training":
+        return
+    structures = dataset.structures
+    if isinstance(structures, Store):
+        structures = structures.sample(ELEMENT_SAMPLE)
+    for structure in structures:
+        try:
+            dataset.references.reference_energy(structure.atomic_numbers)
+        except ReferencesError as error:
+            raise ConfigError(
+                f'dataset "{dataset.name}", {split} structure {structure!r}: {error}'
+            ) from error
 
 
 def check_unchanged(

@@ -1,19 +1,21 @@
 """What a head wants and what its data sets hold: counted, and an error before step 0."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from atomjax.batching import GraphDataset
 from atomjax.data.fingerprint import describe_change, fingerprint
-from atomjax.data.labels import LabelCounts, trained_on, unwanted_labels
+from atomjax.data.labels import LabelCounts, check_energy_kind, trained_on, unwanted_labels
 from atomjax.data.load import DataSplits, load_datasets
-from atomjax.data.settings import DataSettings
+from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.run import Run
-from atomjax.structures import Structure
+from atomjax.structures import References, Structure
 from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
 from atomjax.training.labels import check_labels, check_unchanged
@@ -134,3 +136,78 @@ def test_a_resume_compares_the_data_unless_the_config_asks_for_others(
     assert change == 'train part of dataset "metals": it had 24 structures and has 23'
     assert check_unchanged(resumed, changed, {"data": {}}) is None
     assert check_unchanged({**resumed, "datasets": {"metals": {}}}, changed, config) is None
+
+
+def hydroxyl(periodic: bool = False, forces: bool = False) -> Structure:
+    return Structure(
+        atomic_numbers=[8, 1],
+        positions=[[0, 0, 0], [0, 0, 1]],
+        cell=9 * np.eye(3) if periodic else None,
+        pbc=periodic,
+        energy=-1.0,
+        forces=np.zeros((2, 3)) if forces else None,
+        targets={"mu": 1.0},
+    )
+
+
+def check(head: HeadSettings, structures: Sequence[Structure]) -> None:
+    splits = DataSplits(train=[GraphDataset("set", structures, index=0)])
+    check_labels(head, splits, [DatasetSettings(name="set", kind="store", path="set")])
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_any_periodic_structure_is_refused_by_moments_of_charges(
+    tmp_path: Path, stored: bool
+) -> None:
+    dipole = HeadSettings(kind="scalar", target="mu", unit="D", pooling="dipole")
+    structures = [hydroxyl(), hydroxyl(), hydroxyl(periodic=True)]
+    given = write_store(tmp_path / "store", structures) if stored else structures
+    with pytest.raises(ConfigError, match='"dipole" is for molecules, and 1 training'):
+        check(dipole, given)
+    check(dipole, given[:2])
+
+
+def test_labels_of_a_store_are_looked_up_without_reading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_store(tmp_path / "store", [hydroxyl(), hydroxyl(forces=True)])
+    monkeypatch.setattr(Store, "_read", lambda *_: pytest.fail("a structure was read"))
+    check(HEAD, store)
+    with pytest.raises(ConfigError, match=r"none of the 1 training structures .* has forces"):
+        check(HEAD, store[:1])
+
+
+def test_an_element_without_reference_names_structure_and_part() -> None:
+    train, other = (
+        [hydroxyl(forces=True)],
+        Structure(
+            atomic_numbers=[79],
+            positions=np.zeros((1, 3)),
+            energy=1.0,
+            forces=np.zeros((1, 3)),
+            identifier="gold.xyz:7",
+        ),
+    )
+    references = References.fit([train[0]])
+    splits = DataSplits(
+        train=[GraphDataset("set", train, references=references, index=0)],
+        validation=[GraphDataset("set", [other], references=references, index=0)],
+    )
+    declared = [DatasetSettings(name="set", kind="store", path="set")]
+    with pytest.raises(ConfigError, match=r"validation structure .*gold\.xyz:7.*reference for Au"):
+        check_labels(HEAD, splits, declared)
+
+
+def test_total_energies_are_no_adsorption_energies(tmp_path: Path) -> None:
+    slab = Structure(
+        atomic_numbers=[29] * 40, positions=2.5 * np.arange(120.0).reshape(40, 3), energy=-160.0
+    )
+    for given in ([slab] * 3, write_store(tmp_path / "store", [slab] * 3)):
+        with pytest.raises(ConfigError, match="as total energies do"):
+            check_energy_kind("slabs", "adsorption", given)
+        check_energy_kind("slabs", "total", given)
+    check_energy_kind("slabs", "adsorption", [hydroxyl()])
+    with pytest.raises(ConfigError, match="does not declare energy_kind"):
+        DatasetSettings(name="slabs", kind="read", path="a.lmdb")
+    oc20 = DatasetSettings(name="slabs", kind="read", path="a.lmdb", format="oc20")
+    assert oc20.energy_kind == "adsorption"

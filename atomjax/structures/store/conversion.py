@@ -34,7 +34,8 @@ from atomjax.structures.units import UnitError
 
 _PLAN = "plan.json"
 ENERGY_KINDS = ("total", "referenced", "adsorption", "none")
-UNITS = ("energy_unit", "length_unit", "force_unit")
+# Options that a conversion fills in where its files or its own fields say them.
+FILLED_IN = ("energy_unit", "length_unit", "force_unit", "energy_kind", "energy_key")
 DECLARE = {
     "energy_unit": "--option energy_unit=eV (or another)",
     "length_unit": "--option length_unit=Å (or another)",
@@ -225,18 +226,22 @@ def with_declarations(conversion: Conversion) -> Conversion:
         facts = FORMATS.get(conversion.source or guess_format(Path(path)) or "", Format())
         options = dict(conversion.options)
         kind = conversion.energy_kind or options.get("energy_kind")
-        kind = kind or (facts.energy_kinds[0] if facts.energy_kinds else None)
+        guessed = conversion.source is None
+        if not (guessed and len(facts.energy_kinds) > 1):
+            kind = kind or next(iter(facts.energy_kinds), None)
         if kind == "none":
             options.setdefault("energy_key", "")
         elif options.get("energy_key") == "":
             kind = kind or "none"
+        elif conversion.energy_kind is not None and len(facts.energy_kinds) > 1:
+            options["energy_kind"] = kind
         conversion = dataclasses.replace(conversion, options=options, energy_kind=kind)
         notes = RecordNotes()
         open_source(conversion, path, notes)
         if not facts.fixes_units:
             options = {**notes.units, **options}
             conversion = dataclasses.replace(conversion, options=options)
-        missing = facts.undeclared({**options, "energy_kind": kind})
+        missing = facts.undeclared({**options, "energy_kind": kind}, guessed=guessed)
         if missing:
             listed = ", ".join(DECLARE[name] for name in missing)
             raise StoreError(
@@ -367,7 +372,7 @@ def _as_origin(conversion: Conversion) -> dict[str, Any]:
 
 def _compare(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     # What the files stated themselves, or an older version did not ask for, was not asked again.
-    stated = {k: v for k, v in found.get("options", {}).items() if k in UNITS}
+    stated = {k: v for k, v in found.get("options", {}).items() if k in FILLED_IN}
     asked = {**asked, "options": {**stated, **asked["options"]}}
     if asked["energy_kind"] is None or "energy_kind" not in found:
         asked = {**asked, "energy_kind": found.get("energy_kind")}

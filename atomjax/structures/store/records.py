@@ -27,7 +27,6 @@ FLOATS = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 HAS_ENERGY, HAS_FORCES, HAS_CELL, HAS_MARKS = (1 << i for i in range(4))
 FIRST_PBC = 4
-HAS_PBC = 7 << FIRST_PBC
 HAS_STRESS = 1 << 7
 FIXED = 4
 PLACE = "\0"

@@ -126,18 +126,6 @@ class Store(Sequence[Structure]):
         return self._index.group_class[self._column("group")]
 
     @property
-    def label_counts(self) -> dict[str, int]:
-        """How many structures have each label, and how many are periodic, from the index."""
-        flags = self._column("flags")
-        masks = {
-            "energy": HAS_ENERGY,
-            "forces": HAS_FORCES,
-            "stress": HAS_STRESS,
-            "periodic": HAS_PBC,
-        }
-        return {name: int(np.count_nonzero(flags & mask)) for name, mask in masks.items()}
-
-    @property
     def class_keys(self) -> list[str]:
         """The class keys of the whole store, sorted."""
         return self._index.class_keys

@@ -126,6 +126,18 @@ def test_units_are_asked_for_as_in_a_config(frames: Path, tmp_path: Path) -> Non
         Conversion(paths=("a.xyz",), energy_kind="atomic")
 
 
+def test_the_kind_of_energy_is_asked_for_and_passed_on(shared: Path, tmp_path: Path, here) -> None:
+    path = str(shared / "data" / "oc20_pyg2.lmdb")
+    with pytest.raises(StoreError, match=r"says its energy_kind; declare: --energy-kind"):
+        convert(Conversion(paths=(path,)), tmp_path / "s")
+    with pytest.raises(StoreError, match="energy_kind='total' for OC20 needs reference_energies"):
+        convert(Conversion(paths=(path,), energy_kind="total"), tmp_path / "s")
+    for _ in range(2):
+        store = convert(Conversion(paths=(path,), energy_kind="adsorption"), tmp_path / "s")
+        assert store is not None
+    assert store.manifest["origin"]["energy_kind"] == "adsorption"
+
+
 def test_units_that_a_file_states_are_kept_in_the_manifest(
     cases: Path, tmp_path: Path, here: None
 ) -> None:

@@ -28,6 +28,8 @@ FLOATS = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 HAS_ENERGY, HAS_FORCES, HAS_CELL, HAS_MARKS = (1 << i for i in range(4))
 FIRST_PBC = 4
 HAS_STRESS = 1 << 7
+Label = Literal["energy", "forces", "stress"]
+LABELS: dict[Label, int] = {"energy": HAS_ENERGY, "forces": HAS_FORCES, "stress": HAS_STRESS}
 FIXED = 4
 PLACE = "\0"
 # Numbers as they are written without leading zeros, so that they come back as they were.

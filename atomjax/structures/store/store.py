@@ -12,15 +12,7 @@ import numpy as np
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
-from atomjax.structures.store.records import (
-    HAS_ENERGY,
-    HAS_FORCES,
-    HAS_PBC,
-    HAS_STRESS,
-    Group,
-    Row,
-    decode,
-)
+from atomjax.structures.store.records import FIRST_PBC, LABELS, Group, Label, Row, decode
 from atomjax.structures.store.shards import COLUMNS, INDEX, records_path
 from atomjax.structures.store.statistics import StatisticsAccumulator
 from atomjax.structures.structure import Structure
@@ -133,7 +125,11 @@ class Store(Sequence[Structure]):
     @property
     def periodic(self) -> np.ndarray:
         """[S] whether each structure repeats in any direction, from the index."""
-        return self._column("flags") & HAS_PBC != 0
+        return self._column("flags") >> FIRST_PBC & 0b111 != 0
+
+    def labelled(self, label: Label) -> np.ndarray:
+        """[S] whether each structure has an energy, forces or a stress, from the index."""
+        return self._column("flags") & LABELS[label] != 0
 
     @property
     def nbytes(self) -> int:

@@ -88,8 +88,7 @@ def test_parts_know_their_sizes_and_classes(store, structures):
     assert part.n_atom.tolist() == [len(s) for s in own]
     assert [part.class_keys[i] for i in part.class_ids] == [s.class_key for s in own]
     for label in ("energy", "forces", "stress"):
-        labelled = [s for s in own if getattr(s, label) is not None]
-        assert part.label_counts[label] == len(labelled)
+        assert part.labelled(label).tolist() == [getattr(s, label) is not None for s in own]
     assert store.periodic.tolist() == [s.is_periodic for s in structures]
     drawn = store.sample(6)
     assert len(drawn) == 6

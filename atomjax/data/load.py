@@ -118,18 +118,17 @@ def load_datasets(
     parts, splits = _load_all(settings, run, unwanted)
     splits.samples.extend(_limit(parts, settings, max_structures))
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
-        given = references[index] if references is not None else None
-        graph = graphs[index] if graphs is not None else None
         if properties:
             form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
             labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
         else:
-            references_of = given or fit_references(part["train"], conservative)
-            labels = {"references": references_of, "stress": stress}
+            given = references and references[index]
+            fitted = given or fit_references(part["train"], conservative)
+            labels = {"references": fitted, "stress": stress}
         place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):
             dropped, fixed = (edge_dropout, fixed_atoms) if name == "train" else (0.0, False)
-            config = graph_config(dataset.graph, graph, dropped)
+            config = graph_config(dataset.graph, graphs[index] if graphs else None, dropped)
             fields = {**place, **labels, "fixed_atoms": fixed}
             getattr(splits, name).append(make_dataset(dataset.name, part[name], config, **fields))
     return splits

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.runtime import processes
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import (
     PREFIX,
     ConfigError,
@@ -25,6 +26,7 @@ from atomjax.runtime.config import (
     override,
     to_plain,
 )
+from atomjax.runtime.earlier import as_it_began
 from atomjax.runtime.lock import sole_run
 from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted. A process ends with 143 after SIGTERM with the state saved, and with 75
         where another process of the run was lost.
     """
+    keep_freed_memory()
     try:
         status = run_command(arguments)
     except SystemExit:
@@ -201,10 +204,16 @@ def launch(
 
     from atomjax.runtime.run import Run
 
+    notes: list[str] = []
+    if not options.accept_changes:
+        # Before any process writes there: they all have to read the same.
+        settings, notes = as_it_began(settings, options.workdir)
     processes.check_shared(options.workdir)
     given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
     with sole_run(options.workdir) if jax.process_index() == 0 else nullcontext():
         run = Run(options.workdir, settings, accept_changes=options.accept_changes)
+        if notes:
+            run.say(f"as the version did that began this run: {', '.join(notes)}")
         try:
             return workflow.load_function()(settings, run, **given)
         finally:

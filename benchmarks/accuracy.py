@@ -1,6 +1,6 @@
 """Accuracy at few labels, ours and theirs: the same files, the same labels, the same CPU seconds.
 
-    taskset -c 0 python -m benchmarks.accuracy --peer-python /tmp/mace-venv/bin/python
+    taskset -c 0 python -m benchmarks.accuracy --peer-python VENV/bin/python
 
 Every row is a training in a process of its own, pinned by the caller to one core, and goes into
 the file of results when it is done; the same command makes what is missing. ``--table`` prints the

@@ -12,6 +12,7 @@ then trained. Reading, building the model and the tables of errors are not count
 """
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import os
@@ -41,7 +42,8 @@ def main() -> None:
 
 def run_mace(sets: Path, budget: float, seed: int) -> dict[str, Any]:
     """MACE, trained by its own command line in this process, and read back by its calculator."""
-    from mace.calculators import MACECalculator  # pyright: ignore[reportMissingImports]
+    # By name, since the peer is no dependency of this project.
+    MACECalculator = importlib.import_module("mace.calculators").MACECalculator
 
     def train(epochs: int, folder: Path) -> float:
         began = time.process_time()
@@ -75,9 +77,8 @@ def run_mace(sets: Path, budget: float, seed: int) -> dict[str, Any]:
 
 def mace_command(sets: Path, folder: Path, epochs: int, seed: int) -> None:
     """One run of MACE's command line, with its best model by validation in ``folder``."""
-    from mace.cli.run_train import run  # pyright: ignore[reportMissingImports]
-    from mace.tools import build_default_arg_parser  # pyright: ignore[reportMissingImports]
-
+    run = importlib.import_module("mace.cli.run_train").run
+    build_default_arg_parser = importlib.import_module("mace.tools").build_default_arg_parser
     folder.mkdir()
     arguments = {
         "name": "peer",

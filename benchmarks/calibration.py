@@ -46,6 +46,7 @@ from atomjax.similarity.features.structure_sums import (
 from atomjax.similarity.features.units import FEWEST_UNITS, stretches
 from atomjax.structures import Structure
 from atomjax.structures.generate import generate
+from benchmarks.measure import machine
 
 SIZES = (15, 50, 200)
 LEVEL, RESAMPLES = 0.95, 99
@@ -287,7 +288,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     table: dict[str, list[dict[str, Any]]] = {}
-    result = {"level": LEVEL, "resamples": RESAMPLES, "populations": table}
+    result = {
+        "command": "python -m benchmarks.calibration",
+        "machine": machine(),
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "populations": table,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name, make in pairs(options.cache).items():
         if options.only and not name.startswith(tuple(options.only)):

@@ -1,6 +1,7 @@
 """What the benchmarks share: clocks, the machine's matmul rate, and who it is."""
 
 import platform
+import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,12 @@ def seconds(function: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - begin
+
+
+def used() -> tuple[int, float]:
+    """Page faults and CPU seconds of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_minflt, usage.ru_utime + usage.ru_stime
 
 
 def make_matmul_rate(size: int = 2048) -> Callable[[], float]:

@@ -18,7 +18,15 @@ from collections.abc import Callable
 
 import jax
 
-from benchmarks.measure import cost, kernel_count, machine, make_matmul_rate, peak_bytes, seconds
+from benchmarks.measure import (
+    cost,
+    kernel_count,
+    machine,
+    make_matmul_rate,
+    peak_bytes,
+    seconds,
+    used,
+)
 from benchmarks.original import Original, load_original
 from benchmarks.workloads import KINDS, training
 
@@ -40,9 +48,11 @@ def measure(
     made.run()
     if theirs:
         theirs()
-    times, others, rates = [], [], [rate()]
+    times, others, rates, costs = [], [], [rate()], []
     for _ in range(options.repeats):
+        before = used()
         times.append(seconds(made.run))
+        costs.append([now - then for now, then in zip(used(), before, strict=True)])
         if theirs:
             others.append(seconds(theirs))
         rates.append(rate())
@@ -54,6 +64,8 @@ def measure(
     print(f"  peak memory       {peak_bytes(made.compiled) / 2**30:.2f} GiB")
     print(f"  kernels, bytes    {kernel_count(made.compiled)}, {moved / 1e9:.1f} GB")
     print(f"  step              {elapsed:.4g} s, {count / elapsed:.4g} structures/s")
+    faults, busy = (statistics.median(column) for column in zip(*costs, strict=True))
+    print(f"  of the process    {busy:.4g} CPU seconds, {faults:,.0f} page faults")
     if others:
         print(f"  original          {statistics.median(others):.4g} s a step, in turn with ours")
         print(f"  times original    {statistics.median(others) / elapsed:.2f}")

@@ -29,7 +29,12 @@ SWL = {**T2, "train.force_reduction": "structure"}
 WD = {**SWL, "train.weight_decay": 0.1}
 DO = {**SWL, "train.dropout": 0.1}
 ED = {**WD, "train.edge_dropout": 0.1}
-EMA = {**ED, "train.ema_decay": 0.99, "finetune.averaged": True}
+EMA = {
+    **ED,
+    "train.ema_decay": 0.99,
+    "train.ema_warmup": False,  # JMP's average begins with the initial weights.
+    "finetune.averaged": True,
+}
 # After table 18, for the two blocks of the tiny model; all layers end at one rate.
 LAYERS = {
     "^backbone/embedding": 0.3,

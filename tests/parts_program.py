@@ -36,6 +36,8 @@ def compute(settings: dict[str, Any], run: Run) -> dict[str, Any]:
 
 def main(workdir: str, seconds: str) -> None:
     """Two parts side by side, and one more."""
+    # Whoever starts the tests in the background hands on that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = {"seconds": float(seconds)}
     parts = Parts(
         lambda _: [Part(name=name, settings=settings) for name in NAMES],

@@ -203,3 +203,11 @@ def test_mistaken_mixtures_are_explained(tmp_path: Path) -> None:
         MixtureSettings(kind="temperature", temperature=0)
     with pytest.raises(ConfigError, match="'b' gets none of the 1 samples of an epoch"):
         load(tmp_path, 1, train=(a, b))
+
+
+def test_fixed_atoms_are_for_training_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", console=Console(quiet=True))
+    data = DataSettings(train=tuple(frames(tmp_path, a=12)))
+    splits = load_datasets(data, run, fixed_atoms=True)
+    parts = splits.train[0], splits.validation[0]
+    assert [part.labels(0, 0).fixed_atoms for part in parts] == [True, False]

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ class Settings:
     workflow: str
     batch_size: int = 4
     seed: int = 0
+    short: bool = field(default=True, metadata={"before": False})
 
 
 def check(settings):
@@ -36,7 +37,7 @@ def work(settings, run):
         raise KeyboardInterrupt
     if settings.seed == 15:
         raise KeyError("a bug")
-    run.log(1, {"loss": settings.batch_size})
+    run.log(1, {"loss": settings.batch_size, "short": settings.short})
     return {}
 
 
@@ -67,14 +68,15 @@ def test_runs_with_overrides(config, workdir):
     status = launch.main(["--config", config, "--workdir", workdir, "--config.batch_size=16"])
     assert status == 0
     record = json.loads((Path(workdir) / "metrics.jsonl").read_text())
-    assert record == {"step": 1, "loss": 16.0}
+    assert record == {"step": 1, "loss": 16.0, "short": 1.0}
     resolved = json.loads((Path(workdir) / "config.json").read_text())
-    assert resolved == {"workflow": "w", "batch_size": 16, "seed": 0}
+    assert resolved == {"workflow": "w", "batch_size": 16, "seed": 0, "short": True}
 
 
 def test_print_config_shows_what_would_run(config, capsys):
     assert launch.main(["--config", config, "--print-config", "--config.seed", "5"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"workflow": "w", "batch_size": 8, "seed": 5}
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"workflow": "w", "batch_size": 8, "seed": 5, "short": True}
 
 
 def test_validate_runs_nothing(config, workdir, capsys):
@@ -183,6 +185,23 @@ def test_changed_config_is_refused_unless_accepted(config, workdir, capsys):
     assert launch.main([*arguments, "--config.seed=1"]) == 2
     assert "config.seed: 0 -> 1" in capsys.readouterr().err
     assert launch.main([*arguments, "--config.seed=1", "--accept-changes"]) == 0
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_it_began(config, workdir, capsys):
+    arguments = ["--config", config, "--workdir", workdir]
+    assert launch.main(arguments) == 0
+    path = Path(workdir) / "config.json"
+    earlier = json.loads(path.read_text())
+    del earlier["short"]
+    path.write_text(json.dumps(earlier))
+    # The second start finds what the first one left.
+    for _ in range(2):
+        assert launch.main(arguments) == 0
+        assert "config.short=False" in capsys.readouterr().out
+    assert launch.main([*arguments, "--accept-changes"]) == 0
+    assert launch.main(arguments) == 0
+    logged = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["short"] for line in logged] == [1, 0, 0, 1, 1]
 
 
 def test_process_options_go_together(config, workdir, capsys):

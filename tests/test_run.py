@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ml_collections
 import pytest
@@ -10,6 +10,7 @@ from rich.console import Console
 
 import atomjax
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.earlier import as_it_began
 from atomjax.runtime.run import Run
 
 
@@ -45,6 +46,51 @@ def test_other_config_is_refused_and_names_the_key(tmp_path):
         Run(tmp_path, Settings(seed=4))
     assert "--workdir" in str(caught.value)
     assert read(tmp_path / "config.json")["seed"] == 3
+
+
+@dataclass(frozen=True)
+class LaterSettings(Settings):
+    gain: float = 1.0
+    short: bool = field(default=True, metadata={"before": False})
+
+
+@dataclass(frozen=True)
+class Nested:
+    parts: tuple[Settings, ...]
+
+
+def test_fields_that_a_run_did_not_know_mean_what_it_did(tmp_path):
+    Run(tmp_path / "run", Settings())
+    with pytest.raises(ConfigError, match=r"config\.short: False -> True") as caught:
+        Run(tmp_path / "run", LaterSettings())
+    assert "gain" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"config\.gain: 1\.0 -> 2\.0"):
+        Run(tmp_path / "run", LaterSettings(gain=2.0, short=False))
+    Run(tmp_path / "run", LaterSettings(short=False))
+    Run(tmp_path / "nested", Nested((Settings(), Settings(seed=4))))
+    later = Nested((LaterSettings(short=False), LaterSettings(seed=4)))
+    with pytest.raises(ConfigError, match=r"config\.parts\.1\.short: False -> True") as caught:
+        Run(tmp_path / "nested", later)
+    assert "parts.0" not in str(caught.value)
+
+
+def test_a_run_goes_on_as_the_version_that_began_it_would_have(tmp_path):
+    assert as_it_began(LaterSettings(), tmp_path / "new") == (LaterSettings(), [])
+    Run(tmp_path / "run", Settings())
+    for _ in range(2):
+        settings, notes = as_it_began(LaterSettings(), tmp_path / "run")
+        assert (settings, notes) == (LaterSettings(short=False), ["config.short=False"])
+        Run(tmp_path / "run", settings)
+    Run(tmp_path / "run", LaterSettings(), accept_changes=True)
+    # From then on the run knows the field.
+    assert as_it_began(LaterSettings(), tmp_path / "run") == (LaterSettings(), [])
+    Run(tmp_path / "nested", Nested((Settings(), Settings(seed=4))))
+    later = Nested((LaterSettings(), LaterSettings(seed=4), LaterSettings()))
+    settings, notes = as_it_began(later, tmp_path / "nested")
+    assert settings == Nested(
+        (LaterSettings(short=False), LaterSettings(seed=4, short=False), LaterSettings())
+    )
+    assert notes == ["config.parts.0.short=False", "config.parts.1.short=False"]
 
 
 def test_accepted_changes_keep_the_old_config(tmp_path):

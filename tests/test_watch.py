@@ -2,8 +2,10 @@
 
 import json
 
+import jax
 import pytest
 
+from atomjax.runtime import processes
 from atomjax.runtime.watch import Watch
 
 
@@ -126,3 +128,52 @@ def test_beats_are_json():
     watch.step()
     beat = json.loads(table.values["atomjax/beat/0"])
     assert (beat["units"], beat["place"]) == (1, "evaluating")
+
+
+class Quiet:
+    """A watch that knows of nothing."""
+
+    interval = 0.0
+
+    def silent(self, seconds):
+        return []
+
+
+def chained(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+XLA = jax.errors.JaxRuntimeError
+GONE = XLA("UNAVAILABLE: failed to connect to all addresses")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        GONE,
+        XLA("DEADLINE_EXCEEDED: Barrier timed out. Id: end of the run (3)"),
+        XLA("INTERNAL: Gloo all-reduce failed: Connection closed by peer [127.0.0.1]:3322"),
+        XLA("INTERNAL: NCCL operation ncclAllReduce failed: remote process exited"),
+        chained(RuntimeError("saving failed"), GONE),
+    ],
+)
+def test_a_collective_operation_that_fails_means_a_lost_process(error, monkeypatch):
+    monkeypatch.setattr(processes, "_watch", Quiet())
+    assert "another process was lost" in str(processes.describe_loss(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("chains.xyz: structure 3: the reaction's barrier is unavailable"),
+        BrokenPipeError(32, "Broken pipe"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        RuntimeError("a worker of the loader stopped: heartbeat of worker 2"),
+        XLA("RESOURCE_EXHAUSTED: Out of memory allocating 3 bytes for barrier.7"),
+        XLA("INVALID_ARGUMENT: gloo has no all-to-all of this type"),
+    ],
+)
+def test_an_error_that_would_come_again_is_no_lost_process(error, monkeypatch):
+    monkeypatch.setattr(processes, "_watch", Quiet())
+    assert processes.describe_loss(error) is None

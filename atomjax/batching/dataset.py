@@ -1,5 +1,6 @@
 """One data set as the loader sees it: structures, how to build their graphs, how to read labels."""
 
+import dataclasses
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -30,6 +31,7 @@ class GraphDataset:
         references: what to take out of energies and forces; None leaves them as they are.
         scales: scalar properties to train on.
         stress: whether to train on stresses, too.
+        fixed_atoms: whether the forces of atoms that are held fixed count.
         index: which heads serve the data set; its place in the loader's list if None.
         cache_bytes: most memory for graphs.
 
@@ -46,6 +48,7 @@ class GraphDataset:
         references: References | None = None,
         scales: Sequence[PropertyScale] = (),
         stress: bool = False,
+        fixed_atoms: bool = False,
         index: int | None = None,
         cache_bytes: int = 2 * 1024**3,
     ):
@@ -57,6 +60,7 @@ class GraphDataset:
         self.references = references
         self.scales = tuple(scales)
         self.stress = stress
+        self.fixed_atoms = fixed_atoms
         self.index = index
         self._cache: dict[int, InteractionGraphs] = {}
         self._drawn: dict[int, np.ndarray] = {}
@@ -127,13 +131,22 @@ class GraphDataset:
         Raises:
             ReferencesError: an element without a reference, or a property that is missing.
         """
-        return read_labels(
+        labels = read_labels(
             self.structure(index) if structure is None else structure,
             references=self.references,
             scales=self.scales,
             dataset=dataset,
             index=index,
         )
+        return dataclasses.replace(labels, fixed_atoms=self.fixed_atoms)
+
+    @property
+    def label_metadata(self) -> dict[str, Any]:
+        """References and property scales as JSON."""
+        return {
+            "references": None if self.references is None else self.references.to_dict(),
+            "properties": [scale.to_dict() for scale in self.scales],
+        }
 
     @cached_property
     def sizes(self) -> Sizes:

@@ -15,6 +15,7 @@ from atomjax.convert.errors import ConvertError
 from atomjax.convert.export import export
 from atomjax.convert.family import Choices
 from atomjax.models import ScaleFactorError
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.training.running.checkpoint import CheckpointError
 
 EXIT_FAILED = 1
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the source cannot be converted, 2 the command is wrong.
     """
+    keep_freed_memory()
     options = make_parser().parse_args(arguments)
     if problem := _misuse(options):
         print(f"error: {problem}", file=sys.stderr)

@@ -85,6 +85,7 @@ def load_datasets(
     centered: bool = True,
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
+    fixed_atoms: bool = False,
     references: Sequence[References | None] | None = None,
     graphs: Sequence[GraphConfig] | None = None,
 ) -> DataSplits:
@@ -102,6 +103,7 @@ def load_datasets(
         centered: take the properties' means out.
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: of the training sets' graphs.
+        fixed_atoms: whether the forces of fixed atoms count in the training sets.
         references: given ones instead of fitted ones, for each training set.
         graphs: what the graph settings of each training set leave open; ``GraphConfig()`` if None.
 
@@ -116,19 +118,19 @@ def load_datasets(
     parts, splits = _load_all(settings, run, unwanted)
     splits.samples.extend(_limit(parts, settings, max_structures))
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
-        given = references[index] if references is not None else None
-        graph = graphs[index] if graphs is not None else None
         if properties:
             form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
             labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
         else:
-            references_of = given or fit_references(part["train"], conservative)
-            labels = {"references": references_of, "stress": stress}
+            given = references and references[index]
+            fitted = given or fit_references(part["train"], conservative)
+            labels = {"references": fitted, "stress": stress}
+        place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):
-            config = graph_config(dataset.graph, graph, edge_dropout if name == "train" else 0.0)
-            place: dict = {"run": run, "workers": settings.workers, "index": index}
-            made = make_dataset(dataset.name, part[name], config, **place, **labels)
-            getattr(splits, name).append(made)
+            dropped, fixed = (edge_dropout, fixed_atoms) if name == "train" else (0.0, False)
+            config = graph_config(dataset.graph, graphs[index] if graphs else None, dropped)
+            fields = {**place, **labels, "fixed_atoms": fixed}
+            getattr(splits, name).append(make_dataset(dataset.name, part[name], config, **fields))
     return splits
 
 

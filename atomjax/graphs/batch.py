@@ -90,7 +90,8 @@ class Targets:
         energy: [G] referenced and scaled energy.
         energy_mask: [G] bool, true where a real structure has an energy.
         forces: [N, 3] scaled forces.
-        force_mask: [N] bool, true where an atom has a force and counts (not padding, not fixed).
+        force_mask: [N] bool, true where an atom has a force and counts (not padding; fixed ones
+            only if the data set says so).
         properties: name → [G] scaled scalar property of every structure.
         dataset: [G] index of each structure's dataset (the task whose heads it trains).
         structure: [G] index of each structure in its dataset, to name it in reports; -1: padding.

@@ -42,6 +42,7 @@ class Labels:
         dataset: index of the structure's data set.
         index: index of the structure in its data set.
         stress: [3, 3] scaled stress, or None.
+        fixed_atoms: whether the forces of atoms that are held fixed count.
     """
 
     energy: float | None = None
@@ -50,6 +51,7 @@ class Labels:
     dataset: int = 0
     index: int = 0
     stress: np.ndarray | None = None
+    fixed_atoms: bool = False
 
 
 def read_labels(
@@ -364,7 +366,7 @@ def _targets(
         for s, x in zip(structures, labels, strict=True)
     ]
     counts = [
-        np.zeros(len(s.positions), dtype=bool) if x.forces is None else ~s.fixed
+        np.zeros(len(s.positions), dtype=bool) if x.forces is None else ~s.fixed | x.fixed_atoms
         for s, x in zip(structures, labels, strict=True)
     ]
     properties = {

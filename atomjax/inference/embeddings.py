@@ -18,6 +18,7 @@ import numpy as np
 
 from atomjax.batching import GrowingShape
 from atomjax.graphs.batch import GraphBatch
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.similarity.features.extractor import (
     BackboneExtractor,
     check_invariants,
@@ -129,6 +130,7 @@ def load_embedder(
     Raises:
         CheckpointError: there is no such checkpoint.
     """
+    keep_freed_memory()
     extractor = load_extractor(
         ExtractorSettings(checkpoint=None if checkpoint is None else str(checkpoint))
     )

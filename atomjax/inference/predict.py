@@ -19,6 +19,7 @@ import numpy as np
 from atomjax.batching import GrowingShape
 from atomjax.graphs import Capacity, GraphConfig
 from atomjax.models import HeadConfig, build_model, predict
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.structures import PropertyScale, References, ReferencesError, Structure
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.running.checkpoint import CheckpointError, Which, load_checkpoint
@@ -226,6 +227,7 @@ def load_predictor(
         CheckpointError: there is no such checkpoint, or it does not say how its labels were
             scaled.
     """
+    keep_freed_memory()
     variables, metadata = load_checkpoint(directory, which, averaged=averaged)
     heads = []
     for fields in metadata["heads"]:

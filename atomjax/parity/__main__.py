@@ -11,6 +11,7 @@ from atomjax.graphs import build_interactions
 from atomjax.parity import csi, equiformer_v2, gemnet_oc
 from atomjax.parity.oracle import OracleError, read_cases, read_reference
 from atomjax.parity.result import Result
+from atomjax.runtime.allocator import keep_freed_memory
 
 # Name of a model's files → what compares it.
 MODELS = {"gemnet_oc_": gemnet_oc.compare_model, "eqv2_": equiformer_v2.compare_model}
@@ -74,6 +75,7 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Result]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the comparisons; 0 if all are within their limits, 1 if not, 2 on unusable input."""
+    keep_freed_memory()
     options = parse_arguments(arguments)
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")

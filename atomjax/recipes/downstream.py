@@ -109,6 +109,9 @@ def finetuning(model: str, **changes: Any) -> dict[str, Any]:
         "clip_norm": None,
         "clip_value": 1.0,
         "ema_decay": 0.99,
+        # Neither paper says these two; both codes do so (docs/recipes.md).
+        "ema_warmup": False,
+        "scale_shared_gradients": True,
         "warmup_epochs": 5,
         "warmup_factor": 0.1,
         "decay_epochs": 32,

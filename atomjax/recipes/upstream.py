@@ -67,6 +67,10 @@ def pretraining(**changes: Any) -> dict[str, Any]:
         "weight_decay": 0.1,
         "clip_norm": 1.0,
         "ema_decay": 0.99,
+        # Neither paper says these three; both codes do so (docs/recipes.md).
+        "ema_warmup": False,
+        "scale_shared_gradients": True,
+        "fixed_atoms": True,
         "edge_dropout": 0.1,
         "warmup_steps": 2000,
         "warmup_factor": 0.2,

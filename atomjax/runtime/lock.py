@@ -57,9 +57,26 @@ def sole_use(path: Path) -> Iterator[None]:
         path: what is used; the lock is a file beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with lock.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # The one before takes the file away with its lock; then that of another has its place.
+            if not _is_at(lock, file.fileno()):
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one at ``path``."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _this_process() -> dict[str, str | int]:

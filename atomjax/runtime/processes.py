@@ -26,10 +26,12 @@ STALL_TIMEOUT = 1800.0
 _WAIT_MILLISECONDS = 30 * 24 * 3600 * 1000
 # Seconds within which a new file is seen on every host.
 _SEEN_WITHIN = 60.0
-# What gloo, NCCL and the coordination service say when the other side is gone.
+# What gloo, NCCL and the coordination service say through XLA when the other side is gone: a status
+# of theirs at the beginning, or a collective operation with a lost connection.
 _COLLECTIVE_FAILURE = re.compile(
-    r"gloo|nccl|connection (reset|closed|refused)|broken pipe|unavailable|heartbeat|barrier",
-    re.IGNORECASE,
+    r"^(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)\b"
+    r"|(gloo|nccl).*(connect|socket|network|peer|remote|abort|timed? ?out|broken pipe)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -243,10 +245,17 @@ def fail(status: int, message: str | None = None) -> None:
 def describe_loss(error: BaseException) -> str | None:
     """What is known of a lost process where an error says that a collective operation failed.
 
+    Only XLA's own errors say so. Others may use the same words, and would come again in every run.
+
     Returns:
         The message; None for other errors, and in a run of one process.
     """
-    if _watch is None or not _COLLECTIVE_FAILURE.search(str(error)):
+    import jax
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, jax.errors.JaxRuntimeError):
+        cause = cause.__cause__ or cause.__context__
+    if _watch is None or cause is None or not _COLLECTIVE_FAILURE.search(str(cause)):
         return None
     # Process 0 hears within three beats who has fallen silent.
     time.sleep(3 * _watch.interval)

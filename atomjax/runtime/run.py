@@ -25,6 +25,7 @@ from rich.console import Console
 from atomjax import __version__
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, differences, to_plain
+from atomjax.runtime.earlier import completed
 from atomjax.runtime.files import replacing
 from atomjax.runtime.progress import Display, Tracker
 
@@ -84,7 +85,7 @@ class Run:
         self._purge_step: int | None = None
         self.workdir.mkdir(parents=True, exist_ok=True)
         if config is not None:
-            self._write_config(to_plain(config))
+            self._write_config(config)
             self._write_versions()
 
     def path(self, *parts: str) -> Path:
@@ -208,11 +209,11 @@ class Run:
             self._files = path.open("a"), events
         return self._files
 
-    def _write_config(self, config: dict[str, Any]) -> None:
-        config = json.loads(json.dumps(config))
+    def _write_config(self, settings: Any) -> None:
+        config = json.loads(json.dumps(to_plain(settings)))
         path = self.workdir / "config.json"
         if path.exists():
-            previous = json.loads(path.read_text())
+            previous = completed(json.loads(path.read_text()), settings)
             changed = differences(previous, config)
             if changed and not self.accept_changes:
                 raise ConfigError(
@@ -221,8 +222,9 @@ class Run:
                     + "\nUse a new --workdir, or --accept-changes to continue this run with "
                     "the new values."
                 )
-            if changed:
-                self.write_json("config.previous.json", previous)
+            if not changed:
+                return
+            self.write_json("config.previous.json", previous)
         self.write_json("config.json", config)
 
     def starts(self) -> list[dict[str, Any]]:

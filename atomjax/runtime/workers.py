@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.preemption import Preemption, RunInterrupted
 from atomjax.runtime.progress import Display, Told, Tracker
 
@@ -242,6 +243,7 @@ def _begin(writer: Connection, cores: set[int], options: Mapping[str, Any]) -> N
     """Makes this process a worker, before JAX looks how many cores there are."""
     global _writer
     _writer = writer
+    keep_freed_memory()
     # Ctrl-C reaches all processes of a terminal; the parent passes it on as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if cores:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers import RecordNotes
 from atomjax.structures.store.cluster import convert_on_cluster
@@ -62,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
+    keep_freed_memory()
     parser = make_parser()
     given = parser.parse_args(arguments)
     console = Console()

@@ -34,7 +34,7 @@ class Structure:
         cell: [3, 3] float64, Å; rows are lattice vectors, zeros where there is none.
         pbc: [3] bool, the directions that repeat.
         tags: [N] int32, 0 below the surface, 1 at it, 2 adsorbate or molecule.
-        fixed: [N] bool, atoms held in place, whose forces count in no loss.
+        fixed: [N] bool, atoms held in place, whose forces no error counts.
         energy: eV, or None where there is no label.
         forces: [N, 3] float64, eV/Å, or None where there is no label.
         stress: [3, 3] float64, eV/Å³, dE/dε / V, so that tension is positive; or None.

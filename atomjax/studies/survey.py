@@ -94,7 +94,7 @@ class SurveySettings(WorkflowSettings):
     extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     invariants: tuple[Invariance, ...] = ("none", "norms")
-    resamples: int = 200  # of the bootstrap
+    resamples: int = 200  # exchanges of units, by which noise is measured
     level: float = 0.95  # of intervals
     cache_dir: str | None = None  # where generated sets are kept; None: in the run directory
     workers: int = 0  # processes that label structures; 0: one per core

@@ -78,6 +78,7 @@ def load_splits(
         centered=head.pooling not in MOMENTS,
         max_structures=job.train.max_structures,
         edge_dropout=job.train.edge_dropout,
+        fixed_atoms=job.train.fixed_atoms,
         references=references,
         graphs=graphs,
     )

@@ -21,7 +21,13 @@ from atomjax.data.card import data_card
 from atomjax.data.labels import trained_on
 from atomjax.data.load import DataSplits
 from atomjax.graphs import Capacity, GraphBatch
-from atomjax.models import build_model, fit_scale_factors, init_variables, predict
+from atomjax.models import (
+    backbone_config,
+    build_model,
+    fit_scale_factors,
+    init_variables,
+    predict,
+)
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
@@ -42,7 +48,6 @@ from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import physical_predictions, write_predictions
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.compiled import CompiledFunctions
-from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.update.state import (
     TrainState,
@@ -117,7 +122,8 @@ class Session:
         """
         shapes = jax.eval_shape(self._fresh_variables)
         train = self.job.train
-        optimizer = make_optimizer(train, shapes["params"], self.train_loader.num_steps)
+        shared = backbone_config(self.model_config).shared_parameters
+        optimizer = make_optimizer(train, shapes["params"], self.train_loader.num_steps, shared)
         state, record, seconds = self._first_or_latest_state(shapes, optimizer, load)
         loop = self._make_loop(optimizer, state, seconds)
         before = loop.step.num_compilations
@@ -236,6 +242,7 @@ class Session:
                 self.mesh,
                 reduction=train.force_reduction,
                 ema_decay=train.ema_decay,
+                ema_warmup=train.ema_warmup,
                 accumulation=train.accumulation,
                 shardings=self._shardings(state),
             ),
@@ -277,7 +284,15 @@ class Session:
                 for dataset in self.train_loader.datasets
             },
             "datasets": {
-                dataset.name: {**label_metadata(dataset, task), "fingerprints": fingerprints}
+                dataset.name: {
+                    **dataset.label_metadata,
+                    "trained_on": trained_on(
+                        dataset.structures,
+                        energy=task.energy_coefficient > 0,
+                        forces=task.force_coefficient > 0,
+                    ),
+                    "fingerprints": fingerprints,
+                }
                 for dataset, task, fingerprints in zip(
                     self.train_loader.datasets, self.tasks, self._fingerprints, strict=True
                 )
@@ -366,20 +381,6 @@ def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity
         pair = zip(dataclasses.astuple(x or a[-1]), dataclasses.astuple(y or b[-1]), strict=True)
         merged.append(Capacity(*(max(values) for values in pair)))
     return merged
-
-
-def label_metadata(dataset: GraphDataset, task: Task) -> dict[str, Any]:
-    """References and property scales as JSON, and what structures and labels were trained on."""
-    references = dataset.references
-    return {
-        "references": None if references is None else references.to_dict(),
-        "properties": [scale.to_dict() for scale in dataset.scales],
-        "trained_on": trained_on(
-            dataset.structures,
-            energy=task.energy_coefficient > 0,
-            forces=task.force_coefficient > 0,
-        ),
-    }
 
 
 def count_parameters(params: Any) -> int:

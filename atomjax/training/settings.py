@@ -155,6 +155,12 @@ class TrainSettings:
         clip_norm: bound of the gradient's global norm, or None.
         clip_value: bound of each gradient entry, or None.
         ema_decay: of the averaged weights that are validated and tested; 0 keeps none.
+        ema_warmup: let the average begin short, with a decay of (1 + n) / (10 + n) after n steps
+            until that reaches ema_decay, so that it forgets the initial weights at once.
+        scale_shared_gradients: divide the gradient of parameters that several blocks of the model
+            read by the number of these blocks, before clipping, as JMP does.
+        fixed_atoms: train on the forces of atoms that are held fixed, too, as JMP does; validation
+            and test leave them out whatever this is.
         groups: learning-rate multipliers by parameter path; the first that matches counts.
         layer_rates: a published set of groups for the layers of a backbone that is finetuned,
             "jmp_small" or "jmp_large"; ``groups`` go before it.
@@ -214,6 +220,9 @@ class TrainSettings:
     clip_norm: float | None = 1.0
     clip_value: float | None = None
     ema_decay: float = 0.99
+    ema_warmup: bool = field(default=True, metadata={"before": False})
+    scale_shared_gradients: bool = False
+    fixed_atoms: bool = False
     groups: tuple[GroupSettings, ...] = ()
     layer_rates: Literal["jmp_small", "jmp_large"] | None = None
     freeze: tuple[str, ...] = ()

@@ -9,8 +9,6 @@ network=equiformer_v2 takes that one instead of GemNet-OC, energy_key=NAME, forc
 stress_key=NAME say where labels are. The data card says what
 was chosen and why; --print-config shows the config, each value of which can be changed, as in
 --config.train.learning_rate=1e-3. Test errors are in results.json.
-
-Four minutes on two CPU cores for 50 molecules of 21 atoms (docs/accuracy.md).
 """
 
 from atomjax.recipes.own_data import own_config

@@ -201,6 +201,18 @@ def test_targets_and_masks(molecule, slab):
     assert (targets.forces[16:21] == 0).all()
 
 
+def test_forces_of_fixed_atoms_count_where_the_labels_say_so(molecule):
+    structures = [
+        molecule(3, fixed=[True, False, True]),
+        molecule(2, forces=None, fixed=[True] * 2),
+    ]
+    graphs = build_many(structures, CONFIG)
+    labels = [replace(read_labels(s), fixed_atoms=True) for s in structures]
+    capacity = fit_capacity(Sizes.measure(graphs).needs([np.arange(2)]))
+    targets = pack(graphs, structures, capacity, labels=labels).targets
+    assert targets.force_mask.tolist()[:5] == [True] * 3 + [False] * 2
+
+
 def test_labels_are_normalised_and_named(molecule):
     structures = [molecule(5, seed=i, targets={"gap": float(i), "other": 1.0}) for i in range(6)]
     references = References.fit(structures)

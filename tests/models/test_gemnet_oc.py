@@ -12,7 +12,9 @@ import pytest
 from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
+from atomjax.models.gemnet_oc import GEMNET_OC_SIZES
 from atomjax.models.layers import he_orthogonal
+from atomjax.training.update.optimizer import shared_divisors
 from tests.models.conformance import CONFIG, samples
 
 TASKS = [HeadConfig(name=name) for name in ("oc20", "oc22", "ani1x", "transition1x")]
@@ -49,6 +51,27 @@ def test_parameters_are_those_of_the_manifest(shared, batch, size, manifest):
     assert {name.replace(".layers.", ".seq_energy_pre.") for name in aliases} <= set(ours)
     assert set(ours) == set(names) - buffers - aliases
     assert ours == {name: tuple(names[name]) for name in ours}
+
+
+def test_shared_parameters_are_those_of_the_original(batch):
+    model, variables = shapes_of("gemnet_oc_small", batch)
+    divisors = shared_divisors(
+        variables["params"], GEMNET_OC_SIZES["gemnet_oc_small"].shared_parameters
+    )
+    flat = flax.traverse_util.flatten_dict(divisors)
+    shared = {
+        name.removeprefix("backbone.bases."): flat[path]
+        for collection, path, name, _ in checkpoint_entries(variables, model.heads)
+        if collection == "params" and flat[path] != 1
+    }
+    # What JMP's and efficient-atom's backbones register; the embedding of edges is not among them.
+    dense = ("tint", "h", "qint", "aeint", "eaint")
+    angular = ("cbf_tint", "cbf_qint", "sbf_qint", "cbf_aeint", "cbf_eaint", "rbf_aint")
+    assert shared == {
+        **{f"mlp_rbf_{graph}.linear.weight": 4 for graph in dense},
+        **{f"mlp_{basis}.weight": 4 for basis in angular},
+        "mlp_rbf_out.linear.weight": 5,
+    }
 
 
 def test_small_has_38_8_million_backbone_parameters(batch):

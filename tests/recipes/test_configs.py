@@ -113,6 +113,19 @@ def test_jmp_pretraining(root):
     assert data.max_validation == 2000
 
 
+@pytest.mark.parametrize("source", ALL)
+def test_recipes_do_what_both_codes_do_between_loss_and_update(source, root):
+    settings = settings_of(source, root)
+    train = settings.train
+    # The average begins with the initial weights; gradients that blocks share are divided.
+    assert (train.ema_decay, train.ema_warmup, train.scale_shared_gradients) == (0.99, False, True)
+    # By its norm in pretraining, by value in finetuning.
+    pretraining = settings.workflow == "pretrain"
+    clipping = (1.0, None) if pretraining else (None, 1.0)
+    assert (train.clip_norm, train.clip_value) == clipping
+    assert train.fixed_atoms == pretraining
+
+
 @pytest.mark.parametrize(
     ("argument", "batch_size", "rate", "structures", "epochs"),
     [

@@ -17,7 +17,7 @@ from atomjax.data.settings import DatasetSettings
 from atomjax.data.store_view import open_store
 from atomjax.graphs import pack_structures
 from atomjax.launch import main
-from atomjax.models import HeadConfig, build_model, default_graph, init_variables
+from atomjax.models import HeadConfig, backbone_config, build_model, default_graph, init_variables
 from atomjax.runtime.config import ConfigError, load_config
 from atomjax.runtime.run import Run
 from atomjax.similarity.features.cache import SetExtractor
@@ -338,8 +338,8 @@ def test_default_extractor_is_small_and_says_how_it_was_made():
     assert metadata["seed"] == 0
     assert 0 < metadata["validation"]["slabs"]["force_mae_mev_per_angstrom"] < 100
     config = load_config(ROOT / "configs" / "csi" / "extractor.py")
-    for key, value in config["model"]["overrides"].items():
-        assert metadata["model"][key] == value
+    recipe = {"name": config["model"]["name"], **config["model"]["overrides"]}
+    assert backbone_config(metadata["model"]) == backbone_config(recipe)
 
 
 def test_missing_weights_are_named(tmp_path):

@@ -106,6 +106,22 @@ def test_a_best_step_that_was_saved_before_is_kept(tmp_path):
     assert load_checkpoint(tmp_path)[1] == {"step": 4}
 
 
+def test_a_step_that_comes_again_under_other_settings_is_saved_again(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    first, second = make_state(), shifted(make_state())
+    checkpoints.save_best(first, {"step": 4, "seconds": 1.0, "config": {"train": {"rate": 1}}})
+    # A run that is only resumed keeps what it saved before.
+    checkpoints.save_best(second, {"step": 4, "seconds": 2.0, "config": {"train": {"rate": 1}}})
+    variables, metadata = load_checkpoint(tmp_path)
+    assert metadata["seconds"] == 1.0
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], first.ema_params)
+    changed = {"step": 4, "seconds": 3.0, "config": {"train": {"rate": 2}}}
+    checkpoints.save_best(second, changed)
+    variables, metadata = load_checkpoint(tmp_path)
+    assert metadata == changed
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], second.ema_params)
+
+
 def test_backbone_replaces_the_backbone_alone(tmp_path):
     pretrained = make_state(head="upstream")
     Checkpoints(tmp_path).save_best(shifted(pretrained), {"step": 1})

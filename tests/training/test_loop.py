@@ -57,7 +57,9 @@ def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **cha
             yield stack([make_batch(random_structures(5 + seed % 2, seed=seed), **SHAPE)])
 
     loop = Loop(
-        step=make_train_step(model.as_function(), TASKS, optimizer, mesh, ema_decay=0.5),
+        step=make_train_step(
+            model.as_function(), TASKS, optimizer, mesh, ema_decay=0.5, ema_warmup=False
+        ),
         loader=loader,
         evaluator=Evaluator(
             make_evaluation_step(model.as_function(), TASKS, mesh),
@@ -238,3 +240,36 @@ def test_time_ends_the_run_with_its_state_saved(tmp_path):
     record = Record()
     assert int(loop.train(state, record).step) == loop.checkpoints.latest_step == 2
     assert record.reason == "max_hours=1e-09 of training are over"
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "stopped_at"),
+    [
+        ({"early_stopping_patience": 2}, {"early_stopping_patience": 4}, 3),
+        ({"early_stopping_patience": 2}, {"early_stopping_patience": None}, 3),
+        ({"max_hours": 1e-9}, {"max_hours": 1.0}, 1),
+    ],
+)
+def test_a_stopped_run_goes_on_where_it_gets_more(tmp_path, first, more, stopped_at):
+    # Nothing improves by so much after the first validation.
+    common: dict[str, Any] = {"epochs": 3, "eval_every": 1, "min_improvement": 0.99}
+    loop, state = make_loop(tmp_path, **common, **first)
+    assert int(loop.train(state, Record()).step) == stopped_at
+    loop, target = make_loop(tmp_path, **common, **more)
+    restored, metadata = loop.checkpoints.restore(target)
+    record = Record(**metadata["record"])
+    assert record.stopped
+    final = loop.train(place(restored, loop.mesh), record)
+    expected = 5 if more.get("early_stopping_patience") == 4 else 9
+    assert int(final.step) == loop.checkpoints.latest_step == expected
+    assert record.stopped == (expected == 5)
+    steps = [m["step"] for m in loop.run.metrics() if "validation/loss" in m]
+    assert steps == list(range(1, expected + 1))
+
+
+def test_a_rate_that_was_too_low_goes_on_with_a_lower_bound(tmp_path):
+    loop, state = make_loop(tmp_path, min_learning_rate=2e-5, **PLATEAU)
+    assert int(loop.train(state, Record()).step) == 12
+    loop, target = make_loop(tmp_path, min_learning_rate=2e-7, **PLATEAU)
+    restored, metadata = loop.checkpoints.restore(target)
+    assert int(loop.train(place(restored, loop.mesh), Record(**metadata["record"])).step) == 18

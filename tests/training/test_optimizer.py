@@ -9,9 +9,11 @@ import pytest
 from atomjax.runtime.config import ConfigError
 from atomjax.training.settings import GroupSettings, TrainSettings
 from atomjax.training.update.optimizer import (
+    average_decay,
     learning_rate_schedule,
     make_optimizer,
     parameter_groups,
+    shared_divisors,
     update_average,
 )
 
@@ -138,3 +140,53 @@ def test_pattern_that_matches_nothing_is_refused():
 def test_average_follows_its_recurrence():
     average: Any = update_average({"w": jnp.array(1.0)}, {"w": jnp.array(2.0)}, 0.99)
     assert float(average["w"]) == pytest.approx(0.99 * 1.0 + 0.01 * 2.0)
+
+
+def averaged(steps: int, decay: float, *, warmup: bool) -> float:
+    """The share of the initial weights in the average after some steps."""
+    average: Any = {"w": jnp.array(1.0)}
+    for step in range(1, steps + 1):
+        of_step = average_decay(decay, jnp.array(step, jnp.int32), warmup=warmup)
+        average = update_average(average, {"w": jnp.array(0.0)}, of_step)
+    return float(average["w"])
+
+
+def test_an_average_that_warms_up_forgets_the_initial_weights():
+    # As the originals average, four fifths of the 20th step's average are the initial weights.
+    assert averaged(20, 0.99, warmup=False) == pytest.approx(0.99**20, rel=1e-5)
+    assert averaged(20, 0.99, warmup=True) < 1e-6
+    decays = [float(average_decay(0.99, jnp.array(n), warmup=True)) for n in (1, 20, 890, 10_000)]
+    assert decays == pytest.approx([2 / 11, 21 / 30, 0.99, 0.99], rel=1e-6)
+    assert float(average_decay(0.0, jnp.array(5), warmup=True)) == 0
+
+
+SHARED = (("^backbone/block_0/", 4), ("^backbone/", 2))
+
+
+@pytest.mark.parametrize(("scaled", "factor"), [(True, 0.5), (False, 1.0)])
+def test_shared_gradients_are_divided_before_clipping(scaled, factor):
+    s = settings(clip_norm=1.0, epsilon=1.0, beta1=0.0, beta2=0.0, scale_shared_gradients=scaled)
+    params: dict[str, Any] = {"backbone": {"w": jnp.zeros(1)}, "head_a": {"w": jnp.zeros(1)}}
+    grads = {"backbone": {"w": jnp.array([6.0])}, "head_a": {"w": jnp.array([4.0])}}
+    optimizer = make_optimizer(s, params, 10, SHARED)
+    updates, _ = update(optimizer, grads, optimizer.init(params), params)
+    norm = np.hypot(6 * factor, 4)
+    for name, gradient in (("backbone", 6 * factor), ("head_a", 4)):
+        g = gradient / norm
+        np.testing.assert_allclose(updates[name]["w"], -1e-2 * g / (g + 1), rtol=1e-5)
+
+
+def test_the_first_pattern_says_how_many_blocks_share_a_parameter():
+    divisors = shared_divisors(PARAMS, SHARED)
+    assert divisors == {
+        "backbone": {"block_0": {"kernel": 4}, "block_1": {"kernel": 2}},
+        "head_a": {"kernel": 1},
+    }
+
+
+def test_states_keep_their_paths_whether_gradients_are_scaled():
+    plain, scaled = (
+        make_optimizer(settings(scale_shared_gradients=on), PARAMS, 10, SHARED).init(PARAMS)
+        for on in (False, True)
+    )
+    assert jax.tree.structure(plain) == jax.tree.structure(scaled)

@@ -14,6 +14,7 @@ from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import (
     create_state,
     data_mesh,
+    gather,
     place,
     place_batch,
     state_shardings,
@@ -35,6 +36,7 @@ def setup(
     kind: Callable[[Model], Any] = Model.as_function,
     shard_optimizer: bool = False,
     accumulation: int = 1,
+    ema_warmup: bool = False,
 ) -> tuple[Any, Any, Any]:
     model = Model(TASKS, dropout)
     batch = make_batch(random_structures(2), graphs=4, nodes=20)
@@ -49,6 +51,7 @@ def setup(
         optimizer,
         mesh,
         ema_decay=0.9,
+        ema_warmup=ema_warmup,
         accumulation=accumulation,
         shardings=places,
     )
@@ -87,6 +90,35 @@ def test_steps_change_parameters_and_follow_the_average():
         assert not np.array_equal(old, new)
         np.testing.assert_allclose(average, 0.9 * old + 0.1 * new, atol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, before.scale_factors, after.scale_factors)
+
+
+def test_the_average_that_warms_up_is_near_the_new_weights():
+    step, state, mesh = setup(ema_warmup=True)
+    before: Any = jax.device_get(state)
+    after, _ = run_steps(step, state, mesh, one_device_batches(1, graphs=10, nodes=64))
+    for old, new, average in zip(
+        *(jax.tree.leaves(x) for x in (before.params, after.params, after.ema_params)), strict=True
+    ):
+        np.testing.assert_allclose(average, (2 * old + 9 * new) / 11, atol=1e-6)
+
+
+def test_states_are_placed_and_gathered_by_programs_that_are_kept():
+    _, state, mesh = setup()
+    place(state, mesh)
+    gather(state.params, mesh)
+    compiled: list[str] = []
+
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for _ in range(3):
+            place(state, mesh)
+            gather(state.params, mesh)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert [event for event in compiled if "compile" in event] == []
 
 
 def test_one_compilation_for_each_shape():

@@ -131,6 +131,11 @@ class EquiformerV2Config:
         """
         return {"cutoff": cutoffs["main"], "envelope_exponent": 5}
 
+    @property
+    def shared_parameters(self) -> tuple[tuple[str, int], ...]:
+        """Parameters that several blocks read, as for GemNet-OC: none."""
+        return ()
+
 
 EQUIFORMER_V2_SIZES: dict[str, EquiformerV2Config] = {
     # Small enough for tests and for a demonstration on two CPU cores.

@@ -109,6 +109,16 @@ class GemNetOCConfig:
         """The graphs that a model is trained on where nothing else is asked for."""
         return GraphConfig()
 
+    @property
+    def shared_parameters(self) -> tuple[tuple[str, int], ...]:
+        """Parameters that several blocks read: pattern in their path, and number of blocks.
+
+        The first pattern that is found in a path counts. The embedding of radii for the outputs is
+        read by one output block more than there are interactions.
+        """
+        blocks = self.num_blocks
+        return (("^backbone/bases/mlp_rbf_out/", blocks + 1), ("^backbone/bases/", blocks))
+
     def basis_cutoff(self, graph: str) -> float:
         """Å where the radial basis of one of the four graphs ends."""
         own = None if graph == "main" else getattr(self, f"rbf_cutoff_{graph}")

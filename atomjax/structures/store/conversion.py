@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.files import replacing
 from atomjax.runtime.progress import Display
 from atomjax.structures.formats import FORMATS, Format, guess_format
@@ -390,4 +391,5 @@ def _compare(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -
 
 def main() -> None:
     """A worker process."""
+    keep_freed_memory()
     serve(work, ValueError)

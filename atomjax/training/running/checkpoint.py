@@ -15,6 +15,7 @@ target's path by path before anything is used, since Orbax by itself restores wh
 come back as numpy arrays and are placed afterwards, so another number of devices may read them.
 """
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -242,15 +243,24 @@ def _save(
     items: Mapping[str, Any],
     metadata: Mapping[str, Any],
 ) -> None:
-    # A resumed run comes past steps that it has saved before; the state is the same then.
+    # A resumed run comes past steps that it has saved before. The state is the same then, unless
+    # the run goes on with other settings.
     if step in manager.all_steps():
-        return
+        if _timeless(_read_metadata(manager, step)) == _timeless(metadata):
+            return
+        manager.delete(step)
     arguments = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
     manager.save(
         step,
         args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
         force=True,
     )
+
+
+def _timeless(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as read from disk, without the time that the training took."""
+    plain = json.loads(json.dumps(dict(metadata)))
+    return {name: value for name, value in plain.items() if name != "seconds"}
 
 
 def _read_item(manager: ocp.CheckpointManager, step: int, item: str) -> dict[str, np.ndarray]:

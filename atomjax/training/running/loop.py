@@ -142,6 +142,8 @@ class Loop:
     def train(self, state: TrainState, record: Record) -> TrainState:
         """Trains to the end of the last epoch, or until patience, rate or time runs out.
 
+        A run that was stopped by one of these goes on where the settings now give it more.
+
         Args:
             state: placed on the mesh; its buffers are consumed.
             record: of the validations up to this state; updated in place.
@@ -155,10 +157,14 @@ class Loop:
             RunInterrupted: after SIGTERM, with the state saved.
         """
         total, start = self.loader.num_steps, int(state.step)
-        if start >= total or record.stopped:
-            return state
-        self.run.rewind(start)
         self._plateau_scale = record.plateau_scale
+        if start >= total:
+            return state
+        if record.stopped:
+            if record.has_to_stop(self.settings, self.seconds_before, self._rate(start)):
+                return state
+            self.run.say(f"going on after step {start}, where it stopped: {record.go_on()}")
+        self.run.rewind(start)
         self._began = time.perf_counter()
         self._window = _Window()
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:

@@ -57,3 +57,24 @@ class Record:
     def stop(self, reason: str) -> None:
         """Ends the run."""
         self.stopped, self.reason = True, reason
+
+    def go_on(self) -> str:
+        """Takes the end back; returns what the reason was."""
+        reason, self.stopped, self.reason = self.reason, False, ""
+        return reason
+
+    def has_to_stop(self, settings: TrainSettings, seconds: float, rate: float) -> bool:
+        """Whether a stopped run would stop again at once, under the settings of now.
+
+        Args:
+            settings: patience, time and lowest rate.
+            seconds: trained so far.
+            rate: learning rate of the next step.
+        """
+        patience, hours = settings.early_stopping_patience, settings.max_hours
+        lowest = settings.min_learning_rate if settings.plateau is not None else None
+        return (
+            (patience is not None and self.stale >= patience)
+            or (hours is not None and seconds >= 3600 * hours)
+            or (lowest is not None and rate < lowest)
+        )

@@ -2,8 +2,9 @@
 
 The loss of a set of structures is ``Σ_terms sum / count``, where both are taken over the whole
 set. A device that holds a part of the batch contributes its sums, divided by the counts of all
-devices; padding, missing labels and fixed atoms enter neither. Following JMP, every labelled
-structure weighs the same whatever its dataset, apart from the dataset's coefficients:
+devices; padding and missing labels enter neither, nor do fixed atoms (but for
+``train.fixed_atoms``). Following JMP, every labelled structure weighs the same whatever its
+dataset, apart from the dataset's coefficients:
 
     energy  Σ_g c_g |ΔE_g| / #structures with an energy
     forces  Σ_g c_g mean_n‖ΔF_n‖ / #structures with forces      ("structure" reduction)

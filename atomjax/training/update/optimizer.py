@@ -113,13 +113,30 @@ def _scale_by_group(labels: Params, schedules: dict[int, optax.Schedule]):
     return optax.GradientTransformation(init, update)
 
 
-def _freeze(trainable: Params):
-    """Zeroes the gradients of frozen parameters, so that clipping does not see them."""
+def _scale_gradients(factors: Params):
+    """Multiplies each gradient by a number; those of frozen parameters, by zero, become zero."""
     return optax.stateless(
         lambda updates, _: jax.tree.map(
-            lambda u, train: u if train else jnp.zeros_like(u), updates, trainable
+            lambda u, factor: u if factor == 1 else u * factor if factor else jnp.zeros_like(u),
+            updates,
+            factors,
         )
     )
+
+
+def shared_divisors(params: Params, shared: Sequence[tuple[str, int]]) -> Params:
+    """Number of blocks that read each parameter.
+
+    Args:
+        params: of the model.
+        shared: ``shared_parameters`` of the backbone's config.
+    """
+
+    def blocks(path: str) -> int:
+        return next((count for pattern, count in shared if re.search(pattern, path)), 1)
+
+    flat = traverse_util.flatten_dict(params, sep="/")
+    return traverse_util.unflatten_dict({path: blocks(path) for path in flat}, sep="/")
 
 
 def _clip_by_norm(limit: float):
@@ -135,13 +152,23 @@ def _clip_by_norm(limit: float):
 
 
 def make_optimizer(
-    settings: TrainSettings, params: Params, num_steps: int
+    settings: TrainSettings,
+    params: Params,
+    num_steps: int,
+    shared: Sequence[tuple[str, int]] = (),
 ) -> optax.GradientTransformation:
     """The optimiser of a run.
 
     Clipping sees the gradient of all trainable parameters together. Frozen ones (multiplier 0)
     have neither moments nor decay. A group's ``multiplier`` scales its whole schedule; its
     ``final_factor`` replaces the cosine's floor.
+
+    Args:
+        settings: of the training.
+        params: of the model.
+        num_steps: length of the run.
+        shared: parameters that several blocks read, for ``scale_shared_gradients``; see
+            :func:`shared_divisors`.
     """
     groups = all_groups(settings)
     labels = parameter_groups(params, groups)
@@ -150,7 +177,9 @@ def make_optimizer(
         base = learning_rate_schedule(settings, num_steps, final_factor=group.final_factor)
         schedules[i] = _multiplied(base, group.multiplier)
     trainable = jax.tree.map(lambda label: label < 0 or groups[label].multiplier > 0, labels)
-    steps = [_freeze(trainable)]
+    divisors = shared_divisors(params, shared if settings.scale_shared_gradients else ())
+    factors = jax.tree.map(lambda train, n: 1 / n if train else 0, trainable, divisors)
+    steps = [_scale_gradients(factors)]
     if settings.clip_value is not None:
         steps.append(optax.clip(settings.clip_value))
     if settings.clip_norm is not None:
@@ -167,6 +196,20 @@ def _multiplied(schedule: optax.Schedule, multiplier: float) -> optax.Schedule:
     return lambda count: multiplier * schedule(count)
 
 
-def update_average(average: Params, params: Params, decay: float) -> Params:
+def average_decay(decay: float, updates: jax.Array, *, warmup: bool) -> jax.Array | float:
+    """The decay of an exponential moving average at one update.
+
+    Args:
+        decay: that it has in the long run.
+        updates: number of updates, this one included.
+        warmup: take (1 + n) / (10 + n) until that reaches ``decay`` (TensorFlow's
+            ``ExponentialMovingAverage`` with ``num_updates``): the average then reaches back over
+            about the last ninth of the steps, and the initial weights are a millionth of it after
+            20.
+    """
+    return jnp.minimum(decay, (1 + updates) / (10 + updates)) if warmup else decay
+
+
+def update_average(average: Params, params: Params, decay: jax.Array | float) -> Params:
     """Exponential moving average of the parameters after one more step."""
     return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)

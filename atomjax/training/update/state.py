@@ -1,7 +1,8 @@
 """The whole state of a training run as one pytree, and its place on the devices."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -152,13 +153,26 @@ def place(tree: T, mesh: Mesh, shardings: Any = None) -> T:
     # Donated buffers must not be shared: params and ema_params begin as one array, and arrays
     # restored from disk may lie in memory that numpy owns.
     shardings = NamedSharding(mesh, P()) if shardings is None else shardings
-    copy = jax.jit(lambda leaves: jax.tree.map(jnp.copy, leaves), out_shardings=shardings)
-    return copy(jax.tree.map(np.asarray, tree))
+    places, structure = jax.tree.flatten(shardings)
+    return _copier(tuple(places), structure)(jax.tree.map(np.asarray, tree))
 
 
 def gather(tree: T, mesh: Mesh) -> T:
     """All of a tree of placed arrays on every device."""
-    return jax.jit(lambda leaves: leaves, out_shardings=NamedSharding(mesh, P()))(tree)
+    return _gatherer(NamedSharding(mesh, P()))(tree)
+
+
+# A function that is made anew is traced and compiled anew.
+@functools.cache
+def _copier(places: tuple[NamedSharding, ...], structure: Any) -> Callable[[Any], Any]:
+    return jax.jit(
+        lambda leaves: jax.tree.map(jnp.copy, leaves), out_shardings=structure.unflatten(places)
+    )
+
+
+@functools.cache
+def _gatherer(everywhere: NamedSharding) -> Callable[[Any], Any]:
+    return jax.jit(lambda leaves: leaves, out_shardings=everywhere)
 
 
 def place_batch(batch: GraphBatch, mesh: Mesh, accumulation: int = 1) -> GraphBatch:

@@ -39,7 +39,7 @@ from atomjax.training.update.losses import (
     total,
 )
 from atomjax.training.update.norms import tree_norm
-from atomjax.training.update.optimizer import update_average
+from atomjax.training.update.optimizer import average_decay, update_average
 from atomjax.training.update.state import DATA_AXIS, TrainState, axis_spec, shard_axes
 
 
@@ -162,16 +162,21 @@ def _device_gradients(
 
 
 def _update(
-    state: TrainState, grads: Any, optimizer: optax.GradientTransformation, ema_decay: float
+    state: TrainState,
+    grads: Any,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    ema_warmup: bool,
 ) -> TrainState:
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    decay = average_decay(ema_decay, state.step + 1, warmup=ema_warmup)
     return dataclasses.replace(
         state,
         step=state.step + 1,
         params=params,
         opt_state=opt_state,
-        ema_params=update_average(state.ema_params, params, ema_decay),
+        ema_params=update_average(state.ema_params, params, decay),
     )
 
 
@@ -183,6 +188,7 @@ def make_train_step(
     *,
     reduction: Reduction = "structure",
     ema_decay: float = 0.99,
+    ema_warmup: bool = True,
     accumulation: int = 1,
     shardings: TrainState | None = None,
 ) -> CountedFunction:
@@ -195,6 +201,7 @@ def make_train_step(
         mesh: of :func:`atomjax.training.update.state.data_mesh`.
         reduction: of the force loss, see ``atomjax.training.update.losses``.
         ema_decay: of the averaged parameters.
+        ema_warmup: see :func:`atomjax.training.update.optimizer.average_decay`.
         accumulation: parts that each device works through in a step, see ``place_batch``.
         shardings: of ``state_shardings`` where the optimiser's state is divided over the devices;
             None keeps all of it on each.
@@ -216,7 +223,8 @@ def make_train_step(
         given = (state.params, state.scale_factors, state.rng, state.step)
         (loss, (terms, sums)), grads = gradients(given, batch)
         norm = tree_norm(grads)
-        return _update(state, grads, optimizer, ema_decay), _metrics(loss, terms, norm, sums)
+        new = _update(state, grads, optimizer, ema_decay, ema_warmup)
+        return new, _metrics(loss, terms, norm, sums)
 
     everywhere = NamedSharding(mesh, P())
     places = (everywhere if shardings is None else shardings, everywhere)

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Any, TextIO
 
+from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.structures.archive import save_archive
 from atomjax.structures.generate.errors import GenerateError
 from atomjax.structures.generate.kinds import find_kind
@@ -33,6 +34,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 def main() -> None:
     """Serve on this process's own input and output."""
+    keep_freed_memory()
     answers = os.fdopen(os.dup(1), "w")
     # What libraries print must not mix with the answers.
     os.dup2(2, 1)

@@ -126,9 +126,7 @@ def test_units_beside_the_labels_of_a_frame_are_believed(tmp_path: Path) -> None
     path.write_text(f"1\n{comment}\nH 0 0 0\n")
     assert read(path)[0].energy == pytest.approx(0.433641042)
     assert read(path, energy_unit="kcal/mol", length_unit="Å")[0].energy is not None
-    with pytest.raises(
-        ReadError, match=r"a\.xyz:0: .*'kcal/mol', but energy_unit='eV'"
-    ):
+    with pytest.raises(ReadError, match=r"a\.xyz:0: .*'kcal/mol', but energy_unit='eV'"):
         read(path, energy_unit="eV")
 
 

@@ -74,7 +74,7 @@ def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:
     if atoms.cell.array.any():
         return
     for key, value in values.items():
-        if is_cell_name(key) and np.asarray(value).size in (3, 6, 9):
+        if is_cell_name(str(key)) and np.asarray(value).size in (3, 6, 9):
             raise ReadError(
                 f"{key}={np.asarray(value).tolist()} looks like a cell and is not read as one, so"
                 " that the structure would have none; write Lattice= (extended XYZ is"
@@ -125,7 +125,7 @@ def _note(
     wanted = [kind for kind, key in keys.items() if key is None]
     volume = float(abs(np.linalg.det(atoms.cell.array))) if np.all(atoms.pbc) else 0.0
     targets = options.targets or ()
-    others = {key: value for key, value in held.items() if key not in targets}
+    others = {str(key): value for key, value in held.items() if key not in targets}
     note_unused(options.notes, others, read, wanted, len(atoms), volume)
 
 

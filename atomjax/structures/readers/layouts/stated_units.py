@@ -113,7 +113,7 @@ def record_units(values: Mapping[str, Any]) -> dict[str, str]:
     """The units that a record states beside its labels, as in ``energy_unit=kcal/mol``."""
     found = {}
     for key, value in values.items():
-        name = UNIT_KEYS.get(key.lower().removesuffix("s"))
+        name = UNIT_KEYS.get(str(key).lower().removesuffix("s"))
         if name is not None and isinstance(value, str):
             found[name] = value
     return found

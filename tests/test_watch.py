@@ -155,6 +155,7 @@ GONE = XLA("UNAVAILABLE: failed to connect to all addresses")
         XLA("DEADLINE_EXCEEDED: Barrier timed out. Id: end of the run (3)"),
         XLA("INTERNAL: Gloo all-reduce failed: Connection closed by peer [127.0.0.1]:3322"),
         XLA("INTERNAL: NCCL operation ncclAllReduce failed: remote process exited"),
+        ValueError("UNKNOWN: Gloo AllGather failed: Read error [::1]: Connection reset by peer"),
         chained(RuntimeError("saving failed"), GONE),
     ],
 )

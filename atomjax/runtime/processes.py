@@ -252,8 +252,13 @@ def describe_loss(error: BaseException) -> str | None:
     """
     import jax
 
+    def is_of_xla(found: BaseException) -> bool:
+        # Where it dispatches at once, what gloo says comes as a ValueError with XLA's status.
+        is_status = re.match(r"[A-Z_]+: (Gloo|NCCL)\b", str(found)) is not None
+        return is_status or isinstance(found, jax.errors.JaxRuntimeError)
+
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, jax.errors.JaxRuntimeError):
+    while cause is not None and not is_of_xla(cause):
         cause = cause.__cause__ or cause.__context__
     if _watch is None or cause is None or not _COLLECTIVE_FAILURE.search(str(cause)):
         return None

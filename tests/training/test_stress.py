@@ -59,7 +59,9 @@ def test_stresses_are_read_with_their_unit(crystals, tmp_path):
     assert gigapascal.stress is not None
     np.testing.assert_allclose(gigapascal.stress, first.stress / GPA, rtol=1e-8)
     assert read(crystals, stress_key="")[0].stress is None
-    with pytest.raises(ReadError, match="no stress under the key 'virials'"):
+    with pytest.raises(ReadError, match="no stress under the key 'tension'"):
+        read(crystals, stress_key="tension")
+    with pytest.raises(ReadError, match="virial_key='virials'"):
         read(crystals, stress_key="virials")
     molecule = spring_crystals(1)[0]
     molecule.pbc = (True, True, False)

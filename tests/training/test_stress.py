@@ -154,5 +154,5 @@ def test_stress_needs_labels_and_conservative_forces(tmp_path):
     head = {"kind": "energy_forces", "forces": "conservative", "stress": True}
     config |= {"workflow": "finetune", "finetune": {"head": head}}
     settings = RunSettings.from_config(config)
-    with pytest.raises(ConfigError, match=r'no training structure of dataset "chains" has a str'):
+    with pytest.raises(ConfigError, match=r'14 training structures of dataset "chains" has a str'):
         finetune(settings, Run(tmp_path / "run", settings, console=Console(quiet=True)))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.data.labels import LabelCounts
 from atomjax.graphs import GraphConfig, build_many
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
@@ -131,15 +132,16 @@ def facts_of(structures: Sequence[Structure]) -> Facts:
     distances = np.concatenate([g.main.distances for g in graphs])
     atoms = sum(g.n_node for g in graphs)
     numbers = np.unique(np.concatenate([s.atomic_numbers for s in structures]))
+    labels = LabelCounts.of(structures)
     return Facts(
-        structures=len(structures),
+        structures=labels.structures,
         elements=[SYMBOLS[number] for number in numbers],
-        periodic=sum(s.is_periodic for s in structures),
+        periodic=labels.periodic,
         atoms=float(np.mean([len(s) for s in structures])),
         neighbors={cutoff: float(np.sum(distances <= cutoff)) / atoms for cutoff in CUTOFFS},
-        energies=sum(s.energy is not None for s in structures),
-        forces=sum(s.forces is not None for s in structures),
-        stresses=sum(s.stress is not None for s in structures),
+        energies=labels.energy,
+        forces=labels.forces,
+        stresses=labels.stress,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers import RecordNotes
 from atomjax.structures.store.cluster import convert_on_cluster
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 options = {"shard": given.shard, "workers": given.workers, "display": display}
                 store = convert(conversion, given.out, **options)
-    except StoreError as error:
+    except (StoreError, DamagedFile) as error:
         sys.exit(str(error))
     if store is None:
         part, parts = given.shard

@@ -27,7 +27,7 @@ from tests.reliability.mutations import MUTATIONS
 
 # How a trial may end; the first two are right, and what is not forbidden is told from damage only
 # where a format can tell.
-OUTCOMES = (
+OUTCOMES: tuple[str, ...] = (
     "clear error",
     "harmless",
     "silent change",

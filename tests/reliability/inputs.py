@@ -265,9 +265,9 @@ def _write_aselmdb(folder: Path) -> None:
 
 
 def _write_database(path: Path) -> None:
-    with connect(str(path), use_lock_file=False) as database:
-        for atoms in _atoms():
-            database.write(atoms, gap=1.5, data={"array": np.arange(3.0)})
+    database: Any = connect(str(path), use_lock_file=False)
+    for atoms in _atoms():
+        database.write(atoms, gap=1.5, data={"array": np.arange(3.0)})
 
 
 def _write_tensors(path: Path, *, legacy: bool = False) -> None:

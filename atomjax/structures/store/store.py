@@ -199,6 +199,11 @@ class Store(Sequence[Structure]):
         columns = opened.columns
         shard = int(np.searchsorted(self._bounds, record, side="right")) - 1
         begin, end = opened.offset[record : record + 2].tolist()
+        if not self._begins[shard] <= begin <= end <= self._begins[shard + 1]:
+            file = self.path / INDEX / "offset.npy"
+            raise StoreError(
+                f"{file}: structure {record} of the store lies outside its file; {MEND}"
+            )
         raw = opened.read(shard, begin - self._begins[shard], end - begin)
         row = Row(
             *(columns[name].item(record) for name in ("n_atom", "flags", "energy", "checksum"))

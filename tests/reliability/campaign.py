@@ -5,6 +5,7 @@ has imported everything and started nothing.
 """
 
 import contextlib
+import faulthandler
 import os
 import resource
 import select
@@ -218,6 +219,7 @@ def in_process(
 def _child(call: Callable[[], str], folder: Path, writer: int, memory: int) -> int:
     with contextlib.suppress(Exception), _quiet():
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.disable()
         limit = _data_bytes() + memory
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

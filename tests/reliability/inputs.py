@@ -276,8 +276,16 @@ def _write_tensors(path: Path, *, legacy: bool = False) -> None:
     (write_legacy_archive if legacy else write_torch_archive)(path, [entry, entry])
 
 
+def _graph(frame_number: int) -> dict[str, Any]:
+    """Of 150 atoms, so that its record has pages of its own in an LMDB file."""
+    places = 1.5 * np.stack(np.meshgrid(*[np.arange(6.0)] * 3), -1).reshape(-1, 3)[:150]
+    rows = {"pos": places, "force": places / 10, "atomic_numbers": np.full(150, 29.0)}
+    marks = {"tags": np.full(150, 1.0), "fixed": np.zeros(150), "natoms": 150}
+    return graph(7, frame_number, cell=np.diag([9.0] * 3)[None], **rows, **marks)
+
+
 def _write_oc20(folder: Path, version: int) -> None:
-    write_graphs(folder / "0.lmdb", [graph(7, i) for i in range(3)], version)
+    write_graphs(folder / "0.lmdb", [_graph(i) for i in range(3)], version)
 
 
 def _write_md22(path: Path) -> None:

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = dict(map(parse_option, given.option))
         if given.check:
             for path in given.check:
-                console.print(check(path, given.source, options), highlight=False)
+                print(check(path, given.source, options))
             return
         if given.out is None:
             parser.error("give --out, or --check")

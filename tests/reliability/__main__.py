@@ -13,11 +13,11 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from atomjax.reporting.tables import markdown_table
-from tests.reliability.campaign import OUTCOMES, Campaign
+from benchmarks.documents import outcome_table
+from tests.reliability.campaign import Campaign
 from tests.reliability.inputs import INPUTS
 
 SHOWN = 40
@@ -52,21 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "mutations": campaign.by_mutation(),
     }
     given.out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    print("\n".join([*table(content["inputs"]), "", *table(content["mutations"])]))
+    print("\n".join([*outcome_table(content["inputs"]), "", *outcome_table(content["mutations"])]))
     for trial in forbidden[:SHOWN]:
         print(f"{trial.number}: {trial.name}, {trial.file}, {trial.mutation}: {trial.outcome}:")
         print(f"    {trial.message[:300]}")
     print(f"{len(campaign.trials)} trials, {len(forbidden)} of them ended as none may")
     return 1 if forbidden else 0
-
-
-def table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Lines of a table of counts, the sums last."""
-    rows = [
-        [name, *(str(own[outcome] or "") for outcome in OUTCOMES)] for name, own in counts.items()
-    ]
-    sums = [str(sum(own[outcome] for own in counts.values())) for outcome in OUTCOMES]
-    return markdown_table(["", *OUTCOMES], [*rows, ["all", *sums]])
 
 
 if __name__ == "__main__":

@@ -38,7 +38,12 @@ from atomjax.structures.store import Store, write_store
 from atomjax.structures.store.shards import read_part, write_shard
 from atomjax.training.running.checkpoint import load_checkpoint, save_converted
 from tests.recipes.native_files import CHAIN, chains, labels
-from tests.safe_pickle.torch_pickles import Tensor, write_legacy_archive, write_torch_archive
+from tests.safe_pickle.torch_pickles import (
+    Tensor,
+    pyg_pickle,
+    write_legacy_archive,
+    write_torch_archive,
+)
 from tests.structures.readers.test_cif_csv import cif, write_table
 from tests.structures.readers.test_crystals import pymatgen_structure, write_qmof, write_task
 from tests.structures.readers.test_lmdb import ase_row, graph, write_graphs, write_lmdb
@@ -228,28 +233,20 @@ def _xyz_bomb(path: Path) -> None:
     path.write_text("9999999999\nProperties=species:S:1:pos:R:3\n" + "H 0 0 0\n" * 20)
 
 
-def _wide_pickle() -> bytes:
-    """A pickle that asks for one list again and again, twice as long each time."""
-    program = b"\x80\x02]q\x00K\x01a"
-    for _ in range(40):
-        program += b"h\x00h\x00\x86"
-    return program + b"."
-
-
 def _graph_bombs() -> list[Callable[[Path], Any]]:
-    deep = b"\x80\x02" + b"(" * 300_000 + b"t" * 300_000 + b"."
-    text = b"\x80\x02X" + (1 << 24).to_bytes(4, "little") + b"x" * (1 << 24) + b"."
-    many = b"\x80\x02]q\x00(" + b"K\x01" * 2_000_000 + b"e."
-    programs = (deep, _wide_pickle(), text, many)
-    return [
-        partial(
-            lambda program, folder: write_lmdb(
-                folder / "0.lmdb", {"0": program, "length": pickle.dumps(1)}
-            ),
-            program,
-        )
-        for program in programs
-    ]
+    """Graphs whose field is deep, wide, long, or one part twice, and that twice, and so on."""
+    deep = b"(" * 300_000 + b"t" * 300_000
+    text = b"X" + (1 << 23).to_bytes(4, "little") + b"x" * (1 << 23)
+    wide = b"](" + b"K\x01" * 2_000_000 + b"e"
+    twice = b"K\x01" + b"2\x86" * 28
+    whole = pyg_pickle(graph(1, pos="PLACE"), version=1, protocol=2)
+    mark = b"X\x05\x00\x00\x00PLACE"
+    assert mark in whole
+    return [partial(_write_bomb, whole.replace(mark, field)) for field in (deep, text, wide, twice)]
+
+
+def _write_bomb(program: bytes, folder: Path) -> None:
+    write_lmdb(folder / "0.lmdb", {"0": program, "length": pickle.dumps(1)})
 
 
 def _row_bomb(folder: Path) -> None:

@@ -88,6 +88,7 @@ def load_datasets(
     fixed_atoms: bool = False,
     references: Sequence[References | None] | None = None,
     graphs: Sequence[GraphConfig] | None = None,
+    published: GraphConfig | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
 
@@ -106,6 +107,7 @@ def load_datasets(
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
         references: given ones instead of fitted ones, for each training set.
         graphs: what the graph settings of each training set leave open; ``GraphConfig()`` if None.
+        published: the same under ``graph.preset="published"``.
 
     Returns:
         Data sets with references (or property scales) of their training parts.
@@ -128,7 +130,8 @@ def load_datasets(
         place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):
             dropped, fixed = (edge_dropout, fixed_atoms) if name == "train" else (0.0, False)
-            config = graph_config(dataset.graph, graphs[index] if graphs else None, dropped)
+            default = graphs[index] if graphs else None
+            config = graph_config(dataset.graph, default, published, dropped)
             fields = {**place, **labels, "fixed_atoms": fixed}
             getattr(splits, name).append(make_dataset(dataset.name, part[name], config, **fields))
     return splits

@@ -12,7 +12,6 @@ import numpy as np
 
 from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import (
-    GraphConfig,
     Sizes,
     build_interactions,
     build_many,
@@ -22,12 +21,12 @@ from atomjax.graphs import (
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.interactions import Edges, InteractionGraphs
 from atomjax.models import AtomicModel, HeadConfig, build_model
-from atomjax.models.gemnet_oc import GemNetOCConfig
+from atomjax.models.gemnet_oc import PUBLISHED_GRAPH, GemNetOCConfig
 from atomjax.parity.oracle import GRAPHS, Case, EdgeSet, Reference, rule_uniform
 from atomjax.parity.result import Result, relative_error
 from atomjax.structures import Structure
 
-CONFIG = GraphConfig.published()
+CONFIG = PUBLISHED_GRAPH
 HEAD = HeadConfig(name="task0", kind="energy_forces", forces="direct")
 
 

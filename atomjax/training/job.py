@@ -8,11 +8,11 @@ from atomjax.batching import GraphDataset
 from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.graphs import GraphConfig
-from atomjax.models import HeadConfig, default_graph
+from atomjax.models import HeadConfig, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import References
-from atomjax.training.basis import checkpoint_graph
+from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
@@ -55,10 +55,13 @@ def load_splits(
         source: metadata of the checkpoint to go on from, whose graph is the default.
 
     Raises:
-        ConfigError: if settings contradict each other or the data.
+        ConfigError: if settings contradict each other, the data or the model.
     """
     head, references, names = job.head, None, [dataset.name for dataset in job.data.train]
-    default = default_graph(model_config(job))
+    backbone = find_backbone(model_config(job))
+    default = backbone.graph
+    for dataset in job.data.train:
+        check_kind(dataset.graph.kind, model_config(job), f'dataset "{dataset.name}": graph.kind')
     if source is not None and (graph := checkpoint_graph(source)).kind == default.kind:
         default = graph
     graphs = [default] * len(names)
@@ -81,6 +84,7 @@ def load_splits(
         fixed_atoms=job.train.fixed_atoms,
         references=references,
         graphs=graphs,
+        published=backbone.published_graph,
     )
     check_labels(head, splits, job.data.train)
     change = None if resumed is None else check_unchanged(resumed, splits, job.config)

@@ -1,5 +1,7 @@
 """The directed graph of nearest neighbours, from structures to batches."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.graphs import GraphConfig, Sizes, build_interactions, build_many, pack, pack_structures
 from atomjax.graphs.capacity import fit_capacity
+from atomjax.models.equiformer_v2 import published_graph
 
-CONFIG = GraphConfig.published("nearest", cutoff=6.0, max_neighbors=5)
+CONFIG = dataclasses.replace(published_graph(6.0, 5), cutoff_molecule=12.0)
 
 
 def test_every_receiver_has_its_nearest(molecule, slab):

@@ -6,6 +6,8 @@ import pytest
 from atomjax.batching import GraphDataset
 from atomjax.graphs import GraphConfig
 from atomjax.models import backbone_config
+from atomjax.models.equiformer_v2 import published_graph
+from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.store import Store, write_store
@@ -23,7 +25,8 @@ def dataset(graph: GraphConfig, *structures: Structure, name: str = "set") -> Gr
 def test_bases_end_with_the_graphs():
     graph = GraphConfig(cutoff=5.0, cutoff_qint=3.0, cutoff_a2a=6.0)
     config = with_basis(GEMNET, [dataset(graph)])
-    assert config == {**GEMNET, "rbf_cutoff": 5.0, "rbf_cutoff_qint": 3.0, "rbf_cutoff_a2a": 6.0}
+    ends = {"rbf_cutoff": 5.0, "rbf_cutoff_qint": 3.0, "rbf_cutoff_a2a": 6.0}
+    assert config == {**GEMNET, **ends, "envelope_exponent": 5}
     size = backbone_config(config)
     for name, end in graph.cutoffs(periodic=True).items():
         assert size.basis_cutoff(name) == end
@@ -34,7 +37,7 @@ def test_bases_end_with_the_graphs():
 
 def test_what_the_config_says_stays():
     graph = GraphConfig(cutoff=5.0, cutoff_qint=3.0)
-    given = {**GEMNET, "rbf_cutoff": 12.0}
+    given = {**GEMNET, "rbf_cutoff": 12.0, "envelope_exponent": 6}
     assert with_basis(given, [dataset(graph)]) == given
     given = {**EQUIFORMER, "cutoff": 12.0, "envelope_exponent": None}
     assert with_basis(given, [dataset(GraphConfig(kind="nearest"))]) == given
@@ -52,7 +55,7 @@ def test_cutoffs_that_differ_are_asked_about():
 
 
 def test_only_the_cutoff_that_cuts_something_counts(tmp_path):
-    graph = GraphConfig.published()
+    graph = PUBLISHED_GRAPH
     assert with_basis(GEMNET, [dataset(graph, CRYSTAL)])["rbf_cutoff"] == 12.0
     assert with_basis(GEMNET, [dataset(graph, MOLECULE)])["rbf_cutoff"] == 8.0
     with pytest.raises(ConfigError, match=r"\(set: 12 Å and 8 Å\)"):
@@ -78,7 +81,7 @@ def test_the_basis_of_a_checkpoint_counts():
     # One of an earlier version has the published basis, and the published graphs.
     assert with_basis(GEMNET, sets, {"model": GEMNET}) == GEMNET
     assert backbone_config(GEMNET).basis_cutoff("qint") == 12.0
-    assert checkpoint_graph({"model": EQUIFORMER}) == GraphConfig.published("nearest")
+    assert checkpoint_graph({"model": EQUIFORMER}) == published_graph()
 
 
 def test_the_card_names_limits():

@@ -38,7 +38,7 @@ def make_state(**model: Any) -> TrainState:
     variables = model_variables(**model)
     frozen = (GroupSettings(pattern="block_0", multiplier=0),)
     settings = TrainSettings(batch_size=1, epochs=1, groups=frozen)
-    optimizer = make_optimizer(settings, variables["params"], 10)
+    optimizer = make_optimizer(settings, variables["params"], 10, ())
     return place(create_state(variables, optimizer, seed=7), data_mesh())
 
 

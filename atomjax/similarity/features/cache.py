@@ -234,7 +234,8 @@ class SetExtractor:
         if not self._original:
             return self._extractor.graph
         if view.downstream:
-            return graph_config(dataset.graph, self._extractor.graph)
+            published = self._extractor.backbone.published_graph
+            return graph_config(dataset.graph, self._extractor.graph, published)
         return upstream_graph(self._extractor.graph)
 
     def _key(self, dataset: DatasetSettings, view: View) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,30 +14,39 @@ from atomjax.structures import Structure
 from atomjax.structures.store import Store
 
 
+@dataclass(frozen=True)
+class BaseGraphs:
+    """What the graph settings of a config change.
+
+    Attributes:
+        default: where they name no preset.
+        published: that of the backbone's originals, under the preset of this name.
+    """
+
+    default: GraphConfig = field(default_factory=GraphConfig)
+    published: GraphConfig | None = None
+
+
 def graph_config(
-    settings: GraphSettings,
-    default: GraphConfig | None = None,
-    published: GraphConfig | None = None,
-    edge_dropout: float = 0.0,
+    settings: GraphSettings, base: BaseGraphs, edge_dropout: float = 0.0
 ) -> GraphConfig:
     """The graphs that a config asks for.
 
     Args:
         settings: what the config says.
-        default: what it leaves open; ``GraphConfig()`` if None.
-        published: the same under the preset of that name.
+        base: what it changes.
         edge_dropout: of a training set.
 
     Raises:
-        ConfigError: the fields contradict each other.
+        ConfigError: the fields contradict each other, or there is no such preset.
     """
-    graph = GraphConfig() if default is None else default
+    graph = base.default
     if settings.preset is not None:
-        if published is None:
+        if base.published is None:
             raise ConfigError(
                 f'graph.preset="{settings.preset}": this backbone has no such graphs; leave it out'
             )
-        graph = published
+        graph = base.published
     given = {k: v for k, v in dataclasses.asdict(settings).items() if v is not None}
     given.pop("preset", None)
     if settings.max_neighbors is not None and KINDS[settings.kind or graph.kind].others:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomjax.batching import GraphDataset
+from atomjax.data.graphs import BaseGraphs
 from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.graphs import GraphConfig
@@ -83,8 +84,7 @@ def load_splits(
         edge_dropout=job.train.edge_dropout,
         fixed_atoms=job.train.fixed_atoms,
         references=references,
-        graphs=graphs,
-        published=backbone.published_graph,
+        graphs=[BaseGraphs(graph, backbone.published_graph) for graph in graphs],
     )
     check_labels(head, splits, job.data.train)
     change = None if resumed is None else check_unchanged(resumed, splits, job.config)

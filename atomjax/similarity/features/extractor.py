@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from atomjax.data.graphs import graph_config
+from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import (
@@ -115,8 +115,8 @@ def load_extractor(settings: ExtractorSettings) -> BackboneExtractor:
         name = f"{metadata['model']['name']} of {settings.checkpoint}, step {metadata['step']}"
     config = metadata["model"]
     check_kind(settings.graph.kind, config, "extractor.graph.kind")
-    published = find_backbone(config).published_graph
-    graph = graph_config(settings.graph, checkpoint_graph(metadata), published)
+    base = BaseGraphs(checkpoint_graph(metadata), find_backbone(config).published_graph)
+    graph = graph_config(settings.graph, base)
     backbone = {
         collection: {"backbone": tree["backbone"]}
         for collection, tree in variables.items()

@@ -5,6 +5,7 @@ labels, one seed each; that they also hold for metals and oxides, and the most n
 not measured. Each value of a config that the rule makes can be changed like any other.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from atomjax.data.labels import LabelCounts
 from atomjax.graphs import GraphConfig, build_many
+from atomjax.models import HeadConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
@@ -110,6 +112,7 @@ class Choice:
 
     Attributes:
         model, graph, head, train: sections of a config.
+        head_from: head of the checkpoint to start from, or None.
         reasons: one line for each decision.
     """
 
@@ -118,6 +121,7 @@ class Choice:
     head: dict[str, Any]
     train: dict[str, Any]
     reasons: tuple[str, ...]
+    head_from: str | None = None
 
 
 def facts_of(structures: Sequence[Structure]) -> Facts:
@@ -189,10 +193,17 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
     head, why_head = _choose_head(facts)
     overrides = dict(checkpoint["model"])
     name = overrides.pop("name")
+    head_from = _matching_head(head, checkpoint["heads"])
+    why_start = "after 100 steps of warm-up: its new head is random at first"
+    if head_from is not None:
+        why_start = (
+            f"and its head {head_from!r} kept: a new one takes hundreds of steps to catch up"
+        )
     return Choice(
         model={"name": name, "overrides": overrides},
         graph={},
         head=head,
+        head_from=head_from,
         train={
             **TRAIN,
             **PRETRAINED,
@@ -203,8 +214,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
             _describe(facts),
             why_head,
             f"model and graph of the checkpoint ({name}, step {checkpoint['step']})",
-            "the backbone at 0.3 of the learning rate, after 100 steps of warm-up: its new head is "
-            "random at first",
+            f"the backbone at 0.3 of the learning rate, {why_start}",
             _describe_length(facts, FINETUNING_STEPS),
         ),
     )
@@ -232,6 +242,15 @@ def _choose_head(facts: Facts) -> tuple[dict[str, Any], str]:
     if facts.stresses:
         why += "; stresses are there, and finetune.head.stress=true trains them too"
     return dict(HEAD), why
+
+
+def _matching_head(head: Mapping[str, Any], stored: Sequence[Mapping[str, Any]]) -> str | None:
+    """The checkpoint's only head, if it predicts what the new one shall."""
+    wanted = dataclasses.asdict(HeadConfig(name="", **head))
+    same = [
+        s["name"] for s in stored if all(s[key] == wanted[key] for key in wanted if key != "name")
+    ]
+    return same[0] if len(stored) == len(same) == 1 else None
 
 
 def _choose_cutoff(facts: Facts) -> tuple[float, str]:

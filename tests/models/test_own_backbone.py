@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import atomjax
+from atomjax.convert.conversion import find_model_family
+from atomjax.convert.errors import ConvertError
 from atomjax.graphs import GraphConfig
 from atomjax.inference.predict import load_predictor
 from atomjax.launch import main
@@ -77,6 +79,8 @@ def test_a_backbone_in_one_file_trains_predicts_and_gives_features(folder, capfd
     shown = capfd.readouterr().err
     assert "model.width: 16 -> 8" in shown
     assert "pairs has none" in shown
+    with pytest.raises(ConvertError, match="no original of pairs_tiny"):
+        find_model_family(metadata["model"])
 
 
 @pytest.mark.slow

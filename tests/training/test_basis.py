@@ -1,9 +1,13 @@
 """Where the bases of a model end: with its graphs, or with the checkpoint it goes on from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from atomjax.batching import GraphDataset
+from atomjax.data.graphs import BaseGraphs, graph_config
+from atomjax.data.settings import GraphSettings
 from atomjax.graphs import GraphConfig
 from atomjax.models import backbone_config
 from atomjax.models.equiformer_v2 import published_graph
@@ -11,7 +15,7 @@ from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.store import Store, write_store
-from atomjax.training.basis import checkpoint_graph, describe_graphs, with_basis
+from atomjax.training.basis import check_kind, checkpoint_graph, describe_graphs, with_basis
 
 GEMNET, EQUIFORMER = {"name": "gemnet_oc_tiny"}, {"name": "equiformer_v2_tiny"}
 MOLECULE = Structure(atomic_numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 1]])
@@ -82,6 +86,20 @@ def test_the_basis_of_a_checkpoint_counts():
     assert with_basis(GEMNET, sets, {"model": GEMNET}) == GEMNET
     assert backbone_config(GEMNET).basis_cutoff("qint") == 12.0
     assert checkpoint_graph({"model": EQUIFORMER}) == published_graph()
+
+
+def test_graphs_that_a_backbone_does_not_have_are_refused():
+    preset = GraphSettings(preset="published", cutoff=6.0)
+    base = BaseGraphs(published=published_graph())
+    assert graph_config(preset, base) == dataclasses.replace(published_graph(), cutoff=6.0)
+    with pytest.raises(ConfigError, match=r'graph.preset="published": this backbone has no such'):
+        graph_config(preset, BaseGraphs())
+    check_kind(None, GEMNET, "graph.kind")
+    check_kind("gemnet_oc", GEMNET, "graph.kind")
+    with pytest.raises(ConfigError, match='gemnet_oc_tiny reads graphs of kind "gemnet_oc"'):
+        check_kind("nearest", GEMNET, "graph.kind")
+    with pytest.raises(ConfigError, match="write one of gemnet_oc, nearest"):
+        GraphSettings(kind="nearst")
 
 
 def test_the_card_names_limits():

@@ -54,10 +54,10 @@ def test_a_backbone_in_one_file_trains_predicts_and_gives_features(folder, capfd
     assert metadata["graphs"]["chains"]["kind"] == "nearest"
 
     chains = read("chains.extxyz", energy_unit="eV", length_unit="Å")[:3]
-    results = load_predictor("first")(chains)
-    assert [np.shape(result.forces) for result in results] == [(len(s), 3) for s in chains]
-    for result in results:
-        np.testing.assert_allclose(np.sum(result.forces, axis=0), 0, atol=1e-4)
+    forces = [np.asarray(result.forces) for result in load_predictor("first")(chains)]
+    assert [own.shape for own in forces] == [(len(s), 3) for s in chains]
+    for own in forces:
+        np.testing.assert_allclose(own.sum(axis=0), 0, atol=1e-4)
     found = atomjax.features(chains, "first", invariant_only=True)
     assert [atoms.shape for atoms in found.atoms] == [(len(s), 16) for s in chains]
     extractor = load_extractor(ExtractorSettings(checkpoint="first", which="latest"))

@@ -15,11 +15,9 @@ import ml_collections
 from atomjax.recipes import small_data
 
 GRAPH = {"cutoff": 4.0}
-# One block of what the rule for small data takes, to be quick.
-MODEL = {
-    "name": "gemnet_oc_tiny",
-    "overrides": {**small_data.GEMNET_OC, "num_blocks": 1, "num_radial": 16},
-}
+# What the rule for small data takes, with one block, to be quick.
+MODEL = small_data.model_settings(GRAPH["cutoff"])
+MODEL["overrides"]["num_blocks"] = 1
 SCHEDULE = {
     **small_data.TRAIN,
     "learning_rate": 2e-3,
@@ -27,10 +25,10 @@ SCHEDULE = {
     "select_by": "force_mae",
 }
 UPSTREAM = {
-    "conformers": {"count": 450, "heavy_atoms": (2, 7), "seed": 0},
-    "reactions": {"count": 450, "seed": 0},
-    "slabs": {"count": 450, "size": (2, 2, 2), "fixed_layers": 1, "seed": 1},
-    "oxides": {"count": 450, "relaxation_steps": 2, "seed": 0},
+    "conformers": {"count": 850, "heavy_atoms": (2, 7), "seed": 0},
+    "reactions": {"count": 250, "seed": 0},
+    "slabs": {"count": 850, "size": (2, 2, 2), "fixed_layers": 1, "seed": 1},
+    "oxides": {"count": 250, "relaxation_steps": 2, "seed": 0},
 }
 
 
@@ -56,7 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.plan = {
         "model": MODEL,
         "head": small_data.HEAD,
-        "budget": 6000,
+        "budget": 12000,
         "train": {**SCHEDULE, "batch_size": 16, "epochs": 15, "warmup_steps": 50},
     }
     config.finetune = {
@@ -76,6 +74,6 @@ def get_config() -> ml_collections.ConfigDict:
                 }
             ]
         },
-        "train": {**SCHEDULE, "epochs": 30},
+        "train": {**SCHEDULE, "epochs": 65},
     }
     return config

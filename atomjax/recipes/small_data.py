@@ -48,7 +48,6 @@ GEMNET_OC: dict[str, Any] = {
     "num_atom_emb_layers": 1,
     "num_global_out_layers": 1,
 }
-MODEL: dict[str, Any] = {"name": "gemnet_oc_tiny", "overrides": GEMNET_OC}
 TRAIN: dict[str, Any] = {
     "batch_size": 5,
     "learning_rate": 2e-3,
@@ -147,6 +146,17 @@ def facts_of(structures: Sequence[Structure]) -> Facts:
         forces=labels.forces,
         stresses=labels.stress,
     )
+
+
+def num_gaussians(cutoff: float) -> int:
+    """The number of Gaussians of a radial basis that ends at ``cutoff`` Å."""
+    return round(cutoff / SPACING) + 1
+
+
+def model_settings(cutoff: float) -> dict[str, Any]:
+    """A GemNet-OC for few labels whose graphs end at ``cutoff`` Å."""
+    overrides = {**GEMNET_OC, "num_radial": num_gaussians(cutoff)}
+    return {"name": "gemnet_oc_tiny", "overrides": overrides}
 
 
 def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
@@ -265,11 +275,11 @@ def _choose_cutoff(facts: Facts) -> tuple[float, str]:
 
 def _choose_model(facts: Facts, network: str, cutoff: float) -> tuple[dict[str, Any], str]:
     """The backbone, and why."""
-    count = round(cutoff / SPACING) + 1
+    count = num_gaussians(cutoff)
     why = f"{count} Gaussians, one every {SPACING:g} Å: closer ones generalise worse"
     if network == "gemnet_oc":
         why += "; a shallow network without quadruplets: a deep one learns the labels by heart"
-        return {**MODEL, "overrides": {**GEMNET_OC, "num_radial": count}}, why
+        return model_settings(cutoff), why
     overrides = EQUIFORMER_V2 | {
         "num_gaussians": count,
         "avg_degree": round(facts.neighbors[cutoff], 1),

@@ -6,13 +6,13 @@ the quadruplet graph (qint). Source: Gasteiger et al., GemNet-OC, arXiv:2204.027
 single graph (EquiformerV2, Liao et al., arXiv:2306.12059) read the main graph alone, directed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from atomjax.graphs.config import KINDS, OTHERS, GraphConfig
-from atomjax.graphs.neighbors import Edges, find_edges, image_codes, is_small_molecule
+from atomjax.graphs.neighbors import Edges, GraphError, find_edges, image_codes, is_small_molecule
 from atomjax.structures.structure import Structure
 
 # Bounds the memory of the vectorised search over molecules, 24 bytes of vector a pair.
@@ -89,6 +89,40 @@ def build_many(
         graphs += _build_block(structures[start:stop], config, block)
         start = stop
     return graphs
+
+
+def build_given(
+    structure: Structure, config: GraphConfig, given: Mapping[str, Collection[tuple[int, ...]]]
+) -> InteractionGraphs:
+    """The graphs of one structure with given edges in place of those that limits leave.
+
+    Args:
+        structure: a ``Structure``.
+        config: cutoffs, and how the main graph is made symmetric.
+        given: graph ("main", the directed one, and the others of the kind) → edges (sender,
+            receiver, three offsets), all within the graph's cutoff.
+
+    Raises:
+        GraphError: an edge is not there within the cutoffs.
+    """
+    cutoffs = config.cutoffs(periodic=bool(np.any(structure.pbc)))
+    edges, reverse = find_edges([structure], max(cutoffs.values()))
+    keys = [tuple(row) for row in np.c_[edges.senders, edges.receivers, edges.offsets].tolist()]
+    masks = {}
+    for name in ("a2a", "main", "a2ee2a", "qint"):
+        wanted = set(given[name])
+        masks[name] = np.array([key in wanted for key in keys], dtype=bool)
+        if masks[name].sum() < len(wanted):
+            raise GraphError(
+                f"{structure!r}: {len(wanted) - masks[name].sum()} given edges of graph {name!r} "
+                f"are farther than {max(cutoffs.values())} Å; raise the cutoff"
+            )
+    masks["main_directed"] = masks["main"]
+    masks["main"] = both = _symmetric(edges, reverse, masks["main"], config)
+    swap = (np.cumsum(both) - 1)[reverse[both]]
+    tables = {name: _chosen(edges, mask) for name, mask in masks.items()}
+    first = np.array([0, len(structure.positions)])
+    return _split(config.kind, first[1:], first, tables, swap)[0]
 
 
 def _block_ends(structures: Sequence[Structure]) -> list[int]:

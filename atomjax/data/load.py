@@ -4,7 +4,7 @@ Structures are generated or read, divided, and given references fitted on the tr
 alone. What the config must declare (units, what an energy means) is checked by its schema.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ import numpy as np
 
 from atomjax.batching import GraphDataset, mixture_shares, share_out
 from atomjax.data.fingerprint import fingerprint
-from atomjax.data.graphs import graph_config
+from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.data.labels import check_energy_kind, unwanted_labels
 from atomjax.data.origin import describe_origin, describe_skipped
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
-from atomjax.graphs import GraphConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
@@ -45,6 +44,7 @@ class DataSplits:
         origins: where the labels of each training set come from, in words.
         samples: structures that an epoch takes of each training set.
         notes: what the files of each training set hold beside what is read.
+        remarks: what else the data card says.
     """
 
     train: list[GraphDataset]
@@ -53,6 +53,7 @@ class DataSplits:
     origins: list[str] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     notes: list[RecordNotes] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def references(self) -> list[References | None]:
@@ -86,8 +87,8 @@ def load_datasets(
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     fixed_atoms: bool = False,
-    references: Sequence[References | None] | None = None,
-    graphs: Sequence[GraphConfig] | None = None,
+    fit: Callable[[int, Sequence[Structure]], References | None] | None = None,
+    graphs: Sequence[BaseGraphs] | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
 
@@ -104,8 +105,8 @@ def load_datasets(
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: of the training sets' graphs.
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
-        references: given ones instead of fitted ones, for each training set.
-        graphs: what the graph settings of each training set leave open; ``GraphConfig()`` if None.
+        fit: place of a training set, and its training part → its references; fitted to it if None.
+        graphs: what the graph settings of each training set change; ``BaseGraphs()`` if None.
 
     Returns:
         Data sets with references (or property scales) of their training parts.
@@ -122,13 +123,13 @@ def load_datasets(
             form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
             labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
         else:
-            given = references and references[index]
-            fitted = given or fit_references(part["train"], conservative)
+            fitted = fit(index, part["train"]) if fit else None
+            fitted = fitted or fit_references(part["train"], conservative)
             labels = {"references": fitted, "stress": stress}
         place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):
             dropped, fixed = (edge_dropout, fixed_atoms) if name == "train" else (0.0, False)
-            config = graph_config(dataset.graph, graphs[index] if graphs else None, dropped)
+            config = graph_config(dataset.graph, graphs[index] if graphs else BaseGraphs(), dropped)
             fields = {**place, **labels, "fixed_atoms": fixed}
             getattr(splits, name).append(make_dataset(dataset.name, part[name], config, **fields))
     return splits

@@ -162,8 +162,8 @@ class TrainSettings:
         fixed_atoms: train on the forces of atoms that are held fixed, too, as JMP does; validation
             and test leave them out whatever this is.
         groups: learning-rate multipliers by parameter path; the first that matches counts.
-        layer_rates: a published set of groups for the layers of a backbone that is finetuned,
-            "jmp_small" or "jmp_large"; ``groups`` go before it.
+        layer_rates: a published set of groups for the layers of a backbone that is finetuned, of
+            GemNet-OC "jmp_small" or "jmp_large"; ``groups`` go before it.
         freeze: parts that are not trained: "backbone", "embedding", "heads", "block_<i>".
         energy_coefficient, force_coefficient: weights of the loss terms.
         stress_coefficient: weight of the stress, whose error is a mean over its nine components, in
@@ -224,7 +224,7 @@ class TrainSettings:
     scale_shared_gradients: bool = False
     fixed_atoms: bool = False
     groups: tuple[GroupSettings, ...] = ()
-    layer_rates: Literal["jmp_small", "jmp_large"] | None = None
+    layer_rates: str | None = None
     freeze: tuple[str, ...] = ()
     energy_coefficient: float = 1.0
     force_coefficient: float = 10.0
@@ -297,6 +297,9 @@ class FinetuneSettings:
         checkpoint: directory of a pretraining run's checkpoints; None trains from scratch.
         which: "best" by validation or "latest".
         averaged: start from the exponential averages of the weights, as JMP does.
+        head_from: head of the checkpoint that the new head starts from, with its scales and, where
+            they explain the labels, its element energies; "mean" for the mean of all its heads,
+            None for a head from random weights. Only where there is a checkpoint.
         head: the new task's head.
         seeds: for workflow "transfer", one finetuned and one scratch model are trained for each;
             for workflow "finetune", several of them (or folds) make a run for each, with the mean
@@ -310,6 +313,7 @@ class FinetuneSettings:
     checkpoint: str | None = None
     which: Literal["best", "latest"] = "best"
     averaged: bool = True
+    head_from: str | None = None
     head: HeadSettings = field(default_factory=HeadSettings)
     seeds: tuple[int, ...] = (0,)
     folds: tuple[int, ...] = ()
@@ -321,6 +325,8 @@ class FinetuneSettings:
             raise ConfigError(f"seeds={list(self.seeds)} must be at least one, all different")
         if len(set(self.folds)) < len(self.folds):
             raise ConfigError(f"folds={list(self.folds)} must be all different")
+        if self.head_from is not None and self.head.kind == "scalar":
+            raise ConfigError("head_from is for energies and forces; leave it out for a property")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from atomjax.runtime.config import ConfigError, nearest
-from atomjax.structures.formats import FORMATS, Format, guess_format
+from atomjax.structures.readers import FORMATS, Format, guess_format
 
 
 def facts_of(name: str, format_name: str | None, path: str | None) -> Format:

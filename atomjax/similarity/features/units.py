@@ -13,9 +13,9 @@ import numpy as np
 from atomjax.data.load import generate_spec
 from atomjax.data.settings import DatasetSettings
 from atomjax.similarity.settings import Unit
-from atomjax.structures.formats import FORMATS, guess_format
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import make_tasks, options_from
+from atomjax.structures.readers import FORMATS, guess_format
 from atomjax.structures.store import Store
 from atomjax.structures.structure import Structure
 

@@ -19,8 +19,7 @@ from typing import Any, Literal
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.files import replacing
 from atomjax.runtime.progress import Display
-from atomjax.structures.formats import FORMATS, Format, guess_format
-from atomjax.structures.readers import RecordNotes, open_records
+from atomjax.structures.readers import FORMATS, Format, RecordNotes, guess_format, open_records
 from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts

@@ -9,6 +9,7 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 
+from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.structure import Structure
@@ -56,3 +57,14 @@ def records(path: Path, options: AseOptions) -> Iterator[tuple[str, Callable[[],
 
 def _structure(atoms: Atoms, options: AseOptions, path: Path, index: int) -> Structure:
     return structure_from_atoms(atoms, options, atoms.info, f"{path.name}:{index}", path.stem)
+
+
+FORMAT = Format(
+    name="ase",
+    files="`.traj`, `.cif`, `.vasp`",
+    about="whatever ASE reads; `ase_format` where it cannot tell",
+    records=records,
+    options=AseOptions,
+    keys=LABEL_KEYS,
+    suffixes=(".traj", ".cif", ".vasp"),
+)

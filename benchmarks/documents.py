@@ -7,8 +7,10 @@
 ``<!-- table NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS -->`` and ``<!-- end -->`` is made
 of one: a column for each metric, mean ± standard deviation over the seeds, and a row for each point
 under the name that is given. ``<!-- formats official -->`` and ``<!-- formats general -->`` begin
-tables of the file formats, from what their readers say. Text, and the docstring of a config, that cites
-``docs/results/NAME.json`` may say figures of it in words: see :func:`wrong_figures`.
+tables of the file formats, from what their readers say.
+
+Text, and the docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in
+words: see :func:`wrong_figures`.
 """
 
 import argparse

@@ -32,7 +32,10 @@ def find_measures(names: Iterable[str]) -> list[Measure]:
     """
     found = []
     for name in names:
-        measure = resolve(name) if ":" in name else MEASURES.get(name)
+        try:
+            measure = resolve(name) if ":" in name else MEASURES.get(name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"measures: '{name}' cannot be imported: {error}") from error
         if not isinstance(measure, Measure):
             raise ConfigError(
                 f"measures: '{name}' is not registered.{nearest(name, MEASURES)} Register it with "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from atomjax.runtime.workflows import resolve
 from atomjax.structures.readers import (
     ani1x,
     comp6,
@@ -47,6 +48,7 @@ __all__ = [
     "SkippedRecordsWarning",
     "StructureFile",
     "UnusedKeysWarning",
+    "find_format",
     "guess_format",
     "iterate",
     "open_file",
@@ -56,27 +58,26 @@ __all__ = [
     "register_format",
 ]
 
-MODULES = (
-    extxyz,
-    ase_db,
-    comp6,
-    ase_files,
-    aselmdb,
-    ani1x,
-    transition1x,
-    oc20_extxyz,
-    rmd17,
-    md22,
-    spice,
-    qm9,
-    qmof,
-    matbench,
-    cif_csv,
+READERS = (
+    extxyz.FORMAT,
+    ase_db.FORMAT,
+    aselmdb.FORMAT,
+    ase_files.FORMAT,
+    comp6.FORMAT,
+    cif_csv.FORMAT,
+    ani1x.FORMAT,
+    transition1x.FORMAT,
+    open_catalyst.OC20,
+    oc20_extxyz.FORMAT,
+    open_catalyst.OC22,
+    rmd17.FORMAT,
+    md22.FORMAT,
+    spice.FORMAT,
+    qm9.FORMAT,
+    qmof.FORMAT,
+    matbench.FORMAT,
 )
-FORMATS: dict[str, Format] = {
-    known.name: known
-    for known in (*(module.FORMAT for module in MODULES), open_catalyst.OC20, open_catalyst.OC22)
-}
+FORMATS: dict[str, Format] = {known.name: known for known in READERS}
 BUILT_IN = frozenset(FORMATS)
 UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")
 
@@ -91,6 +92,20 @@ def register_format(known: Format) -> Format:
         raise ValueError(f'format "{known.name}" comes with atomjax; give another name')
     FORMATS[known.name] = known
     return known
+
+
+def find_format(name: str) -> Format | None:
+    """The format of a name, or None; "module:NAME" is imported, in any process.
+
+    Raises:
+        ReadError: it cannot be imported.
+    """
+    if ":" not in name:
+        return FORMATS.get(name)
+    try:
+        return resolve(name)
+    except (ImportError, AttributeError) as error:
+        raise ReadError(f"the format {name!r} cannot be imported: {error}") from error
 
 
 def guess_format(path: Path) -> str | None:
@@ -130,8 +145,8 @@ def iterate(
         ReadError: the file is of another format or damaged, or a record is bad.
         UnitError: a unit is unknown.
     """
-    file, name, chosen = _prepare(path, format, options, notes)
-    records = _open(file, name, chosen)
+    file, facts, chosen = _prepare(path, format, options, notes)
+    records = _open(file, facts, chosen)
     if isinstance(records, StructureFile):
         records = records.records()
     left_out: list[SkippedRecord] = [] if skipped is None else skipped
@@ -180,11 +195,12 @@ def open_file(
         FileNotFoundError: there is no such file.
         ReadError: the file is of another format or damaged, or can only be read from its start.
     """
-    file, name, chosen = _prepare(path, format, options)
-    records = _open(file, name, chosen)
+    file, facts, chosen = _prepare(path, format, options)
+    records = _open(file, facts, chosen)
     if not isinstance(records, StructureFile):
         raise ReadError(
-            f"{file}: files of the format {name!r} are read from their start; use iterate or read"
+            f"{file}: files of the format {facts.name!r} are read from their start; use iterate or"
+            " read"
         )
     return records
 
@@ -219,7 +235,7 @@ def _prepare(
     format_name: str | None,
     given: dict[str, Any],
     notes: RecordNotes | None = None,
-) -> tuple[Path, str, ReadOptions]:
+) -> tuple[Path, Format, ReadOptions]:
     """The file, its format, and options that fit the format."""
     file = Path(path)
     name = format_name or guess_format(file)
@@ -228,11 +244,11 @@ def _prepare(
             f"{file}: cannot tell the format from the name; give format= one of"
             f" {', '.join(FORMATS)}"
         )
-    if name not in FORMATS:
+    facts = find_format(name)
+    if facts is None:
         near = difflib.get_close_matches(name, FORMATS, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ";"
         raise ReadError(f"{file}: unknown format {name!r}{hint} known: {', '.join(FORMATS)}")
-    facts = FORMATS[name]
     if not (file.is_file() or (facts.is_folder and file.is_dir())):
         kind = "file or folder" if facts.is_folder else "file"
         raise FileNotFoundError(f"{file}: no such {kind}")
@@ -249,11 +265,11 @@ def _prepare(
             " and divide what is read (atomjax.structures.split_indices)"
         )
     notes = RecordNotes() if notes is None else notes
-    return file, name, facts.options(**options, notes=notes)
+    return file, facts, facts.options(**options, notes=notes)
 
 
-def _open(file: Path, name: str, options: ReadOptions) -> Records | StructureFile:
-    records = FORMATS[name].records(file, options)
+def _open(file: Path, facts: Format, options: ReadOptions) -> Records | StructureFile:
+    records = facts.records(file, options)
     if isinstance(records, StructureFile):
         records.choose(options.split)
         _warn_of_excluded(records)

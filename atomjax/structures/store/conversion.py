@@ -19,7 +19,7 @@ from typing import Any, Literal
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.files import replacing
 from atomjax.runtime.progress import Display
-from atomjax.structures.readers import FORMATS, Format, RecordNotes, guess_format, open_records
+from atomjax.structures.readers import Format, RecordNotes, find_format, guess_format, open_records
 from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
@@ -222,7 +222,7 @@ def with_declarations(conversion: Conversion) -> Conversion:
         StoreError: neither they nor the conversion say.
     """
     for path in conversion.paths:
-        facts = FORMATS.get(conversion.source or guess_format(Path(path)) or "", Format())
+        facts = find_format(conversion.source or guess_format(Path(path)) or "") or Format()
         options = dict(conversion.options)
         kind = conversion.energy_kind or options.get("energy_kind")
         guessed = conversion.source is None

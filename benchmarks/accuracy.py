@@ -98,7 +98,8 @@ def command_of(
         if found.returncode:
             return None, environment
         script = str(Path(__file__).with_name("accuracy_peers.py"))
-        return [python, script, key["row"], *common], environment
+        # -P: torch would otherwise import this folder's profile.py for Python's own.
+        return [python, "-P", script, key["row"], *common], environment
     command = [sys.executable, "-m", "benchmarks.accuracy_ours", *key["row"].split("/"), *common]
     if key["pretraining_budget"]:
         command += ["--pretraining", str(key["pretraining_budget"])]

@@ -1,6 +1,6 @@
 """Trains another program on the files of ``benchmarks.accuracy``; run by that program's Python.
 
-    PYTHON benchmarks/accuracy_peers.py mace --sets DIR --out FILE --budget CPU_SECONDS
+    PYTHON -P benchmarks/accuracy_peers.py mace --sets DIR --out FILE --budget CPU_SECONDS
 
 It imports nothing of this project. Settings are those that the program documents for small data:
 of MACE, 64 channels, L = 1, 5 Å, batches of 5, and its command line's learning rate, AMSGrad and

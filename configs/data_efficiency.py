@@ -4,7 +4,7 @@
         --workdir runs/data_efficiency
 
 The task and the pretraining are those of ``s66x8.py``: dimers of small molecules, ωB97x. Every size
-is trained for about 300 steps and tested on the same dimers; a smaller set lies within each
+is trained for about 500 steps and tested on the same dimers; a smaller set lies within each
 larger one.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from atomjax.runtime.config import load_config
 
-SIZES = (10, 40, 160)
+SIZES = (10, 40, 80, 160)
 # Of each training, as far as whole epochs allow.
-STEPS = 300
+STEPS = 500
 
 
 def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> dict:

@@ -14,14 +14,17 @@ and not periodic, does not help here.
 
 import ml_collections
 
+from atomjax.recipes import small_data
+
+# About 18 neighbours of an atom, as the rule for small data has it.
+GRAPH = {"cutoff": 3.5}
+
 
 def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = {"name": "gemnet_oc_tiny"}
-
-    graph = {"cutoff": 6.0, "cutoff_molecule": 6.0, "max_neighbors": 12}
+    config.model = small_data.model_settings(GRAPH["cutoff"])
     config.data = {
         "train": [
             {
@@ -30,21 +33,23 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
                 "generator": "oxides",
                 "arguments": {"count": 900, "seed": 0},
                 "split": {"validation": 100},
-                "graph": graph,
+                "graph": GRAPH,
             }
         ]
     }
+    config.head = small_data.HEAD
     config.train = {
+        **small_data.TRAIN,
         "batch_size": 16,
         "epochs": 12,
-        "learning_rate": 1e-3,
         "warmup_steps": 50,
         "eval_every": 100,
         "select_by": "force_mae",
     }
     config.finetune = {
-        "seeds": (0,),
-        "head": {"kind": "energy_forces", "forces": "direct"},
+        "seeds": (0, 1, 2),
+        "head": small_data.HEAD,
+        "head_from": "mean",
         "data": {
             "train": [
                 {
@@ -56,15 +61,13 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
                     "length_unit": "Å",
                     "energy_kind": "total",
                     "split": {"train": 150, "validation": 50, "test": 100},
-                    "graph": graph,
+                    "graph": GRAPH,
                 }
             ]
         },
         "train": {
-            "batch_size": 5,
+            **small_data.TRAIN,
             "epochs": 24,
-            "learning_rate": 1e-3,
-            "warmup_steps": 30,
             "eval_every": 120,
             "select_by": "force_mae",
         },

@@ -14,7 +14,9 @@ from scratch.
 
 import ml_collections
 
-GRAPH = {"cutoff": 6.0, "cutoff_molecule": 6.0, "max_neighbors": 12}
+from atomjax.recipes import small_data
+
+GRAPH = {"cutoff": 4.0}
 UPSTREAM = {
     "oxides": {"count": 500, "relaxation_steps": 2, "seed": 0},
     "slabs": {"count": 500, "size": (2, 2, 3), "fixed_layers": 1, "seed": 0},
@@ -25,7 +27,8 @@ def get_config(path: str = "perov_5") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = {"name": "gemnet_oc_tiny"}
+    config.model = small_data.model_settings(GRAPH["cutoff"])
+    config.head = small_data.HEAD
     config.data = {
         "train": [
             {
@@ -41,9 +44,9 @@ def get_config(path: str = "perov_5") -> ml_collections.ConfigDict:
         "mixture": {"kind": "temperature", "temperature": 2.0},
     }
     config.train = {
+        **small_data.TRAIN,
         "batch_size": 16,
         "epochs": 12,
-        "learning_rate": 1e-3,
         "warmup_steps": 50,
         "eval_every": 112,
         "edge_dropout": 0.1,
@@ -69,6 +72,7 @@ def get_config(path: str = "perov_5") -> ml_collections.ConfigDict:
             ]
         },
         "train": {
+            **small_data.TRAIN,
             "batch_size": 16,
             "epochs": 30,
             "learning_rate": 1e-3,

@@ -12,14 +12,16 @@ weights, 31.0 ± 2.4 from scratch.
 
 import ml_collections
 
+from atomjax.recipes import small_data
+
+GRAPH = {"cutoff": 4.0}
+
 
 def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = {"name": "gemnet_oc_tiny"}
-
-    graph = {"cutoff_molecule": 6.0, "max_neighbors": 12}
+    config.model = small_data.model_settings(GRAPH["cutoff"])
     config.data = {
         "train": [
             {
@@ -28,21 +30,23 @@ def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
                 "generator": "conformers",
                 "arguments": {"count": 1000, "heavy_atoms": (2, 7), "seed": 0},
                 "split": {"validation": 100},
-                "graph": graph,
+                "graph": GRAPH,
             }
         ]
     }
+    config.head = small_data.HEAD
     config.train = {
+        **small_data.TRAIN,
         "batch_size": 16,
         "epochs": 12,
-        "learning_rate": 1e-3,
         "warmup_steps": 50,
         "eval_every": 171,
         "select_by": "force_mae",
     }
     config.finetune = {
         "seeds": (0, 1, 2),
-        "head": {"kind": "energy_forces", "forces": "direct"},
+        "head": small_data.HEAD,
+        "head_from": "mean",
         "data": {
             "train": [
                 {
@@ -54,15 +58,13 @@ def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
                     "length_unit": "Å",
                     "energy_kind": "total",
                     "split": {"train": 80, "validation": 80, "test": 160, "by": "class_key"},
-                    "graph": graph,
+                    "graph": GRAPH,
                 }
             ]
         },
         "train": {
-            "batch_size": 8,
-            "epochs": 40,
-            "learning_rate": 5e-4,
-            "warmup_steps": 10,
+            **small_data.TRAIN,
+            "epochs": 32,
             "eval_every": 100,
             "select_by": "force_mae",
         },

@@ -11,14 +11,16 @@ pretrained weights, 470 ± 70 from scratch.
 
 import ml_collections
 
+from atomjax.recipes import small_data
+
+GRAPH = {"cutoff": 4.0}
+
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = {"name": "gemnet_oc_tiny"}
-
-    graph = {"cutoff_molecule": 6.0, "max_neighbors": 12}
+    config.model = small_data.model_settings(GRAPH["cutoff"])
     config.data = {
         "train": [
             {
@@ -27,21 +29,23 @@ def get_config() -> ml_collections.ConfigDict:
                 "generator": "conformers",
                 "arguments": {"count": 1000, "heavy_atoms": (2, 7), "seed": 0},
                 "split": {"validation": 100},
-                "graph": graph,
+                "graph": GRAPH,
             }
         ]
     }
+    config.head = small_data.HEAD
     config.train = {
+        **small_data.TRAIN,
         "batch_size": 16,
         "epochs": 12,
-        "learning_rate": 1e-3,
         "warmup_steps": 50,
         "eval_every": 171,
         "select_by": "force_mae",
     }
     config.finetune = {
-        "seeds": (0,),
-        "head": {"kind": "energy_forces", "forces": "direct"},
+        "seeds": (0, 1, 2),
+        "head": small_data.HEAD,
+        "head_from": "mean",
         "data": {
             "train": [
                 {
@@ -50,15 +54,13 @@ def get_config() -> ml_collections.ConfigDict:
                     "generator": "dynamics",
                     "arguments": {"count": 300, "molecule": "aspirin", "seed": 0},
                     "split": {"train": 50, "validation": 50, "test": 200},
-                    "graph": graph,
+                    "graph": GRAPH,
                 }
             ]
         },
         "train": {
-            "batch_size": 5,
-            "epochs": 40,
-            "learning_rate": 5e-4,
-            "warmup_steps": 10,
+            **small_data.TRAIN,
+            "epochs": 60,
             "eval_every": 100,
             "select_by": "force_mae",
         },

@@ -4,7 +4,7 @@ Structures are generated or read, divided, and given references fitted on the tr
 alone. What the config must declare (units, what an energy means) is checked by its schema.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class DataSplits:
         origins: where the labels of each training set come from, in words.
         samples: structures that an epoch takes of each training set.
         notes: what the files of each training set hold beside what is read.
+        remarks: what else the data card says.
     """
 
     train: list[GraphDataset]
@@ -53,6 +54,7 @@ class DataSplits:
     origins: list[str] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     notes: list[RecordNotes] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def references(self) -> list[References | None]:
@@ -86,7 +88,7 @@ def load_datasets(
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     fixed_atoms: bool = False,
-    references: Sequence[References | None] | None = None,
+    fit: Callable[[int, Sequence[Structure]], References | None] | None = None,
     graphs: Sequence[GraphConfig] | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
@@ -104,7 +106,7 @@ def load_datasets(
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: of the training sets' graphs.
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
-        references: given ones instead of fitted ones, for each training set.
+        fit: place of a training set, and its training part → its references; fitted to it if None.
         graphs: what the graph settings of each training set leave open; ``GraphConfig()`` if None.
 
     Returns:
@@ -122,8 +124,8 @@ def load_datasets(
             form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
             labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
         else:
-            given = references and references[index]
-            fitted = given or fit_references(part["train"], conservative)
+            fitted = fit(index, part["train"]) if fit else None
+            fitted = fitted or fit_references(part["train"], conservative)
             labels = {"references": fitted, "stress": stress}
         place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):

@@ -89,7 +89,11 @@ def config_of(choice: Choice, data: Mapping[str, Any], checkpoint: str | None) -
         "model": choice.model,
         "data": data,
         "train": choice.train,
-        "finetune": {"checkpoint": checkpoint, "head": choice.head},
+        "finetune": {
+            "checkpoint": checkpoint,
+            "head_from": choice.head_from,
+            "head": choice.head,
+        },
     }
 
 

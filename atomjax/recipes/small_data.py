@@ -5,6 +5,7 @@ labels, one seed each; that they also hold for metals and oxides, and the most n
 not measured. Each value of a config that the rule makes can be changed like any other.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from atomjax.data.labels import LabelCounts
 from atomjax.graphs import GraphConfig, build_many
+from atomjax.models import HeadConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
@@ -46,7 +48,6 @@ GEMNET_OC: dict[str, Any] = {
     "num_atom_emb_layers": 1,
     "num_global_out_layers": 1,
 }
-MODEL: dict[str, Any] = {"name": "gemnet_oc_tiny", "overrides": GEMNET_OC}
 TRAIN: dict[str, Any] = {
     "batch_size": 5,
     "learning_rate": 2e-3,
@@ -110,6 +111,7 @@ class Choice:
 
     Attributes:
         model, graph, head, train: sections of a config.
+        head_from: head of the checkpoint to start from, or None.
         reasons: one line for each decision.
     """
 
@@ -118,6 +120,7 @@ class Choice:
     head: dict[str, Any]
     train: dict[str, Any]
     reasons: tuple[str, ...]
+    head_from: str | None = None
 
 
 def facts_of(structures: Sequence[Structure]) -> Facts:
@@ -143,6 +146,17 @@ def facts_of(structures: Sequence[Structure]) -> Facts:
         forces=labels.forces,
         stresses=labels.stress,
     )
+
+
+def num_gaussians(cutoff: float) -> int:
+    """The number of Gaussians of a radial basis that ends at ``cutoff`` Å."""
+    return round(cutoff / SPACING) + 1
+
+
+def model_settings(cutoff: float) -> dict[str, Any]:
+    """A GemNet-OC for few labels whose graphs end at ``cutoff`` Å."""
+    overrides = {**GEMNET_OC, "num_radial": num_gaussians(cutoff)}
+    return {"name": "gemnet_oc_tiny", "overrides": overrides}
 
 
 def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
@@ -189,10 +203,17 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
     head, why_head = _choose_head(facts)
     overrides = dict(checkpoint["model"])
     name = overrides.pop("name")
+    head_from = _matching_head(head, checkpoint["heads"])
+    why_start = "after 100 steps of warm-up: its new head is random at first"
+    if head_from is not None:
+        why_start = (
+            f"and its head {head_from!r} kept: a new one takes hundreds of steps to catch up"
+        )
     return Choice(
         model={"name": name, "overrides": overrides},
         graph={},
         head=head,
+        head_from=head_from,
         train={
             **TRAIN,
             **PRETRAINED,
@@ -203,8 +224,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
             _describe(facts),
             why_head,
             f"model and graph of the checkpoint ({name}, step {checkpoint['step']})",
-            "the backbone at 0.3 of the learning rate, after 100 steps of warm-up: its new head is "
-            "random at first",
+            f"the backbone at 0.3 of the learning rate, {why_start}",
             _describe_length(facts, FINETUNING_STEPS),
         ),
     )
@@ -234,6 +254,15 @@ def _choose_head(facts: Facts) -> tuple[dict[str, Any], str]:
     return dict(HEAD), why
 
 
+def _matching_head(head: Mapping[str, Any], stored: Sequence[Mapping[str, Any]]) -> str | None:
+    """The checkpoint's only head, if it predicts what the new one shall."""
+    wanted = dataclasses.asdict(HeadConfig(name="", **head))
+    same = [
+        s["name"] for s in stored if all(s[key] == wanted[key] for key in wanted if key != "name")
+    ]
+    return same[0] if len(stored) == len(same) == 1 else None
+
+
 def _choose_cutoff(facts: Facts) -> tuple[float, str]:
     """The longest cutoff without too many neighbours, and why."""
     fitting = [c for c in CUTOFFS if facts.neighbors[c] <= MOST_NEIGHBORS]
@@ -246,11 +275,11 @@ def _choose_cutoff(facts: Facts) -> tuple[float, str]:
 
 def _choose_model(facts: Facts, network: str, cutoff: float) -> tuple[dict[str, Any], str]:
     """The backbone, and why."""
-    count = round(cutoff / SPACING) + 1
+    count = num_gaussians(cutoff)
     why = f"{count} Gaussians, one every {SPACING:g} Å: closer ones generalise worse"
     if network == "gemnet_oc":
         why += "; a shallow network without quadruplets: a deep one learns the labels by heart"
-        return {**MODEL, "overrides": {**GEMNET_OC, "num_radial": count}}, why
+        return model_settings(cutoff), why
     overrides = EQUIFORMER_V2 | {
         "num_gaussians": count,
         "avg_degree": round(facts.neighbors[cutoff], 1),

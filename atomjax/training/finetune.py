@@ -8,8 +8,10 @@ import flax.traverse_util
 import jax
 
 from atomjax.models import backbone_config, build_model, check_fitted, init_variables
+from atomjax.models.network import head_key
 from atomjax.runtime.config import ConfigError, differences
 from atomjax.runtime.run import Run
+from atomjax.training.head_source import source_heads, source_parameters
 from atomjax.training.job import Job, Variables
 from atomjax.training.running.checkpoint import (
     CheckpointError,
@@ -35,8 +37,9 @@ def finetune(
 ) -> dict[str, Any]:
     """Finetunes a checkpoint, or trains from scratch where there is none; resumes likewise.
 
-    The checkpoint's heads are discarded and new ones trained with the whole backbone. The scale
-    factors are the checkpoint's; a model from scratch has them fitted to its own data.
+    The checkpoint's heads are discarded, unless ``finetune.head_from`` asks for one, and new ones
+    trained with the whole backbone. The scale factors are the checkpoint's; a model from scratch
+    has them fitted to its own data.
 
     Args:
         config: settings with a section "finetune", or a config that makes them. Data and train
@@ -70,6 +73,7 @@ def finetune(
         config=settings.to_dict(),
         checkpoint=settings.finetune.checkpoint,
         which=settings.finetune.which,
+        head_from=settings.finetune.head_from,
     )
     session = Session(job, run, compiled)
     start = settings.finetune
@@ -106,15 +110,30 @@ def load_pretrained(
     source, dropped = _without_edge_output(source, variables, session)
     loaded = load_backbone(variables, source, checkpoint)
     check_fitted(loaded)
-    heads = ", ".join(head["name"] for head in metadata["heads"])
+    loaded, heads = _with_heads(loaded, source, metadata, session)
     kind = "averaged" if averaged else "last"
     count = len(jax.tree.leaves(loaded["params"]["backbone"]))
     session.run.say(
         f"backbone of {checkpoint} (step {metadata['step']}, {kind} weights): {count} parameter "
-        f"arrays loaded; heads discarded: {heads}"
+        f"arrays loaded; {heads}"
         + (f"; {dropped} arrays of edge features, which no head here reads" if dropped else "")
     )
     return loaded
+
+
+def _with_heads(
+    variables: Variables, source: Variables, metadata: Mapping[str, Any], session: Session
+) -> tuple[Variables, str]:
+    """The variables with the checkpoint's heads where the job asks for them, and what was done."""
+    head_from = session.job.head_from
+    if head_from is None:
+        return variables, f"heads discarded: {', '.join(h['name'] for h in metadata['heads'])}"
+    given = {
+        head_key(head.name): source_parameters(metadata, source["params"], head_from, head)
+        for head in session.heads
+    }
+    names = ", ".join(head["name"] for head in source_heads(metadata, head_from))
+    return {**variables, "params": {**variables["params"], **given}}, f"heads from {names}"
 
 
 def compare_backbones(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:

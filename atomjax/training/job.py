@@ -1,24 +1,28 @@
 """What one training is, as settings, and what follows from them for model and loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from atomjax.batching import GraphDataset
 from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
+from atomjax.data.store_view import fit_references
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, default_graph
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import References
+from atomjax.structures import References, Structure
 from atomjax.training.basis import checkpoint_graph
+from atomjax.training.head_source import carry_over, source_references
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
 from atomjax.training.update.losses import Task
 
 Variables = dict[str, Any]
+# Place of a training set, and its training part → its references; None has them fitted.
+FitReferences = Callable[[int, Sequence[Structure]], References | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,7 @@ class Job:
         config: the whole config, kept in the checkpoints.
         checkpoint: directory of the checkpoint whose backbone it starts from; None for none.
         which: of its checkpoints, "best" or "latest".
+        head_from: head of the checkpoint that the new one starts from; None for a fresh one.
     """
 
     model: ModelSettings
@@ -41,6 +46,7 @@ class Job:
     config: Mapping[str, Any]
     checkpoint: str | None = None
     which: Which = "best"
+    head_from: str | None = None
 
 
 def load_splits(
@@ -57,19 +63,19 @@ def load_splits(
     Raises:
         ConfigError: if settings contradict each other or the data.
     """
-    head, references, names = job.head, None, [dataset.name for dataset in job.data.train]
+    head, names = job.head, [dataset.name for dataset in job.data.train]
+    conservative = head.kind == "energy_forces" and head.forces == "conservative"
     default = default_graph(model_config(job))
     if source is not None and (graph := checkpoint_graph(source)).kind == default.kind:
         default = graph
     graphs = [default] * len(names)
     if resumed is not None:
-        given = [resumed["datasets"][name]["references"] for name in names]
-        references = [fields and References.from_dict(fields) for fields in given]
         graphs = [GraphConfig.from_dict(resumed["graphs"][name]) for name in names]
+    remarks: list[str] = []
     splits = load_datasets(
         job.data,
         run,
-        conservative=head.kind == "energy_forces" and head.forces == "conservative",
+        conservative=conservative,
         forces=head.kind == "energy_forces",
         properties=() if head.target is None else (head.target,),
         extensive=head.extensive,
@@ -79,9 +85,10 @@ def load_splits(
         max_structures=job.train.max_structures,
         edge_dropout=job.train.edge_dropout,
         fixed_atoms=job.train.fixed_atoms,
-        references=references,
+        fit=_reference_fit(job, conservative, resumed, source, remarks),
         graphs=graphs,
     )
+    splits.remarks.extend(remarks)
     check_labels(head, splits, job.data.train)
     change = None if resumed is None else check_unchanged(resumed, splits, job.config)
     if change is not None:
@@ -92,6 +99,34 @@ def load_splits(
             )
         run.say(f"going on with other data: {change}")
     return splits
+
+
+def _reference_fit(
+    job: Job,
+    conservative: bool,
+    resumed: Mapping[str, Any] | None,
+    source: Mapping[str, Any] | None,
+    remarks: list[str],
+) -> FitReferences | None:
+    """Where references come from: the resumed state, the head to start from, or (None) the data."""
+    names = [dataset.name for dataset in job.data.train]
+
+    def stored(index: int, _: Sequence[Structure]) -> References | None:
+        assert resumed is not None
+        given = resumed["datasets"][names[index]]["references"]
+        return given and References.from_dict(given)
+
+    def carried(index: int, structures: Sequence[Structure]) -> References:
+        assert source is not None
+        assert job.head_from is not None
+        base = source_references(source, job.head_from)
+        kept, remark = carry_over(base, fit_references(structures, conservative), structures)
+        remarks.append(f"{names[index]}: {remark}")
+        return kept
+
+    if resumed is not None:
+        return stored
+    return None if source is None or job.head_from is None else carried
 
 
 def model_config(job: Job) -> dict[str, Any]:

@@ -101,7 +101,8 @@ class Session:
             ),
         )
         graphs = describe_graphs(self.model_config, splits.train)
-        run.say(data_card(splits, self.train_loader, graphs, job.config.get("notes") or ()))
+        notes = [*(job.config.get("notes") or ()), *splits.remarks]
+        run.say(data_card(splits, self.train_loader, graphs, notes))
 
     def train(self, load: Callable[[Variables], Variables] | None = None) -> dict[str, Any]:
         """Trains, or resumes what the run directory holds, and tests the best weights.

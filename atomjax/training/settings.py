@@ -297,6 +297,9 @@ class FinetuneSettings:
         checkpoint: directory of a pretraining run's checkpoints; None trains from scratch.
         which: "best" by validation or "latest".
         averaged: start from the exponential averages of the weights, as JMP does.
+        head_from: head of the checkpoint that the new head starts from, with its scales and, where
+            they explain the labels, its element energies; "mean" for the mean of all its heads,
+            None for a head from random weights. Only where there is a checkpoint.
         head: the new task's head.
         seeds: for workflow "transfer", one finetuned and one scratch model are trained for each;
             for workflow "finetune", several of them (or folds) make a run for each, with the mean
@@ -310,6 +313,7 @@ class FinetuneSettings:
     checkpoint: str | None = None
     which: Literal["best", "latest"] = "best"
     averaged: bool = True
+    head_from: str | None = None
     head: HeadSettings = field(default_factory=HeadSettings)
     seeds: tuple[int, ...] = (0,)
     folds: tuple[int, ...] = ()
@@ -321,6 +325,8 @@ class FinetuneSettings:
             raise ConfigError(f"seeds={list(self.seeds)} must be at least one, all different")
         if len(set(self.folds)) < len(self.folds):
             raise ConfigError(f"folds={list(self.folds)} must be all different")
+        if self.head_from is not None and self.head.kind == "scalar":
+            raise ConfigError("head_from is for energies and forces; leave it out for a property")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,58 @@ def test_finetuning_starts_from_the_backbone_alone(pretrained, structures, tmp_p
         "energy_mae_mev_per_atom",
         "force_mae_mev_per_angstrom",
     }
+
+
+@pytest.mark.parametrize("head_from", ["chains", "mean"])
+def test_a_head_carries_over(pretrained, structures, tmp_path, head_from):
+    checkpoint, _, _ = pretrained
+    config = finetune_config(structures, checkpoint, {}, epochs=1, learning_rate=1e-30, ema_decay=0)
+    config["train"]["weight_decay"] = 0.0
+    config["finetune"]["head_from"] = head_from
+    _, text = start_run(finetune, config, tmp_path / "run")
+    assert "heads from chains" in text
+    assert "eV/atom from the head's element energies, which are kept" in text
+    with (
+        np.load(checkpoint / "predictions" / "chains.npz") as before,
+        np.load(tmp_path / "run" / "predictions" / "task.npz") as after,
+    ):
+        np.testing.assert_array_equal(after["identifier"], before["identifier"])
+        for label in ("energy_predicted", "forces_predicted"):
+            np.testing.assert_allclose(after[label], before[label], rtol=1e-6, atol=1e-6)
+
+
+def test_energies_of_another_reference_are_referenced_anew(pretrained, structures, tmp_path):
+    checkpoint, _, _ = pretrained
+    other = tmp_path / "other.xyz"
+    text = structures.read_text()
+    # Another functional: each atom's energy is another.
+    other.write_text(re.sub(r"(\n?)(\d+)\n(.*?)energy=(\S+)", _shift_energy, text))
+    config = finetune_config(other, checkpoint, {}, epochs=1, learning_rate=1e-30, ema_decay=0)
+    config["finetune"]["head_from"] = "chains"
+    _, shown = start_run(finetune, config, tmp_path / "run")
+    assert "energies lie +20" in shown
+    assert "another reference, fitted anew" in shown
+    ours, theirs = (read_metadata(place)["datasets"] for place in (tmp_path / "run", checkpoint))
+    ours, theirs = ours["task"]["references"], theirs["chains"]["references"]
+    assert ours["force_scale"] == theirs["force_scale"]
+    for element, energy in theirs["element_energies"].items():
+        assert ours["element_energies"][element] == pytest.approx(energy + 20, abs=2)
+
+
+def _shift_energy(found: re.Match[str]) -> str:
+    atoms, energy = int(found[2]), float(found[4])
+    return f"{found[1]}{atoms}\n{found[3]}energy={energy + 20 * atoms}"
+
+
+def test_a_head_of_another_kind_does_not_carry_over(pretrained, structures, tmp_path):
+    checkpoint, _, _ = pretrained
+    config = finetune_config(structures, checkpoint, {"forces": "conservative"})
+    config["finetune"]["head_from"] = "chains"
+    with pytest.raises(ConfigError, match=r"forces: 'direct' in the checkpoint, 'conservative'"):
+        start_run(finetune, config, tmp_path / "kind")
+    config["finetune"]["head_from"] = "chain"
+    with pytest.raises(ConfigError, match=r"no such head, but chains.*'chains'"):
+        start_run(finetune, config, tmp_path / "name")
 
 
 def test_trainings_of_one_task_share_compiled_functions(pretrained, structures, tmp_path):

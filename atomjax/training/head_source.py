@@ -1,0 +1,143 @@
+"""Heads of a checkpoint that a finetuning starts from, with the references they were trained in."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from atomjax.models.heads import HeadConfig
+from atomjax.models.network import head_key
+from atomjax.runtime.config import ConfigError, nearest
+from atomjax.structures import References, Structure
+from atomjax.structures.elements import SYMBOLS
+
+# Of several heads, the mean of their parameters.
+MEAN = "mean"
+# eV/atom by which bound structures may lie from element energies that were fitted to others.
+SAME_REFERENCE = 0.3
+# Fields of a head that change no parameter's meaning.
+_FREE = ("name", "stress")
+
+
+def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, Any]]:
+    """The heads of a checkpoint that are asked for.
+
+    Args:
+        metadata: of the checkpoint.
+        head_from: name of a head, or "mean" for all of them.
+
+    Raises:
+        ConfigError: there is no such head.
+    """
+    heads = {head["name"]: head for head in metadata["heads"]}
+    if head_from == MEAN:
+        return list(heads.values())
+    if head_from not in heads:
+        raise ConfigError(
+            f"finetune.head_from={head_from!r}: the checkpoint has no such head, but "
+            f"{', '.join(heads) or 'none'}.{nearest(head_from, [*heads, MEAN])}"
+        )
+    return [heads[head_from]]
+
+
+def source_references(metadata: Mapping[str, Any], head_from: str) -> References:
+    """The references that the heads asked for were trained in.
+
+    Those of several heads have geometric means as scales and know no elements.
+
+    Raises:
+        ConfigError: there is no such head, or it has no references.
+    """
+    references = []
+    for head in source_heads(metadata, head_from):
+        fields = metadata["datasets"].get(head["name"], {}).get("references")
+        if fields is None:
+            raise ConfigError(
+                f"finetune.head_from={head_from!r}: the checkpoint holds no references of its head "
+                f"{head['name']!r}, so the unit of what it predicts is unknown; leave head_from out"
+            )
+        references.append(References.from_dict(fields))
+    if len(references) == 1:
+        return references[0]
+    scales = np.log([[r.energy_scale, r.force_scale] for r in references])
+    energy_scale, force_scale = np.exp(scales.mean(axis=0)).tolist()
+    first = references[0]
+    return References(
+        np.zeros_like(first.element_energies),
+        0.0,
+        energy_scale,
+        force_scale,
+        np.zeros_like(first.seen),
+    )
+
+
+def source_parameters(
+    metadata: Mapping[str, Any], params: Mapping[str, Any], head_from: str, wanted: HeadConfig
+) -> Any:
+    """Parameters of a head, or the mean of several.
+
+    Args:
+        metadata: of the checkpoint.
+        params: its parameters.
+        head_from: name of a head, or "mean".
+        wanted: the head to be finetuned.
+
+    Raises:
+        ConfigError: there is no such head, or it predicts something else.
+    """
+    heads = source_heads(metadata, head_from)
+    for head in heads:
+        _compare(head, dataclasses.asdict(wanted))
+    trees = [params[head_key(head["name"])] for head in heads]
+    return jax.tree.map(lambda *leaves: np.mean(leaves, axis=0, dtype=leaves[0].dtype), *trees)
+
+
+def carry_over(
+    base: References, fresh: References, structures: Sequence[Structure]
+) -> tuple[References, str]:
+    """References for new labels: the scales of a head, and its element energies if they fit.
+
+    Args:
+        base: of the head.
+        fresh: fitted to the new training set.
+        structures: of the new training set; the first thousand are looked at.
+
+    Returns:
+        The references, and what was done in words.
+    """
+    looked_at = [structures[i] for i in range(min(len(structures), 1000))]
+    labelled = [s for s in looked_at if s.energy is not None]
+    refitted = dataclasses.replace(
+        fresh, energy_scale=base.energy_scale, force_scale=base.force_scale
+    )
+    unseen = [SYMBOLS[z] for z in np.flatnonzero(fresh.seen & ~base.seen)]
+    if unseen:
+        note = f"the head has not met {', '.join(unseen)}; element energies fitted anew"
+        return refitted, note
+    if not labelled:
+        return base, "scales and element energies of the head"
+    shifts = [
+        (float(s.energy or 0.0) - base.reference_energy(s.atomic_numbers)) / len(s)
+        for s in labelled
+    ]
+    shift = float(np.mean(shifts))
+    note = f"energies lie {shift:+.3g} eV/atom from the head's element energies"
+    if abs(shift) <= SAME_REFERENCE:
+        return base, f"{note}, which are kept"
+    return refitted, f"{note}: another reference, fitted anew"
+
+
+def _compare(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    changed = [
+        f"{key}: {stored.get(key)!r} in the checkpoint, {value!r} here"
+        for key, value in wanted.items()
+        if key not in _FREE and stored.get(key) != value
+    ]
+    if changed:
+        raise ConfigError(
+            f"finetune.head_from: head {stored['name']!r} predicts something else than "
+            f"finetune.head asks for ({'; '.join(changed)}). Change finetune.head, or leave "
+            "head_from out for a new head"
+        )

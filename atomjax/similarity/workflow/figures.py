@@ -45,6 +45,8 @@ def plot_bars(comparison: Comparison, path: Path) -> None:
             for j, bar in enumerate(bars):
                 bar.set_alpha(1.0 if table.above is None or table.above[i, j] else PALE)
         ax.set_xticks(range(len(tasks)), tasks)
+        # Sets that share nothing have no bar.
+        ax.set_xlim(-0.5, len(tasks) - 0.5)
         nearer = "lower" if table.measure.near == "small" else "higher"
         ax.set(title=table.column.variant, ylabel=f"{table.measure.label} ({nearer} is nearer)")
     axes[-1].legend(frameon=False, title="upstream", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -22,8 +22,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.models import HeadConfig, build_model, default_graph, features, init_variables
+from atomjax.graphs import pack_structures
+from atomjax.models import HeadConfig, build_model, features, find_backbone, init_variables
 from atomjax.ops import tracing_for
 from atomjax.structures import Structure
 from atomjax.training.update.state import DATA_AXIS, initial_state
@@ -63,7 +63,7 @@ def lower_extraction(
     """The structures on a device, and the extraction of node features, traced for the mesh."""
     structures = structures_of(kind, copies)
     network = build_model(model, [HeadConfig(name="task", kind="energy")])
-    batch = pack_structures(structures, GraphConfig.published(default_graph(model).kind))
+    batch = pack_structures(structures, find_backbone(model).published_graph)
     variables = jax.eval_shape(lambda: init_variables(network, jax.random.key(0), batch))
     everywhere = NamedSharding(mesh, P())
     extract = jax.jit(lambda v, b: features(network, v, b).node)

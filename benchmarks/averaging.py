@@ -82,7 +82,7 @@ def validations(steps: int, cache: Path) -> Iterator[dict[str, Any]]:
     example = loader.example_batch()
     variables = init_variables(model, jax.random.key(1), example)
     variables = fit_scale_factors(model, variables, [example])
-    optimizer = make_optimizer(job.train, variables["params"], loader.num_steps)
+    optimizer = make_optimizer(job.train, variables["params"], loader.num_steps, ())
     apply = functools.partial(predict, model)
     step = make_train_step(apply, tasks, optimizer, mesh, ema_decay=DECAY, ema_warmup=False)
     evaluator = make_evaluator(make_loader, splits.validation, apply, tasks, mesh)

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- table (\w+): ([^;]+);([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 OF_FORMATS = re.compile(r"(<!-- formats (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CITED = re.compile(r"docs/results/(\w+)\.json")
-WORDS = {"csi": "CSI", "seconds": "wall time (s)"}
+WORDS = {"csi": "CSI", "noise_floor": "noise floor", "seconds": "wall time (s)"}
 # A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
 FIGURE = re.compile(
     r"(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?\s+(?:meV/Å|meV/atom|eV/unit\s+cell|kcal/mol)"

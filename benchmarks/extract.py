@@ -16,8 +16,8 @@ import ase.build
 import jax
 import numpy as np
 
-from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.models import HeadConfig, build_model, default_graph, features, init_variables
+from atomjax.graphs import pack_structures
+from atomjax.models import HeadConfig, build_model, features, find_backbone, init_variables
 from atomjax.structures import Structure
 from benchmarks.measure import make_matmul_rate
 from benchmarks.measure import seconds as elapsed
@@ -60,9 +60,7 @@ def measure(
 ) -> None:
     """Prints speed and memory of one batch."""
     model = build_model(config, [HeadConfig(name="task", kind="energy")])
-    batch = jax.device_put(
-        pack_structures(structures, GraphConfig.published(default_graph(config).kind))
-    )
+    batch = jax.device_put(pack_structures(structures, find_backbone(config).published_graph))
     variables = init_variables(model, jax.random.key(0), batch)
     extract = jax.jit(lambda variables, batch: features(model, variables, batch).node)
     compiled = extract.lower(variables, batch).compile()

@@ -17,7 +17,8 @@ import numpy as np
 from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import GraphConfig, Sizes, build_many, fit_capacity, pack_structures
 from atomjax.graphs.batch import GraphBatch
-from atomjax.models import AtomicModel, HeadConfig, build_model, default_graph, predict
+from atomjax.models import AtomicModel, HeadConfig, build_model, predict
+from atomjax.models.equiformer_v2 import published_graph
 from atomjax.parity.equiformer_v2 import random_rotation, rule_weight
 from atomjax.parity.result import relative_error
 from atomjax.structures import Structure
@@ -85,7 +86,7 @@ def main() -> None:
     first = None
     for resolution in options.grid:
         config = {"name": options.model, "grid_resolution": resolution, "exact_grid": True}
-        graph = GraphConfig.published(default_graph(config).kind)
+        graph = published_graph()
         model = build_model(config, [HEAD])
         found, taken = errors(model, structures, graph, options.rotations)
         first = first or taken

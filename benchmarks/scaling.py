@@ -24,8 +24,8 @@ import jax
 import numpy as np
 
 from atomjax.batching import BatchLoader, GraphDataset
-from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, build_model, fit_scale_factors, init_variables, predict
+from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
@@ -68,7 +68,7 @@ def prepare(options: argparse.Namespace) -> tuple[Any, Any, Any, int]:
     mesh = data_mesh()
     count = options.per_device * mesh.size
     loader = BatchLoader(
-        [GraphDataset("molecules", molecules(count), GraphConfig.published())],
+        [GraphDataset("molecules", molecules(count), PUBLISHED_GRAPH)],
         batch_size=count,
         num_devices=mesh.size,
         shuffle=False,
@@ -78,7 +78,7 @@ def prepare(options: argparse.Namespace) -> tuple[Any, Any, Any, int]:
     variables = init_variables(model, jax.random.key(0), example)
     variables = fit_scale_factors(model, variables, [example])
     settings = TrainSettings(batch_size=count, epochs=1)
-    optimizer = make_optimizer(settings, variables["params"], num_steps=1000)
+    optimizer = make_optimizer(settings, variables["params"], 1000, ())
     state = create_state(variables, optimizer, seed=0)
     places = state_shardings(state, mesh, shard_optimizer=True) if options.shard else None
     step = make_train_step(

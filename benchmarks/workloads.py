@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from atomjax.graphs import GraphConfig, pack_structures
+from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
+from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.structures import Structure
 from atomjax.structures.generate.molecules import NAMED, embed
 from atomjax.training.settings import TrainSettings
@@ -104,7 +105,7 @@ class Workload:
     def step(self, params: Any, mesh: jax.sharding.Mesh) -> tuple[Any, CountedFunction]:
         """The optimiser and the step of training on a mesh."""
         settings = TrainSettings(batch_size=len(self.structures), epochs=1)
-        optimizer = make_optimizer(settings, params, num_steps=1000)
+        optimizer = make_optimizer(settings, params, 1000, ())
         apply = functools.partial(predict, self.network)
         return optimizer, make_train_step(apply, self.tasks, optimizer, mesh)
 
@@ -118,7 +119,7 @@ def workload(kind: str, model: dict[str, Any], copies: int = 1) -> Workload:
         copies: times the batch's size.
     """
     structures = structures_of(kind, copies)
-    batch: Any = pack_structures(structures, GraphConfig.published())
+    batch: Any = pack_structures(structures, PUBLISHED_GRAPH)
     names = ["molecules", "slabs"] if kind == "mixed" else [kind]
     if kind == "mixed":
         periodic = np.array([s.pbc is not None and np.any(s.pbc) for s in structures])

@@ -15,7 +15,7 @@ import pytest
 
 from atomjax.graphs import GraphConfig
 from atomjax.inference.predict import load_predictor
-from atomjax.models import backbone_config
+from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.run import Run
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
@@ -71,7 +71,8 @@ def test_the_graphs_and_the_basis_of_a_run_stay(name: str, folder: Path, tmp_pat
         assert (graph.symmetrization, graph.shells) == ("index", "cut")
         assert graph == GraphConfig.from_dict(next(iter(stored["graphs"].values())))
         assert session.model_config == stored["model"]
-        assert backbone_config(session.model_config).basis_cutoff("main") == 12.0
+        config = session.model_config
+        assert find_backbone(config).basis_cutoff(backbone_config(config), "main") == 12.0
 
 
 def test_a_store_holds_the_structures_that_were_written(

@@ -7,8 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
+from atomjax.graphs import build_interactions
+from atomjax.parity import gemnet_oc
 from atomjax.parity.__main__ import main
+from atomjax.parity.oracle import GRAPHS, Case, EdgeSet
+from atomjax.structures import Structure
 
 CHANGED = ("jax_enable_x64", "jax_default_matmul_precision")
 
@@ -74,6 +79,35 @@ def test_equiformer_agrees_with_the_original(shared, capsys):
 )
 def test_full_size_equiformer_agrees_with_the_original(shared, capsys, model, dtype):
     check_equiformer(shared, capsys, model, dtype)
+
+
+def test_ties_at_a_limit_are_told_from_differences():
+    crystal = bulk("Cu", cubic=True)
+    order = [2, 0, 3, 1]
+    structure, other = (
+        Structure(atomic_numbers=c.numbers, positions=c.positions, cell=c.cell.array, pbc=True)
+        for c in (crystal, crystal[order])
+    )
+    graphs = build_interactions(other, gemnet_oc.CONFIG)
+    edges = {}
+    for name in GRAPHS:
+        ours = graphs.main_directed if name == "main" else getattr(graphs, name)
+        senders, receivers = np.array(order)[ours.senders], np.array(order)[ours.receivers]
+        units = ours.vectors / ours.distances[:, None]
+        edges[name] = EdgeSet(np.stack([senders, receivers]), ours.offsets, ours.distances, units)
+    case = Case("crystal", structure, edges)
+    own = build_interactions(structure, gemnet_oc.CONFIG)
+    results = list(gemnet_oc.compare_edges(case, own, 1e-9))
+    assert all(result.passed for result in results)
+    assert any("main edges, " in result.quantity for result in results)
+    given = gemnet_oc.given_graphs(case)
+    assert set(gemnet_oc.symmetrised_keys(case)) == set(gemnet_oc.edge_keys(given.main))
+    # An edge less is a difference.
+    full = edges["qint"]
+    fewer = EdgeSet(full.edge_index[:, 1:], full.offsets[1:], full.distances[1:], full.vectors[1:])
+    damaged = Case("crystal", structure, {**edges, "qint": fewer})
+    failed = [r for r in gemnet_oc.compare_edges(damaged, own, 1e-9) if not r.passed]
+    assert [(r.quantity.split()[0], r.error) for r in failed] == [("qint", 1.0)]
 
 
 def test_fails_where_the_numbers_differ(shared, tmp_path, capsys):

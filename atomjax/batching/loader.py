@@ -21,7 +21,7 @@ from atomjax.batching.planning import Fill
 from atomjax.batching.size_table import JoinedSizes
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.capacity import FIELDS, Capacity, CapacityError
-from atomjax.graphs.interactions import GraphKind, InteractionGraphs
+from atomjax.graphs.interactions import InteractionGraphs
 from atomjax.graphs.packing import pack
 from atomjax.structures.structure import Structure
 
@@ -108,7 +108,7 @@ class BatchLoader:
         self._indices = [i if d.index is None else d.index for i, d in enumerate(datasets)]
         if len(set(self._indices)) < len(datasets):
             raise ValueError(f"BatchLoader: data sets share an index, they have {self._indices}")
-        self._kind: GraphKind = _common_kind(self.datasets)
+        self._kind = _common_kind(self.datasets)
         self._property_names = sorted({s.name for d in datasets for s in d.scales})
         self._stress = any(d.stress for d in datasets)
         self.samples = _checked_samples(samples, [len(d) for d in datasets])
@@ -293,7 +293,7 @@ class BatchLoader:
         return [graphs[member] for member in members]
 
 
-def _common_kind(datasets: Sequence[GraphDataset]) -> GraphKind:
+def _common_kind(datasets: Sequence[GraphDataset]) -> str:
     kinds = {d.name: d.graph_config.kind for d in datasets}
     if len(set(kinds.values())) > 1:
         raise ValueError(

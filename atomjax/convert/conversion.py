@@ -20,7 +20,7 @@ from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.normalization import find_normalization
 from atomjax.convert.torch_file import TorchFile
 from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.models import HeadConfig, backbone_config, build_model, check_fitted
+from atomjax.models import HeadConfig, build_model, check_fitted, find_backbone
 from atomjax.structures import Structure
 from atomjax.training.running.checkpoint import save_converted
 
@@ -131,9 +131,16 @@ def find_family(contents: Contents) -> Family:
 
 
 def find_model_family(model: Mapping[str, Any]) -> Family:
-    """The family of a model config."""
-    config = backbone_config(model)
-    return next(family for family in FAMILIES if isinstance(config, family.config))
+    """The family of a model config.
+
+    Raises:
+        ConvertError: the backbone has none.
+    """
+    name = find_backbone(model).name
+    family = next((family for family in FAMILIES if family.name == name), None)
+    if family is None:
+        raise ConvertError(f"there is no original of {model['name']}, whose code could load it")
+    return family
 
 
 def scale_dictionary(contents: Contents, found: Recognised) -> dict[str, np.ndarray]:

@@ -83,12 +83,10 @@ class Family(Protocol):
     """One family of models: how files of it are recognised, and its name map.
 
     Attributes:
-        name: of the family.
-        config: class of its configs.
+        name: of the family, that of its backbone.
     """
 
     name: str
-    config: type
 
     def matches(self, contents: Contents) -> bool:
         """Whether a file is of this family."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from atomjax.models import MODEL_SIZES
+from atomjax.models import BACKBONES
 
 
 def describe_config(config: Any) -> dict[str, Any]:
@@ -13,11 +13,11 @@ def describe_config(config: Any) -> dict[str, Any]:
         config: configuration dataclass of a backbone.
     """
     wanted = asdict(config)
+    (sizes,) = (each.sizes for each in BACKBONES.values() if each.config is type(config))
 
     def changes(name: str) -> dict[str, Any]:
-        size = asdict(MODEL_SIZES[name])
+        size = asdict(sizes[name])
         return {key: value for key, value in wanted.items() if size[key] != value}
 
-    names = [name for name, size in MODEL_SIZES.items() if type(size) is type(config)]
-    name = min(names, key=lambda n: len(changes(n)))
+    name = min(sizes, key=lambda n: len(changes(n)))
     return {"name": name, **changes(name)}

@@ -2,37 +2,54 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from atomjax.data.settings import GraphSettings
 from atomjax.graphs import GraphConfig
-from atomjax.graphs.config import limits_in_proportion
+from atomjax.graphs.config import KINDS, limits_in_proportion
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.store import Store
 
 
+@dataclass(frozen=True)
+class BaseGraphs:
+    """What the graph settings of a config change.
+
+    Attributes:
+        default: where they name no preset.
+        published: that of the backbone's originals, under the preset of this name.
+    """
+
+    default: GraphConfig = field(default_factory=GraphConfig)
+    published: GraphConfig | None = None
+
+
 def graph_config(
-    settings: GraphSettings, default: GraphConfig | None = None, edge_dropout: float = 0.0
+    settings: GraphSettings, base: BaseGraphs, edge_dropout: float = 0.0
 ) -> GraphConfig:
     """The graphs that a config asks for.
 
     Args:
         settings: what the config says.
-        default: what it leaves open; ``GraphConfig()`` if None.
+        base: what it changes.
         edge_dropout: of a training set.
 
     Raises:
-        ConfigError: the fields contradict each other.
+        ConfigError: the fields contradict each other, or there is no such preset.
     """
-    graph = GraphConfig() if default is None else default
-    kind = settings.kind or graph.kind
-    if settings.preset == "published":
-        graph = GraphConfig.published(kind)
+    graph = base.default
+    if settings.preset is not None:
+        if base.published is None:
+            raise ConfigError(
+                f'graph.preset="{settings.preset}": this backbone has no such graphs; leave it out'
+            )
+        graph = base.published
     given = {k: v for k, v in dataclasses.asdict(settings).items() if v is not None}
     given.pop("preset", None)
-    if settings.max_neighbors is not None and kind == "gemnet_oc":
+    if settings.max_neighbors is not None and KINDS[settings.kind or graph.kind].others:
         given = {**limits_in_proportion(settings.max_neighbors), **given}
     try:
         return dataclasses.replace(graph, **given, edge_dropout=edge_dropout)

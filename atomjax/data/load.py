@@ -13,12 +13,11 @@ import numpy as np
 
 from atomjax.batching import GraphDataset, mixture_shares, share_out
 from atomjax.data.fingerprint import fingerprint
-from atomjax.data.graphs import graph_config
+from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.data.labels import check_energy_kind, unwanted_labels
 from atomjax.data.origin import describe_origin, describe_skipped
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
-from atomjax.graphs import GraphConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
@@ -89,7 +88,7 @@ def load_datasets(
     edge_dropout: float = 0.0,
     fixed_atoms: bool = False,
     fit: Callable[[int, Sequence[Structure]], References | None] | None = None,
-    graphs: Sequence[GraphConfig] | None = None,
+    graphs: Sequence[BaseGraphs] | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
 
@@ -107,7 +106,7 @@ def load_datasets(
         edge_dropout: of the training sets' graphs.
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
         fit: place of a training set, and its training part → its references; fitted to it if None.
-        graphs: what the graph settings of each training set leave open; ``GraphConfig()`` if None.
+        graphs: what the graph settings of each training set change; ``BaseGraphs()`` if None.
 
     Returns:
         Data sets with references (or property scales) of their training parts.
@@ -130,7 +129,7 @@ def load_datasets(
         place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):
             dropped, fixed = (edge_dropout, fixed_atoms) if name == "train" else (0.0, False)
-            config = graph_config(dataset.graph, graphs[index] if graphs else None, dropped)
+            config = graph_config(dataset.graph, graphs[index] if graphs else BaseGraphs(), dropped)
             fields = {**place, **labels, "fixed_atoms": fixed}
             getattr(splits, name).append(make_dataset(dataset.name, part[name], config, **fields))
     return splits

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atomjax.data.declarations import check_official_split, facts_of, fixed_fields
-from atomjax.graphs.config import GraphKind, Shells, Symmetrization
+from atomjax.graphs.config import KINDS, Shells, Symmetrization
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.names import check_name
 from atomjax.structures.readers import Format
@@ -22,10 +22,10 @@ class GraphSettings:
     what ``GraphConfig`` has: all neighbours within 5 Å.
 
     Attributes:
-        preset: "published" for the graphs of the originals, which depend on the order of atoms:
-            12 Å, 8 Å for molecules and 30 neighbours for GemNet-OC; 12 Å and 20 neighbours for
-            EquiformerV2. Other fields change them.
-        kind: "gemnet_oc" (four graphs) or "nearest" (one, directed); a model reads one of them.
+        preset: "published" for the graphs of the backbone's originals, which depend on the order
+            of atoms: 12 Å, 8 Å for molecules and 30 neighbours for GemNet-OC; 12 Å and 20
+            neighbours for EquiformerV2. Other fields change them.
+        kind: "gemnet_oc" (four graphs) or "nearest" (one, directed); that of the model by default.
         cutoff: Å, of the main graph.
         cutoff_molecule: Å, the same for structures without a periodic direction.
         cutoff_a2ee2a, cutoff_qint, cutoff_a2a: Å, of the other graphs.
@@ -38,7 +38,7 @@ class GraphSettings:
     """
 
     preset: Literal["published"] | None = None
-    kind: GraphKind | None = None
+    kind: str | None = None
     cutoff: float | None = None
     cutoff_molecule: float | None = None
     cutoff_a2ee2a: float | None = None
@@ -49,6 +49,10 @@ class GraphSettings:
     symmetrization: Symmetrization | None = None
     shells: Shells | None = None
     qint_tags: tuple[int, ...] = (1, 2)
+
+    def __post_init__(self):
+        if self.kind is not None and self.kind not in KINDS:
+            raise ConfigError(f'graph.kind="{self.kind}": write one of {", ".join(KINDS)}')
 
 
 @dataclass(frozen=True, kw_only=True)

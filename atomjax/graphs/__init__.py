@@ -9,7 +9,12 @@ from atomjax.graphs.batch import (
 )
 from atomjax.graphs.capacity import Capacity, CapacityError, Sizes, fit_capacity
 from atomjax.graphs.config import GraphConfig
-from atomjax.graphs.interactions import InteractionGraphs, build_interactions, build_many
+from atomjax.graphs.interactions import (
+    InteractionGraphs,
+    build_given,
+    build_interactions,
+    build_many,
+)
 from atomjax.graphs.neighbors import Edges, GraphError
 from atomjax.graphs.packing import Labels, pack, pack_structures, read_labels
 
@@ -27,6 +32,7 @@ __all__ = [
     "QuadrupletGraph",
     "Sizes",
     "Targets",
+    "build_given",
     "build_interactions",
     "build_many",
     "fit_capacity",

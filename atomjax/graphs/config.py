@@ -11,12 +11,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-GraphKind = Literal["gemnet_oc", "nearest"]
 Symmetrization = Literal["union", "intersection", "index"]
 Shells = Literal["keep", "leave", "cut"]
 
 # Graphs beside the main one, in the names of their fields.
 OTHERS = ("a2ee2a", "qint", "a2a")
+
+
+@dataclass(frozen=True)
+class GraphKind:
+    """Which graphs a batch holds; what builds and packs them asks for that, never for a name.
+
+    Attributes:
+        others: graphs beside the main one, of ``OTHERS``.
+        symmetric: every main edge is there with its reverse.
+    """
+
+    others: tuple[str, ...] = ()
+    symmetric: bool = False
+
+
+# By the name that configs and checkpoints have; a backbone that reads other graphs adds a kind.
+KINDS = {
+    "gemnet_oc": GraphKind(OTHERS, symmetric=True),
+    "nearest": GraphKind(),
+}
 
 # What all graphs were before there was a choice; a stored config without these fields means this.
 PUBLISHED_RULE: dict[str, Any] = {
@@ -34,12 +53,12 @@ class GraphConfig:
     """How the graphs of a data set are built.
 
     Attributes:
-        kind: "gemnet_oc" for its four graphs; "nearest" for a main graph alone, in which an edge
-            need not have a reverse.
+        kind: of ``KINDS``: "gemnet_oc" for its four graphs; "nearest" for a main graph alone, in
+            which an edge need not have a reverse.
         cutoff: Å, of the main graph.
         cutoff_molecule: Å, the same for structures without a periodic direction; None: ``cutoff``.
         cutoff_a2ee2a: Å, of the atom-to-edge graph; None: that of the main graph. This field and
-            all others of these three graphs are read for the kind "gemnet_oc" only.
+            all others of these three graphs are read for kinds that have them only.
         cutoff_qint: Å, of the quadruplet graph; None: that of the main graph.
         cutoff_a2a: Å, of the atom-to-atom graph, which the others draw from; None: that of the main
             graph.
@@ -58,11 +77,11 @@ class GraphConfig:
         qint_tags: a quadruplet's middle edge must have at least one end with such a tag.
         edge_dropout: probability that an edge within the cutoff, and with it its copies in all
             graphs, is dropped in training, before the nearest are chosen. An edge and its reverse
-            are dropped together, but each for itself by the rule "index" and in graphs of the kind
-            "nearest".
+            are dropped together, but each for itself by the rule "index" and in kinds that are not
+            symmetric.
     """
 
-    kind: GraphKind = "gemnet_oc"
+    kind: str = "gemnet_oc"
     cutoff: float = 5.0
     cutoff_molecule: float | None = None
     cutoff_a2ee2a: float | None = None
@@ -79,10 +98,10 @@ class GraphConfig:
     edge_dropout: float = 0.0
 
     def __post_init__(self):
-        choices = {"kind": GraphKind, "symmetrization": Symmetrization, "shells": Shells}
-        for name, choice in choices.items():
-            if (value := getattr(self, name)) not in get_args(choice):
-                raise ValueError(f"GraphConfig.{name} is {value!r}: give one of {get_args(choice)}")
+        rules = {"symmetrization": get_args(Symmetrization), "shells": get_args(Shells)}
+        for name, known in {"kind": tuple(KINDS), **rules}.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"GraphConfig.{name} is {value!r}: give one of {known}")
         for name in ("cutoff", "cutoff_molecule", *(f"cutoff_{graph}" for graph in OTHERS)):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -97,7 +116,7 @@ class GraphConfig:
             )
         if not 0 <= self.edge_dropout < 1:
             raise ValueError(f"GraphConfig.edge_dropout is {self.edge_dropout}: give 0 <= p < 1")
-        if self.kind == "gemnet_oc":
+        if "a2a" in KINDS[self.kind].others:
             self._check_a2a()
 
     def _check_a2a(self) -> None:
@@ -118,23 +137,6 @@ class GraphConfig:
                         f"GraphConfig: the {graph} graph ends at {value} Å, farther than the a2a "
                         f"graph ({cutoffs['a2a']} Å), which it draws from: raise cutoff_a2a"
                     )
-
-    @classmethod
-    def published(cls, kind: GraphKind = "gemnet_oc", **changes: Any) -> "GraphConfig":
-        """The graphs of the originals, which depend on the order of the atoms.
-
-        Those of JMP (12 Å, 8 Å for molecules, 30 neighbours) for GemNet-OC, and of fairchem's
-        checkpoints (12 Å, 20 neighbours) for EquiformerV2.
-
-        Args:
-            kind: of the graphs.
-            **changes: other values of some fields.
-        """
-        fields: dict[str, Any] = limits_in_proportion(30)
-        fields |= {"cutoff": 12.0, "cutoff_molecule": 8.0}
-        if kind == "nearest":
-            fields |= {"cutoff_molecule": 12.0, "max_neighbors": 20}
-        return cls(kind=kind, **{**fields, **PUBLISHED_RULE, **changes})
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "GraphConfig":
@@ -170,9 +172,7 @@ class GraphConfig:
         """
         whole = periodic or self.cutoff_molecule is None
         main = self.cutoff if whole else float(self.cutoff_molecule or 0)
-        if self.kind == "nearest":
-            return {"main": main}
-        given = {graph: getattr(self, f"cutoff_{graph}") for graph in OTHERS}
+        given = {graph: getattr(self, f"cutoff_{graph}") for graph in KINDS[self.kind].others}
         return {"main": main, **{g: main if own is None else own for g, own in given.items()}}
 
 

@@ -1,4 +1,4 @@
-"""The interaction graphs of a structure: the four of GemNet-OC, or one of nearest neighbours.
+"""The interaction graphs of a structure: the four of GemNet-OC, or some of them.
 
 The atom-to-atom graph (a2a) holds all edges within its cutoff, and the others draw from it: the
 main graph, whose edges carry embeddings and all have a reverse, the atom-to-edge graph (a2ee2a) and
@@ -6,13 +6,13 @@ the quadruplet graph (qint). Source: Gasteiger et al., GemNet-OC, arXiv:2204.027
 single graph (EquiformerV2, Liao et al., arXiv:2306.12059) read the main graph alone, directed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from atomjax.graphs.config import GraphConfig, GraphKind
-from atomjax.graphs.neighbors import Edges, find_edges, image_codes, is_small_molecule
+from atomjax.graphs.config import KINDS, OTHERS, GraphConfig
+from atomjax.graphs.neighbors import Edges, GraphError, find_edges, image_codes, is_small_molecule
 from atomjax.structures.structure import Structure
 
 # Bounds the memory of the vectorised search over molecules, 24 bytes of vector a pair.
@@ -25,8 +25,8 @@ class InteractionGraphs:
 
     Attributes:
         n_node: number of atoms.
-        kind: of ``GraphConfig``. Where it is "nearest", ``main`` is ``main_directed``, and
-            ``swap`` and the other graphs are empty.
+        kind: of ``GraphConfig``. Graphs that it does not have are empty; where it is not
+            symmetric, ``main`` is ``main_directed``, and ``swap`` is empty.
         main: main graph after symmetrisation: every edge is there with its reverse.
         swap: [E] int32 index of the reverse of each main edge.
         a2a: atom-to-atom graph.
@@ -36,7 +36,7 @@ class InteractionGraphs:
     """
 
     n_node: int
-    kind: GraphKind
+    kind: str
     main: Edges
     swap: np.ndarray
     a2a: Edges
@@ -91,6 +91,40 @@ def build_many(
     return graphs
 
 
+def build_given(
+    structure: Structure, config: GraphConfig, given: Mapping[str, Collection[tuple[int, ...]]]
+) -> InteractionGraphs:
+    """The graphs of one structure with given edges in place of those that limits leave.
+
+    Args:
+        structure: a ``Structure``.
+        config: cutoffs, and how the main graph is made symmetric.
+        given: graph ("main", the directed one, and the others of the kind) → edges (sender,
+            receiver, three offsets), all within the graph's cutoff.
+
+    Raises:
+        GraphError: an edge is not there within the cutoffs.
+    """
+    cutoffs = config.cutoffs(periodic=bool(np.any(structure.pbc)))
+    edges, reverse = find_edges([structure], max(cutoffs.values()))
+    keys = [tuple(row) for row in np.c_[edges.senders, edges.receivers, edges.offsets].tolist()]
+    masks = {}
+    for name in ("a2a", "main", "a2ee2a", "qint"):
+        wanted = set(given[name])
+        masks[name] = np.array([key in wanted for key in keys], dtype=bool)
+        if masks[name].sum() < len(wanted):
+            raise GraphError(
+                f"{structure!r}: {len(wanted) - masks[name].sum()} given edges of graph {name!r} "
+                f"are farther than {max(cutoffs.values())} Å; raise the cutoff"
+            )
+    masks["main_directed"] = masks["main"]
+    masks["main"] = both = _symmetric(edges, reverse, masks["main"], config)
+    swap = (np.cumsum(both) - 1)[reverse[both]]
+    tables = {name: _chosen(edges, mask) for name, mask in masks.items()}
+    first = np.array([0, len(structure.positions)])
+    return _split(config.kind, first[1:], first, tables, swap)[0]
+
+
 def _block_ends(structures: Sequence[Structure]) -> list[int]:
     """Where to cut the structures: small molecules in runs, all others one by one."""
     ends, pairs = [], 0
@@ -112,10 +146,10 @@ def _build_block(
     first = np.concatenate([[0], np.cumsum(n_node)])
     cutoffs = config.cutoffs(periodic=bool(np.any(structures[0].pbc)))
     # Every edge has its reverse here; each graph is a choice of these edges.
-    edges, reverse = find_edges(structures, cutoffs.get("a2a", cutoffs["main"]))
+    edges, reverse = find_edges(structures, max(cutoffs.values()))
     present = np.ones(len(edges), dtype=bool)
     rank = _rank(edges, present)
-    if config.kind == "gemnet_oc":
+    if "a2a" in cutoffs:
         present = _within_limit(edges, present, rank, config.max_neighbors_a2a, config)
     if rngs is not None and config.edge_dropout > 0:
         present &= _survivors(edges, reverse, present, first, config, rngs)
@@ -125,22 +159,22 @@ def _build_block(
         near = present & (edges.distances <= cutoffs[graph])
         return _within_limit(edges, near, rank, limit, config)
 
-    directed = choose("main", config.max_neighbors)
-    if config.kind == "nearest":
-        return _split_directed(n_node, first, _chosen(edges, directed))
-    both = _symmetric(edges, reverse, directed, config)
-    place = np.cumsum(both) - 1
-    qint = choose("qint", config.max_neighbors_qint)
-    tags = np.concatenate([s.tags for s in structures])
-    masks = {
-        "main": both,
-        "a2a": present,
-        "a2ee2a": choose("a2ee2a", config.max_neighbors_a2ee2a),
-        "qint": qint & _with_tags(edges, tags, config.qint_tags),
-        "main_directed": directed,
-    }
+    # Slices are shared with a2a where they are the same, so that it comes first.
+    masks = {"a2a": present} if "a2a" in cutoffs else {}
+    masks["main"] = directed = choose("main", config.max_neighbors)
+    swap = np.zeros(0, dtype=np.int64)  # of a directed graph there is none
+    if KINDS[config.kind].symmetric:
+        masks["main_directed"] = directed
+        masks["main"] = both = _symmetric(edges, reverse, directed, config)
+        swap = (np.cumsum(both) - 1)[reverse[both]]
+    if "a2ee2a" in cutoffs:
+        masks["a2ee2a"] = choose("a2ee2a", config.max_neighbors_a2ee2a)
+    if "qint" in cutoffs:
+        tags = np.concatenate([s.tags for s in structures])
+        tagged = _with_tags(edges, tags, config.qint_tags)
+        masks["qint"] = tagged & choose("qint", config.max_neighbors_qint)
     tables = {name: _chosen(edges, mask) for name, mask in masks.items()}
-    return _split(n_node, first, tables, place[reverse[both]])
+    return _split(config.kind, n_node, first, tables, swap)
 
 
 def _chosen(edges: Edges, mask: np.ndarray) -> Edges:
@@ -190,7 +224,7 @@ def _survivors(
     n_edge = np.diff(np.searchsorted(edges.receivers.take(index), first))
     draws = np.zeros(len(edges))
     draws[index] = np.concatenate([rng.random(n) for rng, n in zip(rngs, n_edge, strict=True)])
-    if config.kind == "gemnet_oc" and config.symmetrization != "index":
+    if KINDS[config.kind].symmetric and config.symmetrization != "index":
         # A union of independent draws would hardly drop a pair, an intersection twice as many.
         one = np.minimum(np.arange(len(edges)), reverse)
         draws = np.where(present[one], draws[one], draws)
@@ -219,36 +253,35 @@ def _symmetric(
 
 
 def _split(
-    n_node: np.ndarray, first: np.ndarray, tables: Mapping[str, Edges], swap: np.ndarray
+    kind: str,
+    n_node: np.ndarray,
+    first: np.ndarray,
+    tables: Mapping[str, Edges],
+    swap: np.ndarray,
 ) -> list[InteractionGraphs]:
     """The tables of many structures cut into one set of graphs for each."""
     cuts = {name: np.searchsorted(table.receivers, first) for name, table in tables.items()}
     local = {name: _localized(table, first, cuts[name]) for name, table in tables.items()}
     main = cuts["main"]
-    swap = (swap - np.repeat(main[:-1], np.diff(main))).astype(np.int32)
+    swap = (swap - np.repeat(main[:-1], np.diff(main))[: len(swap)]).astype(np.int32)
+    bounds = {name: cut.tolist() for name, cut in cuts.items()}
+    absent: dict[str, Edges] = dict.fromkeys(OTHERS, _slice(local["main"], 0, 0))
     graphs = []
     for i, n in enumerate(n_node.tolist()):
-        bounds = {name: (int(cut[i]), int(cut[i + 1])) for name, cut in cuts.items()}
-        a2a = _slice(local["a2a"], *bounds["a2a"])
-        own = {"a2a": a2a}
-        for name, (start, stop) in bounds.items():
+        own, a2a = absent.copy(), None
+        for name, table in tables.items():
+            start, stop = bounds[name][i : i + 2]
             # As many edges as a2a has are those of a2a; the main graph may have others.
-            whole = tables[name] is tables["a2a"] or (name != "main" and stop - start == len(a2a))
-            own[name] = a2a if whole else _slice(local[name], start, stop)
-        cut_swap = swap[slice(*bounds["main"])]
-        graphs.append(InteractionGraphs(n_node=n, kind="gemnet_oc", swap=cut_swap, **own))
-    return graphs
-
-
-def _split_directed(n_node: np.ndarray, first: np.ndarray, table: Edges) -> list[InteractionGraphs]:
-    """The nearest neighbours of many structures cut into the graphs of each."""
-    cut = np.searchsorted(table.receivers, first)
-    local = _localized(table, first, cut)
-    empty, no_swap = _slice(local, 0, 0), np.zeros(0, dtype=np.int32)
-    graphs = []
-    for n, start, stop in zip(n_node.tolist(), cut[:-1].tolist(), cut[1:].tolist(), strict=True):
-        main = _slice(local, start, stop)
-        graphs.append(InteractionGraphs(n, "nearest", main, no_swap, empty, empty, empty, main))
+            if a2a is not None and (
+                table is tables["a2a"] or (name != "main" and stop - start == len(a2a))
+            ):
+                own[name] = a2a
+            else:
+                own[name] = _slice(local[name], start, stop)
+            a2a = own["a2a"] if name == "a2a" else a2a
+        own.setdefault("main_directed", own["main"])
+        cut_swap = swap[slice(*bounds["main"][i : i + 2])]
+        graphs.append(InteractionGraphs(n_node=n, kind=kind, swap=cut_swap, **own))
     return graphs
 
 

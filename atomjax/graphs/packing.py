@@ -17,12 +17,8 @@ from atomjax.graphs.batch import (
     Targets,
 )
 from atomjax.graphs.capacity import Capacity, Sizes, check_fits, fit_capacity
-from atomjax.graphs.interactions import (
-    GraphConfig,
-    GraphKind,
-    InteractionGraphs,
-    build_many,
-)
+from atomjax.graphs.config import KINDS, GraphConfig
+from atomjax.graphs.interactions import InteractionGraphs, build_many
 from atomjax.graphs.neighbors import image_codes
 from atomjax.structures.references import PropertyScale, References
 from atomjax.structures.structure import Structure
@@ -92,7 +88,7 @@ def pack(
     property_names: Sequence[str] = (),
     stress: bool = False,
     dtype: DTypeLike = np.float32,
-    kind: GraphKind | None = None,
+    kind: str | None = None,
 ) -> GraphBatch:
     """Pack structures into one batch of static shape.
 
@@ -104,7 +100,7 @@ def pack(
         property_names: scalar properties of the batch; zero for structures without them.
         stress: whether stresses are among the targets.
         dtype: float type of the result.
-        kind: of the graphs; by default that of the first, "gemnet_oc" for padding alone.
+        kind: of the graphs; by default that of the first, for padding alone ``GraphConfig``'s.
 
     Returns:
         A batch whose leaves are numpy arrays.
@@ -119,15 +115,14 @@ def pack(
     n_node = np.array([g.n_node for g in graphs], dtype=np.int64)
     first = np.cumsum(n_node) - n_node
     graph, slots, senders = _main_graph(graphs, structures, first, capacity, dtype)
-    swap = reverse = a2ee2a = a2a = quadruplets = None
-    if kind == "gemnet_oc":
+    swap = reverse = None
+    if KINDS[kind].symmetric:
         swap = _swap(graphs, capacity)
-        a2ee2a = _atom_to_edge(graphs, first, capacity, dtype)
-        a2a = _atom_to_atom(graphs, first, capacity, dtype)
-        quadruplets = _quadruplets(graphs, first, capacity, dtype)
     else:
         edges = np.arange(len(senders))
         reverse = _reverse(senders, edges, capacity.n_node, capacity.readers, capacity.n_edge)
+    make = {"a2ee2a": _atom_to_edge, "a2a": _atom_to_atom, "qint": _quadruplets}
+    others = {name: make[name](graphs, first, capacity, dtype) for name in KINDS[kind].others}
     structure_of_atom = np.repeat(np.arange(len(graphs)), n_node)
     atoms = _slots(structure_of_atom, capacity.n_graph, capacity.max_atoms, capacity.n_node)
     return GraphBatch(
@@ -137,9 +132,9 @@ def pack(
         reverse=reverse,
         atoms=atoms,
         node_graph=_padded(structure_of_atom, capacity.n_node, capacity.n_graph - 1),
-        a2ee2a=a2ee2a,
-        a2a=a2a,
-        quadruplets=quadruplets,
+        a2ee2a=others.get("a2ee2a"),
+        a2a=others.get("a2a"),
+        quadruplets=others.get("qint"),
         targets=_targets(structures, labels, property_names, capacity, dtype, stress),
     )
 
@@ -172,9 +167,9 @@ def pack_structures(
     return pack(graphs, structures, capacity, dtype=dtype, kind=config.kind)
 
 
-def _kind(graphs: Sequence[InteractionGraphs], kind: GraphKind | None) -> GraphKind:
+def _kind(graphs: Sequence[InteractionGraphs], kind: str | None) -> str:
     """The kind of all graphs of a batch."""
-    kind = kind or (graphs[0].kind if graphs else "gemnet_oc")
+    kind = kind or (graphs[0].kind if graphs else GraphConfig.kind)
     others = {g.kind for g in graphs} - {kind}
     if others:
         raise ValueError(

@@ -1,30 +1,35 @@
 """Models: GraphBatch → features → predictions. Knows nothing of files or training."""
 
+from atomjax.models.backbone import Backbone, Network
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
 from atomjax.models.network import AtomicModel, Prediction, features, predict
 from atomjax.models.registry import (
-    MODEL_SIZES,
+    BACKBONES,
     backbone_config,
     build_model,
-    default_graph,
+    find_backbone,
     init_variables,
+    register,
 )
 from atomjax.models.scale_factors import ScaleFactorError, check_fitted, fit_scale_factors
 
 __all__ = [
-    "MODEL_SIZES",
+    "BACKBONES",
     "AtomicModel",
+    "Backbone",
     "Features",
     "HeadConfig",
+    "Network",
     "Prediction",
     "ScaleFactorError",
     "backbone_config",
     "build_model",
     "check_fitted",
-    "default_graph",
     "features",
+    "find_backbone",
     "fit_scale_factors",
     "init_variables",
     "predict",
+    "register",
 ]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.models.backbone import Network
 from atomjax.models.displacement import displaced, strained
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
@@ -40,13 +41,12 @@ class AtomicModel(nn.Module):
     """A backbone and its heads.
 
     Attributes:
-        backbone: module from GraphBatch to Features, whose ``head(config)`` makes the heads that
-            read them, and whose ``config.precision`` is their policy; its parameters lie under
+        backbone: whose ``config.precision`` is the policy of all; its parameters lie under
             ``backbone``.
         heads: head i serves data set i; their parameters lie under ``head_<name>``.
     """
 
-    backbone: Any
+    backbone: Network
     heads: tuple[HeadConfig, ...]
 
     def setup(self):

@@ -13,6 +13,7 @@ from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_fr
 from atomjax.graphs import GraphConfig, Sizes, build_many, fit_capacity, pack_structures
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import AtomicModel, HeadConfig, build_model
+from atomjax.models.equiformer_v2 import published_graph
 from atomjax.parity.oracle import Case, OracleError, Reference, rule_uniform
 from atomjax.parity.result import Result, relative_error
 from atomjax.structures import Structure
@@ -52,12 +53,7 @@ def graph_of(reference: Reference) -> GraphConfig:
     """The graph that the reference's settings describe."""
     settings = reference.settings["config"]
     cutoff = settings["max_radius"]
-    return GraphConfig.published(
-        "nearest",
-        cutoff=cutoff,
-        cutoff_molecule=cutoff,
-        max_neighbors=settings["max_neighbors"],
-    )
+    return published_graph(cutoff, settings["max_neighbors"])
 
 
 def rule_weight(name: str, shape: tuple[int, ...], salt: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 from atomjax.batching import GraphDataset
 from atomjax.data.graphs import cutoffs_in_use
 from atomjax.graphs import GraphConfig
-from atomjax.models import backbone_config, default_graph
+from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.config import ConfigError
 
 
@@ -28,13 +28,13 @@ def with_basis(
     Raises:
         ConfigError: the graphs end at different distances, and the config does not say which.
     """
-    size = backbone_config(model)
+    backbone = find_backbone(model)
     if source is not None:
         stored = source["model"]
-        return {**{name: stored[name] for name in size.BASIS if name in stored}, **model}
-    field = size.BASIS[0]
+        return {**{name: stored[name] for name in backbone.basis_fields if name in stored}, **model}
+    field = backbone.basis_fields[0]
     ends = {"main": model[field]} if field in model else _common_ends(datasets, field)
-    return {**size.ending_at(ends), **model}
+    return {**backbone.ending_at(ends), **model}
 
 
 def _common_ends(datasets: Sequence[GraphDataset], field: str) -> dict[str, float]:
@@ -58,13 +58,32 @@ def checkpoint_graph(metadata: Mapping[str, Any]) -> GraphConfig:
     """The graph that a checkpoint was trained on, of its first data set, without edge dropout."""
     stored = list(metadata.get("graphs", {}).values())
     if not stored:
-        return GraphConfig.published(default_graph(metadata["model"]).kind)
+        backbone = find_backbone(metadata["model"])
+        return backbone.published_graph or backbone.graph
     return GraphConfig.from_dict({**stored[0], "edge_dropout": 0.0})
+
+
+def check_kind(kind: str | None, model: Mapping[str, Any], name: str) -> None:
+    """Refuses graphs that a model does not read.
+
+    Args:
+        kind: of graphs; None is the model's own.
+        model: its config.
+        name: of the setting, for messages.
+
+    Raises:
+        ConfigError: the model reads another kind.
+    """
+    wanted = find_backbone(model).graph.kind
+    if kind not in (None, wanted):
+        raise ConfigError(
+            f'{name}="{kind}": {model["name"]} reads graphs of kind "{wanted}"; leave it out'
+        )
 
 
 def describe_graphs(model: Mapping[str, Any], datasets: Sequence[GraphDataset]) -> list[str]:
     """Lines of the data card about graphs, and where the model's bases end elsewhere."""
-    size, lines = backbone_config(model), []
+    backbone, size, lines = find_backbone(model), backbone_config(model), []
     for dataset in datasets:
         graph = dataset.graph_config
         ends = cutoffs_in_use(dataset.structures, graph)
@@ -75,11 +94,12 @@ def describe_graphs(model: Mapping[str, Any], datasets: Sequence[GraphDataset]) 
         else:
             line += f", {limit} neighbours (symmetrization {graph.symmetrization}, "
             line += f"shells {graph.shells})"
+        bases = {name: backbone.basis_cutoff(size, name) for name in ends[0]}
         others = {
-            f"{name} {size.basis_cutoff(name):g} Å"
+            f"{name} {bases[name]:g} Å"
             for own in ends
             for name, end in own.items()
-            if end != size.basis_cutoff(name)
+            if end != bases[name]
         }
         if others:
             line += f"; the model's radial basis ends elsewhere ({', '.join(sorted(others))}), so "

@@ -2,7 +2,7 @@
 
 from atomjax.data.load import find_file
 from atomjax.data.settings import DataSettings
-from atomjax.models import backbone_config, build_model
+from atomjax.models import build_model, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.training.basis import with_basis
 from atomjax.training.budget import check_budget
@@ -10,6 +10,7 @@ from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
 from atomjax.training.running.checkpoint import read_metadata
 from atomjax.training.settings import HeadSettings, ModelSettings, RunSettings, TrainSettings
+from atomjax.training.update.layer_rates import all_groups
 
 
 def check_settings(settings: RunSettings) -> list[str]:
@@ -46,10 +47,10 @@ def _check_training(
 ) -> list[str]:
     config = {"name": model.name, **model.overrides}
     try:
-        backbone_config(config)
         build_model(config, [head_config(head, dataset.name) for dataset in data.train])
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.model: {error}") from error
+    all_groups(train, find_backbone(config))
     for dataset in (*data.train, *data.validation, *data.test):
         if dataset.kind == "read":
             find_file(dataset)

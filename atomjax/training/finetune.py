@@ -7,7 +7,7 @@ from typing import Any
 import flax.traverse_util
 import jax
 
-from atomjax.models import backbone_config, build_model, check_fitted, init_variables
+from atomjax.models import backbone_config, build_model, check_fitted, find_backbone, init_variables
 from atomjax.models.network import head_key
 from atomjax.runtime.config import ConfigError, differences
 from atomjax.runtime.run import Run
@@ -22,12 +22,6 @@ from atomjax.training.running.checkpoint import (
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.compiled import CompiledFunctions
-
-# Fields of the backbone's config that change no parameter's meaning.
-FREE_FIELDS = (
-    *("dropout", "drop_path", "edge_dropout", "edge_output"),
-    *("edge_chunk", "precision", "remat"),
-)
 
 
 def finetune(
@@ -143,10 +137,9 @@ def compare_backbones(stored: Mapping[str, Any], wanted: Mapping[str, Any], name
         CheckpointError: naming the fields that differ.
     """
     configs = [dataclasses.asdict(backbone_config(config)) for config in (stored, wanted)]
-    for config in configs:
-        for field in FREE_FIELDS:
-            config.pop(field, None)
-    changed = differences(configs[0], configs[1], "model")
+    free = {*find_backbone(stored).free_fields, *find_backbone(wanted).free_fields}
+    kept = [{k: v for k, v in config.items() if k not in free} for config in configs]
+    changed = differences(kept[0], kept[1], "model")
     if changed:
         raise CheckpointError(
             f"{name} holds another backbone than the config asks for:\n  "
@@ -159,9 +152,10 @@ def _without_edge_output(
     source: Variables, target: Variables, session: Session
 ) -> tuple[Variables, int]:
     """The source less what a backbone without edge output does not have, and how much that was."""
-    if not hasattr(backbone_config(session.model_config), "edge_output"):
-        return source, 0  # no head of this backbone has features of its own
-    complete = build_model({**session.model_config, "edge_output": True}, session.heads)
+    field = find_backbone(session.model_config).edge_field
+    if field is None:
+        return source, 0
+    complete = build_model({**session.model_config, field: True}, session.heads)
     batch = session.train_loader.example_batch()
     shapes = jax.eval_shape(lambda: init_variables(complete, jax.random.key(0), batch))
     edge_only = set(_flatten(shapes)) - set(_flatten(target))

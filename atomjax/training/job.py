@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomjax.batching import GraphDataset
+from atomjax.data.graphs import BaseGraphs
 from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.data.store_view import fit_references
 from atomjax.graphs import GraphConfig
-from atomjax.models import HeadConfig, default_graph
+from atomjax.models import HeadConfig, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import References, Structure
-from atomjax.training.basis import checkpoint_graph
+from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.head_source import carry_over, source_references
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
@@ -61,11 +62,14 @@ def load_splits(
         source: metadata of the checkpoint to go on from, whose graph is the default.
 
     Raises:
-        ConfigError: if settings contradict each other or the data.
+        ConfigError: if settings contradict each other, the data or the model.
     """
     head, names = job.head, [dataset.name for dataset in job.data.train]
     conservative = head.kind == "energy_forces" and head.forces == "conservative"
-    default = default_graph(model_config(job))
+    backbone = find_backbone(model_config(job))
+    default = backbone.graph
+    for dataset in job.data.train:
+        check_kind(dataset.graph.kind, model_config(job), f'dataset "{dataset.name}": graph.kind')
     if source is not None and (graph := checkpoint_graph(source)).kind == default.kind:
         default = graph
     graphs = [default] * len(names)
@@ -86,7 +90,7 @@ def load_splits(
         edge_dropout=job.train.edge_dropout,
         fixed_atoms=job.train.fixed_atoms,
         fit=_reference_fit(job, conservative, resumed, source, remarks),
-        graphs=graphs,
+        graphs=[BaseGraphs(graph, backbone.published_graph) for graph in graphs],
     )
     splits.remarks.extend(remarks)
     check_labels(head, splits, job.data.train)

@@ -24,6 +24,7 @@ from atomjax.graphs import Capacity, GraphBatch
 from atomjax.models import (
     backbone_config,
     build_model,
+    find_backbone,
     fit_scale_factors,
     init_variables,
     predict,
@@ -48,6 +49,7 @@ from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import physical_predictions, write_predictions
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.compiled import CompiledFunctions
+from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.update.state import (
     TrainState,
@@ -123,8 +125,14 @@ class Session:
         """
         shapes = jax.eval_shape(self._fresh_variables)
         train = self.job.train
-        shared = backbone_config(self.model_config).shared_parameters
-        optimizer = make_optimizer(train, shapes["params"], self.train_loader.num_steps, shared)
+        backbone = find_backbone(self.model_config)
+        optimizer = make_optimizer(
+            train,
+            shapes["params"],
+            self.train_loader.num_steps,
+            all_groups(train, backbone),
+            backbone.shared(backbone_config(self.model_config)),
+        )
         state, record, seconds = self._first_or_latest_state(shapes, optimizer, load)
         loop = self._make_loop(optimizer, state, seconds)
         before = loop.step.num_compilations

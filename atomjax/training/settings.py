@@ -162,8 +162,8 @@ class TrainSettings:
         fixed_atoms: train on the forces of atoms that are held fixed, too, as JMP does; validation
             and test leave them out whatever this is.
         groups: learning-rate multipliers by parameter path; the first that matches counts.
-        layer_rates: a published set of groups for the layers of a backbone that is finetuned,
-            "jmp_small" or "jmp_large"; ``groups`` go before it.
+        layer_rates: a published set of groups for the layers of a backbone that is finetuned, of
+            GemNet-OC "jmp_small" or "jmp_large"; ``groups`` go before it.
         freeze: parts that are not trained: "backbone", "embedding", "heads", "block_<i>".
         energy_coefficient, force_coefficient: weights of the loss terms.
         stress_coefficient: weight of the stress, whose error is a mean over its nine components, in
@@ -224,7 +224,7 @@ class TrainSettings:
     scale_shared_gradients: bool = False
     fixed_atoms: bool = False
     groups: tuple[GroupSettings, ...] = ()
-    layer_rates: Literal["jmp_small", "jmp_large"] | None = None
+    layer_rates: str | None = None
     freeze: tuple[str, ...] = ()
     energy_coefficient: float = 1.0
     force_coefficient: float = 10.0

@@ -20,8 +20,8 @@ from atomjax.convert.errors import ConvertError
 from atomjax.convert.export import export
 from atomjax.convert.family import Choices
 from atomjax.convert.torch_file import TorchFile
-from atomjax.models import MODEL_SIZES, HeadConfig
-from atomjax.models.equiformer_v2 import EquiformerV2Config
+from atomjax.models import HeadConfig
+from atomjax.models.equiformer_v2 import EQUIFORMER_V2, EquiformerV2Config
 from atomjax.models.equiformer_v2.grid import feature_grid
 from atomjax.structures import References
 from atomjax.training.checks import check_settings
@@ -37,7 +37,7 @@ SETTINGS = {"name": "equiformer_v2", "max_neighbors": 20, "max_radius": 12.0, "l
 
 @pytest.fixture(scope="module")
 def config() -> EquiformerV2Config:
-    size = MODEL_SIZES["equiformer_v2_tiny"]
+    size = EQUIFORMER_V2.sizes["equiformer_v2_tiny"]
     assert isinstance(size, EquiformerV2Config)
     return size
 
@@ -238,7 +238,7 @@ def test_finetuning_is_checked_against_the_converted_model(state, tmp_path):
         check_settings(RunSettings.from_config(config))
 
 
-@pytest.mark.parametrize("size", [n for n in MODEL_SIZES if n.startswith("equiformer_v2")])
+@pytest.mark.parametrize("size", sorted(EQUIFORMER_V2.sizes))
 def test_every_size_is_recognised_from_its_shapes(size):
     """Inference of the config, from names and shapes alone."""
     from atomjax.convert.conversion import variables_template
@@ -246,10 +246,10 @@ def test_every_size_is_recognised_from_its_shapes(size):
     from atomjax.convert.nesting import Contents
 
     family, heads = EquiformerV2Family(), (HeadConfig(name="s2ef"),)
-    wanted = MODEL_SIZES[size]
+    wanted = EQUIFORMER_V2.sizes[size]
     assert isinstance(wanted, EquiformerV2Config)
     small = dataclasses.replace(wanted, num_blocks=2)
-    template = variables_template({"name": size, "num_blocks": 2}, heads, small.default_graph)
+    template = variables_template({"name": size, "num_blocks": 2}, heads, EQUIFORMER_V2.graph)
     tensors = {entry: np.broadcast_to(np.float32(0), shape)
                for _, _, entry, shape in family.entries(template, heads)}  # fmt: skip
     found = family.recognise(Contents(tensors), Choices())

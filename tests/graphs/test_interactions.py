@@ -11,6 +11,7 @@ from atomjax.graphs.interactions import (
     build_interactions,
     build_many,
 )
+from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.structures import Structure
 
 NAMES = ("methanol", "ethanol", "butadiene", "cu_co", "nacl")
@@ -63,7 +64,7 @@ def assert_consistent(graphs: InteractionGraphs):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_edge_sets_of_the_original(oracle, name, graph):
     edges = getattr(
-        build_interactions(oracle_structure(oracle, name), GraphConfig.published()), GRAPHS[graph]
+        build_interactions(oracle_structure(oracle, name), PUBLISHED_GRAPH), GRAPHS[graph]
     )
     reference = {field: oracle[f"{name}/{graph}/{field}"] for field in ("distance", "vector")}
     columns = (*oracle[f"{name}/{graph}/edge_index"], *oracle[f"{name}/{graph}/cell_offset"].T)
@@ -80,7 +81,7 @@ def test_symmetrised_edges_of_the_original(shared, oracle, name):
     info = json.loads((shared / "oracle" / "gemnet_oc_tiny.json").read_text())["info"][name]
     with np.load(shared / "oracle" / "gemnet_oc_tiny.npz") as file:
         index = file[f"{name}/edge_index"]
-    graphs = build_interactions(oracle_structure(oracle, name), GraphConfig.published())
+    graphs = build_interactions(oracle_structure(oracle, name), PUBLISHED_GRAPH)
     assert len(graphs.main) == info["main_edges_symmetrised"]
     ours = sorted(zip(graphs.main.senders.tolist(), graphs.main.receivers.tolist(), strict=True))
     assert ours == sorted(map(tuple, index.T.tolist()))
@@ -186,11 +187,14 @@ def test_older_configs_mean_the_published_rule():
     assert (config.symmetrization, config.shells) == ("index", "cut")
     # Files are named after hashes of the config, and are found again.
     assert json.loads(json.dumps(config.cache_key())) == stored
-    for config in (GraphConfig(max_neighbors=9), GraphConfig.published(cutoff_a2a=13.0)):
+    for config in (
+        GraphConfig(max_neighbors=9),
+        dataclasses.replace(PUBLISHED_GRAPH, cutoff_a2a=13.0),
+    ):
         fields = json.loads(json.dumps(dataclasses.asdict(config)))
         assert GraphConfig.from_dict(fields) == config
         assert config.cache_key() == dataclasses.asdict(config)
-    assert "symmetrization" not in GraphConfig.published().cache_key()
+    assert "symmetrization" not in PUBLISHED_GRAPH.cache_key()
 
 
 def test_quadruplet_edges_touch_the_wanted_tags(slab):
@@ -252,9 +256,8 @@ def test_edge_dropout_reaches_all_graphs_and_follows_its_seed(slab, molecule):
 
 
 def test_edges_drop_each_for_itself_by_the_published_rule(slab):
-    graphs = build_many(
-        [slab()], GraphConfig.published(edge_dropout=0.3), [np.random.default_rng(0)]
-    )
+    config = dataclasses.replace(PUBLISHED_GRAPH, edge_dropout=0.3)
+    graphs = build_many([slab()], config, [np.random.default_rng(0)])
     left = set(keys(graphs[0].a2a))
     assert any((t, s, -a, -b, -c) not in left for s, t, a, b, c in left)
     assert_consistent(graphs[0])

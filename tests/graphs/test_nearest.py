@@ -1,5 +1,7 @@
 """The directed graph of nearest neighbours, from structures to batches."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ import pytest
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.graphs import GraphConfig, Sizes, build_interactions, build_many, pack, pack_structures
 from atomjax.graphs.capacity import fit_capacity
+from atomjax.graphs.config import KINDS, GraphKind
+from atomjax.models.equiformer_v2 import published_graph
 
-CONFIG = GraphConfig.published("nearest", cutoff=6.0, max_neighbors=5)
+CONFIG = dataclasses.replace(published_graph(6.0, 5), cutoff_molecule=12.0)
 
 
 def test_every_receiver_has_its_nearest(molecule, slab):
@@ -76,6 +80,27 @@ def test_kinds_do_not_mix(molecule):
         pack(graphs, structures, capacity)
     with pytest.raises(ValueError, match=r"GraphConfig.kind is 'nearst': give one of"):
         GraphConfig(kind="nearst")
+
+
+@pytest.mark.parametrize("others", [(), ("a2a",), ("qint", "a2ee2a")])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_kind_of_ones_own_holds_what_it_says(molecule, slab, monkeypatch, others, symmetric):
+    monkeypatch.setitem(KINDS, "own", GraphKind(others, symmetric))
+    structures = [molecule(7), slab(), molecule(1)]
+    limits = {"max_neighbors": 5, "max_neighbors_qint": 3, "max_neighbors_a2ee2a": 4}
+    config = GraphConfig(cutoff=6.0, kind="own", **limits)
+    batch = pack_structures(structures, config)
+    full = pack_structures(structures, dataclasses.replace(config, kind="gemnet_oc"))
+    alike = full if symmetric else pack_structures(
+        structures, dataclasses.replace(config, kind="nearest")
+    )  # fmt: skip
+    np.testing.assert_array_equal(batch.senders, alike.senders)
+    np.testing.assert_array_equal(batch.edge_vectors, alike.edge_vectors)
+    for name in ("swap", "reverse"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(batch, name), getattr(alike, name))
+    for name, graph in (("a2a", "a2a"), ("a2ee2a", "a2ee2a"), ("quadruplets", "qint")):
+        wanted = getattr(full, name) if graph in others else None
+        jax.tree.map(np.testing.assert_array_equal, getattr(batch, name), wanted)
 
 
 def test_loaders_fit_edge_dropout(molecule, slab):

@@ -1,7 +1,7 @@
 """The properties every model must have, as functions of a model and its variables.
 
-A backbone joins the suite by a fixture that builds it (see ``conftest.py``); all structures of the
-suite share one padded shape, so that a model compiles once.
+Every registered backbone is in the suite (see ``conftest.py``), in its smallest size; all
+structures share one padded shape, so that a model compiles once.
 """
 
 import dataclasses
@@ -31,21 +31,6 @@ LIMITS = {
     "whole shells, union": {"symmetrization": "union", "shells": "keep"},
     "fewer shells, intersection": {"symmetrization": "intersection", "shells": "leave"},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Backbone:
-    """A model of the suite.
-
-    Attributes:
-        config: of the model.
-        graph: that it reads, and where its bases end.
-        parameter: path of a parameter of the energy head that forces depend on.
-    """
-
-    config: dict
-    graph: GraphConfig
-    parameter: tuple[str, ...]
 
 
 def structure(atoms: ase.Atoms, tags: np.ndarray | None = None) -> Structure:
@@ -86,11 +71,11 @@ def samples() -> dict[str, Structure]:
 class Suite:
     """A model with variables in float64, compiled for one shape."""
 
-    def __init__(self, model: AtomicModel, variables, backbone: Backbone):
-        self.model, self.backbone = model, backbone
+    def __init__(self, model: AtomicModel, variables, graph: GraphConfig):
+        self.model, self.graph = model, graph
         self.variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
         self.samples = samples()
-        self.capacity = capacity_of(list(self.samples.values()), backbone.graph)
+        self.capacity = capacity_of(list(self.samples.values()), graph)
         self.run = jax.jit(partial(predict, model))
 
     def loss(self, variables, batch) -> tuple[jax.Array, dict[str, Prediction]]:
@@ -104,7 +89,7 @@ class Suite:
         """The suite's graph with limits, at most ``most`` neighbours, fewer in other graphs."""
         fields = {"max_neighbors": most, "max_neighbors_a2ee2a": most - 1}
         fields["max_neighbors_qint"] = most - 1
-        return dataclasses.replace(self.backbone.graph, **fields, **LIMITS[limits])
+        return dataclasses.replace(self.graph, **fields, **LIMITS[limits])
 
     def pack(
         self,
@@ -113,7 +98,7 @@ class Suite:
         graph: GraphConfig | None = None,
     ):
         """A float64 batch of the suite's shape and graph."""
-        graph, capacity = graph or self.backbone.graph, capacity or self.capacity
+        graph, capacity = graph or self.graph, capacity or self.capacity
         return pack_structures(structures, graph, capacity, dtype=np.float64)
 
     def predict(

@@ -1,47 +1,39 @@
-"""One tiny model of each kind, compiled once for all tests of a process."""
+"""A small model of every registered backbone, compiled once for all tests of a process."""
+
+import dataclasses
 
 import jax
 import pytest
 
-from atomjax.models import HeadConfig, Prediction, build_model, fit_scale_factors, init_variables
-from atomjax.models.equiformer_v2 import EquiformerV2Config
-from atomjax.models.gemnet_oc import GemNetOCConfig
-from tests.models.conformance import CONFIG, NEAREST, Backbone, Suite, pack_structures, samples
+from atomjax.graphs import pack_structures
+from atomjax.models import (
+    BACKBONES,
+    HeadConfig,
+    Prediction,
+    build_model,
+    fit_scale_factors,
+    init_variables,
+)
+from tests.models.conformance import CONFIG, Suite, samples
 
 HEADS = (
     HeadConfig(name="direct", kind="energy_forces", forces="direct"),
     HeadConfig(name="conservative", kind="energy_forces", forces="conservative", stress=True),
 )
-BACKBONES = {
-    "gemnet_oc": Backbone(
-        {"name": "gemnet_oc_tiny", **GemNetOCConfig.ending_at(CONFIG.cutoffs(periodic=True))},
-        CONFIG,
-        parameter=("dense_0", "kernel"),
-    ),
-    # On a grid that fine the rotation error of its activations is rounding.
-    "equiformer_v2": Backbone(
-        {
-            "name": "equiformer_v2_tiny",
-            "num_blocks": 1,
-            "grid_resolution": 36,
-            **EquiformerV2Config.ending_at(NEAREST.cutoffs(periodic=True)),
-        },
-        NEAREST,
-        parameter=("scalar_mlp", "kernel"),
-    ),
-}
 
 
 @pytest.fixture(scope="session", params=sorted(BACKBONES))
 def suite(request) -> Suite:
-    """A fitted model in float64."""
+    """A fitted model in float64, whose bases end with its graphs."""
     backbone = BACKBONES[request.param]
-    model = build_model(backbone.config, HEADS)
-    batch = pack_structures(list(samples().values()), backbone.graph, slack=3)
+    graph = dataclasses.replace(CONFIG, kind=backbone.graph.kind)
+    config = {"name": next(iter(backbone.sizes)), **backbone.conformance}
+    model = build_model({**config, **backbone.ending_at(graph.cutoffs(periodic=True))}, HEADS)
+    batch = pack_structures(list(samples().values()), graph, slack=3)
     variables = init_variables(model, jax.random.key(0), batch)
     variables = fit_scale_factors(model, variables, [batch])
     with jax.enable_x64(True):
-        return Suite(model, variables, backbone)
+        return Suite(model, variables, graph)
 
 
 @pytest.fixture(scope="session")

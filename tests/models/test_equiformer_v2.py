@@ -13,20 +13,18 @@ import pytest
 
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
-from atomjax.graphs import GraphConfig, pack_structures
+from atomjax.graphs import pack_structures
 from atomjax.models import (
-    MODEL_SIZES,
     HeadConfig,
-    backbone_config,
     build_model,
     check_fitted,
-    default_graph,
     features,
     fit_scale_factors,
     init_variables,
     predict,
 )
-from atomjax.models.equiformer_v2 import EquiformerV2Config
+from atomjax.models.equiformer_v2 import EQUIFORMER_V2, EquiformerV2Config, published_graph
+from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.structures import Structure
 from tests.models.conformance import NEAREST, moved, random_rotation, samples, structure
 
@@ -107,11 +105,9 @@ def test_both_conventions_agree_with_the_second_reference(shared, convention):
     own = {"attention_hidden": 12, "value_channels": 6, "ffn_hidden": 20, "edge_channels": 24}
     direction = {"fc": "source_minus_target", "ea": "target_minus_source"}[convention]
     config = {**TINY, **own, "grid_resolution": 14, "edge_direction": direction}
-    graph = GraphConfig.published(
-        "nearest",
-        cutoff_molecule={"fc": 12.0, "ea": 8.0}[convention],
-        max_neighbors={"fc": 20, "ea": 30}[convention],
-    )
+    graph = published_graph(max_neighbors={"fc": 20, "ea": 30}[convention])
+    molecule = {"fc": 12.0, "ea": 8.0}[convention]
+    graph = dataclasses.replace(graph, cutoff_molecule=molecule)
     with np.load(shared / "oracle" / "equiformer_v2" / "eqv2_tiny_weights.npz") as archive:
         entries = dict(archive)
     found, arrays = second_set(shared, "small")
@@ -267,12 +263,13 @@ def test_models_refuse_the_graphs_of_others(batch):
 
 
 def test_sizes_know_their_graph():
-    for name in MODEL_SIZES:
-        graph = default_graph({"name": name})
-        assert graph.kind == ("nearest" if name.startswith("equiformer") else "gemnet_oc")
-        published = GraphConfig.published(graph.kind)
-        assert backbone_config({"name": name}).basis_cutoff("main") == published.cutoff == 12.0
-        assert published.max_neighbors == (20 if graph.kind == "nearest" else 30)
+    for backbone, limit in ((GEMNET_OC, 30), (EQUIFORMER_V2, 20)):
+        published = backbone.published_graph
+        assert published is not None
+        assert published.kind == backbone.graph.kind
+        assert published.max_neighbors == limit
+        for size in backbone.sizes.values():
+            assert backbone.basis_cutoff(size, "main") == published.cutoff == 12.0
 
 
 def test_elements_without_a_row_poison_the_result():

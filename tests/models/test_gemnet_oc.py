@@ -12,7 +12,7 @@ import pytest
 from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
 from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
-from atomjax.models.gemnet_oc import GEMNET_OC_SIZES
+from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.models.layers import he_orthogonal
 from atomjax.training.update.optimizer import shared_divisors
 from tests.models.conformance import CONFIG, samples
@@ -55,9 +55,8 @@ def test_parameters_are_those_of_the_manifest(shared, batch, size, manifest):
 
 def test_shared_parameters_are_those_of_the_original(batch):
     model, variables = shapes_of("gemnet_oc_small", batch)
-    divisors = shared_divisors(
-        variables["params"], GEMNET_OC_SIZES["gemnet_oc_small"].shared_parameters
-    )
+    shared = GEMNET_OC.shared(GEMNET_OC.sizes["gemnet_oc_small"])
+    divisors = shared_divisors(variables["params"], shared)
     flat = flax.traverse_util.flatten_dict(divisors)
     shared = {
         name.removeprefix("backbone.bases."): flat[path]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.models import HeadConfig, build_model, default_graph, init_variables, predict
+from atomjax.models import HeadConfig, build_model, find_backbone, init_variables, predict
 from atomjax.ops import sum_slots
 from atomjax.ops.gather import Slots
 from atomjax.structures import Structure
@@ -86,7 +86,7 @@ def test_a_policy_places_its_products(precision, wide, narrow):
 
 def test_parameters_gradients_and_optimiser_stay_in_float32():
     model, variables, batch = make("bfloat16")
-    optimizer = make_optimizer(TrainSettings(batch_size=1, epochs=1), variables["params"], 10)
+    optimizer = make_optimizer(TrainSettings(batch_size=1, epochs=1), variables["params"], 10, ())
     state = create_state(variables, optimizer, seed=0)
     step = make_train_step(
         partial(predict, model), [Task(name="task")], optimizer, data_mesh(jax.devices()[:1])
@@ -146,7 +146,7 @@ def test_unknown_and_unsuitable_policies_are_refused():
 def test_frames_of_equiformer_are_exact():
     config = {"name": "equiformer_v2_tiny", "num_blocks": 1, "precision": "tensorfloat32"}
     model = build_model(config, [HEAD])
-    batch = make_batch(default_graph(config))
+    batch = make_batch(find_backbone(config).graph)
     variables = init_variables(model, jax.random.key(0), batch)
     found = products(lambda v: predict(model, v, batch)["task"].energy, variables)
     assert {p for _, p in found} == {HIGH, HIGHEST}

@@ -17,7 +17,7 @@ from atomjax.data.settings import DatasetSettings
 from atomjax.data.store_view import open_store
 from atomjax.graphs import pack_structures
 from atomjax.launch import main
-from atomjax.models import HeadConfig, backbone_config, build_model, default_graph, init_variables
+from atomjax.models import HeadConfig, backbone_config, build_model, find_backbone, init_variables
 from atomjax.runtime.config import ConfigError, load_config
 from atomjax.runtime.run import Run
 from atomjax.similarity.features.cache import SetExtractor
@@ -72,7 +72,7 @@ def gemnet_checkpoint(folder: Path) -> Path:
         atomic_numbers=np.array([8, 1, 1]),
         positions=np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.2]]),
     )
-    batch = pack_structures([water], default_graph(MODEL_CONFIG))
+    batch = pack_structures([water], find_backbone(MODEL_CONFIG).graph)
     variables = init_variables(model, jax.random.key(0), batch)
     weights = jax.tree.map(np.asarray, {"backbone": variables["params"]["backbone"]})
     factors = jax.tree.map(np.ones_like, {"backbone": variables["scale_factors"]["backbone"]})

@@ -1,15 +1,21 @@
 """Where the bases of a model end: with its graphs, or with the checkpoint it goes on from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from atomjax.batching import GraphDataset
+from atomjax.data.graphs import BaseGraphs, graph_config
+from atomjax.data.settings import GraphSettings
 from atomjax.graphs import GraphConfig
 from atomjax.models import backbone_config
+from atomjax.models.equiformer_v2 import published_graph
+from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.store import Store, write_store
-from atomjax.training.basis import checkpoint_graph, describe_graphs, with_basis
+from atomjax.training.basis import check_kind, checkpoint_graph, describe_graphs, with_basis
 
 GEMNET, EQUIFORMER = {"name": "gemnet_oc_tiny"}, {"name": "equiformer_v2_tiny"}
 MOLECULE = Structure(atomic_numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 1]])
@@ -23,7 +29,8 @@ def dataset(graph: GraphConfig, *structures: Structure, name: str = "set") -> Gr
 def test_bases_end_with_the_graphs():
     graph = GraphConfig(cutoff=5.0, cutoff_qint=3.0, cutoff_a2a=6.0)
     config = with_basis(GEMNET, [dataset(graph)])
-    assert config == {**GEMNET, "rbf_cutoff": 5.0, "rbf_cutoff_qint": 3.0, "rbf_cutoff_a2a": 6.0}
+    ends = {"rbf_cutoff": 5.0, "rbf_cutoff_qint": 3.0, "rbf_cutoff_a2a": 6.0}
+    assert config == {**GEMNET, **ends, "envelope_exponent": 5}
     size = backbone_config(config)
     for name, end in graph.cutoffs(periodic=True).items():
         assert size.basis_cutoff(name) == end
@@ -34,7 +41,7 @@ def test_bases_end_with_the_graphs():
 
 def test_what_the_config_says_stays():
     graph = GraphConfig(cutoff=5.0, cutoff_qint=3.0)
-    given = {**GEMNET, "rbf_cutoff": 12.0}
+    given = {**GEMNET, "rbf_cutoff": 12.0, "envelope_exponent": 6}
     assert with_basis(given, [dataset(graph)]) == given
     given = {**EQUIFORMER, "cutoff": 12.0, "envelope_exponent": None}
     assert with_basis(given, [dataset(GraphConfig(kind="nearest"))]) == given
@@ -52,7 +59,7 @@ def test_cutoffs_that_differ_are_asked_about():
 
 
 def test_only_the_cutoff_that_cuts_something_counts(tmp_path):
-    graph = GraphConfig.published()
+    graph = PUBLISHED_GRAPH
     assert with_basis(GEMNET, [dataset(graph, CRYSTAL)])["rbf_cutoff"] == 12.0
     assert with_basis(GEMNET, [dataset(graph, MOLECULE)])["rbf_cutoff"] == 8.0
     with pytest.raises(ConfigError, match=r"\(set: 12 Å and 8 Å\)"):
@@ -78,7 +85,21 @@ def test_the_basis_of_a_checkpoint_counts():
     # One of an earlier version has the published basis, and the published graphs.
     assert with_basis(GEMNET, sets, {"model": GEMNET}) == GEMNET
     assert backbone_config(GEMNET).basis_cutoff("qint") == 12.0
-    assert checkpoint_graph({"model": EQUIFORMER}) == GraphConfig.published("nearest")
+    assert checkpoint_graph({"model": EQUIFORMER}) == published_graph()
+
+
+def test_graphs_that_a_backbone_does_not_have_are_refused():
+    preset = GraphSettings(preset="published", cutoff=6.0)
+    base = BaseGraphs(published=published_graph())
+    assert graph_config(preset, base) == dataclasses.replace(published_graph(), cutoff=6.0)
+    with pytest.raises(ConfigError, match=r'graph.preset="published": this backbone has no such'):
+        graph_config(preset, BaseGraphs())
+    check_kind(None, GEMNET, "graph.kind")
+    check_kind("gemnet_oc", GEMNET, "graph.kind")
+    with pytest.raises(ConfigError, match='gemnet_oc_tiny reads graphs of kind "gemnet_oc"'):
+        check_kind("nearest", GEMNET, "graph.kind")
+    with pytest.raises(ConfigError, match="write one of gemnet_oc, nearest"):
+        GraphSettings(kind="nearst")
 
 
 def test_the_card_names_limits():

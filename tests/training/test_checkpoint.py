@@ -37,8 +37,8 @@ def model_variables(blocks: int = 2, width: int = 3, head: str = "a") -> dict[st
 def make_state(**model: Any) -> TrainState:
     variables = model_variables(**model)
     frozen = (GroupSettings(pattern="block_0", multiplier=0),)
-    settings = TrainSettings(batch_size=1, epochs=1, groups=frozen)
-    optimizer = make_optimizer(settings, variables["params"], 10)
+    settings = TrainSettings(batch_size=1, epochs=1)
+    optimizer = make_optimizer(settings, variables["params"], 10, frozen)
     return place(create_state(variables, optimizer, seed=7), data_mesh())
 
 

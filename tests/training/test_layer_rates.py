@@ -1,11 +1,17 @@
 import re
 
-import jax.numpy as jnp
+import flax.traverse_util
+import jax
 import pytest
 
+from atomjax.graphs import pack_structures
+from atomjax.models import BACKBONES, HeadConfig, build_model, init_variables
+from atomjax.models.equiformer_v2 import EQUIFORMER_V2
+from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.runtime.config import ConfigError
+from atomjax.structures import Structure
 from atomjax.training.settings import GroupSettings, PlateauSettings, TrainSettings
-from atomjax.training.update.layer_rates import all_groups, layer_groups
+from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.optimizer import learning_rate_schedule, parameter_groups
 
 
@@ -25,7 +31,7 @@ def factor_of(path: str, groups) -> float:
     ],
 )
 def test_published_factors(name, blocks):
-    groups = layer_groups(name, 0.1)
+    groups = all_groups(settings(layer_rates=name), GEMNET_OC)
     assert factor_of("backbone/embedding", groups) == 0.3
     assert factor_of("backbone/out_blocks_0/layers_0/kernel", groups) == blocks[0]
     for i, factor in enumerate(blocks):
@@ -37,32 +43,50 @@ def test_published_factors(name, blocks):
 
 
 def test_all_layers_end_at_one_rate():
-    for group in layer_groups("jmp_small", 0.1):
+    def layers(final_factor):
+        chosen = settings(layer_rates="jmp_small", final_factor=final_factor)
+        return all_groups(chosen, GEMNET_OC)
+
+    for group in layers(0.1):
         assert group.final_factor is not None
         assert group.multiplier * group.final_factor == pytest.approx(0.1)
-    assert {g.final_factor for g in layer_groups("jmp_small", 0.7)} == {0.99}
-    assert {g.final_factor for g in layer_groups("jmp_small", 1e-4)} == {0.01}
+    assert {g.final_factor for g in layers(0.7)} == {0.99}
+    assert {g.final_factor for g in layers(1e-4)} == {0.01}
 
 
 def test_frozen_parts_come_first_and_own_groups_second():
     own = GroupSettings(pattern="out_mlp", multiplier=0.5)
     chosen = settings(freeze=("embedding", "block_1"), groups=(own,), layer_rates="jmp_small")
-    groups = all_groups(chosen)
+    groups = all_groups(chosen, GEMNET_OC)
     assert factor_of("backbone/embedding", groups) == 0.0
     assert factor_of("backbone/int_blocks_1/kernel", groups) == 0.0
     assert factor_of("backbone/out_blocks_2/kernel", groups) == 0.0
     assert factor_of("backbone/int_blocks_2/kernel", groups) == 0.55
     assert factor_of("backbone/out_mlp_energy/kernel", groups) == 0.5
     with pytest.raises(ConfigError, match='"head" is no part; write backbone, embedding, heads'):
-        all_groups(settings(freeze=("head",)))
+        all_groups(settings(freeze=("head",)), GEMNET_OC)
 
 
-def test_rates_for_another_backbone_are_refused():
-    params = {"backbone": {"embedding": jnp.ones(2), "blocks_0": {"kernel": jnp.ones(2)}}}
-    with pytest.raises(ConfigError, match=r"int_blocks_0.*matches no parameter"):
-        parameter_groups(params, layer_groups("jmp_small", 0.1))
-    frozen = (*all_groups(settings(freeze=("backbone",))), GroupSettings(pattern="b", multiplier=1))
-    assert parameter_groups(params, frozen)["backbone"]["embedding"] == 0
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_named_parts_are_those_of_every_backbone(name):
+    backbone = BACKBONES[name]
+    model = build_model({"name": next(iter(backbone.sizes))}, [HeadConfig(name="a")])
+    batch = pack_structures([Structure(atomic_numbers=[8], positions=[[0, 0, 0]])], backbone.graph)
+    params = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), batch))["params"]
+    parts = ("embedding", "block_0", "block_1", "heads", "backbone")
+    labels = parameter_groups(params, all_groups(settings(freeze=parts), backbone))
+    frozen = flax.traverse_util.flatten_dict(labels, sep="/")
+    assert [path for path, label in frozen.items() if label == 0] == [
+        f"backbone/{backbone.element_embedding}"
+    ]
+    assert set(frozen.values()) == set(range(len(parts)))
+
+
+def test_rates_of_another_backbone_are_refused():
+    with pytest.raises(ConfigError, match=r'layer_rates="jmp_small": equiformer_v2 has none'):
+        all_groups(settings(layer_rates="jmp_small"), EQUIFORMER_V2)
+    with pytest.raises(ConfigError, match=r"gemnet_oc has jmp_small, jmp_large"):
+        all_groups(settings(layer_rates="jmp_smal"), GEMNET_OC)
 
 
 def test_warmup_and_cosine_are_counted_in_epochs():

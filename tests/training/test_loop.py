@@ -49,7 +49,7 @@ def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **cha
     settings = TrainSettings(**{**values, **changes})
     model, loader = Model(TASKS), Batches(epochs, broken_step)
     variables = init(model, make_batch(random_structures(2), **SHAPE))
-    optimizer = make_optimizer(settings, variables["params"], loader.num_steps)
+    optimizer = make_optimizer(settings, variables["params"], loader.num_steps, ())
     mesh = data_mesh(jax.devices()[:1])
 
     def validation():

@@ -64,7 +64,7 @@ def test_warmup_longer_than_the_run_is_refused():
 
 def test_adamw_equals_optax_adamw():
     s = settings(clip_norm=None, weight_decay=0.1, final_factor=1.0)
-    ours = make_optimizer(s, PARAMS, 10)
+    ours = make_optimizer(s, PARAMS, 10, ())
     reference = optax.adamw(1e-2, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.1)
     grads = jax.tree.map(lambda p: 0.3 * p, PARAMS)
     a: Any = PARAMS
@@ -83,7 +83,7 @@ def test_groups_scale_rates_and_freeze():
         GroupSettings(pattern="block_0", multiplier=0.0),
         GroupSettings(pattern="^backbone/", multiplier=0.5),
     )
-    optimizer = make_optimizer(settings(groups=groups, clip_norm=None), PARAMS, 10)
+    optimizer = make_optimizer(settings(clip_norm=None), PARAMS, 10, groups)
     state = optimizer.init(PARAMS)
     updates, _ = update(optimizer, jax.tree.map(jnp.ones_like, PARAMS), state, PARAMS)
     block_0 = updates["backbone"]["block_0"]["kernel"]
@@ -96,8 +96,8 @@ def test_groups_scale_rates_and_freeze():
 
 def test_frozen_gradients_do_not_count_in_the_norm():
     frozen = (GroupSettings(pattern="backbone", multiplier=0.0),)
-    s = settings(groups=frozen, clip_norm=1.0, epsilon=1.0, beta1=0.0, beta2=0.0)
-    optimizer = make_optimizer(s, PARAMS, 10)
+    s = settings(clip_norm=1.0, epsilon=1.0, beta1=0.0, beta2=0.0)
+    optimizer = make_optimizer(s, PARAMS, 10, frozen)
     grads: Any = {
         **jax.tree.map(lambda p: 1e6 * p, PARAMS),
         "head_a": {"kernel": jnp.array([0.3, 0.4])},
@@ -113,7 +113,7 @@ def test_frozen_gradients_do_not_count_in_the_norm():
 )
 def test_clipping_by_norm_and_by_value(bound, clipped):
     params = {"w": jnp.zeros(2)}
-    optimizer = make_optimizer(settings(epsilon=1.0, beta1=0.0, beta2=0.0, **bound), params, 10)
+    optimizer = make_optimizer(settings(epsilon=1.0, beta1=0.0, beta2=0.0, **bound), params, 10, ())
     updates, _ = update(optimizer, {"w": jnp.array([3.0, 4.0])}, optimizer.init(params), params)
     g = np.array(clipped)
     np.testing.assert_allclose(updates["w"], -1e-2 * g / (g + 1), rtol=1e-5)
@@ -121,8 +121,8 @@ def test_clipping_by_norm_and_by_value(bound, clipped):
 
 def test_group_floor_replaces_the_common_one():
     groups = (GroupSettings(pattern="head_a", multiplier=2.0, final_factor=0.5),)
-    s = settings(groups=groups, clip_norm=None, final_factor=0.0, beta1=0.0, beta2=0.0)
-    optimizer = make_optimizer(s, PARAMS, 4)
+    s = settings(clip_norm=None, final_factor=0.0, beta1=0.0, beta2=0.0)
+    optimizer = make_optimizer(s, PARAMS, 4, groups)
     state = optimizer.init(PARAMS)
     grads = jax.tree.map(jnp.ones_like, PARAMS)
     for _ in range(5):
@@ -168,7 +168,7 @@ def test_shared_gradients_are_divided_before_clipping(scaled, factor):
     s = settings(clip_norm=1.0, epsilon=1.0, beta1=0.0, beta2=0.0, scale_shared_gradients=scaled)
     params: dict[str, Any] = {"backbone": {"w": jnp.zeros(1)}, "head_a": {"w": jnp.zeros(1)}}
     grads = {"backbone": {"w": jnp.array([6.0])}, "head_a": {"w": jnp.array([4.0])}}
-    optimizer = make_optimizer(s, params, 10, SHARED)
+    optimizer = make_optimizer(s, params, 10, (), SHARED)
     updates, _ = update(optimizer, grads, optimizer.init(params), params)
     norm = np.hypot(6 * factor, 4)
     for name, gradient in (("backbone", 6 * factor), ("head_a", 4)):
@@ -186,7 +186,7 @@ def test_the_first_pattern_says_how_many_blocks_share_a_parameter():
 
 def test_states_keep_their_paths_whether_gradients_are_scaled():
     plain, scaled = (
-        make_optimizer(settings(scale_shared_gradients=on), PARAMS, 10, SHARED).init(PARAMS)
+        make_optimizer(settings(scale_shared_gradients=on), PARAMS, 10, (), SHARED).init(PARAMS)
         for on in (False, True)
     )
     assert jax.tree.structure(plain) == jax.tree.structure(scaled)

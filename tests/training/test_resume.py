@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from atomjax.models import BACKBONES
+from atomjax.runtime.preemption import RunInterrupted
 from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.settings import RunSettings
+from atomjax.training.update.compiled import CompiledFunctions
 from tests.training.workflow import make_config, write_structures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +112,35 @@ def test_killed_and_resumed_run_ends_with_identical_parameters(tmp_path):
     ]
     assert records[0] == records[1]
     assert logged_steps(workdir) == logged_steps(tmp_path / "unbroken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_every_backbone_goes_on_where_it_was_stopped(name, tmp_path):
+    """In this process, with the functions of the unbroken run."""
+    config = make_config(write_structures(tmp_path / "chains.xyz"), epochs=2, checkpoint_every=2)
+    backbone = BACKBONES[name]
+    config["model"] = {"name": next(iter(backbone.sizes)), "overrides": backbone.conformance}
+    settings, compiled = RunSettings.from_config(config), CompiledFunctions()
+
+    class Stopped(Run):
+        """Is told to end at its fifth step."""
+
+        def log(self, step, metrics):
+            super().log(step, metrics)
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    for kind, workdir in ((Run, "unbroken"), (Stopped, "stopped"), (Run, "stopped")):
+        run = kind(tmp_path / workdir, settings, console=Console(quiet=True))
+        with pytest.raises(RunInterrupted) if kind is Stopped else nullcontext():
+            pretrain(settings, run, compiled)
+        run.close()
+    assert logged_steps(tmp_path / "stopped") == logged_steps(tmp_path / "unbroken")
+    for a, b in zip(
+        *(leaves(tmp_path / w, "latest") for w in ("unbroken", "stopped")), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_number_of_devices_does_not_change_the_training(tmp_path):

@@ -41,7 +41,7 @@ def setup(
     model = Model(TASKS, dropout)
     batch = make_batch(random_structures(2), graphs=4, nodes=20)
     variables = init(model, batch)
-    optimizer = make_optimizer(SETTINGS, variables["params"], 100)
+    optimizer = make_optimizer(SETTINGS, variables["params"], 100, ())
     mesh = data_mesh(jax.devices()[:devices])
     state = create_state(variables, optimizer, seed=3)
     places = state_shardings(state, mesh, shard_optimizer=True) if shard_optimizer else None
@@ -200,7 +200,7 @@ def test_unfitted_scale_factors_are_refused():
     model = Model(TASKS)
     variables = init(model, make_batch(random_structures(2), graphs=4, nodes=20))
     variables["scale_factors"] = jax.tree.map(np.zeros_like, variables["scale_factors"])
-    optimizer = make_optimizer(SETTINGS, variables["params"], 100)
+    optimizer = make_optimizer(SETTINGS, variables["params"], 100, ())
     with pytest.raises(ScaleFactorError):
         create_state(variables, optimizer, seed=0)
 

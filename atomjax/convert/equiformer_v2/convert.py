@@ -28,9 +28,8 @@ from atomjax.convert.family import BUFFER, METRIC, NO_HEAD, Choices, Path, Recog
 from atomjax.convert.nesting import Contents
 from atomjax.convert.settings import backbone_settings, check_built_in, unread_settings
 from atomjax.convert.sizes import describe_config
-from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig
-from atomjax.models.equiformer_v2 import EquiformerV2Config
+from atomjax.models.equiformer_v2 import EquiformerV2Config, published_graph
 
 ELEMENT_ENERGIES = "energy_lin_ref"
 _MARK = "sphere_embedding.weight"
@@ -91,7 +90,6 @@ class EquiformerV2Family:
     """EquiformerV2 in the layouts of fairchem v1 and efficient-atom."""
 
     name = "equiformer_v2"
-    config = EquiformerV2Config
 
     def matches(self, contents: Contents) -> bool:
         """Whether a file is of this family."""
@@ -109,12 +107,7 @@ class EquiformerV2Family:
         check_built_in(settings, _BUILT_IN, "EquiformerV2")
         config = infer_config(contents, names, settings)
         layout = _layout(contents)
-        graph = GraphConfig.published(
-            "nearest",
-            cutoff=config.cutoff,
-            cutoff_molecule=config.cutoff,
-            max_neighbors=int(settings.get("max_neighbors", 20)),
-        )
+        graph = published_graph(config.cutoff, int(settings.get("max_neighbors", 20)))
         notes = ()
         if settings.get("enforce_max_neighbors_strictly") is False:
             graph = dataclasses.replace(

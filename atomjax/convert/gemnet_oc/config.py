@@ -12,7 +12,7 @@ from atomjax.convert.nesting import Contents, read_field
 from atomjax.convert.sizes import describe_config
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig
-from atomjax.models.gemnet_oc import GemNetOCConfig
+from atomjax.models.gemnet_oc import PUBLISHED_GRAPH, GemNetOCConfig
 
 # Field of the config → tensor and axis whose length it is. "#" stands for block 0.
 _SHAPES = {
@@ -160,7 +160,7 @@ def gaussian_factor(count: int) -> float:
 
 def graph_config(settings: Mapping[str, Any]) -> GraphConfig:
     """The graphs of the file's settings, and what they do not say as JMP has it."""
-    graph = GraphConfig.published()
+    graph = PUBLISHED_GRAPH
     given: dict[str, Any] = {
         ours: settings[theirs]
         for theirs, ours in _GRAPH.items()

@@ -29,7 +29,6 @@ class GemNetOCFamily:
     """GemNet-OC in the layouts of JMP, efficient-atom and fairchem v1."""
 
     name = "gemnet_oc"
-    config = GemNetOCConfig
 
     def matches(self, contents: Contents) -> bool:
         """Whether a file is of this family."""

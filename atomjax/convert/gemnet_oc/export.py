@@ -13,7 +13,7 @@ from atomjax.convert.gemnet_oc.config import gaussian_factor
 from atomjax.convert.gemnet_oc.layouts import Layout
 from atomjax.models import HeadConfig, backbone_config
 from atomjax.models.bases import gaussian_centres
-from atomjax.models.gemnet_oc import GemNetOCConfig
+from atomjax.models.gemnet_oc import GEMNET_OC, GemNetOCConfig
 
 # Modules of the original that hold Gaussians, and the interaction that each serves.
 _RADIAL = {
@@ -130,7 +130,7 @@ def _one_basis(config: GemNetOCConfig) -> dict[str, Any]:
 def _settings(config: GemNetOCConfig, heads: tuple[HeadConfig, ...]) -> dict[str, Any]:
     """Our config in fairchem's words, as far as it fixes what the network is."""
     sizes = dataclasses.asdict(config)
-    for name in (*GemNetOCConfig.BASIS, "edge_output", "dropout", "edge_dropout"):
+    for name in (*GEMNET_OC.basis_fields, "edge_output", "dropout", "edge_dropout"):
         del sizes[name]
     return {
         "name": "gemnet_oc",

@@ -1,6 +1,7 @@
 """EquiformerV2 (Liao et al., 2024), whose features measure the similarity of data sets."""
 
-from atomjax.models.equiformer_v2.config import EQUIFORMER_V2_SIZES, EquiformerV2Config
+from atomjax.models.equiformer_v2.config import EquiformerV2Config
+from atomjax.models.equiformer_v2.entry import EQUIFORMER_V2, published_graph
 from atomjax.models.equiformer_v2.network import EquiformerV2
 
-__all__ = ["EQUIFORMER_V2_SIZES", "EquiformerV2", "EquiformerV2Config"]
+__all__ = ["EQUIFORMER_V2", "EquiformerV2", "EquiformerV2Config", "published_graph"]

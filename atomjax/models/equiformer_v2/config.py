@@ -1,10 +1,8 @@
 """Sizes of EquiformerV2 (Liao et al., 2024, arXiv:2306.12059, and the configs of fairchem v1)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Literal, get_args
 
-from atomjax.graphs import GraphConfig
 from atomjax.models.equiformer_v2.published_grid import RESOLUTION as PUBLISHED_RESOLUTION
 from atomjax.models.precision import Precision, check_precision
 
@@ -78,9 +76,6 @@ class EquiformerV2Config:
     edge_chunk: int | None = None
     precision: Precision | None = None
 
-    # Fields that say where the basis ends, and how.
-    BASIS: ClassVar[tuple[str, ...]] = ("cutoff", "envelope_exponent")
-
     def __post_init__(self):
         """Checks what would fail late or in silence.
 
@@ -111,30 +106,6 @@ class EquiformerV2Config:
             )
         if self.edge_chunk is not None and self.edge_chunk < 1:
             raise ValueError(f"edge_chunk is {self.edge_chunk}: give at least 1")
-
-    @property
-    def default_graph(self) -> GraphConfig:
-        """The graph that a model is trained on where nothing else is asked for."""
-        return GraphConfig(kind="nearest")
-
-    def basis_cutoff(self, graph: str) -> float:
-        """Å where the radial basis of the main graph, the only one, ends."""
-        assert graph == "main"
-        return self.cutoff
-
-    @staticmethod
-    def ending_at(cutoffs: Mapping[str, float]) -> dict[str, Any]:
-        """Fields of a model whose basis and envelope end with its graph.
-
-        Args:
-            cutoffs: graph → Å, with "main".
-        """
-        return {"cutoff": cutoffs["main"], "envelope_exponent": 5}
-
-    @property
-    def shared_parameters(self) -> tuple[tuple[str, int], ...]:
-        """Parameters that several blocks read, as for GemNet-OC: none."""
-        return ()
 
 
 EQUIFORMER_V2_SIZES: dict[str, EquiformerV2Config] = {

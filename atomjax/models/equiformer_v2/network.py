@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.models.backbone import Network
 from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.feed_forward import FeedForward
 from atomjax.models.equiformer_v2.heads import EquivariantHead
@@ -43,7 +44,7 @@ class TransformerBlock(nn.Module):
         return y * rows(keep / (1 - rate), batch.node_graph).astype(y.dtype)[:, None, None]
 
 
-class EquiformerV2(nn.Module):
+class EquiformerV2(Network):
     """EquiformerV2 up to, not including, the heads (Liao et al., 2024)."""
 
     config: EquiformerV2Config

@@ -1,10 +1,7 @@
 """Sizes of GemNet-OC (JMP, Table 17)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from atomjax.graphs import GraphConfig
 from atomjax.models.precision import Precision, check_precision
 
 
@@ -94,46 +91,14 @@ class GemNetOCConfig:
     precision: Precision | None = None
     remat: bool = False
 
-    # Fields that say where the bases end, that of the main graph first.
-    BASIS: ClassVar[tuple[str, ...]] = (
-        *("rbf_cutoff", "rbf_cutoff_a2ee2a", "rbf_cutoff_qint", "rbf_cutoff_a2a"),
-        "envelope_exponent",
-    )
-
     def __post_init__(self):
         """Raises ValueError for an unknown precision."""
         check_precision(self.precision)
-
-    @property
-    def default_graph(self) -> GraphConfig:
-        """The graphs that a model is trained on where nothing else is asked for."""
-        return GraphConfig()
-
-    @property
-    def shared_parameters(self) -> tuple[tuple[str, int], ...]:
-        """Parameters that several blocks read: pattern in their path, and number of blocks.
-
-        The first pattern that is found in a path counts. The embedding of radii for the outputs is
-        read by one output block more than there are interactions.
-        """
-        blocks = self.num_blocks
-        return (("^backbone/bases/mlp_rbf_out/", blocks + 1), ("^backbone/bases/", blocks))
 
     def basis_cutoff(self, graph: str) -> float:
         """Å where the radial basis of one of the four graphs ends."""
         own = None if graph == "main" else getattr(self, f"rbf_cutoff_{graph}")
         return self.rbf_cutoff if own is None else own
-
-    @staticmethod
-    def ending_at(cutoffs: Mapping[str, float]) -> dict[str, Any]:
-        """Fields of a model whose bases end with its graphs.
-
-        Args:
-            cutoffs: graph → Å, with "main".
-        """
-        main = cutoffs["main"]
-        others = {f"rbf_cutoff_{graph}": end for graph, end in cutoffs.items() if end != main}
-        return {"rbf_cutoff": main, **others}
 
 
 GEMNET_OC_SIZES: dict[str, GemNetOCConfig] = {

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.models.backbone import Network
 from atomjax.models.features import Features
 from atomjax.models.gemnet_oc.basis import Bases, BasisEmbedding
 from atomjax.models.gemnet_oc.config import GemNetOCConfig
@@ -18,7 +19,6 @@ from atomjax.models.gemnet_oc.interaction import (
     TripletInteraction,
 )
 from atomjax.models.gemnet_oc.update import AtomUpdate, OutputBlock
-from atomjax.models.heads import Head, HeadConfig
 from atomjax.models.layers import INV_SQRT_2, Dense, ResidualLayer, scaled_silu
 from atomjax.models.precision import exact_products, feature_dtype
 from atomjax.ops import stored
@@ -125,15 +125,10 @@ class OutputMLP(nn.Module):
         return x
 
 
-class GemNetOC(nn.Module):
+class GemNetOC(Network):
     """GemNet-OC up to, not including, the heads (Gasteiger et al., 2022; JMP, section 4.1)."""
 
     config: GemNetOCConfig
-
-    @nn.nowrap
-    def head(self, config: HeadConfig) -> Head:
-        """The head of one task."""
-        return Head(config)
 
     @nn.compact
     def __call__(self, batch: GraphBatch) -> Features:

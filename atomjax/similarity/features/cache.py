@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from atomjax.batching import BatchLoader, GraphDataset
-from atomjax.data.graphs import graph_config
+from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.data.load import divide, find_file, generate_spec, load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.store_view import open_store, select
@@ -232,7 +232,8 @@ class SetExtractor:
         if not self._original:
             return self._extractor.graph
         if view.downstream:
-            return graph_config(dataset.graph, self._extractor.graph)
+            published = self._extractor.backbone.published_graph
+            return graph_config(dataset.graph, BaseGraphs(self._extractor.graph, published))
         return upstream_graph(self._extractor.graph)
 
     def _key(self, dataset: DatasetSettings, view: View) -> str:

@@ -12,8 +12,7 @@ import numpy as np
 
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.config import PUBLISHED_RULE
-from atomjax.models import backbone_config
-from atomjax.models.equiformer_v2 import EquiformerV2Config
+from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 
@@ -23,29 +22,21 @@ EDGE_DROPOUT = 0.1
 # Smaller molecules and heavier elements are left out of downstream sets.
 FEWEST_ATOMS = 4
 HEAVIEST = 89
-REVERSED = {
-    "source_minus_target": "target_minus_source",
-    "target_minus_source": "source_minus_target",
-}
 
 
-def check_conventions(config: Mapping[str, Any]) -> None:
-    """Refuses backbones that the original does not extract with.
+def original_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's config as the original uses such a model: EquiformerV2 with edges reversed.
 
     Raises:
-        ConfigError: the backbone is not an EquiformerV2.
+        ConfigError: the original does not extract with this backbone.
     """
-    if not isinstance(backbone_config(config), EquiformerV2Config):
+    differing = find_backbone(config).conventions.get("efficient_atom")
+    if differing is None:
         raise ConfigError(
             f'extractor.conventions="efficient_atom" is for EquiformerV2, not {config["name"]}; '
             "leave it out"
         )
-
-
-def original_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's config with its edge vectors reversed."""
-    direction = getattr(backbone_config(config), "edge_direction", "source_minus_target")
-    return {**config, "edge_direction": REVERSED[direction]}
+    return {**config, **differing(backbone_config(config))}
 
 
 def upstream_graph(graph: GraphConfig) -> GraphConfig:

@@ -12,17 +12,24 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from atomjax.data.graphs import graph_config
+from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
-from atomjax.models import HeadConfig, backbone_config, build_model, default_graph, features
+from atomjax.models import (
+    Backbone,
+    HeadConfig,
+    backbone_config,
+    build_model,
+    features,
+    find_backbone,
+)
 from atomjax.runtime.config import ConfigError
-from atomjax.similarity.features.conventions import check_conventions, original_config
+from atomjax.similarity.features.conventions import original_config
 from atomjax.similarity.features.default import load_weights
 from atomjax.similarity.features.invariants import invariant_features
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures.elements import SYMBOLS
-from atomjax.training.basis import checkpoint_graph
+from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.update.state import DATA_AXIS
 from atomjax.training.update.step import over_devices
@@ -45,9 +52,14 @@ class BackboneExtractor:
     graph: GraphConfig
 
     @property
+    def backbone(self) -> Backbone:
+        """The network's entry."""
+        return find_backbone(self.config)
+
+    @property
     def lmax(self) -> int | None:
         """Largest degree of the features; None where they have no degrees."""
-        return getattr(backbone_config(self.config), "lmax", None)
+        return self.backbone.lmax(backbone_config(self.config))
 
     @property
     def digest(self) -> str:
@@ -62,11 +74,9 @@ class BackboneExtractor:
     @property
     def element_embeddings(self) -> dict[str, np.ndarray]:
         """Symbol → learned embedding [C] of the element, before any layer."""
-        backbone = self.variables["params"]["backbone"]
-        if "sphere_embedding" in backbone:
-            table, first = np.asarray(backbone["sphere_embedding"]), 0
-        else:
-            table, first = np.asarray(backbone["embedding"]), 1
+        path, first = self.backbone.element_embedding, self.backbone.first_element
+        flat = flax.traverse_util.flatten_dict(self.variables["params"]["backbone"], sep="/")
+        table = np.asarray(flat[path])
         numbers = range(1, min(len(table) + first, len(SYMBOLS)))
         return {SYMBOLS[z]: table[z - first] for z in numbers}
 
@@ -104,22 +114,17 @@ def load_extractor(settings: ExtractorSettings) -> BackboneExtractor:
         variables, metadata = load_checkpoint(settings.checkpoint, settings.which)
         name = f"{metadata['model']['name']} of {settings.checkpoint}, step {metadata['step']}"
     config = metadata["model"]
-    graph = graph_config(settings.graph, checkpoint_graph(metadata))
-    wanted = default_graph(config).kind
-    if graph.kind != wanted:
-        raise ConfigError(
-            f'extractor.graph.kind="{graph.kind}": {config["name"]} reads graphs of kind '
-            f'"{wanted}"; leave it out'
-        )
+    check_kind(settings.graph.kind, config, "extractor.graph.kind")
+    base = BaseGraphs(checkpoint_graph(metadata), find_backbone(config).published_graph)
+    graph = graph_config(settings.graph, base)
     backbone = {
         collection: {"backbone": tree["backbone"]}
         for collection, tree in variables.items()
         if "backbone" in tree
     }
     if settings.conventions == "efficient_atom":
-        check_conventions(config)
-        name += ", with the conventions of efficient-atom"
         config = original_config(config)
+        name += ", with the conventions of efficient-atom"
     return BackboneExtractor(name, config, backbone, graph)
 
 

@@ -12,7 +12,6 @@ from flax import traverse_util
 
 from atomjax.runtime.config import ConfigError
 from atomjax.training.settings import GroupSettings, TrainSettings
-from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.norms import tree_norm
 
 Params = Any
@@ -129,7 +128,7 @@ def shared_divisors(params: Params, shared: Sequence[tuple[str, int]]) -> Params
 
     Args:
         params: of the model.
-        shared: ``shared_parameters`` of the backbone's config.
+        shared: what ``Backbone.shared`` gives.
     """
 
     def blocks(path: str) -> int:
@@ -155,6 +154,7 @@ def make_optimizer(
     settings: TrainSettings,
     params: Params,
     num_steps: int,
+    groups: Sequence[GroupSettings],
     shared: Sequence[tuple[str, int]] = (),
 ) -> optax.GradientTransformation:
     """The optimiser of a run.
@@ -167,10 +167,10 @@ def make_optimizer(
         settings: of the training.
         params: of the model.
         num_steps: length of the run.
+        groups: ``all_groups`` of the settings; the first whose pattern is found counts.
         shared: parameters that several blocks read, for ``scale_shared_gradients``; see
             :func:`shared_divisors`.
     """
-    groups = all_groups(settings)
     labels = parameter_groups(params, groups)
     schedules = {-1: learning_rate_schedule(settings, num_steps)}
     for i, group in enumerate(groups):

@@ -31,7 +31,6 @@ import ase.build
 import numpy as np
 
 from atomjax.inference.embeddings import load_embedder
-from atomjax.similarity.analysis.resampling import Moments, moment_distances
 from atomjax.similarity.analysis.uncertainty import (
     gap_between,
     interval,
@@ -39,11 +38,13 @@ from atomjax.similarity.analysis.uncertainty import (
     noise_table,
 )
 from atomjax.similarity.features.structure_sums import (
+    Moments,
     StructureSums,
     StructureSumsBuilder,
     random_projection,
 )
 from atomjax.similarity.features.units import FEWEST_UNITS, stretches
+from atomjax.similarity.measures.frechet import moment_distances
 from atomjax.structures import Structure
 from atomjax.structures.generate import generate
 from benchmarks.measure import machine

@@ -6,10 +6,13 @@
 ``docs/results/NAME.json`` are ``results.json`` of studies, copied there by hand. A table between
 ``<!-- table NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS -->`` and ``<!-- end -->`` is made
 of one: a column for each metric, mean ± standard deviation over the seeds, and a row for each point
-under the name that is given. A table between ``<!-- outcomes NAME: PART -->`` and ``<!-- end -->``
-is that part of a campaign of damaged files (``python -m tests.reliability``). Text, and the
-docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in words: see
-:func:`wrong_figures`.
+under the name that is given. ``<!-- formats official -->`` and ``<!-- formats general -->`` begin
+tables of the file formats, from what their readers say. A table between
+``<!-- outcomes NAME: PART -->`` and ``<!-- end -->`` is that part of a campaign of damaged files
+(``python -m tests.reliability``).
+
+Text, and the docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in
+words: see :func:`wrong_figures`.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from atomjax.reporting.tables import markdown_table, mean_and_std
+from atomjax.structures.readers import BUILT_IN, FORMATS
 from atomjax.studies.results import Results
 from atomjax.studies.tables import heading
 from atomjax.training.running.metrics import METRICS
@@ -29,6 +33,7 @@ from atomjax.training.running.metrics import METRICS
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- table (\w+): ([^;]+);([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 OUTCOMES = re.compile(r"(<!-- outcomes (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+OF_FORMATS = re.compile(r"(<!-- formats (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CITED = re.compile(r"docs/results/(\w+)\.json")
 WORDS = {"csi": "CSI", "noise_floor": "noise floor", "seconds": "wall time (s)"}
 # A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
@@ -70,7 +75,12 @@ def with_tables(text: str, root: Path = ROOT) -> str:
         counts = json.loads(path.read_text(encoding="utf-8"))[part]
         return begin + "\n".join(["", *outcome_table(counts), "", end])
 
-    return OUTCOMES.sub(outcomes, TABLE.sub(table, text))
+    def formats(found: re.Match[str]) -> str:
+        begin, kind, end = found.groups()
+        return begin + "\n".join(["", *format_table(official=kind == "official"), "", end])
+
+    text = OF_FORMATS.sub(formats, TABLE.sub(table, text))
+    return OUTCOMES.sub(outcomes, text)
 
 
 def outcome_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -79,6 +89,26 @@ def outcome_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     rows = [[name, *(str(own[kind] or "") for kind in kinds)] for name, own in counts.items()]
     sums = [str(sum(own[kind] for own in counts.values())) for kind in kinds]
     return markdown_table(["", *kinds], [*rows, ["all", *sums]])
+
+
+def format_table(*, official: bool) -> list[str]:
+    """The formats that come with atomjax: those of published data sets, or those of any files."""
+    rows = []
+    for name, known in FORMATS.items():
+        if name not in BUILT_IN or bool(known.citation) != official:
+            continue
+        cells = [f"`{name}`", known.files]
+        if official:
+            none = known.energy_kinds == ("none",)
+            units = known.length_unit if none else f"{known.energy_unit}, {known.length_unit}"
+            cells += [str(units), " or ".join(known.energy_kinds)]
+        cells.append(known.about)
+        if official:
+            cells += [known.licence or "see its source", known.citation]
+        rows.append(cells)
+    heads = ["`format`", "files", "units", "energy", "targets, classes and splits", "licence"]
+    heads = [*heads, "published in"] if official else ["format", "files", "read"]
+    return markdown_table(heads, rows, left=len(heads))
 
 
 def wrong_figures(text: str, root: Path = ROOT) -> list[str]:

@@ -10,8 +10,10 @@ from atomjax.data.settings import DatasetSettings
 from atomjax.launch import make_parser
 from atomjax.runtime.config import build, load_config
 from atomjax.runtime.workflows import WORKFLOWS
+from atomjax.similarity import MEASURES
+from atomjax.similarity.measures.csi import CSI
 from atomjax.structures.generate.kinds import KINDS
-from atomjax.structures.readers import FORMATS
+from atomjax.structures.readers import FORMATS, Format
 from atomjax.structures.units import ENERGY_UNITS, LENGTH_UNITS
 from atomjax.training.settings import RunSettings
 
@@ -44,6 +46,9 @@ def test_code_runs(path: Path, tmp_path: Path, monkeypatch) -> None:
     transfer = load_config(ROOT / "configs" / "transfer.py")
     names: dict = {"config": ml_collections.ConfigDict(transfer)}
     monkeypatch.setattr("atomjax.studies.engine.WORKFLOWS", dict(WORKFLOWS))
+    # What the documents register is forgotten again.
+    monkeypatch.setitem(MEASURES, "mmd", CSI)
+    monkeypatch.setitem(FORMATS, "dimers", Format())
     for block in code_blocks(path):
         tree = ast.parse(block)
         if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):

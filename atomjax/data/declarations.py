@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from atomjax.runtime.config import ConfigError, nearest
-from atomjax.structures.formats import FORMATS, Format, guess_format
+from atomjax.structures.readers import FORMATS, Format, ReadError, find_format, guess_format
 
 
 def facts_of(name: str, format_name: str | None, path: str | None) -> Format:
@@ -19,9 +19,15 @@ def facts_of(name: str, format_name: str | None, path: str | None) -> Format:
         ConfigError: there is no such format.
     """
     found = format_name or guess_format(Path(path or ""))
-    if found is not None and found not in FORMATS:
+    if found is None:
+        return Format()
+    try:
+        facts = find_format(found)
+    except ReadError as error:
+        raise ConfigError(f'dataset "{name}": {error}') from error
+    if facts is None:
         raise ConfigError(f'dataset "{name}": unknown format "{found}".{nearest(found, FORMATS)}')
-    return FORMATS[found] if found is not None else Format()
+    return facts
 
 
 def fixed_fields(

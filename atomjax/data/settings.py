@@ -8,11 +8,9 @@ from atomjax.data.declarations import check_official_split, facts_of, fixed_fiel
 from atomjax.graphs.config import KINDS, Shells, Symmetrization
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.names import check_name
-from atomjax.structures.formats import Format
+from atomjax.structures.readers import Format
 
 DECLARED = ("energy_unit", "length_unit", "force_unit", "energy_kind")
-# Arguments of readers that are paths.
-PATH_ARGUMENTS = ("mapping", "reference_energies", "splits_folder", "uncharacterized")
 SPLITS = ("train", "validation", "test")
 
 
@@ -275,8 +273,9 @@ def _below(root: Path, dataset: DatasetSettings) -> DatasetSettings:
     """A dataset with ``root`` before its relative paths."""
     if dataset.path is None:
         return dataset
+    paths = dataset.facts.path_options if dataset.kind == "read" else ()
     arguments = {
-        name: str(root / value) if name in PATH_ARGUMENTS and value else value
+        name: str(root / value) if name in paths and value else value
         for name, value in dataset.arguments.items()
     }
     return replace(dataset, path=str(root / dataset.path), arguments=arguments)

@@ -2,7 +2,6 @@
 
 from atomjax.similarity.analysis.bias import Extrapolation, extrapolate_table
 from atomjax.similarity.analysis.effective_rank import EffectiveRank, effective_rank
-from atomjax.similarity.analysis.elements import ElementComparison, compare_elements, element_shares
 from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.analysis.selection import select_greedily, select_nearest
 from atomjax.similarity.analysis.uncertainty import (
@@ -46,12 +45,16 @@ from atomjax.similarity.features.sampling import (
     weighted_sample,
 )
 from atomjax.similarity.features.structure_sums import StructureSums, random_projection
+from atomjax.similarity.features.summaries import Blocks, SetRows, Summary
+from atomjax.similarity.measures.elements import compare_elements, element_shares
 from atomjax.similarity.measures.frechet import (
     FrechetTable,
     frechet_distance,
     frechet_table,
     frechet_table_float32,
 )
+from atomjax.similarity.measures.measure import Measure, Parts, Resampling, Values
+from atomjax.similarity.measures.registry import MEASURES, find_measures, register_measure
 from atomjax.similarity.measures.statistics import (
     Statistics,
     empty_statistics,
@@ -65,24 +68,31 @@ from atomjax.similarity.measures.stream import StatisticsStream
 __all__ = [
     "AGGREGATIONS",
     "INVARIANTS",
+    "MEASURES",
     "STRATEGIES",
+    "Blocks",
     "Coverage",
     "Design",
     "EffectiveRank",
-    "ElementComparison",
     "Extractor",
     "Extrapolation",
     "FeatureCollector",
     "FrechetTable",
     "Gap",
     "Jackknife",
+    "Measure",
     "Noise",
     "OrientationTest",
+    "Parts",
+    "Resampling",
     "SamplingError",
     "SetFeatures",
+    "SetRows",
     "Statistics",
     "StatisticsStream",
     "StructureSums",
+    "Summary",
+    "Values",
     "WeightedSample",
     "aggregate",
     "class_codes",
@@ -94,6 +104,7 @@ __all__ = [
     "element_shares",
     "empty_statistics",
     "extrapolate_table",
+    "find_measures",
     "frechet_distance",
     "frechet_table",
     "frechet_table_float32",
@@ -111,6 +122,7 @@ __all__ = [
     "plot_orientation",
     "random_projection",
     "read_features",
+    "register_measure",
     "rotate_structures",
     "row_statistics",
     "sample",

@@ -8,7 +8,9 @@ from atomjax.data.settings import DatasetSettings, DataSettings, GraphSettings
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.analysis.bias import PARTS
+from atomjax.similarity.analysis.columns import Column, all_columns
 from atomjax.similarity.features.sampling import DEFAULT_SIZE
+from atomjax.similarity.measures.registry import BUILT_IN, find_measures
 from atomjax.training.settings import (
     FinetuneSettings,
     HeadSettings,
@@ -168,6 +170,8 @@ class SimilaritySettings(WorkflowSettings):
         aggregations: how atoms become rows. Every combination with ``invariants`` is tabulated,
             and the first of both is the one that the recommendation follows.
         invariants: "none" (all features, as published), "scalars" or "norms".
+        measures: names of what is tabulated, each on all of these combinations that it suits; the
+            first is what the recommendation follows. "module:NAME" is imported.
         mixtures: of all candidates, whose distances are tabulated too: "balanced", or the
             temperature T of shares ∝ size^(1/T).
         resamples: exchanges of units, by which noise is measured.
@@ -189,6 +193,7 @@ class SimilaritySettings(WorkflowSettings):
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     aggregations: tuple[Aggregation, ...] = ("flat",)
     invariants: tuple[Invariance, ...] = ("none", "norms")
+    measures: tuple[str, ...] = tuple(measure.name for measure in BUILT_IN)
     mixtures: tuple[Literal["balanced"] | float, ...] = ("balanced",)
     resamples: int = 200
     level: float = 0.95
@@ -203,9 +208,10 @@ class SimilaritySettings(WorkflowSettings):
 
     def __post_init__(self):
         self._check_workflow()
-        for name in ("candidates", "aggregations", "invariants"):
+        for name in ("candidates", "aggregations", "invariants", "measures"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one")
+        check_measures(self.measures)
         names = [dataset.name for dataset in (*self.candidates, *self.tasks)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -254,6 +260,36 @@ class SimilaritySettings(WorkflowSettings):
     def variants(self) -> tuple[tuple[Aggregation, Invariance], ...]:
         """Combinations of aggregation and invariance, the deciding one first."""
         return tuple((a, i) for a in self.aggregations for i in self.invariants)
+
+    @property
+    def columns(self) -> list[Column]:
+        """What is tabulated, the deciding column first."""
+        return all_columns(
+            find_measures(self.measures), [variant_name(*one) for one in self.variants]
+        )
+
+
+def variant_name(aggregation: str, invariance: str) -> str:
+    """How reports and files call a variant."""
+    return aggregation if invariance == "none" else f"{aggregation}-{invariance}"
+
+
+def check_measures(names: tuple[str, ...]) -> None:
+    """Checks that measures are known and differ, and that the first can decide.
+
+    Raises:
+        ConfigError: naming the measure.
+    """
+    measures = find_measures(names)
+    called = [measure.name for measure in measures]
+    if len(set(called)) < len(called):
+        raise ConfigError(f"measures={called} must all be different; leave one out")
+    if measures[0].resampling is None:
+        able = ", ".join(m.name for m in measures if m.resampling is not None) or "csi"
+        raise ConfigError(
+            f'measures: "{called[0]}" knows neither interval nor noise floor, so no recommendation '
+            f"can follow it; put one first that does: {able}"
+        )
 
 
 def plan_training(train: TrainSettings, budget: int | None, available: int) -> TrainSettings:

@@ -63,7 +63,8 @@ def report_study(findings: Findings) -> Report:
     choice, task = compared["recommendations"][0], findings.settings.tasks[0].name
     near, far = findings.judged[:2]
     judged = results.judged_by(findings.judged, task)
-    csi = {pair["upstream"]: pair["csi"] for pair in compared["pairs"]}
+    column = findings.settings.columns[0]
+    measure, csi = column.title, {p["upstream"]: p[column.name] for p in compared["pairs"]}
     errors = {label: results.errors(label, judged, task) for label in findings.judged}
     mean = {label: sum(values) / len(values) for label, values in errors.items()}
     ahead = sum(n < f for n, f in zip(errors[near], errors[far], strict=True))
@@ -86,17 +87,17 @@ def report_study(findings: Findings) -> Report:
     unit, seeds, change = summary["unit"], len(errors[near]), mean[near] / mean[SCRATCH] - 1
     verdict = (
         f"The prediction {'held' if summary['held'] else 'did NOT hold'}: on {task}, "
-        f"{METRICS[judged][0]} after pretraining on {near} (CSI {csi[near]:.4g}) {mean[near]:.4g} "
-        f"{unit}, on {far} (CSI {csi[far]:.4g}) {mean[far]:.4g} {unit}, from scratch "
-        f"{mean[SCRATCH]:.4g} {unit} ({near} ahead of {far} "
+        f"{METRICS[judged][0]} after pretraining on {near} ({measure} {csi[near]:.4g}) "
+        f"{mean[near]:.4g} {unit}, on {far} ({measure} {csi[far]:.4g}) {mean[far]:.4g} {unit}, "
+        f"from scratch {mean[SCRATCH]:.4g} {unit} ({near} ahead of {far} "
         f"{f'in {ahead} of {seeds} seeds' if seeds > 1 else 'one seed'}; {abs(change):.0%} "
         f"{'below' if change < 0 else 'above'} scratch)"
     )
-    order = ", ".join(f"{name} {csi[name]:.4g}" for name in sorted(csi, key=lambda n: csi[n]))
-    columns = {"CSI": [f"{csi[n]:.4g}" if n in csi else "" for n in findings.judged]}
+    order = ", ".join(f"{name} {csi[name]:.4g}" for name in choice["ranking"])
+    columns = {measure: [f"{csi[n]:.4g}" if n in csi else "" for n in findings.judged]}
     lines = [
-        f"The CSI was measured before anything was trained ([details](csi/report.md)): {order}. "
-        "The same model was then pretrained on the closest and on the farthest set with "
+        f"The {measure} was measured before anything was trained ([details](csi/report.md)): "
+        f"{order}. The same model was then pretrained on the closest and on the farthest set with "
         f"C = {summary['budget']:,} samples each, and finetuned on {summary['labels']:,} "
         f"structures of {task}; the scratch twin has the same schedule, data and seeds.",
         "",
@@ -105,7 +106,7 @@ def report_study(findings: Findings) -> Report:
     if seeds < 3:
         lines += ["", f"{seeds} seed(s): a difference of a few per cent may be chance."]
     if choice["outside"]:
-        lines += ["", f"{task} lies outside all candidates, where the CSI may not predict."]
+        lines += ["", f"{task} lies outside all candidates, where it may not predict."]
     panels = [
         history_panel(findings, "pretraining", "loss", judged=False),
         history_panel(findings, f"{task}, {summary['labels']} labels", judged, judged=True),

@@ -1,4 +1,4 @@
-"""The survey: one model pretrained on many starts, finetuned on many tasks, against the CSI.
+"""The survey: one model pretrained on many starts, finetuned on many tasks, against measures.
 
 csi/                                   the similarity job of all candidates and tasks
 pretrain/<start>/seed_<s>/             one pretraining for every start and seed
@@ -36,14 +36,6 @@ from atomjax.training.settings import (
     RunSettings,
     TrainSettings,
 )
-
-# Columns of ``csi.csv`` that errors are correlated with, in words.
-DISTANCES = {
-    "csi": "CSI",
-    "csi_flat-norms": "rotation-invariant CSI (norms)",
-    "csi_flat-scalars": "rotation-invariant CSI (scalars)",
-    "infinite": "CSI extrapolated to infinite sets",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +86,8 @@ class SurveySettings(WorkflowSettings):
     extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     invariants: tuple[Invariance, ...] = ("none", "norms")
+    # What errors are correlated with, on all these features.
+    measures: tuple[str, ...] = ("csi", "within_elements")
     resamples: int = 200  # exchanges of units, by which noise is measured
     level: float = 0.95  # of intervals
     cache_dir: str | None = None  # where generated sets are kept; None: in the run directory
@@ -137,8 +131,9 @@ class SurveySettings(WorkflowSettings):
 
     def comparison(self) -> SimilaritySettings:
         """The similarity job of the survey."""
-        names = ("candidates", "extractor", "sampling", "invariants", "resamples", "level")
-        given = {name: getattr(self, name) for name in (*names, "cache_dir", "workers")}
+        names = ("candidates", "extractor", "sampling", "invariants", "measures", "resamples",
+                 "level", "cache_dir", "workers")  # fmt: skip
+        given = {name: getattr(self, name) for name in names}
         tasks = tuple(task.data for task in self.tasks)
         return SimilaritySettings(workflow="csi", downstream=tasks, mixtures=(), **given)
 
@@ -214,7 +209,7 @@ def report_survey(findings: Findings) -> Report:
         "their CSI: [csi/report.md](csi/report.md).",
         "",
         *error_table(results, points, metrics=metrics, columns=columns, first="start"),
-        *_correlation_table(found, settings.level, tasks, findings.seeds),
+        *_correlation_table(found, settings, tasks, findings.seeds),
     ]
     if ratios:
         rows = [
@@ -223,7 +218,7 @@ def report_survey(findings: Findings) -> Report:
         words = "Mean ± standard deviation of the ratio over seeds; below 1 the first is better."
         table = markdown_table(["starts", *tasks], rows)
         lines += ["", "## Error of one start over that of another", "", words, "", *table]
-    _plot(findings, judged)
+    plots = _plot(findings, judged)
     summary = {
         "metrics": {task: [metric, results.unit(metric, task)] for task, metric in metrics},
         "starts": {s.name: {**s.structures, "epochs": s.epochs} for s in settings.starts},
@@ -231,12 +226,32 @@ def report_survey(findings: Findings) -> Report:
         "csi": list(findings.records["csi"]["pairs"]),
         "correlations": found,
     }
-    title = "Does the CSI rank pretraining sets?"
-    return Report(title, lines=lines, summary=summary, plots=["plots/errors.png"])
+    title = "Do distances between data sets rank pretraining sets?"
+    return Report(title, lines=lines, summary=summary, plots=plots)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What the error is to be predicted by."""
+
+    title: str
+    sign: int  # 1 where small values mean near, -1 where large ones do
+
+
+def predictors(settings: SurveySettings) -> dict[str, Predictor]:
+    """Column of ``csi.csv`` → what it is: all measures, and their limits of infinite sets."""
+    found = {}
+    for column in settings.comparison().columns:
+        sign = column.measure.sign
+        found[column.name] = Predictor(column.title, sign)
+        if column.measure.extrapolates and column.first:
+            title = f"{column.title} extrapolated to infinite sets"
+            found[column.fact("infinite")] = Predictor(title, sign)
+    return found
 
 
 def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Distance → rank correlation with the errors of pretraining on single sets.
+    """Column of ``csi.csv`` → rank correlation with the errors of pretraining on single sets.
 
     Empty with fewer than three such starts.
 
@@ -252,14 +267,15 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
         for start in singles.values()
     ]
     found, level = {}, findings.settings.level
-    for key in DISTANCES:
+    for key, predictor in predictors(findings.settings).items():
         distances = [
             [results.values(name, key, task).get(None) for task in judged] for name in singles
         ]
-        # Extrapolation needs enough structures of every set.
-        if any(value is None for row in distances for value in row):
+        # Extrapolation needs enough structures, distances within elements one that sets share.
+        if any(value is None or np.isnan(value) for row in distances for value in row):
             continue
-        one = rank_correlation(np.array(distances, float), np.array(values), level=level)
+        far = predictor.sign * np.array(distances)
+        one = rank_correlation(far, np.array(values), level=level)
         found[key] = {
             **dataclasses.asdict(one),
             "by_task": dict(zip(judged, one.by_task.tolist(), strict=True)),
@@ -269,45 +285,57 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
 
 def _correlation_table(
     found: Mapping[str, Mapping[str, Any]],
-    level: float,
+    settings: SurveySettings,
     tasks: Sequence[str],
     seeds: Sequence[int],
 ) -> list[str]:
     if not found:
         return []
-    rows = []
+    rows, titles = [], predictors(settings)
     for key, one in found.items():
         low, high = one["interval"]
         interval = f"{low:.2f} to {high:.2f}" if len(seeds) > 1 else "one seed"
         cells = [*(f"{one['by_task'][task]:.2f}" for task in tasks), f"{one['mean']:.2f}"]
-        rows.append([DISTANCES[key], *cells, interval, f"{one['p_value']:.3f}"])
+        rows.append([titles[key].title, *cells, interval, f"{one['p_value']:.3f}"])
     return [
         "",
         "## Rank correlation with the error",
         "",
         "Spearman's, over the starts on a single set under the common budget: 1 where the nearer "
-        f"set always gave the smaller error. The {level:.0%} interval draws seeds with "
+        f"set always gave the smaller error. The {settings.level:.0%} interval draws seeds with "
         "replacement; p is the fraction of orders of the sets with at least such a mean.",
         "",
         *markdown_table(["distance", *tasks, "mean", "interval", "p"], rows),
     ]
 
 
-def _plot(findings: Findings, judged: Mapping[str, str]) -> None:
-    """Draws the errors of pretraining on single sets against the CSI, one panel a task."""
-    results, panels = findings.results, []
-    for task, metric in judged.items():
-        curves = []
-        for candidate, start in findings.settings.singles.items():
-            errors = results.errors(start, metric, task)
-            distance = results.values(candidate, "csi", task)[None]
-            steps = [distance] * len(errors)
-            curves.append(Curve(label=candidate, steps=steps, values=errors))
-        scratch = float(np.mean(results.errors(SCRATCH, metric, task)))
-        label = f"{heading(results, metric, task)}, grey: scratch"
-        panels.append(Panel(title=task, x_label="CSI", y_label=label, curves=curves, level=scratch))
-    if findings.run.primary:
-        plot_scatter(panels, findings.run.path("plots", "errors.png"))
+def _plot(findings: Findings, judged: Mapping[str, str]) -> list[str]:
+    """Draws the errors of pretraining on single sets against each measure, one panel a task."""
+    results, singles, plots = findings.results, findings.settings.singles, []
+    for column in findings.settings.comparison().columns:
+        steps = {
+            (name, task): results.values(name, column.name, task).get(None, np.nan)
+            for name in singles
+            for task in judged
+        }
+        if not column.first or not np.isfinite(list(steps.values())).any():
+            continue
+        panels = []
+        for task, metric in judged.items():
+            curves = []
+            for candidate, start in singles.items():
+                errors = results.errors(start, metric, task)
+                places = [steps[candidate, task]] * len(errors)
+                curves.append(Curve(label=candidate, steps=places, values=errors))
+            scratch = float(np.mean(results.errors(SCRATCH, metric, task)))
+            label = f"{heading(results, metric, task)}, grey: scratch"
+            panels.append(
+                Panel(title=task, x_label=column.title, y_label=label, curves=curves, level=scratch)
+            )
+        plots.append("plots/errors.png" if column.leads else f"plots/errors_{column.name}.png")
+        if findings.run.primary:
+            plot_scatter(panels, findings.run.path(*plots[-1].split("/")))
+    return plots
 
 
 SURVEY = Study(name="survey", settings=SurveySettings, points=survey_points, report=report_survey)

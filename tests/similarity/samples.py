@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.features.collect import SetFeatures
+from atomjax.similarity.features.structure_sums import (
+    StructureSums,
+    StructureSumsBuilder,
+    random_projection,
+)
 from atomjax.similarity.measures.statistics import Statistics
 from atomjax.similarity.measures.stream import StatisticsStream
 
@@ -11,6 +16,28 @@ def statistics_of(rows: np.ndarray) -> Statistics:
     stream = StatisticsStream(rows.shape[1], block=128)
     stream.add(rows)
     return stream.result()
+
+
+def features_of(
+    rows: np.ndarray, owner: np.ndarray, numbers: np.ndarray | None = None
+) -> SetFeatures:
+    """What is kept of rows [n, d], of the structures ``owner`` and of atoms ``numbers`` [n]."""
+    projection = random_projection(rows.shape[1])
+    builder = StructureSumsBuilder(projection)
+    builder.add(rows, owner)
+    projected = rows if projection is None else rows @ projection
+    structures = len(np.unique(owner))
+    elements = {}
+    if numbers is not None:
+        elements = {z: statistics_of(projected[numbers == z]) for z in np.unique(numbers).tolist()}
+    return SetFeatures(
+        parts=tuple(statistics_of(rows[owner % 4 == part]) for part in range(4)),
+        structures=builder.result(),
+        elements=elements,
+        num_atoms=len(rows),
+        num_structures=structures,
+        weight=float(structures),
+    )
 
 
 def exact(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from atomjax.similarity.analysis.elements import compare_elements, element_shares
 from atomjax.similarity.analysis.selection import select_greedily, select_nearest
 from atomjax.similarity.analysis.uncertainty import gap_between
 from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.measures.elements import compare_elements, element_shares
 from atomjax.similarity.measures.frechet import frechet_distance
 from tests.similarity.samples import Population, statistics_of
 

@@ -1,19 +1,12 @@
 """Intervals, noise floors and gaps, on populations whose distance is known; extrapolation."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from atomjax.similarity.analysis.bias import extrapolate_table
-from atomjax.similarity.analysis.resampling import (
-    blocks_alike,
-    choice_moments,
-    merge_blocks,
-    moment_distances,
-    pooled,
-    whole_moments,
-)
 from atomjax.similarity.analysis.uncertainty import (
     Gap,
     Jackknife,
@@ -24,10 +17,16 @@ from atomjax.similarity.analysis.uncertainty import (
     jackknife_table,
     noise_table,
 )
+from atomjax.similarity.features.collect import SetFeatures
 from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
-from atomjax.similarity.measures.frechet import frechet_distance, frechet_table
+from atomjax.similarity.measures.frechet import (
+    frechet_distance,
+    frechet_table,
+    moment_distances,
+)
+from atomjax.similarity.measures.resampling import blocks_alike, merge_blocks, whole
 from benchmarks.calibration import OUT, calibrate, formula, render
-from tests.similarity.samples import Population, statistics_of, true_distance
+from tests.similarity.samples import Population, features_of, statistics_of, true_distance
 
 NEAR, FAR = Population(6, seed=1), Population(6, seed=2, shift=1.0)
 
@@ -45,7 +44,7 @@ def test_estimates_are_the_distances_of_the_sets():
 def test_a_choice_is_the_set_of_its_weighted_structures():
     rows, owner = NEAR.draw(15, 1)
     weights = np.random.default_rng(0).integers(0, 3, 15)
-    moments = choice_moments(weights[None].astype(float), NEAR.sums(15, 1))
+    moments = NEAR.sums(15, 1).choose(weights[None].astype(float))
     chosen = np.repeat(rows, weights[owner], axis=0)
     np.testing.assert_allclose(moments.mean[0], chosen.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(moments.covariance[0], np.cov(chosen, rowvar=False), atol=1e-11)
@@ -53,7 +52,7 @@ def test_a_choice_is_the_set_of_its_weighted_structures():
 
 def test_pooled_sets_are_their_union():
     both = np.concatenate([NEAR.draw(15, 1)[0], FAR.draw(9, 2)[0]])
-    moments = whole_moments(pooled(NEAR.sums(15, 1), FAR.sums(9, 2)))
+    moments = whole(NEAR.sums(15, 1).joined(FAR.sums(9, 2)))
     np.testing.assert_allclose(moments.mean[0], both.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(moments.covariance[0], np.cov(both, rowvar=False), atol=1e-11)
 
@@ -62,7 +61,7 @@ def test_blocks_are_merged_to_as_many_structures():
     large = merge_blocks(NEAR.sums(600, 1), 60)
     assert large.structures.tolist() == [10] * 60
     np.testing.assert_allclose(
-        whole_moments(large).covariance, whole_moments(NEAR.sums(600, 1)).covariance, atol=1e-11
+        whole(large).covariance, whole(NEAR.sums(600, 1)).covariance, atol=1e-11
     )
     first, second = blocks_alike(large, NEAR.sums(35, 2))
     assert len(first.counts) == 60
@@ -81,9 +80,7 @@ def test_leaving_out_one_structure_after_the_other():
             [
                 moment_distances(
                     *(
-                        choice_moments(1.0 - np.eye(n)[i : i + 1], s)
-                        if s is one
-                        else whole_moments(s)
+                        s.choose(1.0 - np.eye(n)[i : i + 1]) if s is one else whole(s)
                         for s in (a, b)
                     )
                 )[0]
@@ -141,7 +138,7 @@ def test_the_closer_set_is_known_when_it_is_clear():
 
 def test_halves_tell_the_distance_that_sets_of_one_distribution_have():
     expected = [
-        moment_distances(whole_moments(NEAR.sums(60, s)), whole_moments(NEAR.sums(60, s + 99)))[0]
+        moment_distances(whole(NEAR.sums(60, s)), whole(NEAR.sums(60, s + 99)))[0]
         for s in range(30)
     ]
     halves = [halves_distance(NEAR.sums(60, s)) for s in range(10)]
@@ -185,16 +182,15 @@ def test_sets_projected_differently_are_refused():
         gap_between(NEAR.sums(5, 1), NEAR.sums(5, 1), builder.result())
 
 
-def parts_of(population: Population, structures: int, seed: int) -> list:
-    rows, owner = population.draw(structures, seed)
-    return [statistics_of(rows[owner % 4 == i]) for i in range(4)]
+def features(population: Population, structures: int, seed: int) -> SetFeatures:
+    return features_of(*population.draw(structures, seed))
 
 
 def test_extrapolation_removes_most_of_the_bias():
     a, b = Population(12, seed=1), Population(12, seed=2)
     truth = true_distance(a, b)
     results = [
-        extrapolate_table([parts_of(a, 80, 2 * s)], [parts_of(b, 80, 2 * s + 1)]) for s in range(12)
+        extrapolate_table([features(a, 80, 2 * s)], [features(b, 80, 2 * s + 1)]) for s in range(12)
     ]
     plain = np.mean([r.distance for r in results]) - truth
     left = np.mean([r.infinite for r in results]) - truth
@@ -205,18 +201,18 @@ def test_extrapolation_removes_most_of_the_bias():
 
 
 def test_extrapolation_starts_from_the_whole_sets():
-    first, second = parts_of(NEAR, 40, 1), parts_of(FAR, 40, 2)
+    first, second = features(NEAR, 40, 1), features(FAR, 40, 2)
     rows = [NEAR.draw(40, 1)[0], FAR.draw(40, 2)[0]]
     table = extrapolate_table([first, second], [second])
     expected = frechet_distance(*(statistics_of(r) for r in rows))
     np.testing.assert_allclose(table.distance[0, 0], expected, rtol=1e-11)
     assert table.infinite[1, 0] == table.distance[1, 0] == 0
     with pytest.raises(ValueError, match="4 parts of every set, not 3"):
-        extrapolate_table([first[:3]], [second])
+        extrapolate_table([dataclasses.replace(first, parts=first.parts[:3])], [second])
 
 
 def test_extrapolation_of_too_few_units_is_not_known():
-    first, second = parts_of(NEAR, 40, 1), parts_of(FAR, 3, 2)
+    first, second = features(NEAR, 40, 1), features(FAR, 3, 2)
     table = extrapolate_table([first, second], [first])
     rows = [FAR.draw(3, 2)[0], NEAR.draw(40, 1)[0]]
     expected = frechet_distance(*(statistics_of(r) for r in rows))

@@ -1,10 +1,10 @@
-"""What the CSI would be with infinitely many structures.
+"""What a measure would be with infinitely many structures.
 
 A Fréchet distance of finite samples is too large, by about c/n with n the number of structures,
 and by a different c for every pair; sets of different size then compare unfairly. As Chong and
 Forsyth (CVPR 2020, arXiv:1911.07023) do for images, the distance is evaluated at several sizes and
 extrapolated in 1/n to zero. The sizes are all, halves and quarters of both sets at once, from
-statistics of four disjoint parts of each.
+four disjoint parts of each.
 """
 
 import dataclasses
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atomjax.similarity.measures.frechet import frechet_table
-from atomjax.similarity.measures.statistics import Statistics, merge_all
+from atomjax.similarity.features.collect import SetFeatures
+from atomjax.similarity.measures.csi import CSI
+from atomjax.similarity.measures.measure import Measure
 
 PARTS = 4
 
@@ -42,34 +43,33 @@ class Extrapolation:
 
 
 def extrapolate_table(
-    upstream: Sequence[Sequence[Statistics]], downstream: Sequence[Sequence[Statistics]]
+    upstream: Sequence[SetFeatures], downstream: Sequence[SetFeatures], measure: Measure = CSI
 ) -> Extrapolation:
     """Extrapolates a table of distances to infinite sets.
 
     It costs seven tables (one of all, two of halves, four of quarters).
 
     Args:
-        upstream: statistics of four disjoint parts of each of K sets; structures (or groups that
-            are drawn as a whole) dealt to them in turn, so that the parts are alike.
-        downstream: the same of M sets.
+        upstream: K sets of four disjoint parts, to which structures (or groups that are drawn as a
+            whole) were dealt in turn, so that the parts are alike.
+        downstream: M such sets.
+        measure: one whose bias is inversely proportional to the number of structures.
 
     Raises:
         ValueError: a set is not given in four parts.
     """
-    for parts in (*upstream, *downstream):
-        if len(parts) != PARTS:
+    for features in (*upstream, *downstream):
+        if len(features.parts) != PARTS:
             raise ValueError(
-                f"extrapolation needs statistics of {PARTS} parts of every set, not {len(parts)}; "
+                f"extrapolation needs {PARTS} parts of every set, not {len(features.parts)}; "
                 f"collect the features with parts={PARTS}"
             )
     known = np.array([[_filled(a) and _filled(b) for b in downstream] for a in upstream])
     means = []
     for fold in (1, 2, 4):
-        first, second = (
-            [_groups(parts, fold) for parts in sets] for sets in (upstream, downstream)
-        )
+        sides = [[features.thinned(fold) for features in side] for side in (upstream, downstream)]
         tables = [
-            frechet_table([g[i] for g in first], [g[i] for g in second]).distance
+            measure.tabulate(*([parts[i] for parts in side] for side in sides)).distance
             for i in range(fold)
         ]
         means.append(np.mean(tables, axis=0))
@@ -78,23 +78,11 @@ def extrapolate_table(
     parabola = (8 * whole - 6 * halves + quarters) / 3
     return Extrapolation(
         distance=whole,
-        # A squared distance; sets that cannot be told apart extrapolate to about zero.
+        # Sets that cannot be told apart extrapolate to about zero.
         infinite=np.where(known, np.maximum(linear, 0), np.nan),
         uncertainty=np.where(known, np.abs(parabola - linear), np.nan),
     )
 
 
-def _groups(parts: Sequence[Statistics], count: int) -> list[Statistics]:
-    if not _filled(parts):
-        # Nothing follows from its parts; the set as it is keeps the table whole.
-        return [_merged(parts)] * count
-    size = PARTS // count
-    return [_merged(parts[i * size : (i + 1) * size]) for i in range(count)]
-
-
-def _merged(parts: Sequence[Statistics]) -> Statistics:
-    return merge_all([part for part in parts if int(part.count)])
-
-
-def _filled(parts: Sequence[Statistics]) -> bool:
-    return all(int(part.count) for part in parts)
+def _filled(features: SetFeatures) -> bool:
+    return all(int(part.count) for part in features.parts)

@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from atomjax.similarity.analysis.bias import Extrapolation, extrapolate_table
+from atomjax.similarity.analysis.columns import Column, all_columns
 from atomjax.similarity.analysis.effective_rank import effective_rank
-from atomjax.similarity.analysis.elements import ElementComparison, compare_elements
 from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.analysis.uncertainty import (
     Gap,
@@ -21,73 +22,80 @@ from atomjax.similarity.analysis.uncertainty import (
     noise_table,
 )
 from atomjax.similarity.features.cache import ExtractedSet
-from atomjax.similarity.measures.frechet import FrechetTable, frechet_table
+from atomjax.similarity.measures.elements import unseen_share
+from atomjax.similarity.measures.measure import Measure, Values
+from atomjax.similarity.measures.registry import BUILT_IN
+from atomjax.similarity.measures.resampling import Drawable
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Table:
-    """Distances [K, M] of one variant or view, beside what chance gives.
+    """Values of one measure on one kind of features, beside what chance gives."""
 
-    Attributes:
-        frechet: the distances and their terms.
-        noise: the same with units exchanged at random.
-        floor: [K, M] distances that chance exceeds with probability 1 - level.
-        above: [K, M] whether a distance is distinguishable from zero.
-    """
+    column: Column
+    values: Values
+    noise: Noise | None = None  # with units exchanged at random; None: the measure knows none
+    floor: np.ndarray | None = None  # [K, M] what chance exceeds with probability 1 - level
+    above: np.ndarray | None = None  # [K, M] whether a set is farther than chance would have it
+    lower: np.ndarray | None = None  # [K, M] ends of the intervals; for the deciding features
+    upper: np.ndarray | None = None
+    extrapolation: Extrapolation | None = None  # to infinitely many structures; likewise
 
-    frechet: FrechetTable
-    noise: Noise
-    floor: np.ndarray
-    above: np.ndarray
+    @property
+    def measure(self) -> Measure:
+        """What is tabulated."""
+        return self.column.measure
 
     @property
     def distance(self) -> np.ndarray:
-        """[K, M] distances."""
-        return self.frechet.distance
+        """[K, M] values."""
+        return self.values.distance
+
+    @property
+    def far(self) -> np.ndarray:
+        """[K, M] values, with a sign that makes them grow with the distance."""
+        return self.measure.sign * self.values.distance
+
+    def facts(self, i: int, j: int) -> dict[str, Any]:
+        """What is known of a pair beside its value, by the columns of ``csi.csv``."""
+        known = {
+            "lower": self.lower,
+            "upper": self.upper,
+            "noise_floor": self.floor,
+            "distinguishable": self.above,
+            **self.values.terms,
+        }
+        if self.extrapolation is not None:
+            known["infinite"] = self.extrapolation.infinite
+            known["infinite_uncertainty"] = self.extrapolation.uncertainty
+        return {
+            self.column.fact(name): array[i, j]
+            for name, array in known.items()
+            if array is not None
+        }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Comparison:
-    """The sets, and what follows from their features.
+    """The sets, and what follows from their features."""
 
-    Attributes:
-        upstream: K sets.
-        downstream: M sets.
-        variants: name → table, the deciding one first.
-        lower, upper: [K, M] ends of the intervals.
-        level: confidence level.
-        gaps: (task, other candidate) → how much farther that is than the nearest candidate.
-        extrapolation: to infinitely many structures.
-        elements: (upstream name, downstream name) → by element; empty unless atoms are rows.
-        mixtures: name → [M] distances of mixtures of the upstream sets.
-        ranks: name of a set → effective rank (entropy) of its features.
-        halves: name of a set → distance of two sets of its size and distribution.
-        spreads: [M] total variance of each downstream set, the squared distance from which a
-            candidate is farther than a single point at the downstream mean.
-        resamples: exchanges behind every floor and gap.
-        views: name → table of another sample or backbone.
-    """
-
-    upstream: Sequence[ExtractedSet]
-    downstream: Sequence[ExtractedSet]
-    variants: Mapping[str, Table]
-    lower: np.ndarray
-    upper: np.ndarray
-    level: float
-    gaps: Mapping[tuple[int, int], Gap]
-    extrapolation: Extrapolation
-    elements: Mapping[tuple[str, str], ElementComparison]
-    mixtures: Mapping[str, np.ndarray]
-    ranks: Mapping[str, float]
-    halves: Mapping[str, float]
-    spreads: np.ndarray
-    resamples: int
-    views: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+    upstream: Sequence[ExtractedSet]  # K sets
+    downstream: Sequence[ExtractedSet]  # M sets
+    tables: Sequence[Table]  # of all measures, variants and views; the deciding one first
+    level: float  # confidence level
+    gaps: Mapping[tuple[int, int], Gap]  # (task, candidate) → how much farther than the nearest
+    unseen: np.ndarray  # [K, M] fraction of downstream atoms whose element a set lacks, or NaN
+    mixtures: Mapping[str, np.ndarray]  # name → [M] of mixtures of the upstream sets
+    ranks: Mapping[str, float]  # name of a set → effective rank (entropy) of its features
+    halves: Mapping[str, float]  # name of a set → value of two sets of its size and distribution
+    # [M] what a single point at the mean of a downstream set would have; NaN where not known.
+    limits: np.ndarray
+    resamples: int  # exchanges behind every floor and gap
 
     @property
     def table(self) -> Table:
-        """The deciding variant."""
-        return next(iter(self.variants.values()))
+        """The deciding measure on the deciding features."""
+        return self.tables[0]
 
     @property
     def sets(self) -> tuple[ExtractedSet, ...]:
@@ -105,31 +113,19 @@ class Comparison:
 
     def _record(self, i: int, j: int) -> dict[str, Any]:
         up, down = self.upstream[i], self.downstream[j]
-        by_element = self.elements.get((up.name, down.name))
-        first, *others = self.variants
-        frechet = self.table.frechet
+        first, *others = self.tables
         record = {
             "upstream": up.name,
             "downstream": down.name,
-            "variant": first,
-            "csi": frechet.distance[i, j],
-            "lower": self.lower[i, j],
-            "upper": self.upper[i, j],
-            "noise_floor": self.table.floor[i, j],
-            "distinguishable": self.table.above[i, j],
-            "mean_term": frechet.mean_term[i, j],
-            "covariance_term": frechet.covariance_term[i, j],
-            "infinite": self.extrapolation.infinite[i, j],
-            "infinite_uncertainty": self.extrapolation.uncertainty[i, j],
-            "unseen_share": by_element.unseen_share if by_element else float("nan"),
-            "within_elements": by_element.mean_distance if by_element else float("nan"),
-            **{f"csi_{name}": self.variants[name].distance[i, j] for name in others},
-            **{f"csi_{name}": table.distance[i, j] for name, table in self.views.items()},
-            **{
-                f"distinguishable_{name}": table.above[i, j]
-                for name, table in (*self.variants.items(), *self.views.items())
-                if name != first
-            },
+            "variant": first.column.variant,
+            first.column.name: first.distance[i, j],
+            **first.facts(i, j),
+            "unseen_share": self.unseen[i, j],
+            **{table.column.name: table.distance[i, j] for table in others},
+        }
+        for table in others:
+            record |= table.facts(i, j)
+        record |= {
             "effective_rank": self.ranks[up.name],
             "structures": up.features.num_structures,
             "unit": up.unit,
@@ -143,127 +139,149 @@ def compare(
     upstream: Sequence[ExtractedSet],
     downstream: Sequence[ExtractedSet],
     *,
+    measures: Sequence[Measure] = BUILT_IN,
     mixtures: Sequence[str | float] = (),
     resamples: int = 200,
     level: float = 0.95,
     seed: int = 0,
-    views: Mapping[str, Table] | None = None,
+    views: Sequence[Table] = (),
 ) -> Comparison:
     """Compares every upstream set with every downstream set.
 
     Args:
         upstream: K sets.
         downstream: M sets, of the same extractor.
+        measures: each on every variant of the features that it suits; the first decides.
         mixtures: of the upstream sets to add: "balanced" or temperatures.
         resamples: exchanges of units, by which noise is measured.
         level: confidence level.
         seed: of the exchanges.
-        views: name → table to report beside.
+        views: of the deciding measure, to report beside.
 
     Raises:
-        ValueError: the sets cannot be compared.
+        ValueError: the sets cannot be compared, or the deciding measure cannot decide.
     """
+    measure, variants = measures[0], upstream[0].variants
+    if measure.resampling is None:
+        raise ValueError(f"{measure.label} has neither noise floor nor interval to decide by")
     chance: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    variants = {
-        name: measure(upstream, downstream, name, level=level, **chance)
-        for name in upstream[0].variants
-    }
-    table = next(iter(variants.values()))
-    sums = [[s.features.structures for s in side] for side in (upstream, downstream)]
-    lower, upper = interval(jackknife_table(*sums), table.noise, table.distance, level)
-    nearest = table.distance.argmin(axis=0)
+    tables = [
+        tabulate(column, upstream, downstream, level=level, **chance)
+        for column in all_columns(measures, variants)
+        if column.measure.suits(variants[column.variant])
+    ]
+    sums = _blocks(measure, upstream, downstream, next(iter(variants)))
+    nearest = tables[0].far.argmin(axis=0)
+    sets = (*upstream, *downstream)
     return Comparison(
         upstream=upstream,
         downstream=downstream,
-        variants=variants,
-        lower=lower,
-        upper=upper,
+        tables=[*tables, *views],
         level=level,
         gaps={
-            (j, i): gap_between(sums[0][nearest[j]], sums[0][i], sums[1][j], **chance)
+            (j, i): gap_between(
+                sums[0][nearest[j]], sums[0][i], sums[1][j], measure=measure, **chance
+            )
             for j, i in np.ndindex(len(downstream), len(upstream))
             if i != nearest[j]
         },
-        extrapolation=extrapolate_table(
-            [s.features.parts for s in upstream], [s.features.parts for s in downstream]
+        unseen=_unseen(upstream, downstream),
+        mixtures=mixture_distances(upstream, downstream, mixtures, measure),
+        ranks={s.name: effective_rank(s.features.statistics()).entropy for s in sets},
+        halves=_halves(sets, tables[0], seed),
+        limits=np.array(
+            [measure.limit(s.features) if measure.limit else np.nan for s in downstream]
         ),
-        elements=_by_element(upstream, downstream),
-        mixtures=mixture_distances(upstream, downstream, mixtures),
-        ranks={
-            s.name: effective_rank(s.features.statistics()).entropy
-            for s in (*upstream, *downstream)
-        },
-        halves=_halves((*upstream, *downstream), table, seed),
-        spreads=np.array([_total_variance(s) for s in downstream]),
         resamples=resamples,
-        views=views or {},
     )
 
 
-def measure(
+def tabulate(
+    column: Column,
     upstream: Sequence[ExtractedSet],
     downstream: Sequence[ExtractedSet],
-    variant: str,
     *,
     resamples: int,
     level: float,
     seed: int,
 ) -> Table:
-    """The table of one variant; see :func:`compare`."""
+    """One measure on one variant of the features; see :func:`compare`.
+
+    Intervals and limits of infinitely many structures are those of the deciding features.
+    """
+    measure, variant = column.measure, column.variant
     sides = [[s.variants[variant] for s in side] for side in (upstream, downstream)]
-    frechet = frechet_table(*([one.statistics() for one in side] for side in sides))
-    sums = ([one.structures for one in side] for side in sides)
-    noise = noise_table(*sums, resamples=resamples, seed=seed)
-    return Table(frechet, noise, noise.floor(frechet.distance, level), noise.distinguishable(level))
+    table = Table(column, measure.tabulate(*sides))
+    if measure.resampling is not None:
+        sums = _blocks(measure, upstream, downstream, variant)
+        noise = noise_table(*sums, measure=measure, resamples=resamples, seed=seed)
+        floor, above = noise.floor(table.distance, level), noise.distinguishable(level)
+        table = dataclasses.replace(table, noise=noise, floor=floor, above=above)
+        if column.first:
+            jackknife = jackknife_table(*sums, measure=measure)
+            lower, upper = interval(jackknife, noise, table.distance, level)
+            table = dataclasses.replace(table, lower=lower, upper=upper)
+    if measure.extrapolates and column.first:
+        found = extrapolate_table(sides[0], sides[1], measure)
+        table = dataclasses.replace(table, extrapolation=found)
+    return table
+
+
+def _blocks(
+    measure: Measure,
+    upstream: Sequence[ExtractedSet],
+    downstream: Sequence[ExtractedSet],
+    variant: str,
+) -> tuple[list[Drawable], list[Drawable]]:
+    """What the measure draws of all upstream sets, and of all downstream sets."""
+    assert measure.resampling is not None
+    blocks = measure.resampling.blocks
+    first, second = ([blocks(s.variants[variant]) for s in side] for side in (upstream, downstream))
+    return first, second
+
+
+def _unseen(upstream: Sequence[ExtractedSet], downstream: Sequence[ExtractedSet]) -> np.ndarray:
+    """[K, M] fraction of the downstream atoms whose element an upstream set lacks, or NaN."""
+    elements = [[s.features.elements for s in side] for side in (upstream, downstream)]
+    return np.array([[unseen_share(a, b) for b in elements[1]] for a in elements[0]], float)
 
 
 def _halves(sets: Sequence[ExtractedSet], table: Table, seed: int) -> dict[str, float]:
-    """Name → distance of two sets of the same size and distribution, in units of the table.
+    """Name → value of two sets of the same size and distribution, in units of the table.
 
     What was measured on projected features is scaled as the table's distances are, on average.
     """
-    projected = table.noise.estimate.sum()
+    assert table.noise is not None
+    assert table.measure.resampling is not None
+    blocks, projected = table.measure.resampling.blocks, table.noise.estimate.sum()
     scale = table.distance.sum() / projected if projected > 0 else 1.0
-    return {s.name: scale * halves_distance(s.features.structures, seed) for s in sets}
-
-
-def _total_variance(one: ExtractedSet) -> float:
-    statistics = one.features.statistics()
-    return float(np.trace(statistics.scatter)) / max(float(statistics.total) - 1, 1)
-
-
-def _by_element(
-    upstream: Sequence[ExtractedSet], downstream: Sequence[ExtractedSet]
-) -> dict[tuple[str, str], ElementComparison]:
-    """Names of a pair → its comparison; empty where rows are not atoms."""
-    return {
-        (up.name, down.name): compare_elements(up.features.elements, down.features.elements)
-        for up, down in itertools.product(upstream, downstream)
-        if up.features.elements and down.features.elements
-    }
+    return {s.name: scale * halves_distance(blocks(s.features), seed, table.measure) for s in sets}
 
 
 def mixture_distances(
     upstream: Sequence[ExtractedSet],
     downstream: Sequence[ExtractedSet],
     mixtures: Sequence[str | float],
+    measure: Measure,
 ) -> dict[str, np.ndarray]:
-    """Distances [M] of mixtures of all upstream sets, by name.
+    """Values [M] of mixtures of all upstream sets, by name; none where moments do not tell them.
 
     Args:
         upstream: K sets.
         downstream: M sets.
         mixtures: "balanced", or temperatures of :func:`mixture_shares`.
+        measure: of what.
     """
-    if not mixtures or len(upstream) < 2:
+    if not mixtures or len(upstream) < 2 or not measure.only_moments:
         return {}
     sizes = [s.available for s in upstream]
-    mixed = {
-        f"mixture, {m}" if isinstance(m, str) else f"mixture, T = {m:g}": mix_statistics(
-            [s.features for s in upstream],
-            mixture_shares(sizes, float("inf") if isinstance(m, str) else m).tolist(),
-        )
-        for m in mixtures
-    }
-    table = frechet_table(list(mixed.values()), [s.features.statistics() for s in downstream])
-    return dict(zip(mixed, table.distance, strict=True))
+    features = [s.features for s in upstream]
+    mixed = {}
+    for m in mixtures:
+        name, temperature = f"mixture, {m}", float("inf")
+        if not isinstance(m, str):
+            name, temperature = f"mixture, T = {m:g}", m
+        statistics = mix_statistics(features, mixture_shares(sizes, temperature).tolist())
+        mixed[name] = dataclasses.replace(features[0], parts=(statistics,))
+    values = measure.tabulate(list(mixed.values()), [s.features for s in downstream])
+    return dict(zip(mixed, values.distance, strict=True))

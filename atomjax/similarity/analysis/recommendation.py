@@ -22,7 +22,7 @@ class Recommendation:
     Attributes:
         task: name of the downstream set.
         ranking: names of the upstream sets, the closest first.
-        distances: their CSI, in this order.
+        distances: their values, in this order.
         confidence: share of random exchanges of units between the closest set and another that
             separate the two less than they are separated; the smallest over the other sets, and 1
             with a single candidate.
@@ -35,9 +35,10 @@ class Recommendation:
         unseen_share: share of the task's atoms whose element the closest set lacks; NaN where
             that is not known.
         outside: whether the task lies outside all candidates: the closest is farther than a
-            single point at the task's mean features would be (its CSI exceeds the task's total
+            single point at the task's mean features would be (of the CSI, the task's total
             variance), or lacks more than a tenth of its atoms' elements.
         reranked: names closest first if the sets were infinitely large, where that differs.
+        measure: what was compared, in words.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Recommendation:
     unseen_share: float
     outside: bool
     reranked: tuple[str, ...] | None
+    measure: str = "CSI"
 
     @property
     def closest(self) -> str:
@@ -77,13 +79,14 @@ def recommend(comparison: Comparison) -> list[Recommendation]:
 def _recommend(comparison: Comparison, j: int) -> Recommendation:
     names = [s.name for s in comparison.upstream]
     task = comparison.downstream[j]
-    distances = comparison.table.distance[:, j]
-    order = np.argsort(distances, kind="stable").tolist()
+    table, measure = comparison.table, comparison.table.measure
+    order = np.argsort(table.far[:, j], kind="stable").tolist()
     closest, *others = order
-    by_element = comparison.elements.get((names[closest], task.name))
-    unseen = by_element.unseen_share if by_element else float("nan")
-    infinite = comparison.extrapolation.infinite[:, j]
-    limit = np.argsort(infinite, kind="stable").tolist() if np.isfinite(infinite).all() else order
+    distance, unseen = table.distance[:, j].tolist(), comparison.unseen[closest, j].item()
+    limit = order
+    if table.extrapolation is not None and np.isfinite(table.extrapolation.infinite[:, j]).all():
+        infinite = measure.sign * table.extrapolation.infinite[:, j]
+        limit = np.argsort(infinite, kind="stable").tolist()
     # Sets of few units can be told apart only by chance.
     few = {s.name for s in comparison.sets if s.units < FEWEST_UNITS} if others else set()
     rivals = [
@@ -96,16 +99,18 @@ def _recommend(comparison: Comparison, j: int) -> Recommendation:
     return Recommendation(
         task=task.name,
         ranking=tuple(names[i] for i in order),
-        distances=tuple(float(distances[i]) for i in order),
+        distances=tuple(distance[i] for i in order),
         confidence=min((comparison.gaps[j, i].confidence for i in others), default=1.0),
         clear=not rivals,
         rivals=tuple(names[i] for i in rivals),
         needed=_needed(comparison, j, closest, rivals),
         too_few=tuple(s.name for s in comparison.sets if s.name in few & involved),
-        resolved=bool(comparison.table.above[closest, j]),
+        resolved=table.above is None or bool(table.above[closest, j]),
         unseen_share=unseen,
-        outside=bool(distances[closest] > comparison.spreads[j] or unseen > MOST_UNSEEN),
+        outside=measure.sign * (distance[closest] - comparison.limits[j]) > 0
+        or unseen > MOST_UNSEEN,
         reranked=None if limit == order else tuple(names[i] for i in limit),
+        measure=measure.label,
     )
 
 
@@ -124,7 +129,8 @@ def describe_recommendation(choice: Recommendation, comparison: Comparison) -> l
     sentences = [] if choice.clear else _describe_doubt(choice, comparison)
     if choice.clear:
         sentences.append(
-            f"For {choice.task}, pretrain on {choice.closest} (CSI {choice.distances[0]:.4g})."
+            f"For {choice.task}, pretrain on {choice.closest} ({choice.measure} "
+            f"{choice.distances[0]:.4g})."
         )
     if choice.clear and len(choice.ranking) > 1:
         sentences.append(
@@ -164,8 +170,9 @@ def _describe_doubt(choice: Recommendation, comparison: Comparison) -> list[str]
     known = dict(zip(choice.ranking, choice.distances, strict=True))
     listed = ", ".join(f"{name} {known[name]:.4g}" for name in names)
     sentences = [
-        f"For {choice.task}, cannot tell between {', '.join(names[:-1])} and {names[-1]} (CSI "
-        f"{listed}) at a level of {comparison.level:.0%}; {choice.closest} comes out closest."
+        f"For {choice.task}, cannot tell between {', '.join(names[:-1])} and {names[-1]} "
+        f"({choice.measure} {listed}) at a level of {comparison.level:.0%}; "
+        f"{choice.closest} comes out closest."
     ]
     if choice.too_few:
         units = {s.name: s.units for s in comparison.sets}
@@ -183,7 +190,7 @@ def _describe_doubt(choice: Recommendation, comparison: Comparison) -> list[str]
         about = float(f"{choice.needed:.2g}")
         wanted = f"about {about:,.0f} structures of each set, if the difference stays"
     sentences.append(
-        f"What would decide: {wanted}; another measure (`invariants`, `aggregations`, distances "
-        "within elements); or a short pretraining on each, finetuned on the task."
+        f"What would decide: {wanted}; another measure (`measures`, `invariants`, "
+        "`aggregations`); or a short pretraining on each, finetuned on the task."
     )
     return sentences

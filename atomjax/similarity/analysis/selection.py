@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from atomjax.similarity.features.structure_sums import StructureSums, check_comparable, unpack
+from atomjax.similarity.features.structure_sums import StructureSums, unpack
 from atomjax.similarity.measures.precision import host_float64
+from atomjax.similarity.measures.resampling import check_comparable
 
 # Whitened directions; those in which the downstream set varies most.
 DIRECTIONS = 16

@@ -1,4 +1,4 @@
-"""How sure a CSI is: intervals, noise floors, and whether one set is nearer than another.
+"""How sure a measure is: intervals, noise floors, and whether one set is nearer than another.
 
 All of it draws the independent units of the sets (see ``features.units``), whole.
 
@@ -15,22 +15,23 @@ distance is the proportion of values.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from atomjax.similarity.analysis.resampling import (
-    Moments,
+from atomjax.similarity.measures.csi import CSI
+from atomjax.similarity.measures.measure import Measure
+from atomjax.similarity.measures.resampling import (
+    Distance,
+    Drawable,
     blocks_alike,
-    choice_moments,
+    check_comparable,
     exchanges,
     merge_blocks,
-    moment_distances,
-    pooled,
-    whole_moments,
+    whole,
     without_each,
 )
-from atomjax.similarity.features.structure_sums import StructureSums, check_comparable
 
 # Groups of units that the jackknife leaves out, at most: more would cost and hardly tell more.
 GROUPS = 50
@@ -47,10 +48,12 @@ class Noise:
     Attributes:
         estimate: [K, M] the distances of the (projected) features.
         exchanged: [R, K, M] with the units of both sets exchanged at random.
+        sign: 1 where small values mean near, -1 where large ones do.
     """
 
     estimate: np.ndarray
     exchanged: np.ndarray
+    sign: int = 1
 
     def floor(self, distance: np.ndarray | None = None, level: float = 0.95) -> np.ndarray:
         """[K, M] distances that chance exceeds with probability 1 - ``level``.
@@ -60,11 +63,12 @@ class Noise:
                 None.
             level: confidence level.
         """
-        return np.quantile(self.exchanged, level, axis=0) * _scale(distance, self.estimate)
+        far = np.quantile(self.sign * self.exchanged, level, axis=0)
+        return self.sign * far * _scale(distance, self.estimate)
 
     def distinguishable(self, level: float = 0.95) -> np.ndarray:
-        """[K, M] whether each distance differs from zero at a confidence level."""
-        return _chance(self.exchanged, self.estimate) <= 1 - level
+        """[K, M] whether each set is farther than chance would have it, at a confidence level."""
+        return _chance(self.sign * self.exchanged, self.sign * self.estimate) <= 1 - level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,9 +137,10 @@ class Gap:
 
 
 def noise_table(
-    upstream: Sequence[StructureSums],
-    downstream: Sequence[StructureSums],
+    upstream: Sequence[Drawable],
+    downstream: Sequence[Drawable],
     *,
+    measure: Measure = CSI,
     resamples: int = 200,
     seed: int = 0,
 ) -> Noise:
@@ -144,8 +149,9 @@ def noise_table(
     200 exchanges of a pair of 64 features take about a second of one core.
 
     Args:
-        upstream: K sets, projected alike.
-        downstream: M sets.
+        upstream: blocks of K sets, collected alike.
+        downstream: of M sets.
+        measure: one with resampling.
         resamples: number R of exchanges.
         seed: of the exchanges.
 
@@ -153,27 +159,27 @@ def noise_table(
         ValueError: the sets were projected differently.
     """
     check_comparable([*upstream, *downstream])
-    rng = np.random.default_rng(seed)
+    distance, rng = _distance(measure), np.random.default_rng(seed)
     shape = (len(upstream), len(downstream))
     estimate, exchanged = np.empty(shape), np.empty((resamples, *shape))
     for i, first in enumerate(upstream):
         for j, second in enumerate(downstream):
-            estimate[i, j] = moment_distances(whole_moments(first), whole_moments(second))[0]
-            sides = _exchanged(first, second, resamples, rng)
-            exchanged[:, i, j] = moment_distances(*sides)
-    return Noise(estimate, exchanged)
+            estimate[i, j] = distance(whole(first), whole(second))[0]
+            exchanged[:, i, j] = distance(*_exchanged(first, second, resamples, rng))
+    return Noise(estimate, exchanged, measure.sign)
 
 
 def jackknife_table(
-    upstream: Sequence[StructureSums], downstream: Sequence[StructureSums]
+    upstream: Sequence[Drawable], downstream: Sequence[Drawable], *, measure: Measure = CSI
 ) -> Jackknife:
-    """Jackknife of the distance of every pair of sets, [K, M].
+    """Jackknife of the distance of every pair of sets, [K, M]; see :func:`noise_table`.
 
     Raises:
         ValueError: the sets were projected differently.
     """
     check_comparable([*upstream, *downstream])
-    found = [[_jackknife(moment_distances, (a, b)) for b in downstream] for a in upstream]
+    distance = _distance(measure)
+    found = [[_jackknife(distance, (a, b)) for b in downstream] for a in upstream]
     return Jackknife(
         *(
             np.array([[getattr(one, field.name) for one in row] for row in found])
@@ -194,30 +200,32 @@ def interval(
         level: confidence level.
 
     Returns:
-        [K, M] and [K, M]. The lower end is zero where a distance is not distinguishable from zero;
-        both are NaN where a set has a single unit.
+        [K, M] and [K, M], not negative. Where small is near, the lower end is zero where a
+        distance is not distinguishable from zero; both are NaN where a set has a single unit.
     """
     scale, margin = _scale(distance, jackknife.estimate), jackknife.margin(level)
     lower = np.maximum(jackknife.corrected - margin, 0) * scale
     upper = np.maximum(jackknife.corrected + margin, 0) * scale
     zero = ~noise.distinguishable(level) & np.isfinite(lower)
-    return np.where(zero, 0, lower), upper
+    return np.where(zero & (noise.sign > 0), 0, lower), upper
 
 
 def gap_between(
-    nearer: StructureSums,
-    other: StructureSums,
-    downstream: StructureSums,
+    nearer: Drawable,
+    other: Drawable,
+    downstream: Drawable,
     *,
+    measure: Measure = CSI,
     resamples: int = 200,
     seed: int = 0,
 ) -> Gap:
     """Whether one upstream set is nearer to a task than another.
 
     Args:
-        nearer: upstream set.
-        other: upstream set.
-        downstream: the task.
+        nearer: blocks of an upstream set.
+        other: of another one.
+        downstream: of the task.
+        measure: one with resampling.
         resamples: number R of exchanges between the upstream sets.
         seed: of the exchanges.
 
@@ -225,59 +233,67 @@ def gap_between(
         ValueError: the sets were projected differently.
     """
     check_comparable([nearer, other, downstream])
+    distance = _distance(measure)
 
-    def difference(a: Moments, b: Moments, task: Moments) -> np.ndarray:
-        return moment_distances(b, task) - moment_distances(a, task)
+    def difference(a: Any, b: Any, task: Any) -> np.ndarray:
+        return measure.sign * (distance(b, task) - distance(a, task))
 
     sides = _exchanged(nearer, other, resamples, np.random.default_rng(seed))
     return Gap(
         jackknife=_jackknife(difference, (nearer, other, downstream)),
-        exchanged=difference(*sides, whole_moments(downstream)),
+        exchanged=difference(*sides, whole(downstream)),
     )
 
 
-def halves_distance(sums: StructureSums, seed: int = 0) -> float:
+def halves_distance(sums: Drawable, seed: int = 0, measure: Measure = CSI) -> float:
     """Mean distance of two sets of this size and distribution, from random halves of one set.
 
     The distance of two halves is all bias, which is inversely proportional to the number of units;
-    so it is scaled from halves to sets of this size. NaN for a single unit.
+    so it is scaled from halves to sets of this size. NaN for a single unit, and for measures whose
+    bias is another.
     """
-    blocks = len(sums.counts)
-    if blocks < 2:
+    blocks = len(sums)
+    if blocks < 2 or not measure.extrapolates:
         return float("nan")
     half = blocks // 2
     chosen = exchanges(half, blocks - half, SPLITS, np.random.default_rng(seed))
-    distance = moment_distances(choice_moments(chosen, sums), choice_moments(1 - chosen, sums))
-    return float(distance.mean() * (2 / blocks) / (1 / half + 1 / (blocks - half)))
+    distances = _distance(measure)(sums.choose(chosen), sums.choose(1 - chosen))
+    return float(distances.mean() * (2 / blocks) / (1 / half + 1 / (blocks - half)))
+
+
+def _distance(measure: Measure) -> Distance:
+    if measure.resampling is None:
+        raise ValueError(f"{measure.label} cannot be drawn again; give it a resampling")
+    return measure.resampling.distance
 
 
 def _exchanged(
-    first: StructureSums, second: StructureSums, draws: int, rng: np.random.Generator
-) -> tuple[Moments, Moments]:
-    """Moments of both sets after random exchanges of their units."""
+    first: Drawable, second: Drawable, draws: int, rng: np.random.Generator
+) -> tuple[Any, Any]:
+    """What is known of both sets after random exchanges of their units."""
     first, second = blocks_alike(first, second)
-    chosen = exchanges(len(first.counts), len(second.counts), draws, rng)
-    together = pooled(first, second)
-    return choice_moments(chosen, together), choice_moments(1 - chosen, together)
+    chosen = exchanges(len(first), len(second), draws, rng)
+    together = first.joined(second)
+    return together.choose(chosen), together.choose(1 - chosen)
 
 
-def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[StructureSums]) -> Jackknife:
+def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[Drawable]) -> Jackknife:
     """Jackknife of a function of several independent sets.
 
     Args:
-        quantity: of the moments of the sets; [B] values of B choices.
+        quantity: of what is known of the sets; [B] values of B choices.
         samples: the sets.
     """
     samples = [merge_blocks(sample, GROUPS) for sample in samples]
-    whole = [whole_moments(sample) for sample in samples]
-    estimate = quantity(*whole)[0]
+    full = [whole(sample) for sample in samples]
+    estimate = quantity(*full)[0]
     bias, variances, freedoms = 0.0, [], []
     for place, sample in enumerate(samples):
-        blocks = len(sample.counts)
+        blocks = len(sample)
         if blocks < 2:
             nan = np.asarray(np.nan)
             return Jackknife(np.asarray(estimate), nan, nan, nan)
-        left = quantity(*whole[:place], without_each(sample), *whole[place + 1 :])
+        left = quantity(*full[:place], without_each(sample), *full[place + 1 :])
         bias += (blocks - 1) * (left.mean() - estimate)
         variances.append((blocks - 1) / blocks * ((left - left.mean()) ** 2).sum())
         freedoms.append(blocks - 1)
@@ -289,7 +305,7 @@ def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[StructureS
 
 def _chance(exchanged: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     """Probability that chance gives at least the estimate."""
-    as_large = exchanged >= (1 - ROUNDING) * estimate
+    as_large = exchanged >= estimate - ROUNDING * np.abs(estimate)
     return (1 + as_large.sum(axis=0)) / (len(exchanged) + 1)
 
 

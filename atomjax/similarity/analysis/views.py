@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from atomjax.runtime.run import Run
-from atomjax.similarity.analysis.comparison import Table, measure
+from atomjax.similarity.analysis.columns import Column
+from atomjax.similarity.analysis.comparison import Table, tabulate
 from atomjax.similarity.features.cache import ExtractedSet, SetExtractor, View
 from atomjax.similarity.features.extractor import BackboneExtractor, load_extractor
 from atomjax.similarity.features.orientation import OrientationTest
-from atomjax.similarity.measures.frechet import frechet_table
+from atomjax.similarity.measures.registry import find_measures
 from atomjax.similarity.settings import (
     ExtractorSettings,
     SimilaritySettings,
@@ -31,8 +32,8 @@ def extract_all(
 
 def other_views(
     settings: SimilaritySettings, extractor: BackboneExtractor, run: Run
-) -> dict[str, Table]:
-    """Name → table of every further sample and backbone.
+) -> list[Table]:
+    """The deciding measure of every further sample and backbone.
 
     Args:
         settings: of the job.
@@ -43,18 +44,19 @@ def other_views(
         CheckpointError: a checkpoint is missing.
         ConfigError: a sample cannot be drawn.
     """
-    tables = {}
+    tables: dict[str, Table] = {}
     for strategy in settings.views.strategies:
         run.say(f"the same with {strategy} sampling")
-        tables[f"{strategy} sample"] = _table(with_strategy(settings, strategy), extractor, run)
+        name, other = f"{strategy} sample", with_strategy(settings, strategy)
+        tables[name] = _table(name, other, extractor, run)
     for place, given in enumerate(settings.views.extractors):
         other = load_extractor(given)
-        name = other.config["name"]
         run.say(f"the same with {other.name}")
         # Two checkpoints may hold models of one name.
-        label = name if f"backbone {name}" not in tables else f"{name} ({place + 1})"
-        tables[f"backbone {label}"] = _table(with_extractor(settings, given), other, run)
-    return tables
+        name = f"backbone {other.config['name']}"
+        name = name if name not in tables else f"{name} ({place + 1})"
+        tables[name] = _table(name, with_extractor(settings, given), other, run)
+    return list(tables.values())
 
 
 def with_strategy(settings: SimilaritySettings, strategy: Strategy) -> SimilaritySettings:
@@ -63,6 +65,7 @@ def with_strategy(settings: SimilaritySettings, strategy: Strategy) -> Similarit
         sampling=dataclasses.replace(settings.sampling, strategy=strategy),
         aggregations=settings.aggregations[:1],
         invariants=settings.invariants[:1],
+        measures=settings.measures[:1],
         keep_features=False,
         views=ViewSettings(),
     )
@@ -76,25 +79,24 @@ def with_extractor(
         extractor=extractor,
         aggregations=settings.aggregations[:1],
         invariants=("none",),
+        measures=settings.measures[:1],
         keep_features=False,
         views=ViewSettings(),
     )
 
 
-def _table(settings: SimilaritySettings, extractor: BackboneExtractor, run: Run) -> Table:
+def _table(
+    name: str, settings: SimilaritySettings, extractor: BackboneExtractor, run: Run
+) -> Table:
     sides = extract_all(SetExtractor(settings, extractor, run), settings)
-    variant = next(iter(sides[0][0].variants))
-    return measure(
-        *sides, variant, resamples=settings.resamples, level=settings.level, seed=settings.seed
-    )
-
-
-def distances(
-    upstream: Sequence[ExtractedSet], downstream: Sequence[ExtractedSet], variant: str
-) -> np.ndarray:
-    """[K, M] distances of one variant."""
-    sides = [[s.variants[variant].statistics() for s in side] for side in (upstream, downstream)]
-    return frechet_table(*sides).distance
+    (variant,) = sides[0][0].variants
+    renamed = [
+        [dataclasses.replace(s, variants={name: s.variants[variant]}) for s in side]
+        for side in sides
+    ]
+    (measure,) = find_measures(settings.measures)
+    chance = {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed}
+    return tabulate(Column(measure, name, first=False), *renamed, **chance)
 
 
 def orientation_tests(
@@ -117,9 +119,15 @@ def orientation_tests(
     first = settings.aggregations[0]
     kinds = [name for name in upstream[0].variants if name.split("-")[0] == first]
     found: dict[str, dict[str, dict[str, OrientationTest]]] = {}
+    measure = find_measures(settings.measures)[0]
+
+    def distances(candidates: Sequence[ExtractedSet], kind: str) -> np.ndarray:
+        sides = [[s.variants[kind] for s in side] for side in (candidates, downstream)]
+        return measure.tabulate(*sides).distance
+
     for kind in kinds:
-        stored = distances(upstream, downstream, kind)
-        rotated = [distances(one, downstream, kind) for one in turned]
+        stored = distances(upstream, kind)
+        rotated = [distances(one, kind) for one in turned]
         for j, task in enumerate(downstream):
             for i, candidate in enumerate(upstream):
                 test = OrientationTest(float(stored[i, j]), [float(t[i, j]) for t in rotated])
@@ -138,7 +146,7 @@ def describe_orientation(
                 change = float(np.abs(test.ratio - 1).max())
                 changes[kind] = max(change, changes.get(kind, 0.0))
     return [
-        f"{kind}: turning the structures of a candidate at random moves its CSI by up to "
+        f"{kind}: turning the structures of a candidate at random moves its distance by up to "
         f"{change:.1%}"
         for kind, change in changes.items()
     ]

@@ -22,9 +22,7 @@ from atomjax.data.store_view import open_store, select
 from atomjax.graphs import GraphConfig
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, to_plain
-from atomjax.runtime.files import (
-    DamagedFile,
-)
+from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.run import Run
 from atomjax.similarity.features.collect import (
     Design,
@@ -48,7 +46,8 @@ from atomjax.similarity.features.sampling import (
 )
 from atomjax.similarity.features.structure_sums import random_projection
 from atomjax.similarity.features.units import independent_units
-from atomjax.similarity.settings import SimilaritySettings
+from atomjax.similarity.measures.registry import find_measures
+from atomjax.similarity.settings import SimilaritySettings, variant_name
 from atomjax.structures import Structure
 from atomjax.structures.generate.sets import cache_path
 from atomjax.structures.store import Store
@@ -62,11 +61,6 @@ SHOWN_ROWS = 1500
 CACHED_GRAPHS = 2**28
 # Fields of a data set that say how it is trained on.
 TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
-
-
-def variant_name(aggregation: str, invariance: str) -> str:
-    """How reports and files call a variant."""
-    return aggregation if invariance == "none" else f"{aggregation}-{invariance}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +93,8 @@ class SetExtractor:
         self._compiled = extractor.compile(self._mesh)
         self._variables = place(extractor.variables, self._mesh)
         self._digest = extractor.digest
+        needs = [one for measure in find_measures(settings.measures) for one in measure.needs]
+        self._summaries = list({one.name: one for one in needs}.values())
 
     @property
     def _original(self) -> bool:
@@ -235,6 +231,8 @@ class SetExtractor:
             "rows": "all" if self._settings.keep_features else SHOWN_ROWS,
             "seed": self._settings.seed,
         }
+        if self._summaries:
+            parts["summaries"] = [summary.key for summary in self._summaries]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _collect(
@@ -254,7 +252,10 @@ class SetExtractor:
                         width = features[0][0].shape[1]
                         projection = random_projection(width, seed=self._settings.seed)
                         collectors[variant] = FeatureCollector(
-                            aggregation, projection=projection, design=design
+                            aggregation,
+                            projection=projection,
+                            design=design,
+                            summaries=self._summaries,
                         )
                     collectors[variant].add(*features)
                     if variant == next(iter(collectors)):
@@ -298,7 +299,7 @@ class _ShownRows:
         self._parts: list[np.ndarray] = []
 
     def add(self, shares: Sequence[Share]) -> None:
-        values, _, _ = rows_of(shares, self._aggregation)
+        values = rows_of(shares, self._aggregation).values
         if not self._all:
             share = _num_structures(shares) / self._structures
             count = min(len(values), round(SHOWN_ROWS * share))

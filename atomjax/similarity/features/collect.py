@@ -16,6 +16,13 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.runtime.files import DamagedFile, read_npz, write_npz
 from atomjax.similarity.features.aggregation import aggregate
 from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.features.summaries import (
+    Arrays,
+    Blocks,
+    SetRows,
+    Summary,
+    SummaryCollector,
+)
 from atomjax.similarity.measures.statistics import Statistics, merge_all
 from atomjax.similarity.measures.stream import StatisticsStream
 
@@ -43,6 +50,8 @@ class SetFeatures:
         num_atoms: in all structures.
         num_structures: each counted once, whatever its weight.
         weight: sum of the weights of the structures; their number where they have none.
+        summaries: name → arrays kept for measures that need more than the above.
+        blocks: name → the same of every block, for summaries kept by block.
     """
 
     parts: tuple[Statistics, ...]
@@ -51,36 +60,78 @@ class SetFeatures:
     num_atoms: int
     num_structures: int
     weight: float
+    summaries: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
+    blocks: Mapping[str, Blocks] = dataclasses.field(default_factory=dict)
 
     def statistics(self) -> Statistics:
         """Statistics of the whole set, of d features."""
         return merge_all([part for part in self.parts if int(part.count)])
 
+    def missing(self, summaries: Iterable[Summary]) -> list[str]:
+        """Names of the summaries that were not kept."""
+        return [s.name for s in summaries if s.name not in {**self.summaries, **self.blocks}]
 
-def rows_of(shares: Sequence[Share], aggregation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def thinned(self, count: int) -> list["SetFeatures"]:
+        """Its parts, and what is kept by block, as ``count`` disjoint sets.
+
+        Nothing follows from parts of which one is empty; then it is the whole set, so often.
+        """
+        size = len(self.parts) // count
+        if not all(int(part.count) for part in self.parts):
+            return [self] * count
+        owner = np.arange(len(self.structures)) % len(self.parts) // size
+        return [
+            dataclasses.replace(
+                self,
+                parts=self.parts[i * size : (i + 1) * size],
+                structures=self.structures.blockwise(lambda array, i=i: array[owner == i]),
+                blocks={
+                    name: one.blockwise(lambda array, i=i: array[owner == i])
+                    for name, one in self.blocks.items()
+                },
+                elements={},
+                summaries={},
+            )
+            for i in range(count)
+        ]
+
+
+def rows_of(
+    shares: Sequence[Share], aggregation: str, weights: np.ndarray | None = None
+) -> SetRows:
     """Real rows of a batch, in the order of the structures in their data set.
 
     That order does not depend on how a batch was divided, so neither does what is made of it.
 
-    Returns:
-        Values [n, d]; the place of each row's structure in its data set, ascending; and the
-        atomic number of each row, where every atom is one.
+    Args:
+        shares: features and batches of the devices.
+        aggregation: how atoms become rows.
+        weights: [S] of the structures of the data set; None gives every row weight 1.
 
     Raises:
         ValueError: features have the wrong shape.
     """
-    values, index, atomic_numbers = [], [], []
+    parts: list[dict[str, np.ndarray]] = []
     for features, batch in shares:
         rows = jax.device_get(_aggregate(features, batch, aggregation))
-        mask = np.asarray(rows.mask)
-        values.append(rows.values[mask])
-        index.append(np.asarray(batch.targets.structure)[rows.structure[mask]])
+        mask, targets = np.asarray(rows.mask), jax.device_get(batch.targets)
+        owner = rows.structure[mask]
+        part = {
+            "values": rows.values[mask],
+            "structure": targets.structure[owner],
+            "energy": np.where(targets.energy_mask, targets.energy, np.nan)[owner],
+            "atomic_numbers": np.zeros(0, np.int32),
+            "forces": np.zeros((0, 3)),
+        }
         if aggregation == "flat":
-            atomic_numbers.append(np.asarray(batch.atomic_numbers)[mask])
-    together = np.concatenate(index)
-    order = np.argsort(together, kind="stable")
-    elements = np.concatenate(atomic_numbers)[order] if atomic_numbers else np.zeros(0, np.int32)
-    return np.concatenate(values)[order], together[order], elements
+            part["atomic_numbers"] = np.asarray(batch.atomic_numbers)[mask]
+            known = targets.force_mask[:, None]
+            part["forces"] = np.where(known, targets.forces, np.nan)[mask]
+        parts.append(part)
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    place = arrays["structure"]
+    counted = np.ones(len(place)) if weights is None else weights[place]
+    return SetRows(**arrays, weights=counted).take(np.argsort(place, kind="stable"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +158,7 @@ class FeatureCollector:
         projection: [d, q] from :func:`random_projection`, or None to keep all d features.
         design: of the set that the batches are of; None makes every structure a block, in the
             order in which they come, with weight 1.
+        summaries: what else measures need.
     """
 
     def __init__(
@@ -115,6 +167,7 @@ class FeatureCollector:
         parts: int = 4,
         projection: np.ndarray | None = None,
         design: Design | None = None,
+        summaries: Sequence[Summary] = (),
     ):
         self._aggregation = aggregation
         self._projection, self._design = projection, design
@@ -122,6 +175,7 @@ class FeatureCollector:
         self._streams: list[StatisticsStream] = []
         self._structures = StructureSumsBuilder(projection)
         self._elements: dict[int, StatisticsStream] = {}
+        self._summaries = [SummaryCollector(one) for one in summaries]
         self._seen = self._atoms = 0
 
     def add(self, *shares: Share) -> None:
@@ -130,12 +184,13 @@ class FeatureCollector:
         Raises:
             ValueError: they have the wrong shape, or are not finite.
         """
-        values, place, atomic_numbers = rows_of(shares, self._aggregation)
-        weights = None
-        if self._design is None:
-            block = self._seen + np.unique(place, return_inverse=True)[1]
+        design = self._design
+        rows = rows_of(shares, self._aggregation, None if design is None else design.weights)
+        values, weights = rows.values, None if design is None else rows.weights
+        if design is None:
+            block = self._seen + np.unique(rows.structure, return_inverse=True)[1]
         else:
-            block, weights = self._design.blocks[place], self._design.weights[place]
+            block = design.blocks[rows.structure]
         if not self._streams:
             width = values.shape[1]
             self._streams = [StatisticsStream(width) for _ in range(self._num_parts)]
@@ -144,7 +199,9 @@ class FeatureCollector:
             stream.add(values[inside], None if weights is None else weights[inside])
         self._structures.add(values, block, weights)
         if self._aggregation == "flat":
-            self._add_elements(values, weights, atomic_numbers)
+            self._add_elements(values, weights, rows.atomic_numbers)
+        for collector in self._summaries:
+            collector.add(rows, block)
         for _, batch in shares:
             self._seen += int(np.asarray(batch.graph_mask).sum())
             self._atoms += int(np.asarray(batch.node_mask).sum())
@@ -165,7 +222,14 @@ class FeatureCollector:
             num_atoms=self._atoms,
             num_structures=self._seen,
             weight=float(self._seen if self._design is None else self._design.weights.sum()),
+            summaries={n: c.result() for n, c in self._collectors(by_block=False)},
+            blocks={
+                n: Blocks(c.result(), sums.structures) for n, c in self._collectors(by_block=True)
+            },
         )
+
+    def _collectors(self, *, by_block: bool) -> list[tuple[str, SummaryCollector]]:
+        return [(c.summary.name, c) for c in self._summaries if c.summary.by_block == by_block]
 
     def _add_elements(
         self, values: np.ndarray, weights: np.ndarray | None, atomic_numbers: np.ndarray
@@ -187,9 +251,10 @@ def collect_features(
     parts: int = 4,
     projection: np.ndarray | None = None,
     design: Design | None = None,
+    summaries: Sequence[Summary] = (),
 ) -> SetFeatures:
     """Runs an extractor over the batches of a set; see :class:`FeatureCollector`."""
-    collector = FeatureCollector(aggregation, parts, projection, design)
+    collector = FeatureCollector(aggregation, parts, projection, design, summaries)
     for batch in batches:
         collector.add((extractor(batch), batch))
     return collector.result()
@@ -206,6 +271,10 @@ def write_features(path: Path, features: SetFeatures) -> None:
                 arrays[f"{name}/{field}"] = np.asarray(getattr(statistics, field))
     for field in SUMS:
         arrays[f"structures/{field}"] = getattr(features.structures, field)
+    blocks = {name: one.arrays for name, one in features.blocks.items()}
+    for kind, kept in (("summary", features.summaries), ("block", blocks)):
+        for name, values in kept.items():
+            arrays |= {f"{kind}/{name}/{array}": value for array, value in values.items()}
     write_npz(path, arrays)
 
 
@@ -228,15 +297,29 @@ def read_features(path: Path) -> SetFeatures:
     # Files of before structures had weights kept every structure apart.
     structures = arrays.get("num_structures", np.asarray(len(arrays["structures/counts"])))
     arrays.setdefault("structures/structures", np.ones(len(arrays["structures/counts"]), int))
+    sums = StructureSums(**{field: arrays[f"structures/{field}"] for field in SUMS})
+    blocks = _named(arrays, "block")
     return SetFeatures(
         parts=tuple(statistics(f"part/{i}") for i in _numbers(arrays, "part")),
-        structures=StructureSums(**{field: arrays[f"structures/{field}"] for field in SUMS}),
+        structures=sums,
         elements={z: statistics(f"element/{z}") for z in _numbers(arrays, "element")},
         num_atoms=int(arrays["num_atoms"]),
         num_structures=int(structures),
         weight=float(arrays.get("weight", structures)),
+        summaries=_named(arrays, "summary"),
+        blocks={name: Blocks(kept, sums.structures) for name, kept in blocks.items()},
     )
 
 
 def _numbers(names: Iterable[str], kind: str) -> Sequence[int]:
     return sorted(int(n.split("/")[1]) for n in names if n.startswith(kind) and n.endswith("mean"))
+
+
+def _named(arrays: Mapping[str, np.ndarray], kind: str) -> dict[str, dict[str, np.ndarray]]:
+    """Summary → name → array, of the paths "kind/summary/name"."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for path, array in arrays.items():
+        if path.startswith(f"{kind}/"):
+            _, summary, name = path.split("/", 2)
+            found.setdefault(summary, {})[name] = array
+    return found

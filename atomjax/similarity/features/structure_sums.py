@@ -6,14 +6,21 @@ numbers, so where there are more than a few dozen features the rows are projecte
 random directions that all sets share.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from flax import struct
 
 # Features up to which rows are taken as they are; and the number of directions beyond.
 DIMENSIONS = 64
+
+
+class Moments(NamedTuple):
+    """Means [B, q] and covariances [B, q, q] of B choices of blocks."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
 
 
 @struct.dataclass
@@ -38,6 +45,42 @@ class StructureSums:
     def dimension(self) -> int:
         """Number q of projected features."""
         return self.sums.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def choose(self, weights: np.ndarray) -> Moments:
+        """Moments of weighted blocks; covariances divide by the rows less one.
+
+        Args:
+            weights: [B, S] how often each block is taken in each choice.
+        """
+        rows = weights @ self.counts
+        offset = weights @ self.sums / rows[:, None]
+        second = unpack(weights @ self.products / rows[:, None], self.dimension)
+        central = second - offset[:, :, None] * offset[:, None, :]
+        factor = np.where(rows > 1, rows / np.where(rows > 1, rows - 1, 1), 0)
+        return Moments(offset + self.center, central * factor[:, None, None])
+
+    def blockwise(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The same with a function applied to the first axis of all sums."""
+        arrays = (self.counts, self.sums, self.products, self.structures)
+        counts, sums, products, structures = map(change, arrays)
+        return type(self)(counts, sums, products, self.center, structures)
+
+    def joined(self, other: Self) -> Self:
+        """The blocks of both sets, these first, about the center of these."""
+        i, j = np.triu_indices(self.dimension)
+        shift = other.center - self.center
+        moved = other.sums + other.counts[:, None] * shift
+        cross = other.sums[:, i] * shift[j] + moved[:, j] * shift[i]
+        return type(self)(
+            np.concatenate([self.counts, other.counts]),
+            np.concatenate([self.sums, moved]),
+            np.concatenate([self.products, other.products + cross]),
+            self.center,
+            np.concatenate([self.structures, other.structures]),
+        )
 
 
 def random_projection(
@@ -127,20 +170,6 @@ class StructureSumsBuilder:
                 for array in self._arrays
             ]
         self._blocks = max(self._blocks, blocks)
-
-
-def check_comparable(sets: Sequence[StructureSums]) -> None:
-    """Checks that sets were projected alike.
-
-    Raises:
-        ValueError: they have different numbers of features.
-    """
-    sizes = sorted({s.dimension for s in sets})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"structure sums of {sizes} features cannot be compared; collect all sets with one "
-            "extractor and one projection"
-        )
 
 
 def unpack(products: np.ndarray, dimension: int) -> np.ndarray:

@@ -13,9 +13,9 @@ import numpy as np
 from atomjax.data.load import generate_spec
 from atomjax.data.settings import DatasetSettings
 from atomjax.similarity.settings import Unit
-from atomjax.structures.formats import FORMATS, guess_format
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import make_tasks, options_from
+from atomjax.structures.readers import find_format, guess_format
 from atomjax.structures.store import Store
 from atomjax.structures.structure import Structure
 
@@ -96,7 +96,7 @@ def is_trajectory(dataset: DatasetSettings, structures: Sequence[Structure]) -> 
         path, name = next(iter(origin.get("paths", ())), ""), origin.get("source")
     else:
         path, name = dataset.path or "", dataset.format
-    facts = FORMATS.get(name or guess_format(Path(path)) or "")
+    facts = find_format(name or guess_format(Path(path)) or "")
     return path.endswith(".traj") or (facts is not None and facts.trajectory)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
+from atomjax.similarity.features.structure_sums import Moments
 from atomjax.similarity.measures.precision import host_float64
 from atomjax.similarity.measures.statistics import Statistics, covariance, rank_bound, to_float64
 from atomjax.similarity.measures.symmetric import congruence, eigenvalues, lower_factor, multiply
@@ -117,6 +118,23 @@ def frechet_table_float32(
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """CSI between two sets; see :func:`frechet_table`."""
     return float(frechet_table([a], [b]).distance[0, 0])
+
+
+def moment_distances(first: Moments, second: Moments) -> np.ndarray:
+    """[B] Fréchet distances, choice by choice; either side may be one choice for all.
+
+    With a root ``Σ₁ = L Lᵀ``, the trace of the root of ``Σ₁ Σ₂`` is the sum of the roots of the
+    eigenvalues of ``Lᵀ Σ₂ L``.
+    """
+    if len(second.mean) < len(first.mean):
+        first, second = second, first
+    values, vectors = np.linalg.eigh(first.covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
+    inner = np.linalg.eigvalsh(root.transpose(0, 2, 1) @ second.covariance @ root)
+    fidelity = np.sqrt(np.maximum(inner, 0)).sum(axis=1)
+    traces = sum(np.trace(side.covariance, axis1=1, axis2=2) for side in (first, second))
+    gap = first.mean - second.mean
+    return np.maximum((gap**2).sum(axis=1) + traces - 2 * fidelity, 0)
 
 
 def stack_gaussians(sets: Sequence[Statistics], ddof: int = 1) -> Gaussians:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atomjax.reporting.plots import COLORS
-from atomjax.similarity.analysis.comparison import Comparison
+from atomjax.similarity.analysis.comparison import Comparison, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,65 +19,61 @@ PALE = 0.35
 
 
 def plot_bars(comparison: Comparison, path: Path) -> None:
-    """Distances as bars, grouped by task, one panel a variant or view; intervals on the first.
+    """Values as bars, grouped by task, one panel for each measure, variant and view.
 
-    Bars are pale where the distance is not distinguishable from zero.
+    Bars have intervals where these are known, and are pale where chance gives as much.
 
     Args:
         comparison: what to draw, as in Fig. 3 and 5 to 8 of arXiv:2502.11085.
         path: PNG to write.
     """
     tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
-    tables = {**comparison.variants, **comparison.views}
-    figure, axes = _figure(len(tables), 2.5 + 1.2 * len(tasks))
+    figure, axes = _figure(len(comparison.tables), 2.5 + 1.2 * len(tasks))
     width = BAR_WIDTH / len(sets)
-    for place, (ax, (variant, table)) in enumerate(zip(axes, tables.items(), strict=True)):
+    for ax, table in zip(axes, comparison.tables, strict=True):
         distance = table.distance
         for i, name in enumerate(sets):
             x = np.arange(len(tasks)) + (i - (len(sets) - 1) / 2) * width
             errors = None
-            if place == 0:
-                ends = comparison.lower[i], comparison.upper[i]
+            if table.lower is not None and table.upper is not None:
                 # An interval that corrects for the bias may lie beside the value.
-                errors = np.maximum([distance[i] - ends[0], ends[1] - distance[i]], 0)
-                errors = np.nan_to_num(errors)
+                ends = distance[i] - table.lower[i], table.upper[i] - distance[i]
+                errors = np.nan_to_num(np.maximum(ends, 0))
             bars = ax.bar(
                 x, distance[i], 0.9 * width, label=name, color=_color(i), yerr=errors, capsize=2
             )
-            for bar, above in zip(bars, table.above[i], strict=True):
-                bar.set_alpha(1.0 if above else PALE)
+            for j, bar in enumerate(bars):
+                bar.set_alpha(1.0 if table.above is None or table.above[i, j] else PALE)
         ax.set_xticks(range(len(tasks)), tasks)
-        ax.set(title=variant, ylabel="CSI (lower is nearer)")
+        # Sets that share nothing have no bar.
+        ax.set_xlim(-0.5, len(tasks) - 0.5)
+        nearer = "lower" if table.measure.near == "small" else "higher"
+        ax.set(title=table.column.variant, ylabel=f"{table.measure.label} ({nearer} is nearer)")
     axes[-1].legend(frameon=False, title="upstream", loc="center left", bbox_to_anchor=(1, 0.5))
     _save(figure, path)
 
 
 def plot_heat_map(comparison: Comparison, path: Path) -> None:
-    """Distances as a table of colours, each relative to the closest of its task; writes a PNG."""
-    distance = comparison.table.distance
+    """Values as colours, each relative to the closest of its task, one panel for each measure."""
     tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
-    figure, (ax,) = _figure(1, 3 + len(tasks))
-    _heat(ax, distance, sets, tasks, "CSI")
+    tables = [table for table in comparison.tables if table.column.first]
+    figure, axes = _figure(len(tables), 3 + len(tasks))
+    for ax, table in zip(axes, tables, strict=True):
+        _heat(ax, table.distance, sets, tasks, table.measure.label, table.measure.sign)
     _save(figure, path)
 
 
-def plot_elements(comparison: Comparison, path: Path) -> bool:
-    """Distances within each element, one panel for each task; white where it was never seen.
-
-    Returns:
-        Whether there was something to draw.
-    """
-    if not comparison.elements:
-        return False
+def plot_parts(comparison: Comparison, table: Table, path: Path) -> None:
+    """Values within each part, one panel for each task; white where a set lacks the part."""
     sets = [s.name for s in comparison.upstream]
     figure, axes = _figure(len(comparison.downstream), 5)
-    for ax, task in zip(axes, comparison.downstream, strict=True):
-        columns = [comparison.elements[name, task.name] for name in sets]
-        symbols = [f"{s} {share:.0%}" for s, share in columns[0].share.items()]
-        values = [[c.distance.get(s, np.nan) for s in columns[0].share] for c in columns]
-        _heat(ax, np.array(values), sets, symbols, f"{task.name}: CSI within elements")
+    for j, (ax, task) in enumerate(zip(axes, comparison.downstream, strict=True)):
+        rows = [table.values.parts[i, j] for i in range(len(sets))]
+        names = [f"{part} {share:.0%}" for part, share in rows[0].share.items()]
+        values = [[row.distance.get(part, np.nan) for part in row.share] for row in rows]
+        title = f"{task.name}: {table.column.title}"
+        _heat(ax, np.array(values), sets, names, title, table.measure.sign)
     _save(figure, path)
-    return True
 
 
 def plot_map(
@@ -141,11 +137,18 @@ def cosine_similarity(rows: np.ndarray) -> np.ndarray:
 
 
 def _heat(
-    ax: "Axes", values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str
+    ax: "Axes",
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    sign: int,
 ) -> None:
+    nearest = np.nanmin if sign > 0 else np.nanmax
     with np.errstate(invalid="ignore", divide="ignore"):
-        lowest = np.array([np.nanmin(v) if np.isfinite(v).any() else np.nan for v in values.T])
-        shade = np.log(np.maximum(values, np.finfo(float).tiny) / np.maximum(lowest, 1e-300))
+        best = np.array([nearest(v) if np.isfinite(v).any() else np.nan for v in values.T])
+        ratio = np.maximum(values, np.finfo(float).tiny) / np.maximum(best, 1e-300)
+        shade = sign * np.log(ratio)
     image = ax.imshow(np.ma.masked_invalid(shade), cmap="viridis_r", aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         text = f"{value:.3g}" if np.isfinite(value) else "–"

@@ -20,6 +20,7 @@ from atomjax.similarity.analysis.recommendation import describe_recommendation, 
 from atomjax.similarity.analysis.views import extract_all, orientation_tests, other_views
 from atomjax.similarity.features.cache import SetExtractor
 from atomjax.similarity.features.extractor import check_invariants, load_extractor
+from atomjax.similarity.measures.registry import find_measures
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.similarity.workflow.report import Extras, describe_plan, write_report
 from atomjax.similarity.workflow.selection_job import select_structures
@@ -53,6 +54,7 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
     comparison = compare(
         upstream,
         downstream,
+        measures=find_measures(settings.measures),
         mixtures=settings.mixtures,
         resamples=settings.resamples,
         level=settings.level,

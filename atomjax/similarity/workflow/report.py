@@ -20,10 +20,17 @@ from atomjax.similarity.features.orientation import OrientationTest, plot_orient
 from atomjax.similarity.features.units import describe_units
 from atomjax.similarity.workflow.figures import (
     plot_bars,
-    plot_elements,
     plot_embeddings,
     plot_heat_map,
     plot_map,
+    plot_parts,
+)
+from atomjax.similarity.workflow.measure_tables import (
+    describe_measures,
+    divided,
+    measure_record,
+    part_lists,
+    value_table,
 )
 from atomjax.similarity.workflow.selection_job import Selection
 from atomjax.structures.elements import SYMBOLS
@@ -83,6 +90,7 @@ def write_report(
     summary = {
         "extractor": extras.extractor,
         "level": comparison.level,
+        "measures": [measure_record(table) for table in comparison.tables],
         "sets": [_describe_set(comparison, s) for s in comparison.sets],
         "pairs": [_without_nan(record) for record in records],
         "mixtures": {
@@ -122,8 +130,9 @@ def write_figures(comparison: Comparison, extras: Extras, run: Run) -> list[str]
     sets = (*comparison.upstream, *comparison.downstream)
     tasks = [s.name for s in comparison.downstream]
     plot_map({s.name: s.rows for s in sets}, tasks, run.path(plots[2]))
-    if plot_elements(comparison, run.path("plots/elements.png")):
-        plots.append("plots/elements.png")
+    for table in divided(comparison):
+        plots.append(f"plots/{table.measure.parts_name}s.png")
+        plot_parts(comparison, table, run.path(plots[-1]))
     plot_coverage({s.name: s.coverage for s in sets}, run.path(plots[3]))
     present = sorted({z for s in sets for z in s.features.elements})
     named = {SYMBOLS[z]: extras.embeddings[SYMBOLS[z]] for z in present}
@@ -167,24 +176,23 @@ def render(
     for choice in recommendations:
         lines += [" ".join(describe_recommendation(choice, comparison)), ""]
     lines += [
-        f"Features: {extras.extractor}. The CSI is a squared distance in units of these features: "
-        "small is near, and values of different extractors cannot be compared. "
-        f"Intervals are about the CSI of infinitely many structures, at {comparison.level:.0%}; "
+        f"Features: {extras.extractor}. "
+        f"Intervals are about the value of infinitely many structures, at {comparison.level:.0%}; "
         "they correct for the bias of finite sets, so a CSI may lie above its interval. The noise "
         f"floor is what two sets of one distribution, of these sizes, exceed in {_rest(comparison)}"
-        " of cases; a CSI with the mark ≈ 0 does not exceed it, and is not distinguishable from "
-        "zero.",
+        " of cases; a value with the mark ≈ 0 does not exceed it, and is not distinguishable from "
+        "that of two sets of one distribution.",
         "",
-        *_table(comparison),
+        *describe_measures(comparison),
+        *value_table(comparison),
         "",
-        "`csi.csv` and `csi.json` hold every number; infinite is the CSI extrapolated to "
+        "`csi.csv` and `csi.json` hold every number; infinite is the value extrapolated to "
         "infinitely many structures, unseen the share of the task's atoms whose element the "
-        "upstream set lacks, within elements the mean CSI between atoms of one element (which has "
-        "no interval and no floor).",
+        "upstream set lacks.",
         "",
         *_few_structures(comparison),
         *_mixtures(comparison),
-        *_elements(comparison),
+        *part_lists(comparison),
         *_orientation(extras),
         "## Sets",
         "",
@@ -202,62 +210,16 @@ def render(
     return "\n".join(lines)
 
 
-def _table(comparison: Comparison) -> list[str]:
-    others = [*list(comparison.variants)[1:], *comparison.views]
-    heads = ["task", "upstream", "CSI", "interval", "noise floor", "means", "covariances"]
-    heads += ["infinite"]
-    heads += [*(f"CSI, {name}" for name in others), "unseen", "within elements"]
-    lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * (len(heads) - 2)]
-    for r in sorted(comparison.records(), key=lambda r: (r["downstream"], r["csi"])):
-        cells = [
-            r["downstream"],
-            r["upstream"],
-            _marked(r["csi"], r["distinguishable"]),
-            _range(r["lower"], r["upper"]),
-            f"{r['noise_floor']:.4g}",
-            f"{r['mean_term']:.4g}",
-            f"{r['covariance_term']:.4g}",
-            "not known"
-            if math.isnan(r["infinite"])
-            else f"{r['infinite']:.4g} ± {r['infinite_uncertainty']:.2g}",
-            *(_marked(r[f"csi_{name}"], r[f"distinguishable_{name}"]) for name in others),
-            "" if math.isnan(r["unseen_share"]) else f"{r['unseen_share']:.0%}",
-            "" if math.isnan(r["within_elements"]) else f"{r['within_elements']:.4g}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
 def _mixtures(comparison: Comparison) -> list[str]:
     if not comparison.mixtures:
         return []
     tasks = [s.name for s in comparison.downstream]
-    lines = ["| mixture of all candidates | " + " | ".join(f"CSI to {t}" for t in tasks) + " |"]
+    heads = [f"{comparison.table.measure.label} to {task}" for task in tasks]
+    lines = ["| mixture of all candidates | " + " | ".join(heads) + " |"]
     lines.append("| --- |" + " ---: |" * len(tasks))
     for name, values in comparison.mixtures.items():
         lines.append(f"| {name} | " + " | ".join(f"{v:.4g}" for v in values) + " |")
     return [*lines, ""]
-
-
-def _elements(comparison: Comparison) -> list[str]:
-    if not comparison.elements:
-        return []
-    lines = ["## Element by element", ""]
-    for task in comparison.downstream:
-        for up in comparison.upstream:
-            one = comparison.elements[up.name, task.name]
-            inside = ", ".join(f"{symbol} {value:.3g}" for symbol, value in one.distance.items())
-            unseen = f"; never seen: {', '.join(one.unseen)}" if one.unseen else ""
-            lines.append(f"- {task.name} from {up.name}: {inside or 'no common element'}{unseen}")
-    return [*lines, ""]
-
-
-def _marked(distance: float, above: bool) -> str:
-    return f"{distance:.4g}" + ("" if above else " ≈ 0")
-
-
-def _range(lower: float, upper: float) -> str:
-    return "not known" if math.isnan(lower) else f"{lower:.4g} to {upper:.4g}"
 
 
 def _rest(comparison: Comparison) -> str:
@@ -321,9 +283,10 @@ def _sets(comparison: Comparison) -> list[str]:
     ]
     lines += [
         "",
-        "Two halves: the CSI between two sets of this size and distribution, from random halves "
-        "of the one, scaled to its size. Whatever is drawn anew is drawn in whole units; frames of "
-        "a trajectory that nothing marks as one count as independent "
+        f"Two halves: the {comparison.table.measure.label} between two sets of this size and "
+        "distribution, from random halves of the one, scaled to its size. Whatever is drawn anew "
+        "is drawn in whole units; frames of a trajectory that nothing marks as one count as "
+        "independent "
         '(`sampling.unit="trajectory"` says otherwise).',
     ]
     heavy = [f"{s['name']} ({s['heaviest']:.1f})" for s in described if s["heaviest"] > HEAVY]

@@ -4,12 +4,11 @@ import dataclasses
 import difflib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from atomjax.structures.formats import FORMATS, guess_format
+from atomjax.runtime.workflows import resolve
 from atomjax.structures.readers import (
     ani1x,
     comp6,
@@ -23,9 +22,9 @@ from atomjax.structures.readers import (
     spice,
     transition1x,
 )
+from atomjax.structures.readers.format import LABEL_KEYS, Format, Records
 from atomjax.structures.readers.general import ase_db, ase_files, aselmdb, cif_csv, extxyz
 from atomjax.structures.readers.general.ase_db import property_units
-from atomjax.structures.readers.layouts.catalyst_systems import CatalystOptions
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, UnusedKeysWarning
 from atomjax.structures.readers.layouts.records import (
     ReadError,
@@ -39,7 +38,9 @@ from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.structure import Structure
 
 __all__ = [
+    "BUILT_IN",
     "FORMATS",
+    "Format",
     "ReadError",
     "ReadOptions",
     "RecordNotes",
@@ -47,52 +48,73 @@ __all__ = [
     "SkippedRecordsWarning",
     "StructureFile",
     "UnusedKeysWarning",
+    "find_format",
+    "guess_format",
     "iterate",
     "open_file",
     "open_records",
     "property_units",
     "read",
+    "register_format",
 ]
 
-Records = Iterable[tuple[str, Callable[[], Structure]]]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """What reads a format.
-
-    Attributes:
-        records: opens a file; the result is a `StructureFile` where records have numbers.
-        options: the options it takes.
-        keys: which of `LABEL_KEYS` it heeds.
-    """
-
-    records: Callable[[Path, Any], Records | StructureFile]
-    options: type[ReadOptions] = ReadOptions
-    keys: tuple[str, ...] = ()
-
-
-LABEL_KEYS = ("gradients_key", "stress_key", "stress_unit", "virial_key")
-READERS = {
-    "extxyz": Reader(extxyz.records, keys=LABEL_KEYS),
-    "ase_db": Reader(ase_db.records, keys=LABEL_KEYS),
-    "comp6": Reader(comp6.records, keys=("gradients_key",)),
-    "ase": Reader(ase_files.records, ase_files.AseOptions, keys=LABEL_KEYS),
-    "aselmdb": Reader(aselmdb.records, keys=LABEL_KEYS),
-    "oc20": Reader(open_catalyst.oc20_records, CatalystOptions),
-    "oc20_extxyz": Reader(oc20_extxyz.records, CatalystOptions, keys=LABEL_KEYS),
-    "oc22": Reader(open_catalyst.oc22_records, CatalystOptions),
-    "ani1x": Reader(ani1x.records, ani1x.Ani1xOptions),
-    "transition1x": Reader(transition1x.records, transition1x.Transition1xOptions),
-    "rmd17": Reader(rmd17.records, rmd17.Rmd17Options),
-    "md22": Reader(md22.records, md22.Md22Options, keys=LABEL_KEYS),
-    "qm9": Reader(qm9.records, qm9.Qm9Options),
-    "qmof": Reader(qmof.records, qmof.QmofOptions),
-    "matbench": Reader(matbench.records, matbench.MatbenchOptions),
-    "cif_csv": Reader(cif_csv.records, cif_csv.CifCsvOptions),
-    "spice": Reader(spice.records, spice.SpiceOptions, keys=("gradients_key",)),
-}
+READERS = (
+    extxyz.FORMAT,
+    ase_db.FORMAT,
+    aselmdb.FORMAT,
+    ase_files.FORMAT,
+    comp6.FORMAT,
+    cif_csv.FORMAT,
+    ani1x.FORMAT,
+    transition1x.FORMAT,
+    open_catalyst.OC20,
+    oc20_extxyz.FORMAT,
+    open_catalyst.OC22,
+    rmd17.FORMAT,
+    md22.FORMAT,
+    spice.FORMAT,
+    qm9.FORMAT,
+    qmof.FORMAT,
+    matbench.FORMAT,
+)
+FORMATS: dict[str, Format] = {known.name: known for known in READERS}
+BUILT_IN = frozenset(FORMATS)
 UNIT_OPTIONS = ("energy_unit", "length_unit", "force_unit")
+
+
+def register_format(known: Format) -> Format:
+    """Makes a format known to configs and `read` by its name; returns it.
+
+    Raises:
+        ValueError: a format that comes with atomjax has the name.
+    """
+    if known.name in BUILT_IN:
+        raise ValueError(f'format "{known.name}" comes with atomjax; give another name')
+    FORMATS[known.name] = known
+    return known
+
+
+def find_format(name: str) -> Format | None:
+    """The format of a name, or None; "module:NAME" is imported, in any process.
+
+    Raises:
+        ReadError: it cannot be imported.
+    """
+    if ":" not in name:
+        return FORMATS.get(name)
+    try:
+        return resolve(name)
+    except (ImportError, AttributeError) as error:
+        raise ReadError(f"the format {name!r} cannot be imported: {error}") from error
+
+
+def guess_format(path: Path) -> str | None:
+    """The format that a file's name tells, or None."""
+    name = path.name.lower()
+    for known in FORMATS.values():
+        if name.endswith(known.suffixes or ("\0",)):
+            return known.name
+    return None
 
 
 def iterate(
@@ -123,8 +145,8 @@ def iterate(
         ReadError: the file is of another format or damaged, or a record is bad.
         UnitError: a unit is unknown.
     """
-    file, name, chosen = _prepare(path, format, options, notes)
-    records = _open(file, name, chosen)
+    file, facts, chosen = _prepare(path, format, options, notes)
+    records = _open(file, facts, chosen)
     if isinstance(records, StructureFile):
         records = records.records()
     left_out: list[SkippedRecord] = [] if skipped is None else skipped
@@ -173,11 +195,12 @@ def open_file(
         FileNotFoundError: there is no such file.
         ReadError: the file is of another format or damaged, or can only be read from its start.
     """
-    file, name, chosen = _prepare(path, format, options)
-    records = _open(file, name, chosen)
+    file, facts, chosen = _prepare(path, format, options)
+    records = _open(file, facts, chosen)
     if not isinstance(records, StructureFile):
         raise ReadError(
-            f"{file}: files of the format {name!r} are read from their start; use iterate or read"
+            f"{file}: files of the format {facts.name!r} are read from their start; use iterate or"
+            " read"
         )
     return records
 
@@ -212,7 +235,7 @@ def _prepare(
     format_name: str | None,
     given: dict[str, Any],
     notes: RecordNotes | None = None,
-) -> tuple[Path, str, ReadOptions]:
+) -> tuple[Path, Format, ReadOptions]:
     """The file, its format, and options that fit the format."""
     file = Path(path)
     name = format_name or guess_format(file)
@@ -221,57 +244,57 @@ def _prepare(
             f"{file}: cannot tell the format from the name; give format= one of"
             f" {', '.join(FORMATS)}"
         )
-    if name not in FORMATS:
+    facts = find_format(name)
+    if facts is None:
         near = difflib.get_close_matches(name, FORMATS, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ";"
         raise ReadError(f"{file}: unknown format {name!r}{hint} known: {', '.join(FORMATS)}")
-    facts = FORMATS[name]
     if not (file.is_file() or (facts.is_folder and file.is_dir())):
         kind = "file or folder" if facts.is_folder else "file"
         raise FileNotFoundError(f"{file}: no such {kind}")
     # What is declined need not be known to the format, and None is the default of units.
-    optional = {*UNIT_OPTIONS, *LABEL_KEYS} - {*READERS[name].keys}
+    optional = {*UNIT_OPTIONS, *LABEL_KEYS} - {*facts.keys}
     options: dict[str, Any] = {k: v for k, v in given.items() if v or k not in optional}
-    _check_names(name, options)
+    _check_names(facts, options)
+    options |= {k: Path(options[k]) for k in facts.path_options if options.get(k)}
     if facts.fixes_units:
-        _check_units(name, options)
+        _check_units(facts, options)
     if options.get("split") is not None and facts.splits == "none":
         raise ReadError(
             f"{file}: files of the format {name!r} have no splits of their own; leave split out"
             " and divide what is read (atomjax.structures.split_indices)"
         )
     notes = RecordNotes() if notes is None else notes
-    return file, name, READERS[name].options(**options, notes=notes)
+    return file, facts, facts.options(**options, notes=notes)
 
 
-def _open(file: Path, name: str, options: ReadOptions) -> Records | StructureFile:
-    records = READERS[name].records(file, options)
+def _open(file: Path, facts: Format, options: ReadOptions) -> Records | StructureFile:
+    records = facts.records(file, options)
     if isinstance(records, StructureFile):
         records.choose(options.split)
         _warn_of_excluded(records)
     return records
 
 
-def _check_names(name: str, options: dict[str, Any]) -> None:
-    reader = READERS[name]
-    passed_over = {"notes", *LABEL_KEYS} - {*reader.keys}
-    known = [f.name for f in dataclasses.fields(reader.options) if f.name not in passed_over]
+def _check_names(facts: Format, options: dict[str, Any]) -> None:
+    passed_over = {"notes", *LABEL_KEYS} - {*facts.keys}
+    known = [f.name for f in dataclasses.fields(facts.options) if f.name not in passed_over]
     for key in options:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ReadError(
-                f"the format {name!r} has no option {key!r}; {hint}Options: {', '.join(known)}"
+                f"the format {facts.name!r} has no option {key!r}; {hint}Options:"
+                f" {', '.join(known)}"
             )
 
 
-def _check_units(name: str, options: dict[str, Any]) -> None:
-    facts = FORMATS[name]
+def _check_units(facts: Format, options: dict[str, Any]) -> None:
     for key in UNIT_OPTIONS:
         fixed = getattr(facts, key)
         if key in options and options[key] != fixed:
             raise ReadError(
-                f"{key}={options[key]!r}: the format {name!r} fixes its units"
+                f"{key}={options[key]!r}: the format {facts.name!r} fixes its units"
                 f" ({facts.energy_unit}, {facts.length_unit}); leave {key} out"
             )
 

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import shuffled
@@ -95,3 +96,18 @@ def records(path: Path, options: Ani1xOptions) -> Ani1xFile:
         ReadError: the file is not HDF5, is cut short or has another layout.
     """
     return Ani1xFile(path, options)
+
+
+FORMAT = Format(
+    name="ani1x",
+    files="`ani1x-release.h5`",
+    about="class: formula; whole formulas held out",
+    licence="CC0",
+    citation="Smith et al., Sci. Data 7, 134 (2020)",
+    records=records,
+    options=Ani1xOptions,
+    energy_unit="Ha",
+    length_unit="Å",
+    energy_kinds=("total",),
+    splits="parts",
+)

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from atomjax.structures.elements import atomic_number
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.force_sign import is_one, slope_of_work
 from atomjax.structures.readers.layouts.hdf5 import (
     BLOCK,
@@ -115,3 +116,14 @@ def records(path: Path, options: ReadOptions) -> Comp6File:
         if not forces and not any("forces" in group for group in groups):
             options = replace(options, forces_key="")
     return Comp6File(path, options, forces or "forces")
+
+
+FORMAT = Format(
+    name="comp6",
+    files="`.h5`, `.hdf5`",
+    about="COMP6, S66×8, ANI-2x: whether they store forces or gradients is told by their energies, "
+    "or asked for",
+    records=records,
+    keys=("gradients_key",),
+    suffixes=(".h5", ".hdf5"),
+)

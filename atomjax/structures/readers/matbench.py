@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.json_records import JsonRecords
 from atomjax.structures.readers.layouts.pymatgen_sites import crystal
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
@@ -133,3 +134,18 @@ def records(path: Path, options: MatbenchOptions) -> MatbenchFile:
         ReadError: the file is damaged, or of a task without structures.
     """
     return MatbenchFile(path, options)
+
+
+FORMAT = Format(
+    name="matbench",
+    files="`matbench_<task>.json.gz`",
+    about="one target, as it is; class: formula; the five official folds",
+    citation="Dunn et al., npj Comput. Mater. 6, 138 (2020)",
+    records=records,
+    options=MatbenchOptions,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("none",),
+    suffixes=(".json.gz",),
+    splits="parts",
+)

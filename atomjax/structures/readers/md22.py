@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.general.extxyz import frame_size, parse_frame
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
@@ -146,3 +147,19 @@ def records(path: Path, options: Md22Options) -> StructureFile:
     if path.suffix == ".npz":
         return Md22File(path, options, NAMES, molecule)
     return Md22Frames(path, options, molecule)
+
+
+FORMAT = Format(
+    name="md22",
+    files="`md22_<molecule>.npz` or `.xyz`",
+    about="class: molecule; official numbers, JMP's shuffle",
+    citation="Chmiela et al., Sci. Adv. 9, eadf0873 (2023)",
+    records=records,
+    options=Md22Options,
+    keys=LABEL_KEYS,
+    energy_unit="kcal/mol",
+    length_unit="Å",
+    energy_kinds=("total",),
+    trajectory=True,
+    splits="parts",
+)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from atomjax.structures.readers.bounded import read_compressed
+from atomjax.structures.readers.format import LABEL_KEYS, Format
+from atomjax.structures.readers.general.bounded import read_compressed
 from atomjax.structures.readers.general.extxyz import frames, parse_frame
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.catalyst_systems import (
@@ -168,3 +169,20 @@ def records(path: Path, options: CatalystOptions) -> TrajectoryFile:
         raise ReadError("reference_energies= is for LMDB files; these files bring their own")
     table = system_table(options, "oc22" if options.energy_kind == "total" else "oc20")
     return TrajectoryFile(folder, options, table)
+
+
+FORMAT = Format(
+    name="oc20_extxyz",
+    files="folders of `*.extxyz(.xz)` and `*.txt(.xz)`",
+    about="class: as `oc20`",
+    licence="CC BY 4.0",
+    citation="Chanussot et al., ACS Catal. 11, 6059 (2021)",
+    records=records,
+    options=CatalystOptions,
+    keys=LABEL_KEYS,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("adsorption", "total"),
+    is_folder=True,
+    splits="folders",
+)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.safe_pickle import ARRAYS, PLAIN, PickleError, load
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.catalyst_systems import (
     CatalystOptions,
     SystemTable,
@@ -160,3 +161,35 @@ def oc22_records(path: Path, options: CatalystOptions) -> GraphFile:
         ReadError: a file is no LMDB file or cut short, or adsorption energies are asked for.
     """
     return GraphFile(split_folder(path, options.split), options, system_table(options, "oc22"))
+
+
+OC20 = Format(
+    name="oc20",
+    files="folders of S2EF `*.lmdb`",
+    about="class: slab and adsorbate, bulk, or trajectory; total energies with `oc20_ref.pkl`",
+    licence="CC BY 4.0",
+    citation="Chanussot et al., ACS Catal. 11, 6059 (2021)",
+    records=oc20_records,
+    options=CatalystOptions,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("adsorption", "total"),
+    suffixes=(".lmdb",),
+    is_folder=True,
+    splits="folders",
+)
+
+OC22 = Format(
+    name="oc22",
+    files="folders of S2EF-Total `*.lmdb`",
+    about="class: as `oc20`",
+    licence="CC BY 4.0",
+    citation="Tran et al., ACS Catal. 13, 3066 (2023)",
+    records=oc22_records,
+    options=CatalystOptions,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("total",),
+    is_folder=True,
+    splits="folders",
+)

@@ -22,6 +22,7 @@ import numpy as np
 
 from atomjax.safe_pickle import PickleError, load_torch_file
 from atomjax.structures.elements import atomic_number
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.general.ase_db import connect, property_units, row_numbers
 from atomjax.structures.readers.layouts.pyg_graphs import GRAPH_CLASSES, stored_fields
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
@@ -57,7 +58,7 @@ class Qm9Options(ReadOptions):
         split_seed: of the shuffle; JMP's.
     """
 
-    uncharacterized: str | None = None
+    uncharacterized: Path | Literal[""] | None = None
     train_size: int | float = 110_000
     validation_size: int | float = 10_000
     division: Literal["standard", "jmp"] = "standard"
@@ -110,7 +111,7 @@ def uncharacterized(path: Path, options: Qm9Options) -> frozenset[int]:
         return frozenset()
     places = [path / "uncharacterized.txt", path.parent / "uncharacterized.txt"]
     if options.uncharacterized is not None:
-        places = [Path(options.uncharacterized).expanduser()]
+        places = [options.uncharacterized.expanduser()]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise ReadError(
@@ -278,3 +279,19 @@ def records(path: Path, options: Qm9Options) -> Qm9File:
         f"{path}: QM9 is read from a folder of .xyz files (unpack dsgdb9nsd.xyz.tar.bz2), from a"
         " .db of SchNetPack or from a .pt of PyTorch Geometric"
     )
+
+
+FORMAT = Format(
+    name="qm9",
+    files="folder of `dsgdb9nsd_*.xyz`, `qm9.db`, `qm9_v3.pt`, `data_v3.pt`",
+    about="19 targets, energies in eV; class: formula; 110k/10k/rest, or JMP's",
+    licence="CC0",
+    citation="Ramakrishnan et al., Sci. Data 1, 140022 (2014)",
+    records=records,
+    options=Qm9Options,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("none",),
+    is_folder=True,
+    splits="parts",
+)

@@ -12,6 +12,7 @@ from typing import Literal
 import ase.io
 import numpy as np
 
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.general.cif_csv import read_table
 from atomjax.structures.readers.layouts.json_records import JsonRecords
@@ -158,3 +159,18 @@ def records(path: Path, options: QmofOptions) -> QmofFile:
         ReadError: the table or the crystals are missing, damaged or of another layout.
     """
     return QmofFile(path, options)
+
+
+FORMAT = Format(
+    name="qmof",
+    files="`qmof_database/`: `qmof.csv` and crystals",
+    about="target `band_gap`; class: formula; 10k and halves, or JMP's",
+    citation="Rosen et al., Matter 4, 1578 (2021)",
+    records=records,
+    options=QmofOptions,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("none",),
+    is_folder=True,
+    splits="parts",
+)

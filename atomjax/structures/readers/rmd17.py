@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import cut, shuffled
@@ -39,7 +40,7 @@ class Rmd17Options(ReadOptions):
     validation_size: int = 50
     division: Literal["official", "jmp"] = "official"
     split_seed: int = 42
-    splits_folder: str | None = None
+    splits_folder: Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +81,7 @@ class Rmd17File(NpzTrajectory):
     def _splits_folder(self) -> Path:
         given = self.options.splits_folder
         places = [self.path.parent / "splits", self.path.parent.parent / "splits"]
-        places = [Path(given).expanduser()] if given is not None else places
+        places = [given.expanduser()] if given is not None else places
         for place in places:
             if place.is_dir():
                 return place
@@ -98,3 +99,19 @@ def records(path: Path, options: Rmd17Options) -> Rmd17File:
         ReadError: the file is damaged or of another layout.
     """
     return Rmd17File(path, options, NAMES, path.stem.removeprefix("rmd17_"))
+
+
+FORMAT = Format(
+    name="rmd17",
+    files="`rmd17_<molecule>.npz`, `splits/`",
+    about="class: molecule; five official splits, or JMP's",
+    licence="CC0",
+    citation="Christensen and von Lilienfeld, Mach. Learn.: Sci. Technol. 1, 045018 (2020)",
+    records=records,
+    options=Rmd17Options,
+    energy_unit="kcal/mol",
+    length_unit="Å",
+    energy_kinds=("total",),
+    trajectory=True,
+    splits="parts",
+)

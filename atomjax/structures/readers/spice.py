@@ -13,6 +13,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout, molecule_groups
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import cut, shuffled
@@ -104,3 +105,18 @@ def records(path: Path, options: SpiceOptions) -> SpiceFile:
         ReadError: the file is not HDF5, is cut short or has another layout.
     """
     return SpiceFile(path, options)
+
+
+FORMAT = Format(
+    name="spice",
+    files="`SPICE-1.*.hdf5`, or the file of a subset",
+    about="class: molecule; JMP's 80/10/10; referenced to free atoms (formation)",
+    citation="Eastman et al., Sci. Data 10, 11 (2023)",
+    records=records,
+    options=SpiceOptions,
+    keys=("gradients_key",),
+    energy_unit="Ha",
+    length_unit="bohr",
+    energy_kinds=("total", "referenced"),
+    splits="parts",
+)

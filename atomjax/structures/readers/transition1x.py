@@ -13,6 +13,7 @@ from typing import Literal
 import h5py
 import numpy as np
 
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 
@@ -92,3 +93,17 @@ def records(path: Path, options: Transition1xOptions) -> Transition1xFile:
         ReadError: the file is not HDF5, is cut short or has another layout, or no such split.
     """
     return Transition1xFile(path, options)
+
+
+FORMAT = Format(
+    name="transition1x",
+    files="`Transition1x.h5`",
+    about="class: formula, or formula/reaction; the file's own split",
+    citation="Schreiner et al., Sci. Data 9, 779 (2022)",
+    records=records,
+    options=Transition1xOptions,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("total", "referenced"),
+    splits="parts",
+)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.structures.readers import StructureFile, open_records
+from atomjax.structures.readers.general.lmdb_pages import check_pages
 from atomjax.structures.readers.layouts.lmdb_shards import find_shards
 from atomjax.structures.readers.layouts.records import SkippedRecord, structures_from
-from atomjax.structures.readers.lmdb_pages import check_pages
 from atomjax.structures.store.merge import MANIFEST, StoreError
 from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
 from atomjax.structures.store.store import Store

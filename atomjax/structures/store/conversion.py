@@ -19,8 +19,7 @@ from typing import Any, Literal
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.files import read_json, replacing, write_json
 from atomjax.runtime.progress import Display
-from atomjax.structures.formats import FORMATS, Format, guess_format
-from atomjax.structures.readers import RecordNotes, open_records
+from atomjax.structures.readers import Format, RecordNotes, find_format, guess_format, open_records
 from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
@@ -226,7 +225,7 @@ def with_declarations(conversion: Conversion) -> Conversion:
         StoreError: neither they nor the conversion say.
     """
     for path in conversion.paths:
-        facts = FORMATS.get(conversion.source or guess_format(Path(path)) or "", Format())
+        facts = find_format(conversion.source or guess_format(Path(path)) or "") or Format()
         options = dict(conversion.options)
         kind = conversion.energy_kind or options.get("energy_kind")
         guessed = conversion.source is None

@@ -10,6 +10,7 @@ from typing import Any
 import ase.db
 import numpy as np
 
+from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import stated_units, with_stated_units
@@ -99,3 +100,13 @@ def connect(path: Path) -> Any:
 def _structure(row: Any, options: ReadOptions, path: Path) -> Structure:
     values = {**row.data, **row.key_value_pairs}
     return structure_from_atoms(row.toatoms(), options, values, f"{path.name}:{row.id}", path.stem)
+
+
+FORMAT = Format(
+    name="ase_db",
+    files="`.db`",
+    about="SQLite databases of ASE; scalars in key-value pairs or in `data`",
+    records=records,
+    keys=LABEL_KEYS,
+    suffixes=(".db",),
+)

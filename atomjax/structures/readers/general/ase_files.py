@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 
+from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
@@ -105,3 +106,14 @@ def _arrays_of(content: Any) -> Iterator[tuple[list[int], str, int]]:
 
 def _structure(atoms: Atoms, options: AseOptions, path: Path, index: int) -> Structure:
     return structure_from_atoms(atoms, options, atoms.info, f"{path.name}:{index}", path.stem)
+
+
+FORMAT = Format(
+    name="ase",
+    files="`.traj`, `.cif`, `.vasp`",
+    about="whatever ASE reads; `ase_format` where it cannot tell",
+    records=records,
+    options=AseOptions,
+    keys=LABEL_KEYS,
+    suffixes=(".traj", ".cif", ".vasp"),
+)

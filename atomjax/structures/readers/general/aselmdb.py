@@ -12,7 +12,8 @@ import numpy as np
 from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 
-from atomjax.structures.readers.bounded import inflate
+from atomjax.structures.readers.format import LABEL_KEYS, Format
+from atomjax.structures.readers.general.bounded import inflate
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.lmdb_shards import Shard, Shards, find_shards
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
@@ -117,3 +118,15 @@ def records(path: Path, options: ReadOptions) -> AseLmdbFile:
         ReadError: a file is no LMDB file or cut short, or not written by ASE's backend.
     """
     return AseLmdbFile(split_folder(path, options.split), options)
+
+
+FORMAT = Format(
+    name="aselmdb",
+    files="`.aselmdb`",
+    about="fairchem's databases, one or a folder of them",
+    records=records,
+    keys=LABEL_KEYS,
+    suffixes=(".aselmdb",),
+    is_folder=True,
+    splits="folders",
+)

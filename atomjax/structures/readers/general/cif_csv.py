@@ -14,6 +14,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.io.cif import parse_cif
 
+from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import StructureFile
@@ -134,3 +135,17 @@ def records(path: Path, options: CifCsvOptions) -> CifTable:
         ReadError: it has no column of crystals.
     """
     return CifTable(path, options)
+
+
+FORMAT = Format(
+    name="cif_csv",
+    files="`.csv`",
+    about="tables with crystals in a column `cif`, such as Perov-5; columns of numbers are "
+    "targets, as they are",
+    records=records,
+    options=CifCsvOptions,
+    energy_unit="eV",
+    length_unit="Å",
+    energy_kinds=("none",),
+    suffixes=(".csv",),
+)

@@ -10,6 +10,7 @@ from typing import TextIO
 from ase import Atoms
 from ase.io.extxyz import read_xyz
 
+from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.structure import Structure
@@ -135,3 +136,13 @@ def _unknown_symbol(found: str, lines: list[str]) -> ReadError:
 def _structure(lines: list[str], options: ReadOptions, identifier: str, source: str) -> Structure:
     atoms = parse_frame(lines)
     return structure_from_atoms(atoms, options, atoms.info, identifier, source)
+
+
+FORMAT = Format(
+    name="extxyz",
+    files="`.xyz`, `.extxyz`",
+    about="cells, tags, constraints (`move_mask`), energies and forces",
+    records=records,
+    keys=LABEL_KEYS,
+    suffixes=(".xyz", ".extxyz"),
+)

@@ -27,8 +27,8 @@ class CatalystOptions(ReadOptions):
     """
 
     energy_kind: Literal["adsorption", "total"] | None = None
-    reference_energies: str | None = None
-    mapping: str | None = None
+    reference_energies: Path | None = None
+    mapping: Path | None = None
     class_by: Literal["system", "bulk"] = "system"
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ def system_table(options: CatalystOptions, dataset: Literal["oc20", "oc22"]) -> 
     return SystemTable(classes, references)
 
 
-def class_name(entry: Any, class_by: str, where: str) -> str:
+def class_name(entry: Any, class_by: str, where: Path) -> str:
     """The class of a system from its entry in the mapping.
 
     A system is its slab (bulk, Miller indices, and in OC20 cut and side) and its adsorbate,
@@ -136,7 +136,7 @@ def _indices(miller: Any) -> str:
     return "" if miller is None else ",".join(str(index) for index in miller)
 
 
-def _numbered(path: str) -> dict[int, Any]:
+def _numbered(path: Path) -> dict[int, Any]:
     """A dictionary by system number."""
     file = Path(path).expanduser()
     try:

@@ -10,9 +10,9 @@ import lmdb
 import numpy as np
 
 from atomjax.runtime.lock import note_reading
+from atomjax.structures.readers.general.lmdb_pages import check_pages, damaged_lmdb
 from atomjax.structures.readers.layouts.records import ReadError
 from atomjax.structures.readers.layouts.structure_file import PerProcess
-from atomjax.structures.readers.lmdb_pages import check_pages, damaged_lmdb
 
 SPLIT_HINT = "give the folder of one split, or split= with its name"
 

@@ -1,0 +1,125 @@
+"""What measures keep of the rows of a set beside moments: named arrays that merge.
+
+Every process of a run sees all rows, batch by batch, and a set may be read in parts: whatever the
+division, merging gives the summary of the whole.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class SetRows:
+    """Rows of a batch of a set, in the order of the structures: n atoms, or n structures."""
+
+    values: np.ndarray  # [n, d] features
+    structure: np.ndarray  # [n] place of each row's structure in the data set, ascending
+    weights: np.ndarray  # [n] how much each row counts, 1 on average over structures
+    atomic_numbers: np.ndarray  # [n] where every atom is a row, else [0]
+    energy: np.ndarray  # [n] eV of each row's structure; NaN where it has none
+    forces: np.ndarray  # [n, 3] eV/Å where every atom is a row, NaN where it has none; else [0, 3]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The rows with these places, or where a mask is true."""
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        taken = {name: a[rows] if len(a) == len(self) else a for name, a in arrays.items()}
+        return dataclasses.replace(self, **taken)
+
+
+def add_arrays(first: Arrays, second: Arrays) -> Arrays:
+    """Sums, array by array."""
+    return {name: array + second[name] for name, array in first.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Arrays of each of S blocks of structures, which add."""
+
+    arrays: Arrays  # [S, ...]
+    structures: np.ndarray  # [S] how many structures each block holds
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers are kept of a block."""
+        return sum(array[0].size for array in self.arrays.values())
+
+    def choose(self, weights: np.ndarray) -> Arrays:
+        """Sums [B, ...] of B choices of blocks, which take each so often: ``weights`` [B, S]."""
+        return {name: np.tensordot(weights, array, 1) for name, array in self.arrays.items()}
+
+    def blockwise(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The same with a function applied to the first axis of every array."""
+        arrays = {name: change(array) for name, array in self.arrays.items()}
+        return dataclasses.replace(self, arrays=arrays, structures=change(self.structures))
+
+    def joined(self, other: Self) -> Self:
+        """The blocks of both sets, these first."""
+        arrays = {n: np.concatenate([a, other.arrays[n]]) for n, a in self.arrays.items()}
+        structures = np.concatenate([self.structures, other.structures])
+        return dataclasses.replace(self, arrays=arrays, structures=structures)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One thing that measures need of a set; measures that need the same share it."""
+
+    name: str  # in the files of features
+    reduce: Callable[[SetRows], Arrays]  # rows → named arrays, of the same shapes for all batches
+    # Arrays of two sets of rows → those of their union.
+    merge: Callable[[Arrays, Arrays], Arrays] = add_arrays
+    # Keep it for every block of structures, too, so that blocks can be drawn again; it has to add.
+    by_block: bool = False
+
+    def __post_init__(self):
+        if "/" in self.name:
+            raise ValueError(f'summary "{self.name}" has a slash in its name; files cannot hold it')
+        if self.by_block and self.merge is not add_arrays:
+            raise ValueError(f'summary "{self.name}" is kept by block, so its arrays have to add')
+
+    @property
+    def key(self) -> list[str]:
+        """What decides the numbers: the name, and the text of the file that computes them."""
+        source = Path(self.reduce.__code__.co_filename)
+        text = source.read_bytes() if source.is_file() else self.reduce.__code__.co_code
+        return [self.name, hashlib.sha256(text).hexdigest()]
+
+
+class SummaryCollector:
+    """Reduces and merges a summary batch by batch."""
+
+    def __init__(self, summary: Summary):
+        self.summary = summary
+        self._merged: dict[int, Arrays] = {}
+
+    def add(self, rows: SetRows, block: np.ndarray) -> None:
+        """Takes in rows and the number [n] of each one's block."""
+        for number, part in self._divided(rows, block):
+            arrays = {name: np.asarray(a) for name, a in self.summary.reduce(part).items()}
+            if number in self._merged:
+                arrays = self.summary.merge(self._merged[number], arrays)
+            self._merged[number] = arrays
+
+    def result(self) -> Arrays:
+        """Arrays of the whole set, or [S, ...] of all blocks."""
+        if not self.summary.by_block:
+            return self._merged[0]
+        order = sorted(self._merged)
+        return {n: np.stack([self._merged[b][n] for b in order]) for n in self._merged[order[0]]}
+
+    def _divided(self, rows: SetRows, block: np.ndarray) -> Iterable[tuple[int, SetRows]]:
+        if not self.summary.by_block:
+            return [(0, rows)]
+        return [(b, rows.take(block == b)) for b in np.unique(block).tolist()]

@@ -14,6 +14,7 @@ from atomjax.batching import BatchLoader
 from atomjax.data.duplicates import Duplicates, count_duplicates
 from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
+from atomjax.data.outliers import describe_outliers, find_outliers
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.element_fit import undetermined_elements
 from atomjax.structures.elements import SYMBOLS
@@ -55,6 +56,7 @@ class DatasetCard:
         duplicates: structures that are there twice, within splits and in two of them.
         open_elements: symbols of the elements that the references cannot tell apart.
         outside: split → number of structures whose composition the references do not tell.
+        outliers: kind → records that no physics explains.
         counts: split → number of structures.
         classes: number of different class keys.
         atoms: smallest and largest number of atoms of a structure, and the mean.
@@ -75,6 +77,7 @@ class DatasetCard:
     duplicates: Duplicates
     open_elements: Sequence[str]
     outside: Mapping[str, int]
+    outliers: Mapping[str, Sequence[str]]
     counts: Mapping[str, int]
     classes: int
     atoms: tuple[int, int, float]
@@ -114,6 +117,7 @@ class DatasetCard:
             if split != "train" and labels.missing()
         ]
         body += [f"twice       {line}" for line in self.duplicates.lines()]
+        body += [f"outliers    {line}" for line in describe_outliers(self.outliers)]
         if self.open_elements:
             outside = ", ".join(f"{n:,} of {split}" for split, n in self.outside.items() if n)
             body.append(
@@ -278,28 +282,26 @@ def describe_dataset(
 def _checked(
     splits: Mapping[str, Sequence[Structure]], references: References | None
 ) -> dict[str, Any]:
-    """What is looked for in all parts of a data set."""
+    """What is looked for in all parts of a data set, or in a sample of those in a store."""
+    parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
     return {
         "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
         "duplicates": count_duplicates(splits),
         "open_elements": undetermined_elements(references.undetermined) if references else (),
-        "outside": outside_counts(splits, references),
+        "outside": outside_counts(parts, references),
+        "outliers": find_outliers(parts, references),
     }
 
 
 def outside_counts(
     splits: Mapping[str, Sequence[Structure]], references: References | None
 ) -> dict[str, int]:
-    """Split → number of structures whose composition the references do not tell.
-
-    At most `STORE_SAMPLE` structures of a split are looked at.
-    """
+    """Split → number of structures whose composition the references do not tell."""
     if references is None or not len(references.undetermined):
         return {}
-    parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
     return {
         name: sum(references.outside_span(s.atomic_numbers) is not None for s in part)
-        for name, part in parts.items()
+        for name, part in splits.items()
         if name != "train"
     }
 

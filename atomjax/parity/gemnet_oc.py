@@ -15,6 +15,7 @@ from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_e
 from atomjax.graphs import (
     Sizes,
     build_given,
+    build_interactions,
     fit_capacity,
     pack,
 )
@@ -126,32 +127,42 @@ def _all(model: AtomicModel, batch: GraphBatch, displacement: jax.Array):
 
 
 def given_graphs(case: Case) -> InteractionGraphs:
-    """The graphs that the original's edges make, so that ties at a limit decide nothing."""
-    return build_given(
-        case.structure, CONFIG, {name: oracle_edge_keys(case.edges[name]) for name in GRAPHS}
+    """The graphs that a model is compared on.
+
+    They are made of the original's edges where ours differ from them by ties alone, which decide
+    nothing then; else they are ours, and what the edges change shows in the outputs.
+    """
+    own = build_interactions(case.structure, CONFIG)
+    if any(differing_edges(case, own, name)[0] for name in GRAPHS):
+        return own
+    keys = {name: oracle_edge_keys(case.edges[name]) for name in GRAPHS}
+    return build_given(case.structure, CONFIG, keys)
+
+
+def differing_edges(case: Case, graphs: InteractionGraphs, name: str) -> tuple[int, int]:
+    """Numbers of edges that are in one of two sets alone, less ties, and of ties.
+
+    At a limit between neighbours of one distance either choice is right.
+    """
+    ours, theirs = _directed(graphs, name), case.edges[name]
+    mine, other = _places(edge_keys(ours)), _places(oracle_edge_keys(theirs))
+    ties = count_ties(
+        {key: ours.distances[mine[key]] for key in mine.keys() - other.keys()},
+        {key: theirs.distances[other[key]] for key in other.keys() - mine.keys()},
     )
+    return len(mine.keys() ^ other.keys()) - 2 * ties, ties
 
 
 def compare_edges(case: Case, graphs: InteractionGraphs, limit: float) -> Iterator[Result]:
-    """Edge sets and the vectors of common edges.
-
-    The error of a set is the number of edges that differ, less ties: at a limit between neighbours
-    of one distance either choice is right. Ties are named.
-    """
+    """Edge sets (0 if equal but for ties, else the number that differ) and common vectors."""
     for name in GRAPHS:
-        ours = graphs.main_directed if name == "main" else getattr(graphs, name)
-        theirs = case.edges[name]
-        mine = {key: i for i, key in enumerate(edge_keys(ours))}
-        other = {key: i for i, key in enumerate(oracle_edge_keys(theirs))}
-        ties = count_ties(
-            {key: ours.distances[mine[key]] for key in mine.keys() - other.keys()},
-            {key: theirs.distances[other[key]] for key in other.keys() - mine.keys()},
-        )
-        differing = len(mine.keys() ^ other.keys()) - 2 * ties
+        differing, ties = differing_edges(case, graphs, name)
         label = f"{name} edges" + (f", {ties} tied" if ties else "")
         yield Result("graphs", case.name, label, float(differing), 0.0)
-        common = [key for key in other if key in mine]
-        if common:
+        if not differing:
+            ours, theirs = _directed(graphs, name), case.edges[name]
+            mine, other = _places(edge_keys(ours)), _places(oracle_edge_keys(theirs))
+            common = [key for key in other if key in mine]
             own, given = ([places[key] for key in common] for places in (mine, other))
             unit = ours.vectors[own] / ours.distances[own, None]
             error = max(
@@ -159,6 +170,14 @@ def compare_edges(case: Case, graphs: InteractionGraphs, limit: float) -> Iterat
                 relative_error(unit, theirs.vectors[given]),
             )
             yield Result("graphs", case.name, f"{name} vectors", error, limit)
+
+
+def _directed(graphs: InteractionGraphs, name: str) -> Edges:
+    return graphs.main_directed if name == "main" else getattr(graphs, name)
+
+
+def _places(keys: list[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
+    return {key: place for place, key in enumerate(keys)}
 
 
 def count_ties(
@@ -275,8 +294,9 @@ def compare_structure(
     """All reference quantities of one structure."""
     num_atoms = len(case.structure)
     graphs = given_graphs(case)
-    mine = {key: i for i, key in enumerate(edge_keys(graphs.main))}
-    order = [mine[key] for key in symmetrised_keys(case)]
+    mine = _places(edge_keys(graphs.main))
+    # Of an edge that is not there, a place beyond all: its outputs are not a number.
+    order = [mine.get(key, len(mine)) for key in symmetrised_keys(case)]
     stated = reference.settings["info"].get(case.name, {}).get("main_edges_symmetrised")
     if stated is not None:
         error = float(abs(stated - len(graphs.main.senders)))
@@ -286,6 +306,7 @@ def compare_structure(
         if expected is None:
             continue
         if quantity.startswith(("m_block", "edge")):
+            value = np.append(value[: len(mine)], np.full((1, *value.shape[1:]), np.nan), axis=0)
             value = value[order]
         elif quantity in GRAPH_QUANTITIES:
             value = value[:1]

@@ -76,7 +76,7 @@ def run_missing(options: argparse.Namespace) -> None:
 
 
 def wanted(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What tells each row from the others."""
+    """Keys that identify the rows to compute."""
     for seed in options.seeds:
         for name in options.sets:
             for row in options.rows:

@@ -1,4 +1,4 @@
-"""What the compiler of an accelerator makes of training and extraction, without an accelerator.
+"""Compilation of training and extraction for an accelerator, without an accelerator.
 
     pip install "jax[cuda12]"       # or libtpu: of the version of JAX, no driver needed
     python -m benchmarks.ahead [--target h100] [--model gemnet_oc_small] [--batch molecules]

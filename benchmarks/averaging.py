@@ -1,4 +1,4 @@
-"""What averaging the weights does to short runs: validation errors with and without.
+"""Effect of averaging the weights of short runs: validation errors with and without.
 
     python -m benchmarks.averaging --cache DIR [--out docs/results/averaging.json]
 

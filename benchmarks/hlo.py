@@ -46,7 +46,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a compiled program starts as one.
+    """One kernel: the unit that a compiled program launches.
 
     Attributes:
         name: of its result.

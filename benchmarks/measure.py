@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, the machine's matmul rate, and who it is."""
+"""Shared tools of the benchmarks: clocks, the machine's matmul rate, and its description."""
 
 import platform
 import resource

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by kind of work and by part of the model.
+"""Time of a training step by kind of work and by part of the model.
 
     python -m benchmarks.profile [--model gemnet_oc_small] [--batch molecules] [--repeats 6]
 

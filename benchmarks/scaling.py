@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def in_process(devices: int, arguments: list[str], shard: bool) -> dict[str, Any]:
-    """What :func:`measure` returns in a process with so many host devices."""
+    """Run :func:`measure` in a process with this number of host devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "-m", "benchmarks.scaling", "--measure", *arguments]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the benchmarks of training compute: batches, and the compiled step on each of them.
+"""Workloads of the training benchmarks: batches, and the compiled step on each of them.
 
 molecules   8 organic molecules of 9 to 14 atoms, in the image of ANI-1x; direct forces
 slabs       2 metal slabs of 46 and 77 atoms with adsorbates, in the image of OC20
@@ -83,7 +83,7 @@ def structures_of(kind: str, copies: int = 1) -> list[Structure]:
 
 @dataclass
 class Workload:
-    """What a training step is made of, before anything is computed.
+    """Inputs of a training step, before anything is computed.
 
     Attributes:
         structures: of the batch.

@@ -79,7 +79,7 @@ class GraphDataset:
         return len(self.structures)
 
     def identify(self, index: int) -> str:
-        """How messages name a structure."""
+        """Name of a structure in messages."""
         return self.structure(index).identifier or f"{self.name}[{index}]"
 
     def structure(self, index: int) -> Structure:

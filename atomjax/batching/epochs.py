@@ -66,7 +66,7 @@ class _Window:
 
 
 class EpochPlans:
-    """What each step of a run holds, and in which shape.
+    """Batch plan of every step of a run, and the static shape of each batch.
 
     Args:
         sizes: of all structures.
@@ -131,7 +131,7 @@ class EpochPlans:
         self._lock = threading.Lock()
 
     def step(self, step: int) -> StepPlan:
-        """What step ``step`` of the run holds.
+        """Plan of step ``step`` of the run.
 
         Raises:
             CapacityError: it does not fit the given shapes.
@@ -304,7 +304,7 @@ class EpochPlans:
 
 
 def _real_share(loads: np.ndarray, classes: np.ndarray) -> float:
-    """What share of the steps' loads is real when all of a class are padded to its largest."""
+    """Real fraction of the steps' loads when all of a class are padded to its largest."""
     largest = np.zeros(int(classes.max()) + 1)
     np.maximum.at(largest, classes, loads)
     return float(loads.sum() / max(largest[classes].sum(), 1))

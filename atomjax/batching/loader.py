@@ -191,17 +191,17 @@ class BatchLoader:
         return self._pack(plan.groups[0], self.capacities[plan.bucket], 0)
 
     def identify(self, dataset: int, index: int) -> str:
-        """How messages name the structure with ``Targets.dataset`` and ``Targets.structure``."""
+        """Name in messages of the structure with ``Targets.dataset`` and ``Targets.structure``."""
         return self.datasets[self._indices.index(int(dataset))].identify(int(index))
 
     def padding_report(self) -> dict[str, float]:
-        """What share of the padded batches of an epoch is real.
+        """Real fraction of the padded batches of an epoch.
 
         Returns:
-            Shares from 0 to 1 of "atoms", "main_edges", "main_slots" and "structures"; the mean,
+            Fractions from 0 to 1 of "atoms", "main_edges", "main_slots" and "structures"; the mean,
             least and most structures of a global batch, "batch_size", "batch_size_min" and
             "batch_size_max"; the numbers "buckets" and "shapes_emitted" (distinct shapes so
-            far). Of long epochs it is told from the beginning.
+            far). Long epochs are judged by their beginning.
         """
         real, shapes, counts = self.plans.reported()
         row = dict(zip(FIELDS, real.tolist(), strict=True))
@@ -238,7 +238,7 @@ class BatchLoader:
         return max(d.graph_config.edge_dropout for d in self.datasets) if self._dropping else 0.0
 
     def _name(self, index: int) -> str:
-        """How messages name a structure, given its global index."""
+        """Name in messages of the structure with a global index."""
         ((d, i),) = self._locate(np.array([index]))
         return self.datasets[d].identify(i)
 

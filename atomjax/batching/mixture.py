@@ -62,7 +62,7 @@ def epoch_members(
     epoch: int,
     places: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Which structures an epoch holds, in random order; a structure may come more than once.
+    """Structures of an epoch, in random order; a structure may come more than once.
 
     An epoch takes each data set whole as often as its samples allow. For the rest r of them, the
     set is an endless stream of shuffled passes, of which epoch e takes the samples e·r to
@@ -114,7 +114,7 @@ def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.
 def _drawn(
     numbers: np.ndarray, size: int, count: int, key: tuple[int, ...], epoch: int
 ) -> np.ndarray:
-    """What the ``numbers`` of the ``count`` samples of an epoch are: whole passes, then the rest.
+    """Structures of samples ``numbers`` of an epoch of ``count``: whole passes, then the rest.
 
     Args:
         numbers: [K] below ``count``.

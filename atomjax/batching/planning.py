@@ -1,4 +1,4 @@
-"""Which structures form which batch: every structure once, in batches of equal work.
+"""Division of structures into batches: every structure once, in batches of equal work.
 
 A plan is a pure function of the sizes, the batch size and a key. It knows nothing of devices:
 each global batch is split over them afterwards, so that the number of devices changes neither

@@ -9,7 +9,7 @@ _ROUNDS = 4
 
 
 def shuffled(places: np.ndarray, size: int, key: Sequence[int]) -> np.ndarray:
-    """What stands at some places of a random order of 0, ..., size - 1.
+    """Entries at some places of a random order of 0, ..., size - 1.
 
     The order is a keyed permutation (grain's ``index_shuffle``, a block cipher on the range), so a
     place costs the same whether the range has ten numbers or 10^9, and nothing is kept of it.

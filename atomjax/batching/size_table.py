@@ -82,7 +82,7 @@ class JoinedSizes:
         return Sizes(table)
 
     def largest(self) -> tuple[np.ndarray, list[int]]:
-        """What no structure exceeds, and where the most main edges are.
+        """Maxima of all sizes, and the structures with the most main edges.
 
         Returns:
             [fields] maxima over all structures, and of each data set the number (of the joined

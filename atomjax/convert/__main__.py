@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summarise(metadata: dict[str, Any]) -> str:
-    """What was converted, in a few lines."""
+    """Summary of a conversion, in a few lines."""
     converted = metadata["converted"]
     model = ", ".join(f"{key}={value}" for key, value in metadata["model"].items())
     lines = [
@@ -105,7 +105,7 @@ def _describe_head(head: dict[str, Any]) -> str:
 
 
 def _misuse(options: argparse.Namespace) -> str | None:
-    """What is wrong with the command, whatever the files hold."""
+    """Error message for a wrong command line, whatever the files hold; None for a right one."""
     if options.to is not None:
         if not options.source.is_file():
             return f"{options.source} is not a file; give a .pt or .ckpt file"

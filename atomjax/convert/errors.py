@@ -1,4 +1,4 @@
-"""What can be wrong with a file that is to be converted."""
+"""Errors of the conversion of checkpoint files."""
 
 
 class ConvertError(ValueError):

@@ -71,7 +71,7 @@ def export(
 def _content(
     exported: Exported, heads: Sequence[HeadConfig], metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the original code expects around a state_dict."""
+    """Content of an exported file: the state_dict as nested in the original code."""
     if exported.layout.startswith("jmp"):
         averages = tuple(exported.tensors[name] for name in exported.parameters)
         return {"state_dict": exported.tensors, "optimizer_states": [{"ema": averages}]}

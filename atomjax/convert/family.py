@@ -1,4 +1,4 @@
-"""What the conversion has to know of one family of models."""
+"""Interface between the conversion and one family of models."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -68,7 +68,7 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the user may decide.
+    """Options of the user.
 
     Attributes:
         backbone_only: leave the heads out.

@@ -80,6 +80,6 @@ KNOWN: dict[str, Known] = {
 
 
 def licence_note(file_name: str) -> str:
-    """What the authors of a published file say of its licence, by the file's name."""
+    """Licence of a published file in its authors' words, by the file's name."""
     known = KNOWN.get(file_name)
     return UNKNOWN if known is None else known.licence

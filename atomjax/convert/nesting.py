@@ -1,4 +1,4 @@
-"""What lies in a checkpoint file: the weights under their own names, and everything beside them.
+"""Unwrapping of a checkpoint file: weights under their own names, and the data beside them.
 
 The originals save their weights in several wrappings:
 

@@ -1,4 +1,4 @@
-"""What turns a converted model's outputs into eV and eV/Å, as far as the file says it.
+"""Normalisation of a converted model's outputs, as far as the file states it: to eV and eV/Å.
 
 fairchem: ``normalizers`` hold mean and deviation of the labels, under the older names "target"
 and "grad_target" or the newer "energy" and "forces"; ``elementrefs`` holds energies of elements.

@@ -1,4 +1,4 @@
-"""What a file says of the backbone's config."""
+"""Settings of the backbone that a checkpoint file states."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -44,7 +44,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetCard:
-    """What the data card says about one dataset.
+    """Content of the data card for one data set.
 
     Statistics are of the training structures alone.
 
@@ -278,7 +278,7 @@ def describe_dataset(
 def _checked(
     splits: Mapping[str, Sequence[Structure]], references: References | None
 ) -> dict[str, Any]:
-    """What is looked for in all parts of a data set."""
+    """Label counts, duplicates and undetermined references over all parts of a data set."""
     return {
         "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
         "duplicates": count_duplicates(splits),

@@ -53,7 +53,7 @@ class Duplicates:
     sampled: bool = False
 
     def lines(self) -> list[str]:
-        """What there is to say, a line each; none without duplicates."""
+        """Description of the duplicates, one line each; none without duplicates."""
         lines = []
         for part, count in self.within.items():
             if count or self.near[part]:
@@ -180,7 +180,7 @@ def _close_pairs(vectors: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def surroundings(structure: Structure) -> np.ndarray:
-    """How every atom is surrounded, whatever the order and orientation; [N (NEAREST + 2)].
+    """Descriptors of the atoms' neighbourhoods, free of order and orientation; [N (NEAREST + 2)].
 
     Of each atom the distances to its nearest neighbours, and, which tells the elements of these,
     the logarithm of Σ_j Z_j exp(-(r_j / w)²) over all within reach for two widths w; each of them

@@ -16,7 +16,7 @@ from atomjax.structures.store import Store
 
 @dataclass(frozen=True)
 class BaseGraphs:
-    """What the graph settings of a config change.
+    """Graph configs that the graph settings of a config start from.
 
     Attributes:
         default: where they name no preset.
@@ -58,7 +58,7 @@ def graph_config(
 
 
 def cutoffs_in_use(structures: Sequence[Structure], graph: GraphConfig) -> list[dict[str, float]]:
-    """Where the graphs of some structures end, graph → Å.
+    """Cutoffs of the graphs of some structures, graph → Å.
 
     Two of them where molecules and periodic structures are cut differently and there are both.
 

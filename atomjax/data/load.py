@@ -212,7 +212,7 @@ def load_structures(
 
 
 def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
-    """What the generator of a data set of kind "generate" is asked for.
+    """Specification of the set that a data set of kind "generate" asks for.
 
     Raises:
         ConfigError: an unknown generator or argument, or one of a wrong type.

@@ -101,7 +101,7 @@ def open_store(name: str, path: str | None, notes: RecordNotes | None = None) ->
 
 
 def describe_store(store: Store) -> str:
-    """What a store was made of, and what was left out then, in words."""
+    """Origin of a store's structures, and the number of records left out, in words."""
     origin, skipped = store.manifest["origin"], store.manifest["skipped"]["count"]
     names = ", ".join(Path(path).name for path in origin.get("paths", ())) or "structures"
     source = f" ({origin['source']})" if origin.get("source") else ""

@@ -1,4 +1,4 @@
-"""How large a batch may be: the static shape of a bucket, and what structures need of it.
+"""Batch capacity: the static shape of a bucket, and the space that structures need in it.
 
 One row of numbers describes a structure, a group of structures and a bucket alike. Over
 a group the counts add up and the widths take their maximum, so fitting a bucket to a plan of
@@ -98,7 +98,7 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """What each of S structures needs of every field of a ``Capacity``, padding not included.
+    """Sizes of S structures in every field of a ``Capacity``, padding not included.
 
     Attributes:
         table: [S, fields] int64, columns in the order of ``FIELDS``.

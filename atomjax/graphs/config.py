@@ -1,4 +1,4 @@
-"""What a model sees of a structure: cutoffs, neighbour limits, and the rules that make graphs.
+"""Graph settings of a model: cutoffs, neighbour limits, and the rules that make graphs.
 
 By default every atom within the cutoff is a neighbour. Such graphs do not depend on how a structure
 is written down (order of atoms, choice of cell), and energies are smooth where the model's basis
@@ -20,7 +20,7 @@ OTHERS = ("a2ee2a", "qint", "a2a")
 
 @dataclass(frozen=True)
 class GraphKind:
-    """Which graphs a batch holds; what builds and packs them asks for that, never for a name.
+    """Graphs that a batch holds; code that builds and packs them reads these fields, no names.
 
     Attributes:
         others: graphs beside the main one, of ``OTHERS``.
@@ -50,7 +50,7 @@ PUBLISHED_RULE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """How the graphs of a data set are built.
+    """Settings for building the graphs of a data set.
 
     Attributes:
         kind: of ``KINDS``: "gemnet_oc" for its four graphs; "nearest" for a main graph alone, in

@@ -126,7 +126,7 @@ def build_given(
 
 
 def _block_ends(structures: Sequence[Structure]) -> list[int]:
-    """Where to cut the structures: small molecules in runs, all others one by one."""
+    """Block boundaries: runs of small molecules share a block, all others have their own."""
     ends, pairs = [], 0
     for i, structure in enumerate(structures):
         small = is_small_molecule(structure)

@@ -29,7 +29,7 @@ Leaf = Any
 
 @dataclass(frozen=True)
 class Labels:
-    """What a model is to predict for one structure, in the units it is trained on.
+    """Labels of one structure, in the units that the model is trained on.
 
     Attributes:
         energy: scaled energy, or None.

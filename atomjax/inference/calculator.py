@@ -94,7 +94,7 @@ class AtomjaxCalculator(Calculator):
         self.reset()
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What of the atoms has changed since the last calculation, tags too; called by ASE."""
+        """Changes in the atoms since the last calculation, tags included; called by ASE."""
         changes = super().check_state(atoms, tol)
         if self.use_tags and self.atoms is not None and "tags" not in changes:
             before, now = self.atoms.get_tags(), atoms.get_tags()
@@ -150,7 +150,7 @@ class AtomjaxCalculator(Calculator):
 
 
 def _unread(atoms: Atoms) -> dict[str, str]:
-    """What the atoms say that no model here reads."""
+    """Warnings about properties of the atoms that no model here reads: charge and spin."""
     given = {
         "charge": atoms.info.get("charge", 0) or np.any(atoms.get_initial_charges()),
         "spin": atoms.info.get("spin", 0) or np.any(atoms.get_initial_magnetic_moments()),

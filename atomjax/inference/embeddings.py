@@ -104,7 +104,7 @@ class Embedder:
 
     @property
     def num_compilations(self) -> int:
-        """How often the backbone was compiled."""
+        """Number of compilations of the backbone."""
         return self._apply.num_compilations
 
     def _features(self, variables: dict, batch: GraphBatch) -> jax.Array:

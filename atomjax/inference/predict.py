@@ -43,7 +43,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class StructureResult:
-    """What a model says of one structure, in physical units; None for what it does not predict.
+    """Predictions for one structure, in physical units; None for those that the model lacks.
 
     A head predicts what it was trained on: no energies where its data set had none, unless they
     are what the forces are the gradient of, and then they are marked.
@@ -161,7 +161,7 @@ class Predictor:
         return [replace(results[i], marks=marks[i]) for i in range(len(structures))]
 
     def _marks(self, head: TrainedHead, structure: Structure) -> frozenset[str]:
-        """What makes the result of a structure doubtful.
+        """Reasons to doubt the result of a structure, keys of `MARKS`.
 
         Raises:
             ReferencesError: there can be no result.
@@ -190,7 +190,7 @@ class Predictor:
 
     @property
     def num_compilations(self) -> int:
-        """How often the model was compiled."""
+        """Number of compilations of the model."""
         return self._predict.num_compilations
 
     def _head(self, dataset: str | None) -> TrainedHead:

@@ -32,7 +32,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """What the program knows of a network.
+    """Description of a network for the rest of the program.
 
     Its parameters lie under ``backbone``; patterns are regular expressions on such paths.
 

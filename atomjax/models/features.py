@@ -1,4 +1,4 @@
-"""What every backbone returns and every head reads."""
+"""Features: the output of every backbone and the input of every head."""
 
 from typing import Any
 

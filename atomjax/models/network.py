@@ -20,7 +20,7 @@ Variables = Mapping[str, Any]
 
 @struct.dataclass
 class Prediction:
-    """What one head says of a batch, in normalised units; None for what it does not predict.
+    """Predictions of one head for a batch, in normalised units; None for those that it lacks.
 
     Attributes:
         energy: [G].

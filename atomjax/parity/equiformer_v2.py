@@ -251,7 +251,7 @@ def compare_structure(
 
 
 def rounding_errors(runner: Runner, case: Case, frames: np.ndarray) -> dict[str, float]:
-    """What rounding weights and edge vectors to float32 changes in the exact outputs."""
+    """Relative changes of exact outputs from float32 rounding of weights and edge vectors."""
     with jax.enable_x64(True):
         exact = runner.pack([case.structure], "float64")
         rounded = jax.tree.map(
@@ -263,7 +263,7 @@ def rounding_errors(runner: Runner, case: Case, frames: np.ndarray) -> dict[str,
 
 
 def compare_rotated(reference: Reference, runner: Runner, case: Case) -> Iterator[Result]:
-    """How far energy and forces of a rotated structure are from those it should have.
+    """Rotation errors of energy and forces, with limits from those of the reference.
 
     The reference rotated every structure once, which may have been a lucky draw. With random
     frames our model is the reference, so its error is also measured here, for the very rotations

@@ -253,7 +253,7 @@ class Runner:
 
 
 def rounding_errors(runner: Runner) -> dict[tuple[str, str], float]:
-    """What rounding the edge vectors to float32 changes in the exact outputs of each structure.
+    """Relative changes of each structure's exact outputs from float32 rounding of edge vectors.
 
     The references record the originals' float32 error for energies and direct forces only. For the
     rest this is a lower bound of it, which the problem's conditioning sets: conservative forces of

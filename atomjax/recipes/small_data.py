@@ -84,7 +84,7 @@ EQUIFORMER_V2: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the rule looks at.
+    """Facts of a training set that the rule reads.
 
     Attributes:
         structures: labelled structures to train on.
@@ -107,7 +107,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the rule says.
+    """Settings chosen by the rule, with its reasons.
 
     Attributes:
         model, graph, head, train: sections of a config.

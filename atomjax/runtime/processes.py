@@ -118,7 +118,7 @@ def wait_for_all(name: str) -> None:
 
 
 def from_first(value: Any) -> Any:
-    """What process 0 gives, in every process: for decisions that all have to take alike.
+    """Value of process 0, in every process: for decisions that all must take alike.
 
     Args:
         value: an array, number or truth value, or a tree of them, of one shape everywhere.
@@ -243,9 +243,9 @@ def fail(status: int, message: str | None = None) -> None:
 
 
 def describe_loss(error: BaseException) -> str | None:
-    """What is known of a lost process where an error says that a collective operation failed.
+    """Describe the lost process behind an error of a collective operation.
 
-    Only XLA's own errors say so. Others may use the same words, and would come again in every run.
+    Only XLA's own errors count. Others may use the same words, and would come again in every run.
 
     Returns:
         The message; None for other errors, and in a run of one process.

@@ -17,7 +17,7 @@ from rich.progress import (
 
 
 class Tracker(Protocol):
-    """What a piece of work tells about itself."""
+    """Progress reports of a piece of work."""
 
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Counts ``n`` more units as done and shows ``fields`` beside the count."""
@@ -29,7 +29,7 @@ class Tracker(Protocol):
 
 
 class Forecast:
-    """How long the rest of some work will take, from what is done.
+    """Remaining time of some work, extrapolated from its rate so far.
 
     Args:
         total: units of work.

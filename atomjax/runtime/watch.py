@@ -19,7 +19,7 @@ _BEATS, _VERDICT = "atomjax/beat", "atomjax/verdict"
 
 
 class Client(Protocol):
-    """What is used of the coordination service's client."""
+    """Methods of the coordination service's client that the watch calls."""
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
         """Stores a value for all processes."""
@@ -36,7 +36,7 @@ class Client(Protocol):
 
 @dataclass
 class _Seen:
-    """What is known of a process, and when by this one's clock it last changed."""
+    """Last heartbeat of a process, and the times of its last changes by this process's clock."""
 
     beat: dict[str, Any] = field(default_factory=dict)
     heard: float = 0.0

@@ -49,7 +49,7 @@ def core_shares(count: int) -> list[set[int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a piece of work ended.
+    """Outcome of a piece of work that has ended.
 
     Attributes:
         name: of the work.
@@ -195,7 +195,7 @@ class _Worker:
         self.future = self._executor.submit(_work, log, function, arguments)
 
     def messages(self) -> Iterator[tuple[str, int, int, Mapping[str, Any]]]:
-        """What the worker has told since the last call."""
+        """Messages from the worker since the last call."""
         with contextlib.suppress(EOFError):
             while self._reader is not None and self._reader.poll():
                 message = self._reader.recv()

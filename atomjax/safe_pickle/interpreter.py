@@ -59,7 +59,7 @@ class Global:
 
 
 class Buildable:
-    """What a table's callable returns when a BUILD instruction is to complete it."""
+    """Base of objects that a table's callable returns for a BUILD instruction to complete."""
 
     def build(self, state: Any) -> Any:
         """Take the state; the result replaces this object."""
@@ -158,7 +158,7 @@ def load_next(
 
 
 class _Mark:
-    """Where a variable number of items begins on the stack."""
+    """Mark on the stack below a variable number of items."""
 
 
 _MARK = _Mark()
@@ -286,7 +286,7 @@ def _size(value: Any) -> int:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, without what it holds."""
+    """Type of a value in words, without its content."""
     name = type(value).__name__
     return f"{name} of {value.name}" if isinstance(value, Global | Record) else name
 

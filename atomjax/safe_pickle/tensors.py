@@ -72,7 +72,7 @@ _USUAL_REFERENCE = re.compile(
 
 
 class Stored(NamedTuple):
-    """What a persistent identifier says of a storage.
+    """Description of a storage in a persistent identifier.
 
     Attributes:
         dtype: of its elements.
@@ -228,7 +228,7 @@ def read_preamble(stream: BinaryIO) -> None:
 
 @lru_cache(maxsize=8)
 def _check_preamble(preamble: bytes) -> None:
-    """What all tensors of a file begin with is parsed once."""
+    """Check the preamble of a tensor; cached, since all tensors of a file share one."""
     stream = io.BytesIO(preamble)
     read_preamble(stream)
     if stream.tell() != len(preamble):

@@ -91,7 +91,7 @@ def solve_elements(
 
 
 def outside_span(undetermined: np.ndarray, atomic_numbers: ArrayLike) -> str | None:
-    """What is wrong with a composition [N] outside the span of the fitted ones, or None.
+    """Message for a composition [N] outside the span of the fitted ones; None for one inside.
 
     Args:
         undetermined: [k, 119] of the fit.

@@ -32,7 +32,7 @@ class ReferencesError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """What separates physical energies and forces from what a model predicts.
+    """Element energies and scales that convert between physical and model units.
 
     model energy = (E - Σ element_energies[Z] - energy_mean) / energy_scale, and
     model forces = F / force_scale.
@@ -93,7 +93,7 @@ class References:
         return cls(elements, 0.0, energy_scale, forces, seen, undetermined)
 
     def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
-        """What is wrong with the energy of a composition [N] that the fit does not tell, or None.
+        """Message for a composition [N] whose energy the fit leaves open; None for others.
 
         The model's part of such an energy may be sound; the elements' part is a guess.
         """
@@ -269,7 +269,7 @@ class PropertyScale:
         return float(np.exp(value)) if self.transform == "log" else value
 
     def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
-        """What is wrong with the value of a composition [N] that the fit does not tell, or None."""
+        """Message for a composition [N] whose value the fit leaves open; None for others."""
         return outside_span(self.undetermined, atomic_numbers)
 
     def _share(self, atomic_numbers: ArrayLike) -> float:

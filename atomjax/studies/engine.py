@@ -32,7 +32,7 @@ TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": pretrain, "fi
 
 @dataclass(frozen=True)
 class Report:
-    """What a study says."""
+    """Report of a study."""
 
     title: str
     verdict: str = ""  # the result in one sentence

@@ -1,4 +1,4 @@
-"""Where a model's radial bases end: with its graphs, or where they do in its checkpoint.
+"""Cutoffs of a model's radial bases: those of its graphs, or those in its checkpoint.
 
 Energies are smooth where an atom leaves a graph only if the basis ends there, too.
 """
@@ -109,7 +109,7 @@ def describe_graphs(model: Mapping[str, Any], datasets: Sequence[GraphDataset]) 
 
 
 def describe_ends(ends: Mapping[str, float]) -> str:
-    """Where graphs end, in words; those that end with the main graph are not named."""
+    """Cutoffs of graphs, in words; those equal to the main graph's are left out."""
     main = ends["main"]
     others = [f"{graph} {end:g} Å" for graph, end in ends.items() if end != main]
     return f"{main:g} Å" + (f" ({', '.join(others)})" if others else "")

@@ -1,4 +1,4 @@
-"""What one training is, as settings, and what follows from them for model and loss."""
+"""Settings of one training, and the model, data and loss that follow from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ FitReferences = Callable[[int, Sequence[Structure]], References | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one training is.
+    """Settings of one training.
 
     Attributes:
         model, data, train, head: settings.
@@ -112,7 +112,7 @@ def _reference_fit(
     source: Mapping[str, Any] | None,
     remarks: list[str],
 ) -> FitReferences | None:
-    """Where references come from: the resumed state, the head to start from, or (None) the data."""
+    """Source of references: the resumed state, the head to start from, or (None) the data."""
     names = [dataset.name for dataset in job.data.train]
 
     def stored(index: int, _: Sequence[Structure]) -> References | None:

@@ -1,4 +1,4 @@
-"""What a training run can be told: the schema of every workflow's config.
+"""Settings of a training run: the schema of every workflow's config.
 
 A config file is a nested mapping with these keys; :func:`RunSettings.from_config` turns it into
 the dataclasses below and refuses unknown keys, wrong types and combinations that contradict
@@ -31,7 +31,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings:
-    """What is predicted from the backbone's features.
+    """The head: the quantities to predict from the backbone's features.
 
     Attributes:
         kind: "energy_forces", "energy", or "scalar" (one property per structure).
@@ -291,7 +291,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings:
-    """What is finetuned, from where.
+    """Finetuning: the checkpoint to start from, and the new task.
 
     Attributes:
         checkpoint: directory of a pretraining run's checkpoints; None trains from scratch.

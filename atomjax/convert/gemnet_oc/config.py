@@ -154,7 +154,7 @@ def check_radial_basis(contents: Contents) -> None:
 
 
 def gaussian_factor(count: int) -> float:
-    """What multiplies a squared distance in the exponent of ``count`` Gaussians on [0, 1]."""
+    """Factor of a squared distance in the exponent of ``count`` Gaussians on [0, 1]."""
     return 0.5 * (count - 1) ** 2
 
 

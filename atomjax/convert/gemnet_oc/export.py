@@ -116,7 +116,7 @@ def _buffers(config: GemNetOCConfig, *, with_widths: bool):
 
 
 def _one_basis(config: GemNetOCConfig) -> dict[str, Any]:
-    """Where the radial basis of JMP's network ends, which has one for all graphs."""
+    """Cutoff of the radial basis of JMP's network, which has one for all graphs."""
     others = ("a2ee2a", "qint", "a2a")
     if any(config.basis_cutoff(name) != config.rbf_cutoff for name in others):
         ends = ", ".join(f"{name} {config.basis_cutoff(name):g} Å" for name in others)

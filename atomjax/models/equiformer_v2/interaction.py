@@ -30,7 +30,7 @@ from atomjax.ops.gather import Slots
 
 @struct.dataclass
 class EdgeInputs:
-    """What the messages of some edges are computed from.
+    """Inputs of the messages of some edges.
 
     Attributes:
         features: [E, (lmax + 1)², 2C] of the sender, then of the receiver.
@@ -214,7 +214,7 @@ def _default_chunk() -> int:
 
 
 class EdgeDegreeEmbedding(nn.Module):
-    """What surrounds an atom: a radial function of order 0 along each edge, summed."""
+    """Embedding of an atom's neighbourhood: a radial function of order 0 summed over its edges."""
 
     config: EquiformerV2Config
 

@@ -44,7 +44,7 @@ class AtomUpdate(nn.Module):
 
 
 class OutputBlock(nn.Module):
-    """What one block contributes to the energy (atoms) and force (edges) features."""
+    """Contribution of one block to the energy (atoms) and force (edges) features."""
 
     config: GemNetOCConfig
 

@@ -1,4 +1,4 @@
-"""How much a distance depends on how the structures of a set happen to be oriented."""
+"""Dependence of a distance on the orientations of a set's structures."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which structures of a set stand for it.
+"""Samples of structures that represent a set.
 
 Data sets of structures have long tails: a few compositions make up most of them. The strategies
 are those of arXiv:2502.11085 (section 3.2 and appendix C); a class is for instance a chemical

@@ -28,7 +28,7 @@ from atomjax.similarity.measures.symmetric import gram
 
 @struct.dataclass
 class Statistics:
-    """What is known of a set of feature rows; d features.
+    """Mean and second moment of a set of feature rows; d features.
 
     Attributes:
         count: [] integer, rows, each counted once whatever its weight.

@@ -24,7 +24,7 @@ METHODS = {"greedy": select_greedily, "nearest": select_nearest}
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What was chosen, and what it did.
+    """Structures selected for a task, and their distance to it beside other choices.
 
     Attributes:
         task: that it was chosen for.

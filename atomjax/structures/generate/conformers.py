@@ -23,7 +23,7 @@ CHUNK = 25
 
 @dataclass(frozen=True)
 class Options:
-    """What conformers to make.
+    """Options for conformers of molecules.
 
     Attributes:
         molecules: number of molecules, drawn from the library; 0 takes all.

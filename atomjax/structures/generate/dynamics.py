@@ -27,7 +27,7 @@ LIGHTEST = 12.0
 
 @dataclass(frozen=True)
 class Options:
-    """What dynamics to run.
+    """Options for Langevin dynamics of one molecule.
 
     Attributes:
         molecule: a name (`molecules.NAMED`) or a SMILES.

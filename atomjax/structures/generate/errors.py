@@ -1,4 +1,4 @@
-"""What can go wrong while structures are made and labelled."""
+"""Errors of generating and labelling structures."""
 
 
 class GenerateError(RuntimeError):

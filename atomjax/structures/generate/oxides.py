@@ -31,7 +31,7 @@ ADSORBATES = ("none", "O", "H2O", "OH", "CO", "CO2", "H2", "O2", "NH3")
 
 @dataclass(frozen=True)
 class Options:
-    """What oxides to make.
+    """Options for metal oxides with adsorbates.
 
     Attributes:
         geometry: "clusters" (10 to 50 ms a label) or "slabs" (some 0.1 to 0.6 s a label; TiO2 and

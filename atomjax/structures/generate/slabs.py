@@ -34,7 +34,7 @@ FACETS = {"111": fcc111, "100": fcc100}
 
 @dataclass(frozen=True)
 class Options:
-    """What slabs to make.
+    """Options for slabs with adsorbates.
 
     Attributes:
         systems: number of slab-adsorbate pairs; 0 makes one for every 10 structures.

@@ -38,7 +38,7 @@ _F8 = np.dtype("<f8")
 
 
 class Group(NamedTuple):
-    """What structures share.
+    """Fields that several structures share.
 
     Attributes:
         class_key: of `Structure`.
@@ -55,7 +55,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """What the index holds of one structure.
+    """Index entry of one structure.
 
     Attributes:
         n_atom: N.

@@ -73,7 +73,7 @@ class StatisticsAccumulator:
         return {"sums": self.sums, "elements": self.elements, "factor": self._factor}
 
     def references(self, *, conservative: bool = False) -> References:
-        """What `References.fit` gives for the same structures.
+        """References as `References.fit` fits them on the same structures.
 
         Args:
             conservative: forces will be the energy's gradient, so both get one scale.

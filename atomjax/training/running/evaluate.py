@@ -29,7 +29,7 @@ StackedBatches = Callable[[], Iterable[GraphBatch]]
 
 @dataclass(frozen=True)
 class StructurePrediction:
-    """What the model says of one structure, in model units.
+    """Prediction for one structure, in model units.
 
     Attributes:
         dataset: index of its dataset.

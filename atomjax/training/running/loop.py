@@ -33,7 +33,7 @@ LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value", "loss_stress")
 
 
 class Loader(Protocol):
-    """What the loop asks of ``atomjax.batching.loader.BatchLoader``."""
+    """Interface of ``atomjax.batching.loader.BatchLoader`` that the loop uses."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -254,7 +254,7 @@ class Loop:
     def _validate_and_save(
         self, state: TrainState, record: Record, done: int
     ) -> tuple[TrainState, dict[str, float]]:
-        """What is due after step ``done``.
+        """Validate and save the state after step ``done``, each if it is due.
 
         Returns:
             The state, with another rate after a plateau, and what the progress line shows.

@@ -1,4 +1,4 @@
-"""How long a run will take, from steps that were measured on the hardware at hand."""
+"""Estimated duration of a run, from steps measured on the hardware at hand."""
 
 import time
 from collections.abc import Callable

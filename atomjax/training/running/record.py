@@ -1,4 +1,4 @@
-"""How far a training has come: the best validation, patience, and the plateau of the rate."""
+"""Progress of a training: best validation, patience and plateaus of the learning rate."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from atomjax.training.settings import PlateauSettings, TrainSettings
 
 @dataclass
 class Record:
-    """How far selection has come; saved with the state, so that resuming continues it.
+    """Progress of model selection; saved with the state, so that resuming continues it.
 
     Attributes:
         best_value: smallest validation value so far, None before the first.

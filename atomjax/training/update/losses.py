@@ -123,7 +123,7 @@ class Terms:
 
 
 def _masks(batch: GraphBatch, tasks: Sequence[Task]) -> tuple[jax.Array, ...]:
-    """Which structures [G], atoms [N] and structures [G] count in each term."""
+    """Masks of the labels in each term: energies [G], forces [N] and properties [G]."""
     targets = batch.targets
     has_energy = jnp.array([task.kind != "scalar" for task in tasks])
     has_forces = jnp.array([task.kind == "energy_forces" for task in tasks])
@@ -229,7 +229,7 @@ def _value_sizes(
 
 
 def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction) -> Terms:
-    """How many structures (or atoms) each term averages over; independent of the model."""
+    """Number of structures (or atoms) that each term averages over; independent of the model."""
     energy_mask, force_mask, value_mask = _masks(batch, tasks)
     if reduction == "structure":
         force_mask = sum_slots(force_mask.astype(jnp.float32), batch.atoms) > 0
@@ -243,7 +243,7 @@ def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction)
 
 
 def _scalar_losses(error: jax.Array, task: Task) -> jax.Array:
-    """What a task makes of the errors [G] of energies or properties, or [G, 3, 3] of stresses."""
+    """Elementwise loss of the errors [G] of energies or properties, or [G, 3, 3] of stresses."""
     if task.scalar_loss == "mse":
         return error**2
     if task.scalar_loss == "huber":
@@ -252,7 +252,7 @@ def _scalar_losses(error: jax.Array, task: Task) -> jax.Array:
 
 
 def _force_losses(error: jax.Array, task: Task) -> jax.Array:
-    """[N] what a task makes of the errors [N, 3] of forces."""
+    """[N] loss of the force errors [N, 3]."""
     if task.force_loss == "mae":
         return jnp.abs(error).mean(axis=-1)
     if task.force_loss == "mse":

@@ -85,7 +85,7 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def own_rows(mesh: Mesh, parts: int = 1) -> list[int]:
-    """Which devices of the mesh, and so rows of a stacked batch, are this process's.
+    """Rows of a stacked batch that belong to this process's devices of the mesh.
 
     Args:
         mesh: of :func:`data_mesh`.
@@ -118,7 +118,7 @@ def axis_spec(axis: int) -> P:
 
 
 def state_shardings(state: TrainState, mesh: Mesh, *, shard_optimizer: bool) -> TrainState:
-    """Where each array of a state lives.
+    """Sharding of each array of a state.
 
     Args:
         state: the state or its shapes.

@@ -36,7 +36,7 @@ class Task:
 
 
 class Kind(Protocol):
-    """How one kind of set is made; each module of this package that makes sets is one."""
+    """Interface of a kind of set; the modules of this package that make sets implement it."""
 
     Options: type
     PACKAGES: tuple[str, ...]
@@ -48,7 +48,7 @@ class Kind(Protocol):
     def begin(
         self, subject: str, options: Any, rng: np.random.Generator
     ) -> Callable[[], Structure]:
-        """What draws one structure of `subject` after another.
+        """Start a generator: each call of the result draws one structure of `subject`.
 
         Raises:
             LabelError: this attempt failed; another may not.

@@ -47,7 +47,7 @@ class UnusedKeysWarning(UserWarning):
 
 @dataclass
 class RecordNotes:
-    """What was seen in the records of a file, beside what was read.
+    """Keys, suspect labels and units found in the records of a file, beside the labels read.
 
     Attributes:
         held: key → number of records that hold it.
@@ -80,7 +80,7 @@ class RecordNotes:
         return {"held": held, "unused": unused, "large_stresses": self.large_stresses}
 
     def lines(self) -> list[str]:
-        """What somebody should know of the file, a line each."""
+        """Findings that a user of the file should know, one line each."""
         lines = []
         for (kind, key), count in sorted(self.unused.items()):
             lines.append(
@@ -110,7 +110,7 @@ def likely_keys(kind: str, keys: Iterable[str]) -> list[str]:
 
 
 def describe_keys(kind: str, keys: Iterable[str]) -> str:
-    """What records hold, and which of it a kind of label could be, in words."""
+    """Keys that records hold, and the one likely meant by a kind of label, in words."""
     held = sorted(keys)
     listed = ", ".join(held) or "nothing"
     near = likely_keys(kind, held) or difflib.get_close_matches(kind, held, n=1)

@@ -90,7 +90,7 @@ class StructureFile(Sequence[Structure], ABC):
 
     @abstractmethod
     def _identifier(self, record: int) -> str:
-        """How errors name a record."""
+        """Name of a record in error messages."""
 
     @abstractmethod
     def _structure(self, record: int) -> Structure:
@@ -129,7 +129,7 @@ class StructureFile(Sequence[Structure], ABC):
         return index if self._chosen is None else int(self._chosen[index])
 
     def identifier(self, index: int) -> str:
-        """How errors name the structure at `index`."""
+        """Name of the structure at `index` in error messages."""
         return self._identifier(self._record(index))
 
     @overload

@@ -103,8 +103,8 @@ def train(
 
     Args:
         function: the workflow.
-        config: of the training.
-        workdir: where it goes.
+        config: config of the training.
+        workdir: directory of the run.
         budget: CPU seconds of steps and validations.
         longest: epochs; None trains as many as the budget allows.
     """

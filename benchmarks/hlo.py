@@ -30,9 +30,9 @@ class Instruction:
     """One line of a computation.
 
     Attributes:
-        name: of its result.
+        name: name of its result.
         result: the type as it is written.
-        opcode: what it does.
+        opcode: name of its operation.
         operands: names.
         line: all of it.
     """
@@ -49,13 +49,13 @@ class Kernel:
     """One kernel: the unit that a compiled program launches.
 
     Attributes:
-        name: of its result.
+        name: name of its result.
         opcode: "fusion", "custom-call", "all-reduce-start" and so on.
-        source: what it came from in the model, where that is known.
-        line: of the program's text.
-        flops: of its matrix products, but for those of TPUs, which are convolutions there.
+        source: part of the model that it comes from, where that is known.
+        line: its line of the program's text.
+        flops: FLOP of its matrix products, except on TPUs, where these are convolutions.
         moved: bytes read and written.
-        times: how often it runs, more than once in a loop.
+        times: number of runs, more than one in a loop.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Program:
     """The computations of a compiled program.
 
     Args:
-        text: of ``compiled.as_text()``.
+        text: text of the program, from ``compiled.as_text()``.
     """
 
     def __init__(self, text: str):

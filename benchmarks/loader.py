@@ -112,8 +112,8 @@ def measure_padding(title: str, sets: Sequence[Sequence[Structure]], batch_size:
     """Prints what share of the batches of a stream is real.
 
     Args:
-        title: of the stream.
-        sets: of structures, of each of which an epoch takes all.
+        title: name of the stream.
+        sets: sets of structures; an epoch takes all of each.
         batch_size: structures of a step.
     """
     data = [GraphDataset(str(i), structures, CONFIG) for i, structures in enumerate(sets)]

@@ -135,7 +135,7 @@ def moved(name: str, size: int, devices: int) -> float:
     """Bytes that each device sends for a collective along a ring.
 
     Args:
-        name: of the collective.
+        name: name of the collective.
         size: bytes of its result on a device.
         devices: D.
     """

@@ -48,8 +48,8 @@ class Target:
         bandwidth: bytes/s of its memory.
         memory: bytes of its memory.
         start: seconds that a kernel takes at least.
-        description: what XLA must know of it, or the name of the topology's kind.
-        options: of the compiler.
+        description: the description that XLA needs of it, or the name of the topology's kind.
+        options: options of the compiler.
     """
 
     platform: Literal["gpu", "tpu"]

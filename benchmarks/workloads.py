@@ -86,10 +86,10 @@ class Workload:
     """Inputs of a training step, before anything is computed.
 
     Attributes:
-        structures: of the batch.
-        batch: of numpy arrays, for one device.
+        structures: structures of the batch.
+        batch: batch of numpy arrays, for one device.
         network: the model with a head for each task.
-        tasks: of the loss.
+        tasks: tasks of the loss.
     """
 
     structures: list[Structure]
@@ -136,7 +136,7 @@ class Training:
     """A compiled training step with the state and batch that it is to be called on.
 
     Attributes:
-        structures: of the batch.
+        structures: structures of the batch.
         num_edges: main edges of the batch.
         compiled: (state, batch) → (state, metrics).
         state: consumed by a call.

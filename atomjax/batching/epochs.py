@@ -48,7 +48,7 @@ class StepPlan:
 
     Attributes:
         groups: global structure indices for each device.
-        bucket: which capacity holds it.
+        bucket: index of the capacity that holds it.
     """
 
     groups: list[np.ndarray]
@@ -69,11 +69,11 @@ class EpochPlans:
     """Batch plan of every step of a run, and the static shape of each batch.
 
     Args:
-        sizes: of all structures.
-        samples: that an epoch takes of each data set.
+        sizes: sizes of all structures.
+        samples: number of samples that an epoch takes of each data set.
         batch_size: structures of a global batch, or their mean where it is filled by size.
-        seed: of all random choices.
-        epochs: of the run, which the shapes have to hold.
+        seed: seed of all random choices.
+        epochs: epochs of the run, all of which the shapes have to hold.
         num_devices: D, parts of each batch.
         num_buckets: classes of size that structures are sorted into, each with a shape of its
             own; 0 sorts batches instead, when they are made, into as few shapes as leave 0.9 of

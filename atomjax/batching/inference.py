@@ -23,7 +23,7 @@ class GrowingShape:
         batch_size: most structures in a batch.
         slack: by which share to make the shape larger than the structures at hand need, for
             others that come later.
-        dtype: of positions and edge vectors.
+        dtype: type of positions and edge vectors.
 
     Attributes:
         capacity: the present shape, None before the first batch.

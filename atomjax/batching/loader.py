@@ -40,8 +40,8 @@ class BatchLoader:
         datasets: the data sets; a structure's data set index is that of its data set, or the
             latter's place in this list.
         batch_size: structures of a global batch, on average where it is filled by size.
-        seed: of the plan and of the edge dropout.
-        epochs: how often to go through the data.
+        seed: seed of the plan and of the edge dropout.
+        epochs: number of passes over the data.
         num_devices: D, parts that each batch is divided into.
         num_buckets: classes of size that structures are sorted into, each with a shape of its
             own, so the number of compilations. 0 pads batches as they come to as few shapes as
@@ -55,14 +55,14 @@ class BatchLoader:
         num_threads: threads that build batches, in this process or in each worker.
         num_workers: processes that build batches; 0 builds them on threads of this process. They
             are spawned, so a script that is run itself needs ``if __name__ == "__main__"``.
-        fill: how batches are filled: "count", with numbers of structures that differ by at most
+        fill: rule for filling batches: "count", with numbers of structures that differ by at most
             one; "size", with nearly equal numbers of edges and atoms instead; "auto", by count
             unless less than 0.9 of the padded main edges would be real, in as many shapes (see
             ``atomjax.batching.planning``).
         capacity: shape or shapes of the buckets; fitted to the data if None.
         samples: structures that an epoch takes of each data set, in turn (see
             ``atomjax.batching.mixture.epoch_members``); None takes all once.
-        rows: which of the D parts to build, those of this process's devices; None builds all.
+        rows: parts of the D to build, those of this process's devices; None builds all.
 
     Raises:
         ValueError: an argument out of range, two data sets with the same index, or data sets

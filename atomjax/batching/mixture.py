@@ -72,7 +72,7 @@ def epoch_members(
     Args:
         sizes: structures of each data set.
         samples: c of each data set, the samples that every epoch takes of it.
-        seed: of the run.
+        seed: seed of the run.
         epoch: number of the epoch.
         places: [K] samples of the epoch to tell, numbers below Σ samples; None for all.
 
@@ -96,8 +96,8 @@ def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.
     """Members of an imagined epoch that is spread evenly over the weights, the heaviest included.
 
     Args:
-        weights: of the structures of each data set.
-        samples: of each data set.
+        weights: weights of the structures of each data set.
+        samples: samples of each data set.
 
     Returns:
         [Σ samples] global indices.
@@ -120,7 +120,7 @@ def _drawn(
         numbers: [K] below ``count``.
         size: structures of the data set.
         count: samples of an epoch.
-        key: of the data set's stream.
+        key: key of the data set's stream.
         epoch: number of the epoch.
 
     Returns:

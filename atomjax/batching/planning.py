@@ -68,7 +68,7 @@ def plan_batches(
         batch_size: most structures in a batch filled by count; the ceil(S / batch_size) batches
             then hold this number or all nearly the same, differing by at most one. Of batches
             filled by size it bounds the mean.
-        key: of the random choices, such as seed and epoch.
+        key: key of the random choices, such as seed and epoch.
         num_buckets: into how many classes of size to sort the structures; each batch is drawn
             from one.
         fill: "count" or "size".

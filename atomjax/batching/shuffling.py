@@ -17,7 +17,7 @@ def shuffled(places: np.ndarray, size: int, key: Sequence[int]) -> np.ndarray:
     Args:
         places: [K] from 0 to size - 1.
         size: numbers in the order.
-        key: of the order; other keys, other orders.
+        key: key of the order; other keys, other orders.
 
     Returns:
         [K] int64.

@@ -52,7 +52,7 @@ class JoinedSizes:
     """Sizes of several data sets, whose structures are numbered through in turn.
 
     Args:
-        tables: of the data sets.
+        tables: size tables of the data sets.
 
     Attributes:
         lengths: structures of each data set.

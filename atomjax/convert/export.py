@@ -33,8 +33,8 @@ def export(
     finds the same ones.
 
     Args:
-        directory: of a run, or of a converted checkpoint.
-        path: of the file; must not exist.
+        directory: directory of a run, or of a converted checkpoint.
+        path: path of the file; must not exist.
         which: "best" or "latest".
         averaged: the averages of the weights, which validation used.
         backbone_only: leave the heads out.

@@ -20,9 +20,9 @@ class Known:
     """A published checkpoint.
 
     Attributes:
-        title: what it is.
-        address: where its authors publish it.
-        licence: what its authors say, in a sentence.
+        title: description of the checkpoint.
+        address: address of its authors' publication.
+        licence: licence in its authors' words, in a sentence.
     """
 
     title: str

@@ -60,7 +60,7 @@ class Contents:
 
     Attributes:
         tensors: name without wrappers → array, in the order of the file.
-        wrapper: what was taken off every name.
+        wrapper: prefix removed from every name.
         parts: the other parts of the file that are read, by name.
         unused: part of the file → why it is left out.
     """

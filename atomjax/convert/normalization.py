@@ -37,9 +37,9 @@ def find_normalization(
     """Normalisation of the labels of each head.
 
     Args:
-        contents: of the file.
-        heads: of the model.
-        layout: of the file's names.
+        contents: contents of the file.
+        heads: heads of the model.
+        layout: naming scheme of the file.
 
     Returns:
         Head → label → {"mean", "std"}; head → references where the file tells them in full; and

@@ -18,8 +18,8 @@ def backbone_settings(contents: Contents, fields: tuple[str, ...]) -> dict[str, 
     it, in its later versions one level deeper.
 
     Args:
-        contents: of the file.
-        fields: to be read.
+        contents: contents of the file.
+        fields: names of the fields to read.
     """
     settings = _model_section(contents)
     values = {field: read_field(settings, field) for field in fields}
@@ -30,7 +30,7 @@ def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> 
     """Settings of the original that are there and that nothing reads, as name=value.
 
     Args:
-        contents: of the file.
+        contents: contents of the file.
         read: fields that are read or refused.
         config: class of our config, whose other fields the shapes of the tensors tell.
     """
@@ -63,7 +63,7 @@ def check_built_in(
     """Refuses settings of the original that change what the network computes.
 
     Args:
-        settings: from :func:`backbone_settings`.
+        settings: result of :func:`backbone_settings`.
         built_in: field → values that mean what atomjax's model does.
         model: name of the model, for the message.
 

@@ -45,7 +45,7 @@ class TorchFile:
     """A ``.pt``, ``.pth`` or ``.ckpt`` file.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         FileFormatError: it is missing, or no zip archive of PyTorch.

@@ -33,7 +33,7 @@ def write_torch_file(path: str | Path, content: Mapping[str, Any]) -> None:
     Arrays that are one object become tensors that share a storage.
 
     Args:
-        path: of the file.
+        path: path of the file.
         content: text → mapping, list, tuple, number, text, None or array.
 
     Raises:

@@ -49,8 +49,8 @@ class DatasetCard:
     Statistics are of the training structures alone.
 
     Attributes:
-        name: of the dataset.
-        origin: where the labels come from, their units and what their energies mean.
+        name: name of the dataset.
+        origin: origin of the labels, their units and the kind of their energies.
         labels: split → how many structures have which label.
         duplicates: structures that are there twice, within splits and in two of them.
         open_elements: symbols of the elements that the references cannot tell apart.
@@ -144,7 +144,7 @@ def data_card(
 
     Args:
         splits: the data sets.
-        loader: that will batch the training parts.
+        loader: loader that will batch the training parts.
         graphs: lines about their graphs.
         settings: lines about how settings were chosen from the data.
 
@@ -204,7 +204,7 @@ def describe_budget(loader: BatchLoader, distinct: int | None = None) -> str:
     """The budget C = epochs × structures of an epoch.
 
     Args:
-        loader: of the training.
+        loader: loader of the training.
         distinct: number of structures that differ from each other; all if None.
     """
     total, samples = sum(len(dataset) for dataset in loader.datasets), loader.samples_per_epoch
@@ -227,10 +227,10 @@ def describe_dataset(
     """The card of one dataset.
 
     Args:
-        name: of the dataset.
-        origin: where its labels come from, in words.
+        name: name of the dataset.
+        origin: origin of its labels, in words.
         splits: split → structures; "train" must be there.
-        references: what is taken out of energies and forces, None without them.
+        references: references subtracted from energies and forces, None without them.
         properties: scalar targets that are trained on.
 
     Returns:

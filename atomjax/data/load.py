@@ -41,10 +41,10 @@ class DataSplits:
         train: one data set for each of the config's, in its order; ``index`` is its place.
         validation: those that have a validation part, with the ``index`` of their training set.
         test: those that have a test part, likewise.
-        origins: where the labels of each training set come from, in words.
+        origins: origin of each training set's labels, in words.
         samples: structures that an epoch takes of each training set.
-        notes: what the files of each training set hold beside what is read.
-        remarks: what else the data card says.
+        notes: contents of each training set's files beside the labels read.
+        remarks: further lines for the data card.
     """
 
     train: list[GraphDataset]
@@ -99,14 +99,14 @@ def load_datasets(
         forces: train on forces, too.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.
-        transform: of the properties before they are scaled.
+        transform: transform of the properties before they are scaled.
         stress: train on stresses, too.
         centered: take the properties' means out.
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
-        edge_dropout: of the training sets' graphs.
+        edge_dropout: edge dropout of the training sets' graphs.
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
         fit: place of a training set, and its training part → its references; fitted to it if None.
-        graphs: what the graph settings of each training set change; ``BaseGraphs()`` if None.
+        graphs: graphs that each set's graph settings start from; ``BaseGraphs()`` if None.
 
     Returns:
         Data sets with references (or property scales) of their training parts.
@@ -165,8 +165,8 @@ def load_structures(
     Those of a store are left on disk.
 
     Args:
-        dataset: what to make or read.
-        cache_dir: where generated sets are kept.
+        dataset: data set to make or read.
+        cache_dir: directory of generated sets.
         workers: processes that label; 0 means one for each core.
         run: shows progress.
         split: a split that the data set itself defines.
@@ -288,7 +288,7 @@ def divide(
     Args:
         structures: all of them.
         split: how; None takes all for training.
-        name: of the data set, for messages.
+        name: name of the data set, for messages.
 
     Raises:
         ConfigError: the parts ask for more than there is.

@@ -18,7 +18,7 @@ def describe_origin(
     Args:
         dataset: as the config describes it.
         skipped: records that were left out.
-        notes: what the records hold beside what was read.
+        notes: contents of the records beside the labels read.
     """
     said = [describe_skipped(skipped)] if skipped else []
     said += [] if notes is None else notes.lines()

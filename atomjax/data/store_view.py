@@ -84,8 +84,8 @@ def open_store(name: str, path: str | None, notes: RecordNotes | None = None) ->
     """The store of a data set of kind "store".
 
     Args:
-        name: of the data set.
-        path: of the store.
+        name: name of the data set.
+        path: path of the store.
         notes: takes what the files held that the store was made of.
 
     Raises:

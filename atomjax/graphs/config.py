@@ -53,8 +53,8 @@ class GraphConfig:
     """Settings for building the graphs of a data set.
 
     Attributes:
-        kind: of ``KINDS``: "gemnet_oc" for its four graphs; "nearest" for a main graph alone, in
-            which an edge need not have a reverse.
+        kind: key of ``KINDS``: "gemnet_oc" for its four graphs; "nearest" for a main graph alone,
+            in which an edge need not have a reverse.
         cutoff: Å, of the main graph.
         cutoff_molecule: Å, the same for structures without a periodic direction; None: ``cutoff``.
         cutoff_a2ee2a: Å, of the atom-to-edge graph; None: that of the main graph. This field and
@@ -67,10 +67,10 @@ class GraphConfig:
         max_neighbors_a2ee2a: the same in the atom-to-edge graph.
         max_neighbors_qint: the same in the quadruplet graph, before the tag filter.
         max_neighbors_a2a: the same in the atom-to-atom graph.
-        symmetrization: where a limit lets an edge into the main graph and not its reverse, "union"
-            takes both and "intersection" neither. "index" decides by the order of the atoms, as the
+        symmetrization: rule for main edges whose reverse a limit leaves out: "union" takes both
+            edges, "intersection" neither. "index" decides by the order of the atoms, as the
             original does.
-        shells: what a limit does to neighbours as far away as the last one it takes: "keep" takes
+        shells: rule for ties at a limit, neighbours as far away as the last one taken: "keep" takes
             them all, more than the limit, "leave" none of them, fewer than the limit. "cut" takes
             some by the order of the atoms, as the originals do.
         shell_tolerance: Å, distances that differ by less count as equal there.
@@ -168,7 +168,7 @@ class GraphConfig:
         """Graph → Å where it ends, "main" first.
 
         Args:
-            periodic: of structures with a periodic direction, or of those without.
+            periodic: whether the structures have a periodic direction.
         """
         whole = periodic or self.cutoff_molecule is None
         main = self.cutoff if whole else float(self.cutoff_molecule or 0)

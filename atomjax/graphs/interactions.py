@@ -25,7 +25,7 @@ class InteractionGraphs:
 
     Attributes:
         n_node: number of atoms.
-        kind: of ``GraphConfig``. Graphs that it does not have are empty; where it is not
+        kind: ``GraphConfig.kind``. Graphs that it does not have are empty; where it is not
             symmetric, ``main`` is ``main_directed``, and ``swap`` is empty.
         main: main graph after symmetrisation: every edge is there with its reverse.
         swap: [E] int32 index of the reverse of each main edge.

@@ -38,7 +38,7 @@ class AtomjaxCalculator(Calculator):
 
     Args:
         model: a run directory, or a `Predictor`.
-        dataset: whose head to ask; may be left out where there is one.
+        dataset: data set whose head predicts; may be left out if there is one head.
         use_tags: whether the tags of the atoms mean 0 below the surface, 1 surface, 2 adsorbate,
             as the model was trained; False takes all atoms for adsorbates or molecules.
         **options: of ASE's ``Calculator``.

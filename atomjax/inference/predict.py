@@ -68,10 +68,10 @@ class TrainedHead:
     """A head with what its data set's graphs are and what was taken out of its labels.
 
     Attributes:
-        config: of the head; its name is that of the data set.
-        graph: how graphs are built, without dropout.
-        references: of energies and forces; None for a head of a property.
-        scale: of the property; None for energies and forces.
+        config: config of the head; its name is that of the data set.
+        graph: settings for building graphs, without dropout.
+        references: references of energies and forces; None for a head of a property.
+        scale: scale of the property; None for energies and forces.
         trained_on: counts of structures, labels and periodic ones, and elements; empty for
             checkpoints that do not say.
     """
@@ -101,7 +101,7 @@ class Predictor:
         batch_size: most structures in a batch.
         slack: by which share to make the shape larger than the structures at hand need, for
             others that come later.
-        outside_span: what to do with compositions that the references do not tell: "raise", or
+        outside_span: treatment of compositions whose references are undetermined: "raise", or
             "mark" their results.
     """
 
@@ -141,8 +141,8 @@ class Predictor:
         """Predictions for structures, in their order.
 
         Args:
-            structures: what to predict for; labels are not looked at.
-            dataset: whose head to ask; may be left out where there is one.
+            structures: structures to predict for; their labels are not read.
+            dataset: data set whose head predicts; may be left out if there is one head.
 
         Raises:
             ValueError: there is no such head, or there are several and none is named.
@@ -220,7 +220,7 @@ def load_predictor(
         averaged: take the moving average of the parameters, which validation used.
         batch_size: most structures in a batch.
         slack: room in the padded shape for structures that come later, as a share.
-        outside_span: what to do with compositions that the references do not tell: "raise" or
+        outside_span: treatment of compositions whose references are undetermined: "raise" or
             "mark".
 
     Raises:

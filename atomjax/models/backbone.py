@@ -37,14 +37,14 @@ class Backbone:
     Its parameters lie under ``backbone``; patterns are regular expressions on such paths.
 
     Attributes:
-        name: of the network.
+        name: name of the network.
         sizes: name of a model → its config, the smallest first. All are of one frozen dataclass,
             whose fields ``model.overrides`` can change. It has a field ``precision`` (see
             ``atomjax.models.precision``).
         network: makes the module from a config.
-        graph: that a model is trained on where nothing else is asked for. Its kind is the one that
+        graph: default graph of a training from random weights. Its kind is the one that
             the network reads.
-        published_graph: that of the originals, which ``graph.preset="published"`` takes.
+        published_graph: graph of the originals, which ``graph.preset="published"`` takes.
         cutoff_fields: graph → field that says where its radial basis ends, in Å; None there means
             where the main graph's does. "main" comes first.
         smooth: fields that decide how the basis ends, with their values in a training from random

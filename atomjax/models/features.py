@@ -14,7 +14,7 @@ class Features:
         node: [N, C] atom features.
         edge: [E, D] main-edge features, or None where the backbone computes none.
         edge_unit: [E, 3] unit vectors of the main edges, sender to receiver.
-        geometry: what the heads of this backbone need of the geometry, or None.
+        geometry: geometry that the heads of this backbone read, or None.
     """
 
     node: jax.Array

@@ -189,8 +189,8 @@ class Limits:
     """Largest relative errors allowed; see the README of the reference folder.
 
     Attributes:
-        reference: of one model.
-        dtype: of the run.
+        reference: reference outputs of one model.
+        dtype: precision of the run.
     """
 
     reference: Reference
@@ -201,7 +201,7 @@ class Limits:
 
         Args:
             expected: the reference, which may be stored in float32.
-            exact: what rounding the input to float32 changes in our own float64 outputs, a lower
+            exact: change of our own float64 outputs when the input is rounded to float32, a lower
                 bound of the error of any float32 run.
         """
         if self.dtype == "float32":

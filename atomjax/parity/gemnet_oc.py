@@ -36,7 +36,7 @@ class Limits:
     """Largest relative errors allowed; see the README of the reference folder.
 
     Attributes:
-        dtype: of the run.
+        dtype: precision of the run.
         rounding: (structure, quantity) → what rounding the edge vectors to float32 alone changes,
             a lower bound of the error of any float32 run.
     """

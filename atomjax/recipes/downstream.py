@@ -97,7 +97,7 @@ def finetuning(model: str, **changes: Any) -> dict[str, Any]:
     a plateau, until 500 epochs, 7 days, 50 epochs without improvement or a rate below 1e-8.
 
     Args:
-        model: of ``MODELS``.
+        model: one of ``MODELS``.
         **changes: other settings of ``train``; batch_size is required.
     """
     settings = {

@@ -163,7 +163,7 @@ def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
     """The rule for random weights.
 
     Args:
-        facts: of the training set.
+        facts: facts of the training set.
         network: "gemnet_oc" or "equiformer_v2".
 
     Raises:
@@ -194,7 +194,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
     """The rule for pretrained weights: model and graph of the checkpoint, fewer steps.
 
     Args:
-        facts: of the training set.
+        facts: facts of the training set.
         checkpoint: metadata of the checkpoint.
 
     Raises:

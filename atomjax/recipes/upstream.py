@@ -116,7 +116,7 @@ def limited(upstream: str, size: str, budget: str, root: str) -> dict[str, Any]:
         upstream: one data set, "balanced" or "temperature" for a mixture of all four, or
             "ani1x+oc22" for 2 million and 1 million of these, whatever the budget.
         size: "small" or "large".
-        budget: of ``BUDGETS``.
+        budget: one of ``BUDGETS``.
         root: folder of all files.
     """
     structures, epochs = BUDGETS[budget]

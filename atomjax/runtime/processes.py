@@ -54,7 +54,7 @@ def join(
         coordinator: "host:port" where process 0 listens; None, as the next two, where Slurm, a
             TPU pod or MPI says it.
         count: number of processes.
-        index: of this one.
+        index: number of this process.
         heartbeat_timeout: see :class:`Watch`.
         stall_timeout: see :class:`Watch`.
 
@@ -99,7 +99,7 @@ def _begin_watch(heartbeat_timeout: float, stall_timeout: float) -> None:
 
 
 def advance(place: str) -> None:
-    """Notes that this process gets on; see :meth:`Watch.advance`."""
+    """Notes progress of this process; see :meth:`Watch.advance`."""
     if _watch is not None:
         _watch.advance(place)
 
@@ -108,7 +108,7 @@ def wait_for_all(name: str) -> None:
     """Waits until every process is here; the devices are left alone.
 
     Args:
-        name: of the place, the same in every process.
+        name: name of the barrier, the same in every process.
     """
     import jax
 
@@ -138,7 +138,7 @@ def from_all(tree: Any, *, rows: bool = False) -> Any:
     """The arrays of every process, in every process.
 
     Args:
-        tree: of arrays, whose shapes are the same everywhere.
+        tree: tree of arrays, whose shapes are the same everywhere.
         rows: the arrays are divided over the devices of all processes, and come back whole;
             without it they get a leading axis with one entry for each process, if there are
             several.

@@ -88,7 +88,7 @@ class LineTracker:
     Args:
         write: receives each line.
         total: units of work.
-        description: what is being done.
+        description: name of the work.
         start: units done before.
         interval: seconds between lines.
         clock: seconds, monotonic.
@@ -175,7 +175,7 @@ class Display:
     """The progress of everything that runs under one console.
 
     Args:
-        console: where to write; None writes nothing.
+        console: console to write to; None writes nothing.
         told: called where work begins or advances, also without a console.
     """
 

@@ -47,9 +47,9 @@ class Watch:
     """Tells the other processes of this one, and ends this one where another is lost.
 
     Args:
-        client: of the coordination service.
-        index: of this process.
-        count: of processes.
+        client: the coordination service's client.
+        index: number of this process.
+        count: number of processes.
         heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
         stall_timeout: seconds without progress of any process after which the run is stuck.
         end: takes the message and ends the process.
@@ -87,10 +87,10 @@ class Watch:
         self._thread.join()
 
     def advance(self, place: str) -> None:
-        """Notes that this process gets on.
+        """Notes progress of this process.
 
         Args:
-            place: what it is doing.
+            place: the present activity, in words.
         """
         self._units += 1
         self._place = place

@@ -52,10 +52,10 @@ class Outcome:
     """Outcome of a piece of work that has ended.
 
     Attributes:
-        name: of the work.
-        value: what its function returned.
+        name: name of the work.
+        value: return value of its function.
         error: the message of its error; None where it was done.
-        log: what it printed, with the traceback.
+        log: file with its output, including a traceback.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Workers:
     Called from a script, that needs its ``if __name__ == "__main__"``: workers import it.
 
     Args:
-        count: how many; they start with their first work.
+        count: number of processes; each starts with its first work.
         display: shows how far each work is.
     """
 
@@ -103,10 +103,10 @@ class Workers:
         """Gives a free worker something to do.
 
         Args:
-            name: of the work.
+            name: name of the work.
             log: file that what is printed is appended to.
-            function: of a module, so that the worker finds it; takes a function to tell how far
-                it is (:data:`atomjax.runtime.progress.Told`), then the arguments.
+            function: function of a module, which the worker imports; takes a callback for its
+                progress (:data:`atomjax.runtime.progress.Told`), then the arguments.
             arguments: plain data and settings.
         """
         free = next(worker for worker in self._workers if worker.future is None)

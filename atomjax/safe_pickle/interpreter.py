@@ -33,7 +33,7 @@ class ForbiddenName(PickleError):
     """Pickled data that names something which is not allowed.
 
     Attributes:
-        name: what it names, module and name joined by a dot.
+        name: the forbidden name, module and name joined by a dot.
     """
 
     def __init__(self, name: str) -> None:
@@ -71,8 +71,8 @@ class Record(Buildable):
 
     Attributes:
         name: the class.
-        arguments: of its constructor.
-        state: of its attributes, usually a dict.
+        arguments: arguments of its constructor.
+        state: state of its attributes, usually a dict.
         items: entries of an object that is also a mapping, and arguments by name.
         elements: those of an object that is also a list.
     """

@@ -75,9 +75,9 @@ class Stored(NamedTuple):
     """Description of a storage in a persistent identifier.
 
     Attributes:
-        dtype: of its elements.
-        key: that it is stored under.
-        count: of its elements.
+        dtype: type of its elements.
+        key: key that it is stored under.
+        count: number of its elements.
     """
 
     dtype: np.dtype
@@ -118,8 +118,8 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nda
 
     Args:
         storage: one-dimensional.
-        offset: of the first element.
-        size: of the tensor.
+        offset: offset of the first element.
+        size: shape of the tensor.
         stride: in elements.
 
     Raises:

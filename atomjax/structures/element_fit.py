@@ -95,7 +95,7 @@ def outside_span(undetermined: np.ndarray, atomic_numbers: ArrayLike) -> str | N
 
     Args:
         undetermined: [k, 119] of the fit.
-        atomic_numbers: of the structure.
+        atomic_numbers: [N] atomic numbers of the structure.
     """
     if not len(undetermined):
         return None

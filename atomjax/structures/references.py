@@ -198,8 +198,8 @@ class PropertyScale:
 
     Attributes:
         name: key into `Structure.targets`.
-        mean: of t(y).
-        std: of t(y).
+        mean: mean of t(y).
+        std: standard deviation of t(y).
         element_values: [119] in the target's unit; zero unless the target grows with the atoms
             (energies, enthalpies) and was fitted so.
         seen: [119] bool, elements in the fit.
@@ -231,7 +231,7 @@ class PropertyScale:
             structures: the training set.
             name: key into `Structure.targets`.
             extensive: the target grows with the atoms, so take out each element's share first.
-            transform: of the target before everything else.
+            transform: transform of the target before everything else.
             centered: take out the mean; otherwise it stays, and the scale is the root mean
                 square: for models whose form fixes where zero is, such as a dipole's length.
 

@@ -47,7 +47,7 @@ def split_indices(
             set, and None (once at most) takes what the others leave.
         by: "class_key" keeps all structures of a class in one part, so that a part's size is
             reached as nearly as whole classes allow, and never passed by more than one class.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
 
     Returns:
         For each part, sorted indices into `structures`, int64.

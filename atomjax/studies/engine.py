@@ -52,11 +52,11 @@ class Study:
     """A workflow of several computations; called, it runs them.
 
     Attributes:
-        name: of the workflow.
+        name: name of the workflow.
         settings: dataclass that is the schema of its config.
         points: settings, and the records of the points that are done → all points that can be
             named by now, in the order in which one process computes them.
-        report: what is said of the findings.
+        report: findings → report.
         notes: settings → further notes of ``--validate``; raises ConfigError.
     """
 

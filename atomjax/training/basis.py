@@ -22,7 +22,7 @@ def with_basis(
 
     Args:
         model: as the config asks for it; what it says itself stays.
-        datasets: that the model is trained on.
+        datasets: data sets that the model is trained on.
         source: metadata of the checkpoint that it goes on from; None for random weights.
 
     Raises:
@@ -67,9 +67,9 @@ def check_kind(kind: str | None, model: Mapping[str, Any], name: str) -> None:
     """Refuses graphs that a model does not read.
 
     Args:
-        kind: of graphs; None is the model's own.
+        kind: kind of the graphs; None is the model's own.
         model: its config.
-        name: of the setting, for messages.
+        name: name of the setting, for messages.
 
     Raises:
         ConfigError: the model reads another kind.

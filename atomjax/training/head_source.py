@@ -25,7 +25,7 @@ def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, 
     """The heads of a checkpoint that are asked for.
 
     Args:
-        metadata: of the checkpoint.
+        metadata: metadata of the checkpoint.
         head_from: name of a head, or "mean" for all of them.
 
     Raises:
@@ -79,7 +79,7 @@ def source_parameters(
     """Parameters of a head, or the mean of several.
 
     Args:
-        metadata: of the checkpoint.
+        metadata: metadata of the checkpoint.
         params: its parameters.
         head_from: name of a head, or "mean".
         wanted: the head to be finetuned.
@@ -100,9 +100,9 @@ def carry_over(
     """References for new labels: the scales of a head, and its element energies if they fit.
 
     Args:
-        base: of the head.
+        base: references of the checkpoint's head.
         fresh: fitted to the new training set.
-        structures: of the new training set; the first thousand are looked at.
+        structures: the new training set; its first thousand structures are read.
 
     Returns:
         The references, and what was done in words.

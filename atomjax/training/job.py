@@ -32,10 +32,10 @@ class Job:
 
     Attributes:
         model, data, train, head: settings.
-        seed: of the choice of structures, initialisation, shuffling and dropout.
+        seed: seed of the choice of structures, initialisation, shuffling and dropout.
         config: the whole config, kept in the checkpoints.
         checkpoint: directory of the checkpoint whose backbone it starts from; None for none.
-        which: of its checkpoints, "best" or "latest".
+        which: the checkpoint in that directory, "best" or "latest".
         head_from: head of the checkpoint that the new one starts from; None for a fresh one.
     """
 

@@ -44,9 +44,9 @@ def check_labels(
     """Compare what is to be predicted with what is labelled.
 
     Args:
-        head: what is to be predicted.
+        head: head, for the labels that it needs.
         splits: the data sets.
-        settings: of the training sets, in their order.
+        settings: settings of the training sets, in their order.
 
     Raises:
         ConfigError: no structure of a part of a data set has a label of the head, a head of

@@ -67,8 +67,8 @@ class Session:
     """A job with its data read, its model built and its checkpoints open.
 
     Args:
-        job: what to train.
-        run: where everything goes.
+        job: settings of the training.
+        run: run directory, which takes all output.
         compiled: functions of earlier trainings, which this one takes where it can and adds to.
 
     Raises:
@@ -393,5 +393,5 @@ def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity
 
 
 def count_parameters(params: Any) -> int:
-    """Number of trained numbers."""
+    """Number of parameters, scale factors aside."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

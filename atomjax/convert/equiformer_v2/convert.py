@@ -211,9 +211,9 @@ def infer_config(
     """The config of the model whose tensors a file holds.
 
     Args:
-        contents: of the file.
+        contents: contents of the file.
         names: entry → name in the file.
-        settings: of the original, for what no shape tells.
+        settings: settings of the original, for fields that no shape determines.
 
     Raises:
         ConvertError: a tensor that every EquiformerV2 has is missing, or one tells that the

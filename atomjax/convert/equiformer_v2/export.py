@@ -69,7 +69,7 @@ def buffers(
     """Name and value of everything that the original registers beside its parameters.
 
     Args:
-        config: of the model.
+        config: config of the model.
         energy: whether there is an energy head.
         forces: and one for forces.
     """

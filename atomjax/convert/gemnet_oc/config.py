@@ -96,7 +96,7 @@ def infer_config(
 
     Args:
         shapes: entry → shape.
-        settings: of the original, for the two fields that no shape tells.
+        settings: settings of the original, for the two fields that no shape determines.
 
     Raises:
         ConvertError: a tensor that every GemNet-OC has is missing.

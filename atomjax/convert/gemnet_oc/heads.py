@@ -25,10 +25,10 @@ def find_heads(
     """The heads of a file, and what it leaves open about them.
 
     Args:
-        contents: of the file.
-        layout: of its names.
+        contents: contents of the file.
+        layout: naming scheme of the file.
         shapes: entry → shape.
-        names: of the heads; None takes the file's, or those of the published models.
+        names: names of the heads; None takes the file's, or those of the published models.
 
     Raises:
         ConvertError: there is no head, or one that atomjax does not have.

@@ -25,12 +25,13 @@ class EquiformerV2Config:
         ffn_hidden: width inside the feed-forward networks.
         edge_channels: width of the radial networks and of the elements' edge embeddings.
         num_elements: rows of the embeddings (row Z, so Z < num_elements).
-        num_gaussians: of the radial basis.
+        num_gaussians: number of Gaussians of the radial basis.
         cutoff: Å, where the last Gaussian is centred, and where the envelope ends. A training from
             random weights takes it from its graph; what stands here is the published models'.
-        envelope_exponent: of a polynomial envelope on the messages, which makes energies smooth
-            where an edge leaves the graph at ``cutoff``; 5 in a training from random weights. None,
-            as in the published models, is no envelope: the energy makes a step there.
+        envelope_exponent: exponent of a polynomial envelope on the messages, which makes energies
+            smooth where an edge leaves the graph at ``cutoff``; 5 in a training from random
+            weights. None, as in the published models, is no envelope: energies are discontinuous
+            there.
         grid_resolution: points of the sphere's grid along each angle, even; the higher, the
             smaller the rotation error, the higher the cost.
         exact_grid: compute the grid exactly. False takes the float32 values that the published
@@ -46,9 +47,9 @@ class EquiformerV2Config:
             is divided by 1 - rate in training.
         edge_chunk: most edges whose messages are computed at once; the fewer, the less memory it
             takes. None is 128 on a CPU, so that they stay in its caches, and 4096 elsewhere.
-        precision: of products: "float32" or "tensorfloat32"; None takes JAX's own, which on
-            recent GPUs is tensorfloat32. Frames are always exact. "bfloat16" is refused: features
-            that are turned into the frame of every edge and back lose their equivariance in it.
+        precision: arithmetic of products: "float32" or "tensorfloat32"; None takes JAX's own, which
+            on recent GPUs is tensorfloat32. Frames are always exact. "bfloat16" is refused:
+            features that are turned into the frame of every edge and back lose their equivariance in it.
     """
 
     num_blocks: int = 8

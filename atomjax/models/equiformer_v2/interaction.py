@@ -130,7 +130,7 @@ class GraphAttention(nn.Module):
     """Messages summed over the edges into each atom, weighted by a softmax over them.
 
     Attributes:
-        config: of the model.
+        config: config of the model.
         features: width of the output.
         dropout: rate on the attention weights, in training.
     """
@@ -190,7 +190,7 @@ def attention_weights(logits: jax.Array, ends: jax.Array | None, slots: Slots) -
     Args:
         logits: [E, H].
         ends: [E] envelope of the edges, or None.
-        slots: of the edges at their receivers.
+        slots: slots of the edges at their receivers.
 
     Returns:
         [E, H]; zero for padding edges.

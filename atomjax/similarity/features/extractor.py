@@ -41,9 +41,9 @@ class BackboneExtractor:
 
     Attributes:
         name: for reports.
-        config: of the model.
+        config: config of the model.
         variables: {"params", "scale_factors"} of the backbone.
-        graph: that structures are turned into.
+        graph: settings for building the graphs of structures.
     """
 
     name: str

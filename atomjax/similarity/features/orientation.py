@@ -20,7 +20,7 @@ class RotatedStructures(Sequence[Structure]):
 
     Args:
         structures: the set.
-        seed: of the rotations, which are uniform.
+        seed: seed of the rotations, which are uniform.
     """
 
     def __init__(self, structures: Sequence[Structure], seed: int = 0):

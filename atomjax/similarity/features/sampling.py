@@ -41,13 +41,13 @@ def sample(
 
     Args:
         codes: [n] number of each structure's class, from :func:`class_codes`.
-        size: how many to draw.
+        size: number of structures to draw.
         strategy: "random", distinct structures; "balanced", ``⌊size / classes⌋`` of each class,
             repeating where a class has fewer, and the remainder one each from a random choice of
             classes; "balanced_unique", the same without repetition, round after round until full;
             "stratified", every class with a single structure and the others in proportion;
             "uniform", one of each class and the rest at random.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         [size] indices, in random order. Only "balanced" may repeat an index.
@@ -97,9 +97,9 @@ def weighted_sample(
 
     Args:
         codes: [n] number of each structure's class, from :func:`class_codes`.
-        size: how many to draw; for "balanced" more than there are takes all.
+        size: number to draw; for "balanced" more than there are takes all.
         strategy: see :func:`sample`.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         The structures in random order, with weights of mean one.

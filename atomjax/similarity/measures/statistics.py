@@ -129,7 +129,7 @@ def merge_all(parts: Sequence[Statistics]) -> Statistics:
     """Statistics of the union of several sets, merged in pairs in float64 on the host.
 
     Args:
-        parts: of any precision, on any device.
+        parts: statistics of any precision, on any device.
 
     Returns:
         NumPy arrays.
@@ -174,8 +174,8 @@ def merge_over_devices(statistics: Statistics, axis_name: str) -> Statistics:
     """Statistics of the rows of all devices, inside ``jax.shard_map``; the same on every device.
 
     Args:
-        statistics: of the rows of this device.
-        axis_name: of the mesh axis to merge over.
+        statistics: statistics of the rows of this device.
+        axis_name: name of the mesh axis to merge over.
     """
     add = functools.partial(jax.lax.psum, axis_name=axis_name)
     dtype = statistics.mean.dtype

@@ -55,7 +55,7 @@ class Molecule:
     """A molecule with a place for each atom.
 
     Attributes:
-        smiles: what it is.
+        smiles: SMILES of the molecule.
         atomic_numbers: [N], hydrogens last.
         positions: [N, 3] Å, after a force field.
         rotors: for each bond that turns, its two atoms and the atoms that turn with the second.

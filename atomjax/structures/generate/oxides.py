@@ -39,9 +39,9 @@ class Options:
         systems: number of oxide-adsorbate pairs; 0 takes all there are, at most one for every 5
             structures.
         oxides: formulas.
-        adsorbates: what they carry; "none" for the bare oxide.
+        adsorbates: adsorbed species; "none" for the bare oxide.
         formula_units: smallest and largest size of clusters.
-        layers: of slabs.
+        layers: number of layers of slabs.
         rattle: Å, standard deviation, up to which free atoms are displaced.
         relaxation_steps: the most steps a frame is relaxed; each costs as much as a label.
         max_force: eV/Å; a frame with a larger force on an atom is dropped.

@@ -28,8 +28,8 @@ def place_above(
     """`surface` with an adsorbate, turned at random, so high above `site` that it just touches.
 
     Args:
-        surface: what lies below.
-        name: of the adsorbate.
+        surface: slab or cluster to adsorb on.
+        name: name of the adsorbate.
         site: [3] Å, the point from which the adsorbate rises along `normal`.
         normal: [3], of unit length, out of the surface.
         rng: for its orientation and the gap that it leaves.

@@ -44,8 +44,8 @@ def convert_on_cluster(
     It goes on where an earlier call, or `convert`, was interrupted.
 
     Args:
-        conversion: what to convert; its paths must be the same for all workers.
-        directory: of the store, shared by all workers.
+        conversion: files and options; the paths must be the same for all workers.
+        directory: directory of the store, shared by all workers.
         scheduler: address of the scheduler, or a cluster object of Dask's.
         display: shows progress.
 

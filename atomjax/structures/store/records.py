@@ -41,9 +41,9 @@ class Group(NamedTuple):
     """Fields that several structures share.
 
     Attributes:
-        class_key: of `Structure`.
-        source: of `Structure`.
-        identifier: of `Structure`, each number in it replaced by a placeholder.
+        class_key: field of `Structure`.
+        source: field of `Structure`.
+        identifier: field of `Structure`, each number in it replaced by a placeholder.
         targets: names of the targets, in the order of their values.
     """
 
@@ -59,7 +59,7 @@ class Row:
 
     Attributes:
         n_atom: N.
-        flags: which arrays the record has, and pbc.
+        flags: bits for the arrays that the record has, and for pbc.
         energy: eV, zero where there is none.
         checksum: CRC-32 of the record and of the fields above.
     """

@@ -93,11 +93,11 @@ class Loop:
     """Everything a run needs to go from one state to the last.
 
     Attributes:
-        step: of :func:`atomjax.training.update.step.make_train_step`.
+        step: result of :func:`atomjax.training.update.step.make_train_step`.
         loader: training batches.
-        evaluator: of the validation data, or None without any.
-        checkpoints: where states go.
-        run: where metrics go.
+        evaluator: evaluator on the validation data, or None without any.
+        checkpoints: checkpoints to save states in.
+        run: run directory, which takes the metrics.
         settings: intervals, patience and selection.
         tasks: in the order of the dataset indices.
         mesh: devices.
@@ -146,7 +146,7 @@ class Loop:
 
         Args:
             state: placed on the mesh; its buffers are consumed.
-            record: of the validations up to this state; updated in place.
+            record: record of the validations up to this state; updated in place.
 
         Returns:
             The last state.

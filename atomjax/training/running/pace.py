@@ -25,7 +25,7 @@ class Pace:
     Args:
         total: steps of the whole run.
         samples_per_step: structures of a step.
-        device: what it runs on, in words.
+        device: description of the device.
         may_end_sooner: the run ends by itself before, by patience, rate or time.
         clock: seconds, monotonic.
     """

@@ -40,22 +40,22 @@ class Task:
     """A dataset and the head that it trains; the i-th task has dataset index i.
 
     Attributes:
-        name: of the dataset and of the head.
+        name: name of the dataset and of the head.
         kind: "energy_forces", "energy" or "scalar".
         target: property of kind "scalar".
-        unit: of that property.
+        unit: unit of that property.
         energy_coefficient: weight of the energy (or property) loss.
         force_coefficient: weight of the force loss.
         energy_scale: eV per unit of the model's energy.
         force_scale: eV/Å per unit of the model's forces.
         value_scale: unit of the property, or of its logarithm, per unit of the model's value.
         value_mean: the same of the model's value zero, where no elements' shares were taken out.
-        transform: of the property, "identity" or "log".
+        transform: transform of the property, "identity" or "log".
         stress: whether the stress is trained.
         stress_coefficient: weight of the stress loss.
-        scalar_loss: of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
-        force_loss: of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over its
-            components) or "huber" (of the length).
+        scalar_loss: loss of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
+        force_loss: loss of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over
+            its components) or "huber" (of the length).
         huber_delta: model units; Huber's function is quadratic below it and linear above.
     """
 

@@ -26,7 +26,7 @@ class Task:
         index: place among the set's tasks; seeds the task's random numbers.
         start: place of its first structure in the set.
         count: number of structures to make.
-        subject: what to make them of, in the kind's own words.
+        subject: description of the systems to make, in the kind's own words.
     """
 
     index: int

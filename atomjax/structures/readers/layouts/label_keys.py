@@ -152,7 +152,7 @@ def note_unused(
         read: kind → the value that is read as this label, None where there is none.
         wanted: the kinds that are looked for under the format's own keys.
         count: number of atoms.
-        volume: of the cell, in the file's unit; zero where not all directions repeat.
+        volume: volume of the cell, in the file's unit; zero where not all directions repeat.
     """
     kinds = set(wanted)
     for key, value in held.items():

@@ -179,7 +179,7 @@ def cut(
         order: the permutation.
         sizes: name to number of records, or share of them (rounded down) if a float; None, for
             one part, takes what the others leave.
-        name: of the part.
+        name: name of the part.
         where: for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One data set as the loader sees it: structures, how to build their graphs, how to read labels."""
+"""A data set for the loader: structures with their graphs and labels."""
 
 import dataclasses
 import threading
@@ -183,7 +183,7 @@ class GraphDataset:
         except GraphError:
             raise
         except Exception:
-            # Find the culprit of a failure that does not say which structure it was.
+            # Find the structure behind a failure that does not name it.
             for index, structure in zip(indices, structures, strict=True):
                 self._build_one(index, structure)
             raise

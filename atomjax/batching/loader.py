@@ -163,7 +163,7 @@ class BatchLoader:
         return self._batches(start_step)
 
     def dataset(self, start_step: int = 0) -> "grain.IterDataset[tuple[int, GraphBatch]]":
-        """The same as a dataset of grain, whose iterators can be saved with a checkpoint."""
+        """The batches as a grain dataset, whose iterators can be saved with a checkpoint."""
         options = grain.ReadOptions(self.num_threads if self.prefetch else 0, self.prefetch)
         steps = grain.MapDataset.source(_Steps(self, start_step))
         built = steps.to_iter_dataset(options)
@@ -186,7 +186,7 @@ class BatchLoader:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 
     def example_batch(self) -> GraphBatch:
-        """The first device's share of the first batch, without the device axis."""
+        """The first device's part of the first batch, without the device axis."""
         plan = self.plans.step(0)
         return self._pack(plan.groups[0], self.capacities[plan.bucket], 0)
 
@@ -234,7 +234,7 @@ class BatchLoader:
 
     @property
     def _dropped(self) -> float:
-        """The largest share of edges that dropout takes."""
+        """Largest fraction of edges that dropout removes."""
         return max(d.graph_config.edge_dropout for d in self.datasets) if self._dropping else 0.0
 
     def _name(self, index: int) -> str:

@@ -18,7 +18,7 @@ _STREAM = 0x313E
 
 
 def mixture_shares(sizes: Sequence[int], kind: MixtureKind, temperature: float = 2.0) -> np.ndarray:
-    """The share of an epoch's samples that each data set gets.
+    """Fraction of an epoch's samples that each data set gets.
 
     Args:
         sizes: structures of each of the D data sets.
@@ -74,7 +74,7 @@ def epoch_members(
         samples: c of each data set, the samples that every epoch takes of it.
         seed: seed of the run.
         epoch: number of the epoch.
-        places: [K] samples of the epoch to tell, numbers below Σ samples; None for all.
+        places: [K] samples of the epoch to look up, numbers below Σ samples; None for all.
 
     Returns:
         [K] int64 global indices, data set after data set.

@@ -1,4 +1,4 @@
-"""From a PyTorch checkpoint to one of ours."""
+"""Conversion of a PyTorch checkpoint to one of atomjax."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -2,7 +2,7 @@
 
 
 class ConvertError(ValueError):
-    """A checkpoint that cannot be converted; the message says what, where and what to do."""
+    """A checkpoint that cannot be converted; the message names problem, place and remedy."""
 
 
 class FileFormatError(ConvertError):

@@ -1,4 +1,4 @@
-"""From a checkpoint of ours to a file that the original code loads."""
+"""Export of a checkpoint of atomjax to a file that the original code loads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

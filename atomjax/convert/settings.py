@@ -7,7 +7,7 @@ from typing import Any
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.nesting import Contents, field_names, read_field
 
-# Settings that tell which heads there are and how they pool.
+# Settings of the heads and their pooling.
 READ_BY_HEADS = ("extensive", "regress_forces", "direct_forces")
 
 
@@ -32,7 +32,7 @@ def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> 
     Args:
         contents: contents of the file.
         read: fields that are read or refused.
-        config: class of our config, whose other fields the shapes of the tensors tell.
+        config: class of our config, whose other fields follow from the shapes of the tensors.
     """
     known = {
         "name",

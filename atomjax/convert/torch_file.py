@@ -1,6 +1,6 @@
-"""The file of a checkpoint, with errors that say what to do about it.
+"""Reading a checkpoint's file, with errors that name the remedy.
 
-:mod:`atomjax.safe_pickle` reads it; here stands what a checkpoint may hold beside tensors.
+:mod:`atomjax.safe_pickle` parses it; this module lists the objects allowed beside tensors.
 """
 
 import hashlib

@@ -114,7 +114,7 @@ class _Program:
         self.out.write(f"c{module}\n{attribute}\n".encode())
 
     def _write_mapping(self, value: Mapping[str, Any], where: str) -> None:
-        # An empty OrderedDict, filled: what a state_dict is.
+        # A state_dict is an OrderedDict, filled after its creation.
         self._write_global("collections.OrderedDict")
         self.out.write(b")R(")
         for key, item in value.items():

@@ -18,7 +18,7 @@ _ROUND_FROM = 256
 
 
 class CapacityError(ValueError):
-    """Structures that do not fit a bucket; the message says which, and the setting to raise."""
+    """Structures that do not fit a bucket; the message names them and the setting to raise."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Capacity:
 
     @property
     def limits(self) -> np.ndarray:
-        """[fields] what real structures may take of each field."""
+        """[fields] space for real structures in each field."""
         return np.array(astuple(self), dtype=np.int64) - _PADDING
 
     def enlarged(self, by: int) -> "Capacity":
@@ -168,7 +168,7 @@ class Sizes:
         return np.where(_IS_COUNT, needs, np.maximum(needs, self.table.max(axis=0)))
 
     def needs(self, groups: Sequence[np.ndarray]) -> np.ndarray:
-        """[groups, fields] what each group of structures (arrays of indices) needs together."""
+        """[groups, fields] joint needs of each group of structures (arrays of indices)."""
         needs = np.zeros((len(groups), len(FIELDS)), dtype=np.int64)
         length = np.array([len(group) for group in groups], dtype=np.int64)
         filled = np.flatnonzero(length)
@@ -216,7 +216,7 @@ def check_fits(sizes: Sizes, capacity: Capacity, identifiers: Sequence[str]) -> 
     over = np.flatnonzero(need > capacity.limits)
     if not len(over):
         return
-    # A width that one structure exceeds says more than the sums, which a smaller batch would cure.
+    # A width that one structure exceeds comes first: a smaller batch cures sums alone.
     field = min(over.tolist(), key=lambda i: bool(_IS_COUNT[i]))
     name = FIELDS[field]
     largest = int(np.argmax(sizes.table[:, field]))

@@ -81,7 +81,7 @@ class Embedder:
         self._apply = CountedFunction(self._features)
 
     def __call__(self, structures: Sequence[Structure]) -> Embeddings:
-        """Features of structures, in their order; labels are not looked at.
+        """Features of structures, in their order; their labels are not read.
 
         Raises:
             GraphError: the graph of a structure cannot be built.

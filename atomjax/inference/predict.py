@@ -29,7 +29,7 @@ RELATIVE_ENERGY = "relative_energy"
 OUTSIDE_SPAN = "outside_span"
 PERIODICITY = "periodicity"
 ELEMENTS = "elements"
-# What a mark says of a result.
+# Meaning of each mark of a result.
 MARKS = {
     RELATIVE_ENERGY: "the energy is defined up to a constant of each composition: the model was"
     " trained on forces alone",
@@ -65,7 +65,7 @@ class StructureResult:
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head with what its data set's graphs are and what was taken out of its labels.
+    """A head with the graph settings and label references of its data set.
 
     Attributes:
         config: config of the head; its name is that of the data set.
@@ -73,7 +73,7 @@ class TrainedHead:
         references: references of energies and forces; None for a head of a property.
         scale: scale of the property; None for energies and forces.
         trained_on: counts of structures, labels and periodic ones, and elements; empty for
-            checkpoints that do not say.
+            checkpoints that do not state them.
     """
 
     config: HeadConfig
@@ -259,7 +259,7 @@ def _trained_head(
 
 
 def _zero(head: TrainedHead, structure: Structure) -> None:
-    """Raise for a structure that has an element without a reference."""
+    """Raise for a structure with an element that has no reference."""
     try:
         if head.references is not None:
             head.references.reference_energy(structure.atomic_numbers)

@@ -18,16 +18,16 @@ import numpy as np
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.watch import Watch
 
-# EX_TEMPFAIL of sysexits.h: the run is in order, so what restarts jobs should start it again.
+# EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.
 EXIT_LOST = 75
 HEARTBEAT_TIMEOUT = 100.0
 STALL_TIMEOUT = 1800.0
-# Longer than any work of one process that others wait for; what hangs ends by the timeouts above.
+# Longer than any work that others wait for; a hanging process ends by the timeouts above.
 _WAIT_MILLISECONDS = 30 * 24 * 3600 * 1000
 # Seconds within which a new file is seen on every host.
 _SEEN_WITHIN = 60.0
-# What gloo, NCCL and the coordination service say through XLA when the other side is gone: a status
-# of theirs at the beginning, or a collective operation with a lost connection.
+# Errors of gloo, NCCL and the coordination service through XLA when another process is gone: a
+# status of theirs at the beginning, or a collective operation with a lost connection.
 _COLLECTIVE_FAILURE = re.compile(
     r"^(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)\b"
     r"|(gloo|nccl).*(connect|socket|network|peer|remote|abort|timed? ?out|broken pipe)",
@@ -70,7 +70,7 @@ def join(
             count,
             index,
             cluster_detection_method="deactivate" if told else None,
-            # Ours come first: they say more.
+            # Ours come first: they are more specific.
             heartbeat_timeout_seconds=int(2 * heartbeat_timeout) + 10,
         )
     except (ValueError, RuntimeError) as error:
@@ -234,7 +234,7 @@ def fail(status: int, message: str | None = None) -> None:
 
     Args:
         status: exit status.
-        message: why, unless :func:`accuse` has told it.
+        message: the reason, unless :func:`accuse` has sent it.
     """
     if _watch is not None:
         if message is not None:
@@ -253,7 +253,7 @@ def describe_loss(error: BaseException) -> str | None:
     import jax
 
     def is_of_xla(found: BaseException) -> bool:
-        # Where it dispatches at once, what gloo says comes as a ValueError with XLA's status.
+        # Where it dispatches at once, the error of gloo comes as a ValueError with XLA's status.
         is_status = re.match(r"[A-Z_]+: (Gloo|NCCL)\b", str(found)) is not None
         return is_status or isinstance(found, jax.errors.JaxRuntimeError)
 

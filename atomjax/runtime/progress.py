@@ -149,19 +149,19 @@ class SilentTracker:
         """Does nothing."""
 
 
-# Takes what is being done, units done, their total, and what is shown beside them.
+# Takes the name of the work, units done, their total, and the fields shown beside them.
 Told = Callable[[str, int, int, Mapping[str, Any]], None]
 
 
 class TellingTracker:
-    """A tracker that also tells how far the work is; see :class:`Display`."""
+    """A tracker that also reports progress to a callback; see :class:`Display`."""
 
     def __init__(self, tracker: Tracker, told: Told, description: str, total: int, start: int):
         self._tracker, self._told = tracker, told
         self._description, self._total, self._done = description, total, start
 
     def advance(self, n: int = 1, **fields: Any) -> None:
-        """Tells, and advances the other tracker."""
+        """Reports the progress, and advances the other tracker."""
         self._done += n
         self._told(self._description, self._done, self._total, fields)
         self._tracker.advance(n, **fields)
@@ -176,7 +176,7 @@ class Display:
 
     Args:
         console: console to write to; None writes nothing.
-        told: called where work begins or advances, also without a console.
+        told: called when work begins or advances, also without a console.
     """
 
     def __init__(self, console: Console | None, told: Told | None = None):

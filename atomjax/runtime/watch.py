@@ -44,7 +44,7 @@ class _Seen:
 
 
 class Watch:
-    """Tells the other processes of this one, and ends this one where another is lost.
+    """Exchanges heartbeats between processes, and ends this one when another is lost.
 
     Args:
         client: the coordination service's client.
@@ -78,7 +78,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="atomjax-watch", daemon=True)
 
     def start(self) -> None:
-        """Begins to tell and to listen, on a thread."""
+        """Starts to send and read heartbeats, on a thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -96,7 +96,7 @@ class Watch:
         self._place = place
 
     def accuse(self, message: str) -> None:
-        """Tells the others why they are to end, if they can still be told."""
+        """Sends the others the reason to end, if the connection still works."""
         told = json.dumps({"process": self._index, "host": socket.gethostname(), "why": message})
         try:
             self._client.key_value_set(f"{_VERDICT}/{self._index}", told, allow_overwrite=True)
@@ -104,7 +104,7 @@ class Watch:
             print(f"(the other processes could not be told: {error})", file=sys.stderr)
 
     def step(self) -> None:
-        """One round: tells where this process is, and reads and judges what the others say."""
+        """One round: sends this process's state, and reads and judges those of the others."""
         beat = {
             "beat": next(self._beats),
             "units": self._units,
@@ -128,7 +128,7 @@ class Watch:
                 self._end(message)
 
     def silent(self, seconds: float) -> list[str]:
-        """Processes not heard of for so long; only process 0 knows."""
+        """Processes without a heartbeat for so long; known in process 0 alone."""
         if self._index:
             return []
         limit = self._clock() - seconds

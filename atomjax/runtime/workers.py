@@ -65,19 +65,19 @@ class Outcome:
 
 
 class Workers:
-    """A few processes; a context manager that ends them, whatever they are doing.
+    """A pool of worker processes; a context manager that ends them in any case.
 
     Called from a script, that needs its ``if __name__ == "__main__"``: workers import it.
 
     Args:
         count: number of processes; each starts with its first work.
-        display: shows how far each work is.
+        display: shows the progress of each work.
     """
 
     def __init__(self, count: int, display: Display):
         self._workers = [_Worker(cores) for cores in core_shares(count)]
         self._display = display
-        # Bar of each work, what it shows, and how much of it is done.
+        # Bar of each work, its description, and the units done.
         self._bars: dict[str, tuple[contextlib.ExitStack, Tracker, str, int]] = {}
 
     def __enter__(self) -> "Workers":
@@ -91,20 +91,20 @@ class Workers:
 
     @property
     def running(self) -> list[str]:
-        """Names of the works that are not done."""
+        """Names of the unfinished works."""
         return [worker.name for worker in self._workers if worker.future is not None]
 
     @property
     def free(self) -> int:
-        """Number of workers that do nothing."""
+        """Number of idle workers."""
         return len(self._workers) - len(self.running)
 
     def start(self, name: str, log: Path, function: Callable[..., Any], *arguments: Any) -> None:
-        """Gives a free worker something to do.
+        """Starts a function in a free worker.
 
         Args:
             name: name of the work.
-            log: file that what is printed is appended to.
+            log: file that the output is appended to.
             function: function of a module, which the worker imports; takes a callback for its
                 progress (:data:`atomjax.runtime.progress.Told`), then the arguments.
             arguments: plain data and settings.
@@ -293,7 +293,7 @@ def _teller() -> Told:
             return
         last[:] = description, now
         assert _writer is not None
-        # Without a parent there is nobody to tell.
+        # Without a parent there is no reader.
         with contextlib.suppress(BrokenPipeError):
             _writer.send((description, done, total, dict(fields)))
 

@@ -30,7 +30,7 @@ class PickleError(ValueError):
 
 
 class ForbiddenName(PickleError):
-    """Pickled data that names something which is not allowed.
+    """Pickled data that names an object which is not allowed.
 
     Attributes:
         name: the forbidden name, module and name joined by a dot.
@@ -67,7 +67,7 @@ class Buildable:
 
 
 class Record(Buildable):
-    """An object of a foreign class as what the data says of it; no behaviour.
+    """The data of an object of a foreign class, without behaviour.
 
     Attributes:
         name: the class.

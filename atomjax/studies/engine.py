@@ -26,7 +26,7 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.compiled import CompiledFunctions
 
-# Workflows of points whose functions share what they compile.
+# Workflows of points whose functions share compiled programs.
 TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": pretrain, "finetune": finetune}
 
 
@@ -38,7 +38,7 @@ class Report:
     verdict: str = ""  # the result in one sentence
     lines: Sequence[str] = ()  # tables and text
     summary: dict[str, Any] = field(default_factory=dict)  # joins seeds, errors and time
-    panels: Sequence[Panel] = ()  # of curves, drawn as plots/curves.png
+    panels: Sequence[Panel] = ()  # curves, drawn as plots/curves.png
     plots: Sequence[str] = ()  # further figures, drawn already
 
 

@@ -60,10 +60,10 @@ class SweepSettings(WorkflowSettings):
     # A config of workflow "pretrain", "finetune" or "transfer". Of the last no scratch twins are
     # trained, unless a variant asks for one.
     base: dict[str, Any]
-    variants: tuple[VariantSettings, ...]  # what is compared
+    variants: tuple[VariantSettings, ...]  # variants to compare
     seeds: tuple[int, ...] = (0, 1, 2)  # of every training, pretraining included
     reference: str | None = None  # the variant that others are compared with; None: the first
-    x_label: str = "training structures"  # what x of the variants means
+    x_label: str = "training structures"  # meaning of x of the variants
 
     def __post_init__(self):
         names = [variant.name for variant in self.variants]

@@ -18,10 +18,10 @@ def with_basis(
     datasets: Sequence[GraphDataset],
     source: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A model config that says where the bases end.
+    """A model config with the cutoffs of its radial bases filled in.
 
     Args:
-        model: as the config asks for it; what it says itself stays.
+        model: section of the config; cutoffs given in it stay.
         datasets: data sets that the model is trained on.
         source: metadata of the checkpoint that it goes on from; None for random weights.
 

@@ -22,7 +22,7 @@ _FREE = ("name", "stress")
 
 
 def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, Any]]:
-    """The heads of a checkpoint that are asked for.
+    """The requested heads of a checkpoint.
 
     Args:
         metadata: metadata of the checkpoint.
@@ -43,9 +43,9 @@ def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, 
 
 
 def source_references(metadata: Mapping[str, Any], head_from: str) -> References:
-    """The references that the heads asked for were trained in.
+    """The references that the requested heads were trained with.
 
-    Those of several heads have geometric means as scales and know no elements.
+    Those of several heads have geometric means as scales and no element energies.
 
     Raises:
         ConfigError: there is no such head, or it has no references.

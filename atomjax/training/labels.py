@@ -41,7 +41,7 @@ def wanted_labels(head: HeadSettings, has_energies: bool) -> list[str]:
 def check_labels(
     head: HeadSettings, splits: DataSplits, settings: Sequence[DatasetSettings]
 ) -> None:
-    """Compare what is to be predicted with what is labelled.
+    """Check that the data sets have the labels that the head needs.
 
     Args:
         head: head, for the labels that it needs.
@@ -74,7 +74,7 @@ def check_labels(
 
 
 def _check_elements(split: str, dataset: GraphDataset) -> None:
-    """Raise for an element without a reference; of a store a sample is looked at."""
+    """Raise for an element without a reference; in a store a sample is checked."""
     if dataset.references is None or split == "training":
         return
     structures = dataset.structures

@@ -216,7 +216,7 @@ class Session:
         return place(state, self.mesh, shardings), Record(), 0.0
 
     def _shardings(self, shapes: TrainState) -> TrainState | None:
-        """Of the state where it is divided over the devices, else None."""
+        """Shardings of a state that is divided over the devices, else None."""
         if not self.job.train.shard_optimizer:
             return None
         return state_shardings(shapes, self.mesh, shard_optimizer=True)

@@ -126,7 +126,7 @@ class PlateauSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Optimisation.
+    """Settings of the optimisation.
 
     Attributes:
         batch_size: structures per step over all devices together, on average where batches are
@@ -140,14 +140,14 @@ class TrainSettings:
         budget: C = epochs × unique structures. When given, it must agree with the two.
         accumulation: parts of a batch that each device works through one after the other before
             it updates: the same step with the memory of one part.
-        learning_rate: peak value.
+        learning_rate: peak learning rate.
         learning_rate_scaling: factor of learning_rate: "linear", batch_size /
             base_batch_size (Goyal et al., arXiv:1706.02677); "sqrt", the root of it (Malladi et
             al., arXiv:2205.10287, for Adam); or "none".
         base_batch_size: batch for which learning_rate was chosen; for these rules.
         warmup_steps: linear warm-up from ``warmup_factor`` × learning_rate.
         warmup_epochs: the length of the warm-up in epochs, instead of warmup_steps.
-        warmup_factor: see warmup_steps.
+        warmup_factor: initial fraction of learning_rate; see warmup_steps.
         final_factor: the cosine ends at this fraction of learning_rate.
         decay_epochs: epoch at which the cosine ends, the warm-up included; None: the last one.
         plateau: reduction of the rate from there on; None keeps it.
@@ -167,7 +167,7 @@ class TrainSettings:
         freeze: parts that are not trained: "backbone", "embedding", "heads", "block_<i>".
         energy_coefficient, force_coefficient: weights of the loss terms.
         stress_coefficient: weight of the stress, whose error is a mean over its nine components, in
-            the model's units per Å³ (so some hundred weigh like the forces).
+            the model's units per Å³ (so that some hundred balance the forces).
         scalar_loss: loss of energies and properties: "mae", "mse" or "huber".
         force_loss: loss of an atom's force: "l2" (length of the error), "mae", "mse" (means over
             its components) or "huber" (of the length).
@@ -176,7 +176,7 @@ class TrainSettings:
         force_reduction: "structure" (mean over a structure's atoms, then over structures) or
             "atom" (mean over all atoms).
         dropout: rate in the backbone's dense layers; None leaves the model's own.
-        edge_dropout: share of directed a2a edges dropped while training.
+        edge_dropout: fraction of directed a2a edges dropped in training.
         num_buckets: classes of size that structures are sorted into, each with a static shape of
             its own (one compilation each). 0 pads batches as they come to as few shapes as leave
             0.9 of the edges real: at most four, and one for every 200 steps of the run.

@@ -1,4 +1,4 @@
-"""EquiformerV2: what the tensors of a file are, and the model they make up.
+"""EquiformerV2: assignment of a file's tensors, and the model they make up.
 
     fairchem         fairchem v1 and ocp: ``sphere_embedding.weight``, ``blocks.…``, and the heads
                      ``energy_block.…`` and ``force_block.…`` beside them
@@ -52,7 +52,7 @@ _SHAPES = {
     "edge_channels": ("blocks.0.ga.source_embedding.weight", 1),
     "ffn_hidden": ("blocks.0.ffn.so3_linear_1.weight", 1),
 }
-# Field → what its layers are called.
+# Field → name of its layers.
 _COUNTS = {
     "num_blocks": r"blocks\.(\d+)\..*",
     "mmax": r"blocks\.0\.ga\.so2_conv_2\.so2_m_conv\.(\d+)\..*",
@@ -145,7 +145,7 @@ class EquiformerV2Family:
         self, variables: Mapping[str, Any], heads: tuple[HeadConfig, ...]
     ) -> Iterator[tuple[str, Path, str, tuple[int, ...]]]:
         """Every variable as (collection, path, entry, shape of the entry)."""
-        # The name map wants a head; a backbone alone has no entries of one.
+        # The name map needs a head; a backbone alone has no entries of one.
         return checkpoint_entries(variables, heads or (HeadConfig(name="none"),))
 
     from_entry = staticmethod(from_checkpoint_layout)
@@ -164,7 +164,7 @@ def _layout(contents: Contents) -> str:
 def _assign(
     contents: Contents, backbone_only: bool
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    """Entry → name in the file, name → reason for what is ignored, and the trained parameters."""
+    """Entry → name in the file, name → reason for ignoring it, and the trained parameters."""
     names: dict[str, str] = {}
     ignored: dict[str, str] = {}
     parameters, unknown = [], []

@@ -49,7 +49,8 @@ class EquiformerV2Config:
             takes. None is 128 on a CPU, so that they stay in its caches, and 4096 elsewhere.
         precision: arithmetic of products: "float32" or "tensorfloat32"; None takes JAX's own, which
             on recent GPUs is tensorfloat32. Frames are always exact. "bfloat16" is refused:
-            features that are turned into the frame of every edge and back lose their equivariance in it.
+            features that are turned into the frame of every edge and back lose their equivariance
+            in it.
     """
 
     num_blocks: int = 8

@@ -1,4 +1,4 @@
-"""Real spherical harmonics, and what is computed from them once, in numpy and float64.
+"""Real spherical harmonics and constants computed from them, in numpy and float64.
 
 Conventions are those of e3nn: y is the polar axis, and the coefficient of degree l and order m is
 number l² + l + m. A function of order m > 0 goes like cos(m a), of order -m like sin(m a), where a

@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints and what is logged of them.
+"""The training loop: steps, validations, checkpoints and logging.
 
 It constructs nothing: model, data, optimiser and checkpoints come in ready. Step n + 1 is
 dispatched before the metrics of step n are read, so the device does not wait for the host.
@@ -229,7 +229,7 @@ class Loop:
 
     def _describe_non_finite(self, pending: _Dispatched, metrics: Mapping[str, Any]) -> str:
         seen = np.stack([pending.dataset, pending.structure])
-        # Every process knows the structures of its own devices.
+        # Every process has the structures of its own devices.
         seen = processes.from_all(seen)
         datasets, structures = np.moveaxis(seen, -3, 0).reshape(2, -1)
         real = structures >= 0

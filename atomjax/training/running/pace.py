@@ -51,7 +51,7 @@ class Pace:
 
         Args:
             step: its number, from 1.
-            discounted: seconds spent so far on what is no step: compilations and validations.
+            discounted: seconds spent so far outside of steps: compilations and validations.
 
         Returns:
             Once, a line about the time of the whole run; None otherwise.

@@ -30,7 +30,7 @@ class Record:
     plateau_scale: float = 1.0
 
     def update(self, value: float, step: int, settings: TrainSettings) -> bool:
-        """Takes one validation into account and says whether it is the best so far."""
+        """Takes one validation into account; returns whether it is the best so far."""
         bound = self.best_value
         if bound is None or value < bound - settings.min_improvement * abs(bound):
             self.best_value, self.best_step, self.stale = value, step, 0

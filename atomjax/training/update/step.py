@@ -86,7 +86,7 @@ class CountedFunction:
         return result
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
-        """The traced function, which tells its cost and memory once compiled."""
+        """The traced function; compiled, it gives cost and memory."""
         return self._compiled.lower(*args)
 
 

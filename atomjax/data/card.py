@@ -1,7 +1,7 @@
-"""The data card: on one screen, what a run is about to learn from.
+"""The data card: a summary of a run's training data, on one screen.
 
 It is shown before step 0, because most failed trainings show in it: an energy that is not
-referenced, forces in the wrong unit, an element too few, batches that are mostly padding.
+referenced, forces in the wrong unit, a missing element, batches that are mostly padding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,10 +51,10 @@ class DatasetCard:
     Attributes:
         name: name of the dataset.
         origin: origin of the labels, their units and the kind of their energies.
-        labels: split → how many structures have which label.
+        labels: split → number of structures with each label.
         duplicates: structures that are there twice, within splits and in two of them.
         open_elements: symbols of the elements that the references cannot tell apart.
-        outside: split → number of structures whose composition the references do not tell.
+        outside: split → number of structures whose composition the references leave open.
         counts: split → number of structures.
         classes: number of different class keys.
         atoms: smallest and largest number of atoms of a structure, and the mean.
@@ -64,7 +64,7 @@ class DatasetCard:
         referenced: eV after the elements' energies are taken out.
         force_rms: eV/Å, components on free atoms, None without forces.
         force_largest: eV/Å, longest force vector on a free atom.
-        fixed: share of atoms whose forces do not count.
+        fixed: fraction of atoms whose forces do not count.
         scales: eV and eV/Å of one model unit.
         properties: name → spread, in the property's unit.
     """
@@ -290,7 +290,7 @@ def _checked(
 def outside_counts(
     splits: Mapping[str, Sequence[Structure]], references: References | None
 ) -> dict[str, int]:
-    """Split → number of structures whose composition the references do not tell.
+    """Split → number of structures whose composition the references leave open.
 
     At most `STORE_SAMPLE` structures of a split are looked at.
     """

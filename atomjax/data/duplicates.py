@@ -1,8 +1,9 @@
-"""Structures that are there twice: within the parts of a data set, and in two of them.
+"""Duplicate structures: within the parts of a data set, and between them.
 
-A test structure that was trained on tests nothing. Exact duplicates have the same atoms at the same
-places. Near duplicates are the same arrangement written otherwise (moved, turned, with its atoms in
-another order) or displaced by some thousandths of an Å: every atom has the same surroundings.
+Training structures in the test part make test errors too small. Exact duplicates have the same
+atoms at the same places. Near duplicates are the same arrangement written otherwise (moved, turned,
+with its atoms in another order) or displaced by some thousandths of an Å: every atom has the same
+surroundings.
 """
 
 import hashlib
@@ -16,11 +17,11 @@ from scipy.spatial import KDTree
 from atomjax.structures.store import Store
 from atomjax.structures.structure import Structure
 
-# Å; digits beyond are how a file was written.
+# Å; digits beyond depend on the format of a file.
 ROUNDING = 1e-5
 # Structures of a data set that are searched for near duplicates; more are sampled.
 NEAR_SAMPLE = 2_000
-# Å: how far the surroundings of an atom reach, and the widths of what is summed over them.
+# Å: radius of an atom's neighbourhood, and the widths of the sums over it.
 REACH = 5.0
 WIDTHS = (1.0, 2.0)
 ALONE = 1e-6
@@ -28,7 +29,7 @@ ALONE = 1e-6
 NEAREST = 12
 # Å, by which the distances to an atom's neighbours may differ.
 TOLERANCE = 0.01
-# Comparisons of one formula before its search ends: a trajectory is like itself.
+# Comparisons of one formula before its search ends: frames of a trajectory are much alike.
 MOST_COMPARISONS = 2_000_000
 # Structures of a store that are read because others have their energy.
 MOST_READ = 20_000

@@ -1,4 +1,4 @@
-"""The graphs of data sets: what a config asks for, and where they end."""
+"""The graphs of data sets: their settings in a config, and their cutoffs."""
 
 import dataclasses
 from collections.abc import Sequence

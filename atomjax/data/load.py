@@ -138,7 +138,7 @@ def load_datasets(
 def _load_all(
     settings: DataSettings, run: Run, unwanted: Mapping[str, str]
 ) -> tuple[list[dict[str, Sequence[Structure]]], DataSplits]:
-    """Split → structures of each training set, and what their card says of where they are from."""
+    """Split → structures of each training set, and their origins for the data card."""
     parts, splits = [], DataSplits(train=[])
     for dataset in settings.train:
         skipped, notes = [], RecordNotes()
@@ -171,7 +171,7 @@ def load_structures(
         run: shows progress.
         split: a split that the data set itself defines.
         skipped: takes records that arguments.on_error="skip" left out; the run says their number.
-        notes: takes what the records hold beside what is read.
+        notes: takes the contents of the records beside the labels read.
         unwanted: arguments of the reader that decline labels (`unwanted_labels`), unless asked for.
 
     Raises:

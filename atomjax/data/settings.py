@@ -29,9 +29,9 @@ class GraphSettings:
         cutoff: Å, of the main graph.
         cutoff_molecule: Å, the same for structures without a periodic direction.
         cutoff_a2ee2a, cutoff_qint, cutoff_a2a: Å, of the other graphs.
-        max_neighbors: of the main graph; the limits of the others follow in the ratios of the
+        max_neighbors: limit of the main graph; those of the others follow in the ratios of the
             original (20/30, 8/30, 1000/30).
-        max_neighbors_qint: of the quadruplet graph instead of that.
+        max_neighbors_qint: limit of the quadruplet graph, instead of the ratio's.
         symmetrization: "union", "intersection" or "index", for graphs with a limit.
         shells: "keep", "leave" or "cut": neighbours that are as far away as a limit's last one.
         qint_tags: tags whose atoms take part in quadruplets.
@@ -57,14 +57,14 @@ class GraphSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings:
-    """How one dataset is divided.
+    """Division of one dataset into parts.
 
     Attributes:
         train, validation, test: number of structures (int) or share of the dataset (float
             below 1). A train of None takes what the others leave.
         by: "structure", "class_key" so that no class (molecule, reaction, slab) is in two
             splits, or "official" for the parts that the data set itself defines.
-        seed: of the shuffle, apart from the run's seed so that seeds share a test set.
+        seed: seed of the shuffle, apart from the run's so that seeds share a test set.
     """
 
     train: int | float | None = None
@@ -90,11 +90,11 @@ class DatasetSettings:
     """One dataset.
 
     Attributes:
-        name: how logs and heads call it.
+        name: name in logs, and of the head.
         kind: "generate" (labelled here), "read" (from a file) or "store" (from a folder that
             ``python -m atomjax.structures.convert`` made, whose structures are read when needed).
         generator: for "generate", the name of the generator.
-        arguments: of the generator, or further arguments of the reader.
+        arguments: arguments of the generator, or further ones of the reader.
         path: for "read", the file, or a folder for formats that are folders; for "store", its
             folder.
         format: for "read", the file's format; None guesses from the name.
@@ -103,7 +103,7 @@ class DatasetSettings:
         force_unit: for "read"; None means energy_unit / length_unit.
         energy_kind: for "read", what an energy of this file means, required unless the format
             says; "total" for OC20 and "referenced" for SPICE ask for those energies.
-        split: how this dataset is divided; None for a dataset used whole.
+        split: division of this dataset; None for a dataset used whole.
         max_structures: use a fixed random subset of this many of its training structures, or of
             all its structures where it is listed under ``validation`` or ``test``; None: all.
         graph: interaction graphs of this dataset.
@@ -156,7 +156,7 @@ class DatasetSettings:
 
     @property
     def facts(self) -> Format:
-        """What the file's format fixes."""
+        """Facts that the file's format fixes."""
         return facts_of(self.name, self.format, self.path)
 
     def _require(self, *names: str):
@@ -175,7 +175,7 @@ class DatasetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSettings:
-    """Which share of an epoch's samples each training dataset gets.
+    """Fraction of an epoch's samples that each training dataset gets.
 
     An epoch has as many samples as there are training structures (``train.max_structures`` of
     them where that is set). A dataset whose share is larger than itself is gone through more than
@@ -204,13 +204,13 @@ class DataSettings:
         validation: datasets with the names of training datasets, used whole. Empty takes the
             validation split of each training dataset.
         test: as validation.
-        mixture: how often an epoch draws from each training dataset.
+        mixture: fractions of an epoch that are drawn from each training dataset.
         max_validation: validate on a fixed random subset of this many structures of each dataset;
             None: all.
         max_test: the same of the test structures.
         root: folder that relative paths of datasets are in, None for the working directory. It is
             put before them at once, and then None.
-        cache_dir: where generated sets are kept; None keeps them in the run directory.
+        cache_dir: directory of generated sets; None keeps them in the run directory.
         workers: processes that label structures; 0 means one per core.
         loader_workers: processes that read structures and build training batches ahead; 0 builds
             them on threads of the training process.

@@ -232,14 +232,14 @@ def report_survey(findings: Findings) -> Report:
 
 @dataclass(frozen=True)
 class Predictor:
-    """What the error is to be predicted by."""
+    """A measure as predictor of the error."""
 
     title: str
     sign: int  # 1 where small values mean near, -1 where large ones do
 
 
 def predictors(settings: SurveySettings) -> dict[str, Predictor]:
-    """Column of ``csi.csv`` → what it is: all measures, and their limits of infinite sets."""
+    """Column of ``csi.csv`` → predictor: all measures, and their limits of infinite sets."""
     found = {}
     for column in settings.comparison().columns:
         sign = column.measure.sign
@@ -256,7 +256,7 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
     Empty with fewer than three such starts.
 
     Args:
-        findings: of the survey.
+        findings: findings of the survey.
         judged: task → metric.
     """
     results, singles = findings.results, findings.settings.singles

@@ -10,7 +10,7 @@ from atomjax.similarity.measures.statistics import Statistics
 
 
 def mixture_shares(sizes: Sequence[int], temperature: float = 1.0) -> np.ndarray:
-    """Share of each set in a mixture, ``∝ size^(1/T)`` (Devlin et al., 2018; JMP uses T = 2).
+    """Fraction of each set in a mixture, ``∝ size^(1/T)`` (Devlin et al., 2018; JMP uses T = 2).
 
     Args:
         sizes: [K] structures of each whole set, not of its sample.

@@ -1,7 +1,8 @@
-"""What is independent in a sample: structures, or whole groups of structures that are alike.
+"""Independent units of a sample: structures, or whole groups of structures that are alike.
 
-Frames of one molecule, of one slab or of one trajectory say less than as many independent
-structures. Whatever draws again (jackknife, exchange of two sets, halves) draws these units whole.
+Frames of one molecule, of one slab or of one trajectory hold less information than as many
+independent structures. Resampling (jackknife, exchange of two sets, halves) draws these units
+whole.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ class Units:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of units."""
         return int(self.codes.max()) + 1
 
     @property
@@ -67,10 +68,10 @@ def independent_units(
 
     Args:
         dataset: the set.
-        unit: what to take.
+        unit: kind of units.
         classes: [S] class of each structure.
         indices: [S] its place in the set, in whose order a trajectory runs.
-        structures: of the set.
+        structures: structures of the set.
     """
     if unit == "auto":
         unit = "structure"
@@ -129,7 +130,7 @@ def stretches(indices: np.ndarray, frames: int) -> np.ndarray:
 
     Args:
         indices: [S] places of the drawn frames in the trajectory.
-        frames: of the whole trajectory.
+        frames: number of frames of the whole trajectory.
     """
     longest = min(len(indices) // DRAWN_PER_STRETCH, frames // FRAMES_PER_STRETCH)
     count = max(min(STRETCHES, longest), 1)

@@ -1,4 +1,4 @@
-"""Whether distances rank upstream sets as the errors do that they led to, and how sure that is."""
+"""Rank correlation of distances with the errors after pretraining, and its uncertainty."""
 
 import itertools
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ class Ani1xOptions(ReadOptions):
             4 atoms, which have no dihedral angle.
         held_out: share of the conformations in the validation part, and in the test part. Whole
             formulas go there, so that no molecule of theirs is trained on. JMP: 10 %.
-        split_seed: of the choice of formulas.
+        split_seed: seed of the choice of formulas.
     """
 
     energy_unit: str = "Ha"

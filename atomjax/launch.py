@@ -27,12 +27,14 @@ from atomjax.runtime.config import (
     to_plain,
 )
 from atomjax.runtime.earlier import as_it_began
-from atomjax.runtime.lock import sole_run
+from atomjax.runtime.lock import deaths, noting, sole_run
 from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+# Of the workdir, where processes note which mapped files they read.
+READING = ".reading"
 
 # Mistakes and mishaps whose message says what to do; anything else is a bug and keeps its
 # traceback.
@@ -210,10 +212,13 @@ def launch(
         settings, notes = as_it_began(settings, options.workdir)
     processes.check_shared(options.workdir)
     given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
-    with sole_run(options.workdir) if jax.process_index() == 0 else nullcontext():
+    alone = sole_run(options.workdir) if jax.process_index() == 0 else nullcontext()
+    with alone, noting(options.workdir / READING):
         run = Run(options.workdir, settings, accept_changes=options.accept_changes)
         if notes:
             run.say(f"as the version did that began this run: {', '.join(notes)}")
+        for death in deaths(options.workdir / READING):
+            run.say(f"before this start, {death}")
         try:
             return workflow.load_function()(settings, run, **given)
         finally:
@@ -281,6 +286,8 @@ def explain(error: BaseException, status: int, options: argparse.Namespace) -> i
     print(f"error: {error}", file=sys.stderr, flush=True)
     processes.accuse(str(error))
     if status == EXIT_FAILED and options.workdir.is_dir():
+        for death in deaths(options.workdir / READING):
+            print(death, file=sys.stderr)
         path = options.workdir / processes.own_name("error.txt")
         path.write_text("".join(traceback.format_exception(error)))
         print(f"(traceback in {path}; --debug shows it here)", file=sys.stderr)

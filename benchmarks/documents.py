@@ -7,16 +7,19 @@
 ``<!-- table NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS -->`` and ``<!-- end -->`` is made
 of one: a column for each metric, mean ± standard deviation over the seeds, and a row for each point
 under the name that is given. ``<!-- formats official -->`` and ``<!-- formats general -->`` begin
-tables of the file formats, from what their readers say.
+tables of the file formats, from what their readers say. A table between
+``<!-- outcomes NAME: PART -->`` and ``<!-- end -->`` is that part of a campaign of damaged files
+(``python -m tests.reliability``).
 
 Text, and the docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in
 words: see :func:`wrong_figures`.
 """
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,7 @@ from atomjax.training.running.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- table (\w+): ([^;]+);([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+OUTCOMES = re.compile(r"(<!-- outcomes (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 OF_FORMATS = re.compile(r"(<!-- formats (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CITED = re.compile(r"docs/results/(\w+)\.json")
 WORDS = {"csi": "CSI", "noise_floor": "noise floor", "seconds": "wall time (s)"}
@@ -65,11 +69,26 @@ def with_tables(text: str, root: Path = ROOT) -> str:
             rows.append([words or point, *map(mean_and_std, values)])
         return begin + "\n".join(["", *markdown_table(["", *heads], rows), "", end])
 
+    def outcomes(found: re.Match[str]) -> str:
+        begin, name, part, end = found.groups()
+        path = root / "docs" / "results" / f"{name}.json"
+        counts = json.loads(path.read_text(encoding="utf-8"))[part]
+        return begin + "\n".join(["", *outcome_table(counts), "", end])
+
     def formats(found: re.Match[str]) -> str:
         begin, kind, end = found.groups()
         return begin + "\n".join(["", *format_table(official=kind == "official"), "", end])
 
-    return OF_FORMATS.sub(formats, TABLE.sub(table, text))
+    text = OF_FORMATS.sub(formats, TABLE.sub(table, text))
+    return OUTCOMES.sub(outcomes, text)
+
+
+def outcome_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Lines of a table of how often what ended how, the sums last."""
+    kinds = list(next(iter(counts.values())))
+    rows = [[name, *(str(own[kind] or "") for kind in kinds)] for name, own in counts.items()]
+    sums = [str(sum(own[kind] for own in counts.values())) for kind in kinds]
+    return markdown_table(["", *kinds], [*rows, ["all", *sums]])
 
 
 def format_table(*, official: bool) -> list[str]:

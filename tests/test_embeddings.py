@@ -102,6 +102,15 @@ def test_files_hold_the_same_and_continue(path, structures, embedder, tmp_path, 
     np.testing.assert_allclose(np.load(folder / "structures.npy"), expected.structures, atol=1e-5)
     with np.load(folder / "index.npz") as index:
         assert index["n_node"].tolist() == [len(s) for s in structures]
+    whole = (folder / "atoms.npy").read_bytes()
+    for name in ("atoms.npy", "index.npz", "done.json"):
+        damaged = bytearray((folder / name).read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (folder / name).write_bytes(damaged)
+        assert main(arguments) == 0
+        assert (folder / "atoms.npy").read_bytes() == whole
+        with np.load(folder / "index.npz") as index:
+            assert index["n_node"].tolist() == [len(s) for s in structures]
 
 
 def test_sets_without_names_of_their_own_are_refused():

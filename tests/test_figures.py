@@ -35,7 +35,7 @@ def test_every_result_file_says_where_it_comes_from() -> None:
     for path in ROOT.glob("docs/results/*.json"):
         content = json.loads(path.read_text())
         if "study" not in content:  # of a benchmark
-            assert re.match(r"python -m benchmarks\.\w+", content["command"])
+            assert re.match(r"python -m (benchmarks\.\w+|tests\.reliability)", content["command"])
             assert content["machine"]
             continue
         results = Results.load(path)
@@ -77,6 +77,20 @@ def test_a_table_is_made_of_a_result_file(root: Path) -> None:
     assert with_tables(made, root) == made
     with pytest.raises(ValueError, match="nothing of point 'far'"):
         with_tables(text.replace("scratch", "far"), root)
+
+
+def test_a_table_of_outcomes_is_made_of_a_campaign(tmp_path: Path) -> None:
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    content = {
+        "inputs": {"xyz": {"clear error": 3, "hang": 0}, "npz": {"clear error": 4, "hang": 1}}
+    }
+    (tmp_path / "docs" / "results" / "toy.json").write_text(json.dumps(content))
+    made = with_tables("<!-- outcomes toy: inputs -->\nold\n<!-- end -->", tmp_path)
+    assert "|  | clear error | hang |" in made
+    assert "| xyz | 3 |  |" in made
+    assert "| all | 7 | 1 |" in made
+    assert "old" not in made
+    assert with_tables(made, tmp_path) == made
 
 
 @pytest.mark.parametrize(

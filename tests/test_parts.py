@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.parts import Part, PartError, Parts, allowed_jobs
+from atomjax.runtime.files import DamagedFile
+from atomjax.runtime.parts import DONE, Part, PartError, Parts, allowed_jobs, compute_part
 from atomjax.runtime.run import Run
 from atomjax.runtime.workers import core_shares
 from tests.parts_program import NAMES, compute
@@ -102,6 +103,17 @@ def test_a_kill_ends_all_and_the_same_command_resumes(tmp_path, number):
     with program(tmp_path, 600):
         done = [tmp_path / name / "stage.json" for name in NAMES[:2]]
         wait_until(lambda: all(file.exists() for file in done))
+
+
+def test_a_damaged_record_of_a_part_is_named(tmp_path):
+    part = Part(name="one", settings=None)
+    run = Run(tmp_path)
+    compute_part(lambda settings, child: {"value": 1}, run, part)
+    assert Parts(lambda _: [part], run, lambda: None).records["one"]["value"] == 1
+    path = tmp_path / "one" / DONE
+    path.write_text(path.read_text().replace('"value": 1', '"value": 3'))
+    with pytest.raises(DamagedFile, match=r"one/stage.json is damaged: .*delete it; the part"):
+        Parts(lambda _: [part], run, lambda: None)
 
 
 def test_jobs_of_a_machine(monkeypatch):

@@ -2,12 +2,14 @@
 
 Planning batches needs the size of every graph, and building the graphs of a large set at each
 start would take hours. The table lies in ``sizes/<hash of the graph config>.npy`` in the store,
-int32, and is mapped, not read.
+int32, and is mapped, not read. One that is damaged is measured again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 
 from atomjax.graphs.capacity import FIELDS, Sizes
 from atomjax.graphs.interactions import GraphConfig, build_many
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import DamagedFile, append_checksum, map_npy, replacing
 from atomjax.structures.store import Store
 from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.processes import WorkerError, run_workers, tell
@@ -25,6 +27,7 @@ WORKER_MODULE = "atomjax.batching.store_sizes_worker"
 # Structures of a block: what a killed measurement loses, and what a worker holds.
 _BLOCK = 1 << 16
 _CHUNK = 256
+_MEND = "delete it; sizes are then measured again"
 
 
 def stored_table(
@@ -49,12 +52,21 @@ def stored_table(
         StoreError: a graph cannot be built.
     """
     path = sizes_path(store, config, seed)
-    if not path.exists():
-        _measure(store, path, config, seed, workers, told)
-    table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    if path.exists():
+        try:
+            return _map(store, path)
+        except DamagedFile as error:
+            warnings.warn(f"{error}: this is done now", stacklevel=2)
+            path.unlink()
+    _measure(store, path, config, seed, workers, told)
+    return _map(store, path)
+
+
+def _map(store: Store, path: Path) -> np.ndarray:
+    table = map_npy(path, _MEND)
     total = sum(shard["structures"] for shard in store.manifest["shards"])
     if table.shape != (total, len(FIELDS)):
-        raise StoreError(f"{path} has shape {table.shape}; delete it, it is then measured again")
+        raise DamagedFile(f"{path} has shape {table.shape}; {_MEND}")
     return table
 
 
@@ -75,8 +87,10 @@ def work(request: dict[str, Any]) -> None:
         path = folder / f"{block:06d}.npy"
         part = store[block * _BLOCK : (block + 1) * _BLOCK]
         if path.exists():
-            tell(structures=len(part))
-            continue
+            with contextlib.suppress(DamagedFile):
+                map_npy(path, _MEND)
+                tell(structures=len(part))
+                continue
         tables = []
         for start in range(0, len(part), _CHUNK):
             structures = list(part[start : start + _CHUNK])
@@ -89,6 +103,7 @@ def work(request: dict[str, Any]) -> None:
             tell(structures=len(structures))
         with replacing(path) as file:
             np.save(file, np.concatenate(tables), allow_pickle=False)
+            append_checksum(file)
 
 
 def _measure(
@@ -123,9 +138,11 @@ def _measure(
         folder / "whole.npy", mode="w+", dtype=np.int32, shape=(len(whole), len(FIELDS))
     )
     for block, part in enumerate(parts):
-        table[block * _BLOCK : (block + 1) * _BLOCK] = np.load(part, allow_pickle=False)
+        table[block * _BLOCK : (block + 1) * _BLOCK] = map_npy(part, _MEND)
     table.flush()
     del table
+    with (folder / "whole.npy").open("r+b") as file:
+        append_checksum(file)
     (folder / "whole.npy").replace(path)
     for part in parts:
         part.unlink()

@@ -3,12 +3,13 @@
     <set>/atoms.npy        [ΣN, d] float32, atoms of the first structure first
     <set>/structures.npy   [S, d] float32, means over the atoms of each structure
     <set>/index.npz        n_node [S], atomic_numbers [ΣN], identifier [S], class_key [S]
-    <set>/done.json        structures that are written; a run that was stopped goes on from there
+    <set>/done.json        structures that are written, and checksums of what is; a run that was
+                           stopped goes on from there, or from the start where it is damaged
 
 Arrays are written as they come, so memory does not grow with the set, on one device.
 """
 
-import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,14 @@ from atomjax.data.load import find_file, generate_spec, load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.inference.embeddings import Embedder
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import (
+    PARSE_ERRORS,
+    DamagedFile,
+    read_json,
+    read_npz,
+    write_json,
+    write_npz,
+)
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.features.extractor import check_invariants, load_extractor
@@ -30,6 +38,8 @@ from atomjax.structures import Structure
 # Structures between two notes of what is written.
 CHUNK_BATCHES = 16
 DONE = "done.json"
+_ROWS = 4096
+ARRAYS = "atoms.npy", "structures.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,60 +128,98 @@ def _write_set(
     """Writes what is missing of one set."""
     folder = run.path(name)
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / DONE
-    written = json.loads(done.read_text())["structures"] if done.exists() else 0
     n_node = np.array([len(structure) for structure in structures])
     ends = np.cumsum(n_node)
+    counts = int(ends[-1]), len(structures)
+    written, sums = _written(folder, ends, run)
     step = CHUNK_BATCHES * embedder.batch_size
-    shape = None
+    arrays: list[np.memmap] = []
     with run.progress(len(structures), f"features of {name}") as tracker:
         tracker.advance(written)
         for first in range(written, len(structures), step):
             chunk = [structures[i] for i in range(first, min(first + step, len(structures)))]
-            found = embedder(chunk)
-            if shape is None:
-                width = found.atoms[0].shape[1]
-                shape = (int(ends[-1]), width)
-                atoms = _array(folder / "atoms.npy", shape, fresh=first == 0)
-                means = _array(folder / "structures.npy", (len(structures), width), first == 0)
-            last = first + len(chunk)
-            atoms[ends[first] - n_node[first] : ends[last - 1]] = np.concatenate(found.atoms)
-            means[first:last] = found.structures
-            atoms.flush()
-            means.flush()
-            run.write_json(f"{name}/{DONE}", {"structures": last})
+            found, last = embedder(chunk), first + len(chunk)
+            parts = [np.concatenate(found.atoms), found.structures]
+            if not arrays:
+                arrays = _open_arrays(folder, counts, parts[0].shape[1], fresh=first == 0)
+            begins = int(ends[first] - n_node[first]), first
+            for i, (array, begin, part) in enumerate(zip(arrays, begins, parts, strict=True)):
+                rows = np.ascontiguousarray(part, np.float32)
+                array[begin : begin + len(rows)] = rows
+                sums[i] = zlib.crc32(rows.data, sums[i])
+                array.flush()
+            write_json(folder / DONE, {"structures": last, "crc32": sums})
             tracker.advance(len(chunk))
-    if not (folder / "index.npz").exists():
-        _write_index(folder / "index.npz", structures)
+    _write_index(folder / "index.npz", structures)
     width = int(np.load(folder / "structures.npy", mmap_mode="r").shape[1])
     run.say(f"{name}: {len(structures)} structures, {ends[-1]} atoms, {width} features: {folder}")
     return {"structures": len(structures), "atoms": int(ends[-1]), "features": width}
 
 
-def _array(path: Path, shape: tuple[int, int], fresh: bool) -> np.memmap:
-    """A float32 array on disk, made anew or continued.
+def _written(folder: Path, ends: np.ndarray, run: Run) -> tuple[int, list[int]]:
+    """Structures of an earlier start, and CRC-32 of their rows in each array; 0 where damaged.
 
     Raises:
-        ConfigError: the array there has another shape.
+        ConfigError: the arrays there are of other structures.
+    """
+    if not (folder / DONE).exists():
+        return 0, [0, 0]
+    try:
+        done = read_json(folder / DONE, "its features are computed again")
+        written = int(done["structures"])
+        arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ARRAYS]
+        _compare_shapes(folder, arrays, (int(ends[-1]), len(ends)))
+        counts = int(ends[written - 1]), written
+        sums = [_sum_of_rows(array[:count]) for array, count in zip(arrays, counts, strict=True)]
+        # Earlier versions wrote no checksums.
+        if done.get("crc32", sums) != sums:
+            raise DamagedFile(f"{folder}: {' or '.join(ARRAYS)} does not match its checksum")
+    except ConfigError:
+        raise
+    except PARSE_ERRORS as error:
+        run.say(f"{folder}: what is there is damaged ({error}); it is computed again")
+        return 0, [0, 0]
+    return written, sums
+
+
+def _sum_of_rows(array: np.ndarray) -> int:
+    """CRC-32 of an array that is mapped, a part at a time."""
+    value = 0
+    for begin in range(0, len(array), _ROWS):
+        value = zlib.crc32(np.ascontiguousarray(array[begin : begin + _ROWS]).data, value)
+    return value
+
+
+def _compare_shapes(folder: Path, arrays: Sequence[np.ndarray], counts: tuple[int, int]) -> None:
+    for name, array, count in zip(ARRAYS, arrays, counts, strict=True):
+        if array.ndim == 2 and len(array) != count:
+            raise ConfigError(
+                f"{folder / name} has {len(array)} rows, and the data now make {count}: the data"
+                " have changed since; give another --workdir"
+            )
+
+
+def _open_arrays(folder: Path, counts: tuple[int, int], width: int, fresh: bool) -> list[np.memmap]:
+    """The float32 arrays on disk, made anew or continued.
+
+    Raises:
+        ConfigError: the arrays there have another shape.
     """
     if fresh:
-        return np.lib.format.open_memmap(path, "w+", np.float32, shape)
-    there = np.lib.format.open_memmap(path, "r+")
-    if there.shape != shape:
-        raise ConfigError(
-            f"{path} holds an array {there.shape}, and the data now make {shape}: the data have "
-            "changed since; give another --workdir"
-        )
-    return there
+        shapes = zip(ARRAYS, counts, strict=True)
+        open_new = np.lib.format.open_memmap
+        return [open_new(folder / name, "w+", np.float32, (count, width)) for name, count in shapes]
+    return [np.lib.format.open_memmap(folder / name, "r+") for name in ARRAYS]
 
 
 def _write_index(path: Path, structures: Sequence[Structure]) -> None:
-    with replacing(path) as file:
-        np.savez(
-            file,
-            allow_pickle=False,
-            n_node=np.array([len(structure) for structure in structures]),
-            atomic_numbers=np.concatenate([structure.atomic_numbers for structure in structures]),
-            identifier=np.array([structure.identifier or "" for structure in structures]),
-            class_key=np.array([structure.class_key or "" for structure in structures]),
-        )
+    try:
+        read_npz(path, "it is written again")
+    except (FileNotFoundError, DamagedFile):
+        arrays = {
+            "n_node": np.array([len(structure) for structure in structures]),
+            "atomic_numbers": np.concatenate([one.atomic_numbers for one in structures]),
+            "identifier": np.array([structure.identifier or "" for structure in structures]),
+            "class_key": np.array([structure.class_key or "" for structure in structures]),
+        }
+        write_npz(path, arrays)

@@ -20,9 +20,11 @@ import numpy as np
 
 from atomjax.recipes.downstream import MATBENCH_TASKS
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
+from atomjax.runtime.files import read_json
 from atomjax.runtime.parts import DONE
 
 PUBLISHED = Path(__file__).with_name("published")
+_MEND = "copy the run again, or run it again"
 EMPTY = "–"
 FEW = 50
 FORCE_MAE, VALUE_MAE = "force_mae_mev_per_angstrom", "value_mae"
@@ -121,7 +123,7 @@ def read_runs(directories: Sequence[Path]) -> list[Finished]:
             if not (place / "results.json").is_file() or not (place / "config.json").is_file():
                 continue
             config, results = (
-                json.loads((place / name).read_text()) for name in ("config.json", "results.json")
+                read_json(place / name, _MEND) for name in ("config.json", "results.json")
             )
             if config.get("workflow") == "finetune" and "seed" in results:
                 found.append((config, results, str(place)))
@@ -184,7 +186,7 @@ def model_name(config: Mapping[str, Any]) -> str:
     path = Path(checkpoint)
     if not (path / "config.json").is_file():
         return f"{name} from {path.name}"
-    pretraining = json.loads((path / "config.json").read_text())
+    pretraining = read_json(path / "config.json", _MEND)
     data, train = pretraining["data"], pretraining["train"]
     upstream = ", ".join(dataset["name"] for dataset in data["train"])
     if len(data["train"]) > 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from atomjax.runtime.config import to_plain
+from atomjax.runtime.files import CONFIG_MEND, read_json
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ def as_it_began(settings: T, workdir: Path) -> tuple[T, list[str]]:
     notes: list[str] = []
     if not path.is_file():
         return settings, notes
-    return _as_before(settings, json.loads(path.read_text()), "config", notes), notes
+    return _as_before(settings, read_json(path, CONFIG_MEND), "config", notes), notes
 
 
 def _as_before(settings: Any, previous: Any, where: str, notes: list[str]) -> Any:

@@ -1,8 +1,9 @@
-"""One process at a time: runs in a directory, makers of a file."""
+"""Files by which processes know of each other: who runs, who makes a file, who died reading one."""
 
 import contextlib
 import datetime
 import errno
+import faulthandler
 import fcntl
 import json
 import os
@@ -11,8 +12,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 NAME = "run.lock"
+# The folder in which processes note what they read, in their environment.
+READING = "ATOMJAX_READING"
+_FAULT = "Fatal Python error: "
 
 
 class WorkdirInUse(RuntimeError):
@@ -98,3 +103,85 @@ def _describe(workdir: Path, path: str) -> str:
         f"{workdir} is in use by {who}. Wait until that run ends or stop it, or give another "
         "--workdir."
     )
+
+
+@contextlib.contextmanager
+def noting(folder: Path) -> Iterator[None]:
+    """Has this process and those that it starts note in a folder which mapped files they read.
+
+    They are told of by `deaths` where reading one ends a process, as a bus error does.
+    """
+    global _noted
+    before = os.environ.get(READING)
+    os.environ[READING] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[READING]
+        else:
+            os.environ[READING] = before
+        if _noted is not None and _noted[0] == os.getpid():
+            faulthandler.disable()
+            _noted[2].close()
+            Path(_noted[2].name).unlink(missing_ok=True)
+            _noted = None
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+# Process, file that it reads, and the open note of that.
+_noted: tuple[int, Path, Any] | None = None
+
+
+def note_reading(path: Path) -> None:
+    """Note that this process reads a mapped file, whose damage may end it without a word.
+
+    Python's own words about a fault come behind the name.
+    """
+    global _noted
+    folder = os.environ.get(READING)
+    known = _noted is not None and _noted[0] == os.getpid()
+    if folder is None or (known and _noted is not None and _noted[1] == path):
+        return
+    if known and _noted is not None:
+        file = _noted[2]
+    else:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        file = Path(folder, name).open("wb", buffering=0)  # noqa: SIM115
+        faulthandler.enable(file, all_threads=False)
+    file.seek(0)
+    file.write(f"{path}\n".encode())
+    file.truncate()
+    _noted = os.getpid(), path, file
+
+
+def deaths(folder: Path) -> list[str]:
+    """What processes were reading that died of a fault; told once."""
+    found = []
+    for note in sorted(folder.glob("*")):
+        path, _, words = note.read_text(errors="replace").partition("\n")
+        if words.startswith(_FAULT):
+            fault = words.partition("\n")[0].removeprefix(_FAULT)
+            found.append(
+                f"a process died ({fault}) while it read {path}: the file, or its disk, is damaged;"
+                f" python -m atomjax.structures.convert --check {path} looks at all of it"
+            )
+        if words.startswith(_FAULT) or _has_ended(note.name):
+            note.unlink(missing_ok=True)
+    return found
+
+
+def _has_ended(name: str) -> bool:
+    """Whether the process of a note is known to have ended."""
+    host, _, process = name.rpartition("-")
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -17,6 +17,7 @@ import numpy as np
 
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.files import json_with_checksum, read_json
 from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display, Told, format_seconds
 from atomjax.runtime.run import Run
@@ -25,6 +26,7 @@ from atomjax.runtime.workers import Outcome, Workers, core_shares
 # A part's own record that it is done; results.json alone may be of an interrupted evaluation.
 DONE = "stage.json"
 LOG = "log.txt"
+RECORD_MEND = "delete it; the part then goes on from its last checkpoint"
 
 Compute = Callable[[Any, Run], dict[str, Any]]
 
@@ -91,7 +93,7 @@ class Parts:
             if processes.from_first(np.asarray(path.exists())):
                 self._run.child(part.name, part.settings).close()
                 self._run.say(f"{part.name}: done before, {path}")
-                self.records[part.name] = json.loads(path.read_text())
+                self.records[part.name] = read_json(path, RECORD_MEND)
                 return True
         return False
 
@@ -170,7 +172,7 @@ def compute_part(compute: Compute, run: Run, part: Part) -> dict[str, Any]:
         finally:
             child.close()
     record = {**results, "wall_seconds": time.perf_counter() - began}
-    child.write_json(DONE, record)
+    child.write_text(DONE, json_with_checksum(record))
     run.wait_for_all(f"{part.name} is done")
     return json.loads(json.dumps(record))
 

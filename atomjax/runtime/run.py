@@ -26,7 +26,7 @@ from atomjax import __version__
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, differences, to_plain
 from atomjax.runtime.earlier import completed
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import CONFIG_MEND, PARSE_ERRORS, DamagedFile, read_json, replacing
 from atomjax.runtime.progress import Display, Tracker
 
 PACKAGES = (
@@ -132,14 +132,27 @@ class Run:
         _write_atomically(self.path("metrics.jsonl"), text)
 
     def metrics(self) -> list[dict[str, float]]:
-        """What has been logged, oldest first. A last line cut off by a crash is left out."""
+        """What has been logged, oldest first. A last line cut off by a crash is left out.
+
+        Raises:
+            DamagedFile: a line is no JSON object with a step.
+        """
         path = self.workdir / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text().splitlines(keepends=True)
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
             lines.pop()
-        return [json.loads(line) for line in lines]
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                records.append(json.loads(line))
+                _ = int(records[-1]["step"])
+            except PARSE_ERRORS as error:
+                raise DamagedFile(
+                    f"{path}: line {number} is damaged ({error}); delete the line"
+                ) from error
+        return records
 
     def progress(
         self, total: int, description: str, start: int = 0
@@ -213,7 +226,7 @@ class Run:
         config = json.loads(json.dumps(to_plain(settings)))
         path = self.workdir / "config.json"
         if path.exists():
-            previous = completed(json.loads(path.read_text()), settings)
+            previous = completed(read_json(path, CONFIG_MEND), settings)
             changed = differences(previous, config)
             if changed and not self.accept_changes:
                 raise ConfigError(
@@ -230,7 +243,7 @@ class Run:
     def starts(self) -> list[dict[str, Any]]:
         """What :func:`describe_environment` said at each start."""
         path = self.workdir / "versions.json"
-        return json.loads(path.read_text()) if path.exists() else []
+        return read_json(path, "delete it; every start is added") if path.exists() else []
 
     def _write_versions(self) -> None:
         self.write_json("versions.json", [*self.starts(), describe_environment()])

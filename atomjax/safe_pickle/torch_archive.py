@@ -7,12 +7,11 @@ between a header and the storages, one after the other (layouts: ``torch/seriali
 ``_save`` and ``_legacy_save``).
 """
 
-import os
+import mmap
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,9 @@ def load_torch_file(path: Path, recorded: Sequence[str] = ()) -> Any:
         PickleError: it is damaged, in another format, or holds more than data.
     """
     if is_legacy(path):
-        with path.open("rb") as file:
-            return _load_legacy(file, recorded)
+        # A mapping gives no more than there is, whatever length a damaged number asks for.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _load_legacy(data, recorded)
     return TorchArchive(path).load(recorded)
 
 
@@ -162,9 +162,9 @@ def _find_prefix(entries: Mapping[str, Any]) -> str:
     return prefixes[0]
 
 
-def _load_legacy(file: BufferedReader, recorded: Sequence[str]) -> Any:
+def _load_legacy(file: Any, recorded: Sequence[str]) -> Any:
     read_preamble(file)
-    size = os.fstat(file.fileno()).st_size
+    size = len(file)
     storages: dict[str, np.ndarray] = {}
 
     def storage(identifier: Any) -> np.ndarray:
@@ -183,7 +183,9 @@ def _load_legacy(file: BufferedReader, recorded: Sequence[str]) -> Any:
     for key in map(str, listed):
         elements = storages[key]
         stated = int.from_bytes(file.read(8), "little")
-        read = file.readinto(elements.view(np.uint8).data)
+        found = file.read(elements.nbytes)
+        read = len(found)
+        elements.view(np.uint8)[:read] = np.frombuffer(found, np.uint8)
         if stated != len(elements) or read != elements.nbytes:
             raise PickleError(
                 f"storage {key} has {read // elements.itemsize} of {len(elements)} elements, and"

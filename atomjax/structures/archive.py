@@ -4,21 +4,19 @@ Atoms of all structures are concatenated; ``n_atom`` says where each structure e
 some structures lack have a mask beside them. A JSON text holds what the writer wants to remember.
 """
 
-import contextlib
 import json
 import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, read_npz, write_npz
 from atomjax.structures.structure import Structure
 
 FORMAT = "atomjax-structures-1"
+MEND = "delete it and make it again"
 
 
 class ArchiveError(ValueError):
@@ -41,20 +39,9 @@ def save_archive(
         The path written.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     arrays = _to_arrays(structures)
     arrays["metadata"] = np.array(json.dumps(dict(metadata or {}), sort_keys=True))
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    write_npz(target, arrays, compressed=True)
     return target
 
 
@@ -69,20 +56,18 @@ def load_archive(path: str | os.PathLike[str]) -> tuple[list[Structure], dict[st
         ArchiveError: the file is damaged or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ArchiveError(
-            f"{path}: not a readable archive of structures ({error}); delete it and make it again"
-        ) from error
+        arrays = read_npz(Path(path), MEND)
+    except DamagedFile as error:
+        raise ArchiveError(str(error)) from error
     if str(arrays.get("format")) != FORMAT:
         raise ArchiveError(
-            f"{path}: format {str(arrays.get('format'))!r}, this version reads {FORMAT!r};"
-            " delete it and make it again"
+            f"{path}: format {str(arrays.get('format'))!r}, this version reads {FORMAT!r}; {MEND}"
         )
-    return _from_arrays(arrays), json.loads(str(arrays["metadata"]))
+    # Archives of before checksums may hold anything.
+    try:
+        return _from_arrays(arrays), json.loads(str(arrays["metadata"]))
+    except PARSE_ERRORS as error:
+        raise ArchiveError(f"{path} is damaged ({error!r}); {MEND}") from error
 
 
 def _to_arrays(structures: Sequence[Structure]) -> dict[str, np.ndarray]:

@@ -16,8 +16,10 @@ from typing import Any
 from rich.console import Console
 
 from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers import RecordNotes
+from atomjax.structures.store.check import check
 from atomjax.structures.store.cluster import convert_on_cluster
 from atomjax.structures.store.conversion import ENERGY_KINDS, Conversion, convert, merge
 from atomjax.structures.store.merge import StoreError
@@ -34,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", required=True, help="folder of the store")
+    parser.add_argument("--out", help="folder of the store")
     parser.add_argument("--path", nargs="+", default=[], help="files or folders to convert")
     parser.add_argument("--source", help="format of the files (docs/data.md); told from the name")
     parser.add_argument("--split", help="a split of the data set's own")
@@ -58,6 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--scheduler", help="address of a Dask scheduler, whose workers convert")
     parser.add_argument("--merge", action="store_true", help="put the shares of --shard together")
     parser.add_argument("--verify", action="store_true", help="compare a store with its checksums")
+    parser.add_argument(
+        "--check", nargs="+", metavar="FILE", help="read files or stores whole, each in a process"
+    )
     return parser
 
 
@@ -68,6 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     console = Console()
     try:
+        options = dict(map(parse_option, given.option))
+        if given.check:
+            for path in given.check:
+                print(check(path, given.source, options))
+            return
+        if given.out is None:
+            parser.error("give --out, or --check")
         if given.verify:
             Store(given.out).verify()
             console.print(f"{given.out}: every file matches its checksum", highlight=False)
@@ -77,7 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif not given.path:
             parser.error("give --path, or --merge or --verify")
         else:
-            options = dict(map(parse_option, given.option))
             if given.split is not None:
                 options["split"] = given.split
             conversion = Conversion(
@@ -95,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 options = {"shard": given.shard, "workers": given.workers, "display": display}
                 store = convert(conversion, given.out, **options)
-    except StoreError as error:
+    except (StoreError, DamagedFile) as error:
         sys.exit(str(error))
     if store is None:
         part, parts = given.shard

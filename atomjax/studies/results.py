@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from atomjax.runtime.files import read_json
 from atomjax.runtime.run import Run
 from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import RunSettings
@@ -72,7 +73,7 @@ class Results:
     @classmethod
     def load(cls, path: Path) -> "Results":
         """Results as ``results.json`` holds them."""
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "run the study again, which computes nothing that is done")
         return cls([Row(*row) for row in content["rows"]], content["study"], content["starts"])
 
     def write(self, run: Run) -> None:

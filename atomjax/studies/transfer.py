@@ -15,6 +15,7 @@ import numpy as np
 from atomjax.reporting.plots import Comparison, plot_comparisons
 from atomjax.reporting.tables import mean_and_std
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.files import read_npz
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point, spread
 from atomjax.studies.tables import error_table, history_panel
@@ -131,10 +132,10 @@ def _compare_forces(findings: Findings) -> tuple[float | None, list[str]]:
             continue
         for file in findings.records[point.name].get("predictions", {}).values():
             path = findings.run.workdir / point.name / "predictions" / Path(file).name
-            with np.load(path) as arrays:
-                if "forces_true" in arrays:
-                    true, predicted = arrays["forces_true"], arrays["forces_predicted"]
-                    shown.append(Comparison(label=point.label, true=true, predicted=predicted))
+            arrays = read_npz(path, "delete the point's folder; it is computed again")
+            if "forces_true" in arrays:
+                true, predicted = arrays["forces_true"], arrays["forces_predicted"]
+                shown.append(Comparison(label=point.label, true=true, predicted=predicted))
     if not shown:
         return None, []
     if findings.run.primary:

@@ -10,7 +10,7 @@ from atomjax.batching.store_sizes import sizes_path, stored_table, work
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.capacity import FIELDS, Sizes
 from atomjax.graphs.interactions import build_many
-from atomjax.structures.store import Store, StoreError, write_store
+from atomjax.structures.store import Store, write_store
 
 CONFIG = GraphConfig.from_base(4.0, 6)
 EDGES = FIELDS.index("n_edge")
@@ -92,8 +92,16 @@ def test_a_worker_process_measures(store, structures):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_table_of_another_store_is_refused(store, measured):
-    stored_table(store, CONFIG)
-    np.save(sizes_path(store, CONFIG), np.zeros((3, 14), np.int32))
-    with pytest.raises(StoreError, match=r"has shape \(3, 14\); delete it"):
-        stored_table(store, CONFIG)
+@pytest.mark.parametrize("damage", ["bit", "another store", "cut"])
+def test_a_damaged_table_is_measured_again(store, measured, damage):
+    expected = np.array(stored_table(store, CONFIG))
+    path = sizes_path(store, CONFIG)
+    raw = bytearray(path.read_bytes())
+    raw[150] ^= 4
+    path.write_bytes(raw if damage == "bit" else raw[:150])
+    if damage == "another store":
+        np.save(path, np.zeros((3, len(FIELDS)), np.int32))
+    with pytest.warns(UserWarning, match=r"sizes/.*npy .*delete it; sizes are then measured again"):
+        found = stored_table(store, CONFIG)
+    np.testing.assert_array_equal(found, expected)
+    assert stored_table(store, CONFIG) is not None

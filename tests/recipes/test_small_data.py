@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import ase.build
 import numpy as np
@@ -13,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from atomjax.launch import main
+from atomjax.models import HeadConfig
 from atomjax.recipes.own_data import own_config
 from atomjax.recipes.small_data import (
     CUTOFFS,
@@ -108,8 +110,16 @@ def test_labels_decide_the_head() -> None:
 
 
 def test_finetuning_keeps_the_model_of_the_checkpoint() -> None:
-    checkpoint = {"model": {"name": "gemnet_oc_small", "num_blocks": 3}, "step": 7}
+    head = dataclasses.asdict(HeadConfig(name="upstream", forces="conservative"))
+    checkpoint: dict[str, Any] = {
+        "model": {"name": "gemnet_oc_small", "num_blocks": 3},
+        "step": 7,
+        "heads": [head],
+    }
     choice = choose_finetuning(MOLECULES, checkpoint)
+    assert choice.head_from == "upstream"
+    for heads in ([head, {**head, "name": "other"}], [{**head, "forces": "direct"}]):
+        assert choose_finetuning(MOLECULES, {**checkpoint, "heads": heads}).head_from is None
     assert choice.model == {"name": "gemnet_oc_small", "overrides": {"num_blocks": 3}}
     assert choice.graph == {}
     assert steps(choice) < STEPS

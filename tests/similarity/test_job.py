@@ -286,8 +286,15 @@ def test_sets_can_be_stores(finished, tmp_path, capfd):
     assert launch(tmp_path, config) == 0
     summary = json.loads((tmp_path / "run" / "csi.json").read_text())
     assert summary["available"] == {"far": 6, "near": 20}
+    (path,) = tmp_path.glob("run/features/near-*/rows.npz")
+    damaged = bytearray(path.read_bytes())
+    damaged[200] ^= 1
+    path.write_bytes(damaged)
     assert launch(tmp_path, config) == 0
-    assert capfd.readouterr().out.count("features of an earlier run") == 3
+    printed = " ".join(capfd.readouterr().out.split())
+    assert printed.count("features of an earlier run") == 3
+    assert "rows.npz is damaged: it does not match its checksum" in printed
+    assert json.loads((tmp_path / "run" / "csi.json").read_text()) == summary
 
 
 def test_implied_config_runs_and_keeps_the_budget(finished):

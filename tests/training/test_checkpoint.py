@@ -98,6 +98,38 @@ def test_restore_lists_missing_extra_and_mis_shaped_leaves(tmp_path):
         checkpoints.restore(half)
 
 
+def test_a_flipped_bit_of_any_file_is_found_and_named(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_latest(make_state(), {**METADATA, "step": 1})
+    checkpoints.close()
+    step = tmp_path / "latest" / "1"
+    files = [path for path in step.rglob("*") if path.stat().st_size and path.is_file()]
+    assert {"metadata", "_METADATA", "manifest.ocdbt"} <= {path.name for path in files}
+    for path in files:
+        whole = path.read_bytes()
+        for damaged in (bytearray(whole), bytearray(whole[:-1])):
+            damaged[len(damaged) // 2] ^= 4 * (len(damaged) == len(whole))
+            path.write_bytes(damaged)
+            with pytest.raises(CheckpointError, match=r"1/.*(checksum|damaged).*copy it again"):
+                Checkpoints(tmp_path).restore(make_state())
+        path.write_bytes(whole)
+    assert Checkpoints(tmp_path).restore(make_state())[1] == {**METADATA, "step": 1}
+    damaged = step / "metadata" / "metadata"
+    damaged.write_bytes(damaged.read_bytes().replace(b"standin", b"stanDin"))
+    with pytest.raises(CheckpointError, match="metadata/metadata is damaged"):
+        Checkpoints(tmp_path).latest_metadata()
+
+
+def test_a_checkpoint_of_before_has_no_checksums(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(make_state(), {"step": 4})
+    (tmp_path / "best" / "4" / "checksums.json").unlink()
+    assert load_checkpoint(tmp_path)[1] == {"step": 4}
+    (tmp_path / "best" / "4" / "metadata" / "metadata").write_text("{")
+    with pytest.raises(CheckpointError, match=r"best/4 cannot be read .*copy it again"):
+        load_checkpoint(tmp_path)
+
+
 def test_a_best_step_that_was_saved_before_is_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     state = make_state()

@@ -1,11 +1,7 @@
 """A data set of a config as features: read, sampled, extracted, and kept on disk.
 
-    features/<name>-<key>/set.json        what was drawn; written last
-    features/<name>-<key>/<variant>.npz   statistics
-    features/<name>-<key>/rows.npz        feature rows of some or all atoms, counts of classes
-
-The key is a hash of everything that decides the numbers, so a set is extracted once, whatever else
-changes in the config.
+They lie in ``features/<name>-<key>`` (:mod:`.extracted`). The key is a hash of everything that
+decides the numbers, so a set is extracted once, whatever else changes in the config.
 """
 
 import dataclasses
@@ -26,19 +22,18 @@ from atomjax.data.store_view import open_store, select
 from atomjax.graphs import GraphConfig
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, to_plain
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.run import Run
 from atomjax.similarity.features.collect import (
     Design,
     FeatureCollector,
     SetFeatures,
     Share,
-    read_features,
     rows_of,
-    write_features,
 )
 from atomjax.similarity.features.conventions import first_structures, upstream_graph
 from atomjax.similarity.features.coverage import Coverage, class_coverage
+from atomjax.similarity.features.extracted import DONE, ExtractedSet, read_set, write_set
 from atomjax.similarity.features.extractor import BackboneExtractor
 from atomjax.similarity.features.orientation import rotate_structures
 from atomjax.similarity.features.sampling import (
@@ -64,48 +59,8 @@ FORMAT = 3
 SHOWN_ROWS = 1500
 # Bytes of graphs kept between their measuring and their batch.
 CACHED_GRAPHS = 2**28
-DONE = "set.json"
-DESCRIBED = ("available", "classes", "unit", "units", "heaviest")
 # Fields of a data set that say how it is trained on.
 TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractedSet:
-    """A data set as the comparison sees it.
-
-    Attributes:
-        name: of the set.
-        available: structures of its training part.
-        classes: of the training part.
-        unit: what is independent in the sample; see ``features.units``.
-        units: how many of these there are.
-        heaviest: weight of the heaviest structure over their mean weight; 1 where all count alike.
-        coverage: strategy → classes of a sample of this size; that of the job first, then random
-            sampling for comparison.
-        variants: name of the variant → what is kept of its features.
-        rows: [n, d] features of some atoms (or structures) of the first variant.
-    """
-
-    name: str
-    available: int
-    classes: int
-    unit: str
-    units: int
-    heaviest: float
-    coverage: dict[str, Coverage]
-    variants: dict[str, SetFeatures]
-    rows: np.ndarray
-
-    @property
-    def features(self) -> SetFeatures:
-        """Of the deciding variant."""
-        return next(iter(self.variants.values()))
-
-    @property
-    def covered(self) -> int:
-        """Classes with a structure in the sample."""
-        return next(iter(self.coverage.values())).covered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +111,9 @@ class SetExtractor:
         folder = self._run.path("features", f"{dataset.name}-{self._key(dataset, view)}")
         if processes.from_first(np.asarray((folder / DONE).exists())):
             self._run.say(f"{dataset.name}: features of an earlier run, {folder}")
-            return read_set(dataset.name, folder)
+            found = self._read(dataset.name, folder)
+            if found is not None:
+                return found
         structures = self.load(dataset)
         codes, classes = class_codes(_class_keys(structures))
         drawn = self._draw(dataset.name, structures, codes, view)
@@ -186,6 +143,21 @@ class SetExtractor:
             write_set(folder, made)
         self._run.wait_for_all(f"{folder.name} is written")
         return made
+
+    def _read(self, name: str, folder: Path) -> ExtractedSet | None:
+        """Features of an earlier run; None where process 0 finds them damaged."""
+        found, problem = None, ""
+        try:
+            found = read_set(name, folder)
+        except DamagedFile as error:
+            problem = str(error)
+        # All or none extract them again.
+        if processes.from_first(np.asarray(found is not None)):
+            if found is None:
+                raise DamagedFile(problem)
+            return found
+        self._run.say(f"{problem}: this is done now")
+        return None
 
     def load(self, dataset: DatasetSettings) -> Sequence[Structure]:
         """The training part of a data set."""
@@ -336,45 +308,6 @@ class _ShownRows:
 
     def result(self) -> np.ndarray:
         return np.concatenate(self._parts)
-
-
-def write_set(folder: Path, made: ExtractedSet) -> None:
-    """Writes what is kept of a set; the file that says it is complete comes last."""
-    for variant, features in made.variants.items():
-        write_features(folder / f"{variant}.npz", features)
-    arrays = {"rows": made.rows}
-    for strategy, coverage in made.coverage.items():
-        arrays[f"population/{strategy}"] = coverage.population
-        arrays[f"drawn/{strategy}"] = coverage.drawn
-    with replacing(folder / "rows.npz") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    described: dict[str, Any] = {name: getattr(made, name) for name in DESCRIBED}
-    described["variants"] = list(made.variants)
-    described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
-    with replacing(folder / DONE) as file:
-        file.write(json.dumps(described, indent=2).encode() + b"\n")
-
-
-def read_set(name: str, folder: Path) -> ExtractedSet:
-    """What :func:`write_set` wrote."""
-    described = json.loads((folder / DONE).read_text())
-    variants = described.pop("variants")
-    distinct = described.pop("distinct")
-    with np.load(folder / "rows.npz", allow_pickle=False) as archive:
-        rows = archive["rows"]
-        coverage = {
-            strategy: Coverage(
-                archive[f"population/{strategy}"], archive[f"drawn/{strategy}"], count
-            )
-            for strategy, count in distinct.items()
-        }
-    return ExtractedSet(
-        name=name,
-        coverage=coverage,
-        variants={variant: read_features(folder / f"{variant}.npz") for variant in variants},
-        rows=rows,
-        **described,
-    )
 
 
 def _file_state(path: Path) -> list[tuple[str, int, int]]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import DamagedFile, read_npz, write_npz
 from atomjax.similarity.features.aggregation import aggregate
 from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
 from atomjax.similarity.features.summaries import (
@@ -33,6 +33,7 @@ Extractor = Callable[[GraphBatch], jax.Array]
 Share = tuple[jax.Array, GraphBatch]
 # Rows of a block of an element's statistics: there may be dozens of elements.
 ELEMENT_BLOCK = 512
+MEND = "delete its folder; the features are then extracted again"
 NUMBERS = ("num_atoms", "num_structures", "weight")
 SUMS = ("counts", "sums", "products", "center", "structures")
 
@@ -274,20 +275,18 @@ def write_features(path: Path, features: SetFeatures) -> None:
     for kind, kept in (("summary", features.summaries), ("block", blocks)):
         for name, values in kept.items():
             arrays |= {f"{kind}/{name}/{array}": value for array, value in values.items()}
-    with replacing(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    write_npz(path, arrays)
 
 
 def read_features(path: Path) -> SetFeatures:
     """What :func:`write_features` wrote.
 
     Raises:
-        ValueError: the file is something else.
+        DamagedFile: the file is damaged or something else.
     """
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = read_npz(path, MEND)
     if "num_atoms" not in arrays or "structures/counts" not in arrays:
-        raise ValueError(f"{path} holds no features of a set; remove it and extract them again")
+        raise DamagedFile(f"{path} holds no features of a set; {MEND}")
 
     def statistics(name: str) -> Statistics:
         fields: dict[str, Any] = {

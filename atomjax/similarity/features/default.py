@@ -5,7 +5,6 @@ Arrays only: nothing in the file is executed when it is read.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from importlib import resources
@@ -15,8 +14,10 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
+from atomjax.runtime.files import read_json, read_npz, write_json, write_npz
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
 
+_MEND = "install atomjax again, or set extractor.checkpoint"
 NAME = "equiformer_v2_slabs"
 FOLDER = Path(str(resources.files("atomjax.similarity"))) / "weights"
 
@@ -33,18 +34,17 @@ def load_weights(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]
 
     Raises:
         CheckpointError: the files are missing.
+        DamagedFile: they are damaged.
     """
     paths = [folder / f"{NAME}.{suffix}" for suffix in ("npz", "json")]
     for path in paths:
         if not path.exists():
-            raise CheckpointError(
-                f"{path} is missing; install atomjax again, or set extractor.checkpoint"
-            )
-    with np.load(paths[0], allow_pickle=False) as archive:
-        flat = {name: archive[name].astype(np.float32) for name in archive.files}
+            raise CheckpointError(f"{path} is missing; {_MEND}")
+    arrays = read_npz(paths[0], _MEND)
+    flat = {name: array.astype(np.float32) for name, array in arrays.items()}
     variables = {"params": {}, "scale_factors": {}}
     variables |= flax.traverse_util.unflatten_dict(flat, sep="/")
-    return variables, json.loads(paths[1].read_text())
+    return variables, read_json(paths[1], _MEND)
 
 
 def write_weights(run: Path, folder: Path = FOLDER) -> tuple[Path, Path]:
@@ -63,18 +63,17 @@ def write_weights(run: Path, folder: Path = FOLDER) -> tuple[Path, Path]:
     variables, stored = load_checkpoint(run)
     if not (run / "results.json").exists():
         raise CheckpointError(f"{run} is not finished; let it train to the end first")
-    results = json.loads((run / "results.json").read_text())
-    versions = json.loads((run / "versions.json").read_text())[-1]
+    again = "copy the run again"
+    results = read_json(run / "results.json", again)
+    versions = read_json(run / "versions.json", again)[-1]
     kept = {
         collection: {"backbone": tree["backbone"]}
         for collection, tree in variables.items()
         if "backbone" in tree
     }
     flat: dict[str, Any] = dict(flax.traverse_util.flatten_dict(kept, sep="/"))
-    folder.mkdir(parents=True, exist_ok=True)
     weights, metadata = folder / f"{NAME}.npz", folder / f"{NAME}.json"
-    with weights.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **flat)
+    write_npz(weights, flat, compressed=True)
     described = {
         "name": NAME,
         "licence": "Apache-2.0, as atomjax; trained on structures that atomjax generates",
@@ -91,7 +90,7 @@ def write_weights(run: Path, folder: Path = FOLDER) -> tuple[Path, Path]:
         "test": results["test"],
         "versions": {key: versions[key] for key in ("atomjax", "jax", "flax", "numpy", "ase")},
     }
-    metadata.write_text(json.dumps(described, indent=2) + "\n")
+    write_json(metadata, described)
     return weights, metadata
 
 

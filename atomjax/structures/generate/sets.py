@@ -16,7 +16,7 @@ from rich.console import Console
 
 from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display
-from atomjax.structures.archive import load_archive, save_archive
+from atomjax.structures.archive import ArchiveError, load_archive, save_archive
 from atomjax.structures.generate.errors import GenerateError, missing_package
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import make_tasks, options_from
@@ -141,7 +141,6 @@ def generate(
 
     Raises:
         GenerateError: the spec is wrong, a package is missing, or labelling fails too often.
-        ArchiveError: the cached file is damaged.
     """
     return generate_with_report(spec, cache_dir, workers, progress)[0]
 
@@ -156,18 +155,31 @@ def generate_with_report(
     if not isinstance(spec, GenerateSpec):
         spec = GenerateSpec.from_mapping(spec)
     path = cache_path(spec, cache_dir)
-    if not path.exists():
+    display = progress if isinstance(progress, Display) else _display(progress)
+    found = _read(path, display)
+    if found is None:
         # Trainings that run side by side may want the same set at once: one makes it.
         with sole_use(path):
-            if not path.exists():
-                display = progress if isinstance(progress, Display) else _display(progress)
+            found = _read(path, display)
+            if found is None:
                 structures, dropped = _make(spec, workers or available_cores(), display)
                 save_archive(path, structures, {"spec": spec.resolve(), "dropped": dropped})
                 report = GenerateReport(len(structures), dropped, path, cached=False)
                 display.write(f"{spec.kind}: {report}")
                 return structures, report
-    structures, metadata = load_archive(path)
+    structures, metadata = found
     return structures, GenerateReport(len(structures), metadata["dropped"], path, cached=True)
+
+
+def _read(path: Path, display: Display) -> tuple[list[Structure], dict[str, Any]] | None:
+    """A set that was made before; None where it has to be made, as where it is damaged."""
+    try:
+        return load_archive(path)
+    except FileNotFoundError:
+        return None
+    except ArchiveError as error:
+        display.write(f"{error}: this is done now")
+        return None
 
 
 def _display(shown: bool) -> Display:

@@ -17,7 +17,14 @@ import numpy as np
 from atomjax.structures.elements import atomic_number
 from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.force_sign import is_one, slope_of_work
-from atomjax.structures.readers.layouts.hdf5 import BLOCK, ConformerFile, Layout, open_hdf5
+from atomjax.structures.readers.layouts.hdf5 import (
+    BLOCK,
+    ConformerFile,
+    Layout,
+    molecule_groups,
+    open_hdf5,
+    reported,
+)
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 
 POSITIONS = "coordinates"
@@ -37,7 +44,7 @@ class Comp6File(ConformerFile):
             self.layout = replace(layout, force_sign=self._sign())
 
     def _groups(self, file: h5py.File) -> list[str]:
-        return molecule_groups(file)
+        return molecule_groups(file, self.layout)
 
     def _class_key(self, name: str) -> str:
         key = super()._class_key(name)
@@ -55,7 +62,8 @@ class Comp6File(ConformerFile):
     def _sign(self) -> float:
         """-1 where gradients are stored, 1 for forces."""
         key, options = self.layout.forces, self.options
-        slope = slope_of_work(self._geometries())
+        with reported(self.path):
+            slope = slope_of_work(self._geometries())
         declared = 1.0 if options.forces_key else -1.0 if options.gradients_key else None
         if slope is None:
             if declared is None:
@@ -92,18 +100,6 @@ class Comp6File(ConformerFile):
             )
 
 
-def molecule_groups(file: h5py.File) -> list[str]:
-    """Names of the groups that hold coordinates, in the order of the file."""
-    names: list[str] = []
-
-    def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Group) and POSITIONS in item:
-            names.append(name)
-
-    file.visititems(collect)
-    return names
-
-
 def records(path: Path, options: ReadOptions) -> Comp6File:
     """Opens a file of molecules.
 
@@ -112,15 +108,13 @@ def records(path: Path, options: ReadOptions) -> Comp6File:
             it stores forces or gradients.
     """
     forces = options.forces_key or options.gradients_key
-    with open_hdf5(path) as file:
-        try:
-            groups: list[Any] = [file[name] for name in molecule_groups(file)]
-            if not groups:
-                raise ReadError(f"{path}: no group holds species, {POSITIONS} and energies")
-            if not forces and not any("forces" in group for group in groups):
-                options = replace(options, forces_key="")
-        except (OSError, RuntimeError) as error:
-            raise ReadError(f"{path}: not a readable HDF5 file ({error}); copy it again") from error
+    layout = Layout("species", POSITIONS, options.energy_key or "energies", forces or "forces")
+    with open_hdf5(path) as file, reported(path):
+        groups: list[Any] = [file[name] for name in molecule_groups(file, layout)]
+        if not groups:
+            raise ReadError(f"{path}: no group holds species, {POSITIONS} and energies")
+        if not forces and not any("forces" in group for group in groups):
+            options = replace(options, forces_key="")
     return Comp6File(path, options, forces or "forces")
 
 

@@ -88,7 +88,7 @@ class Md22Frames(StructureFile):
         with self.path.open("rb") as file:
             file.seek(start)
             lines = file.read(end - start).decode(errors="replace").splitlines(keepends=True)
-        return lines + [""] * (frame_size(lines[0], record, self.path) + 2 - len(lines))
+        return lines + [""] * (frame_size(lines[0], record, self.path, end) + 2 - len(lines))
 
     def _count(self) -> int:
         return len(self._starts) - 1
@@ -108,12 +108,12 @@ class Md22Frames(StructureFile):
 
 def _frame_starts(path: Path) -> np.ndarray:
     """[n + 1], byte at which each frame begins, and the end of the file."""
-    starts, place = [], 0
+    starts, place, whole = [], 0, path.stat().st_size
     with path.open("rb") as file:
         while line := file.readline():
             if line.strip():
                 starts.append(place)
-                size = frame_size(line, len(starts) - 1, path)
+                size = frame_size(line, len(starts) - 1, path, whole)
                 place += sum(len(file.readline()) for _ in range(size + 1))
             place += len(line)
     return np.array([*starts, place])

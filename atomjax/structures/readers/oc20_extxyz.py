@@ -7,13 +7,13 @@ together, eV; less the reference energy it is the adsorption energy (OCP, ``DATA
 """
 
 import io
-import lzma
 import re
 from pathlib import Path
 
 import numpy as np
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
+from atomjax.structures.readers.general.bounded import read_compressed
 from atomjax.structures.readers.general.extxyz import frames, parse_frame
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.catalyst_systems import (
@@ -95,7 +95,8 @@ class TrajectoryFile(StructureFile):
         current = self._current
         if current is None or current[0] != pair:
             path, log = self._pairs[pair]
-            texts = list(frames(io.StringIO(_text(path)), path))
+            text = _text(path)
+            texts = list(frames(io.StringIO(text), path, len(text)))
             lines = _lines(log)
             if len(texts) != len(lines):
                 raise ReadError(
@@ -138,12 +139,9 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        return (lzma.decompress(data) if path.suffix == ".xz" else data).decode()
-    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
-        raise ReadError(
-            f"{path}: cannot be decompressed ({error}); it is damaged or truncated, copy it again"
-        ) from error
+        return read_compressed(path).decode()
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{path}: is no text ({error}); it is damaged, copy it again") from error
 
 
 def _lines(log: Path) -> list[str]:

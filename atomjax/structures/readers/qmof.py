@@ -5,7 +5,6 @@
 as structures of pymatgen in ``qmof_structure_data.json`` (Rosen et al., Matter 4, 1578, 2021).
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +13,11 @@ import ase.io
 import numpy as np
 
 from atomjax.structures.readers.format import Format
+from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
+from atomjax.structures.readers.general.cif_csv import read_table
 from atomjax.structures.readers.layouts.json_records import JsonRecords
 from atomjax.structures.readers.layouts.pymatgen_sites import crystal
-from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import StructureFile, cut, shuffled
 from atomjax.structures.structure import Structure
 
@@ -68,9 +69,14 @@ class QmofFile(StructureFile):
                     f" {CRYSTAL_FOLDER}.zip) nor {CRYSTALS}, where the crystals are"
                 )
             self._crystals = JsonRecords(self._folder / CRYSTALS)
-            self._places = {
-                str(self._crystals[i]["qmof_id"]): i for i in range(len(self._crystals))
-            }
+            try:
+                self._places = {
+                    str(self._crystals[i]["qmof_id"]): i for i in range(len(self._crystals))
+                }
+            except (LookupError, TypeError) as error:
+                raise ReadError(
+                    f"{self._crystals.path}: not a list of objects with a qmof_id ({error!r})"
+                ) from error
 
     def _count(self) -> int:
         return len(self._ids)
@@ -80,30 +86,35 @@ class QmofFile(StructureFile):
 
     def _structure(self, record: int) -> Structure:
         name, values = self._ids[record], self._values[record]
-        numbers, positions, cell = self._crystal(name)
-        return self.options.structure(
-            atomic_numbers=numbers,
-            positions=positions,
-            cell=cell,
-            pbc=True,
-            targets=self.options.convert_targets(
-                {target: float(text) for target, text in values.items() if text}
-            ),
-            identifier=name,
-            source=self.options.source or "qmof",
-        )
+        file = CRYSTALS if self._crystals is not None else f"{CRYSTAL_FOLDER}/{name}.cif"
+        targets = {target: _number(text, target) for target, text in values.items() if text}
+        try:
+            with groups_explained():
+                numbers, positions, cell = self._crystal(name)
+            return self.options.structure(
+                atomic_numbers=numbers,
+                positions=positions,
+                cell=cell,
+                pbc=True,
+                targets=self.options.convert_targets(targets),
+                identifier=name,
+                source=self.options.source or "qmof",
+            )
+        except RECORD_ERRORS as error:
+            raise ReadError(f"{file}: {error or type(error).__name__}") from error
 
     def _crystal(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self._crystals is not None:
             if name not in self._places:
-                raise ReadError(f"{CRYSTALS} has no structure of it")
+                raise ReadError("has no structure of it")
             return crystal(self._crystals[self._places[name]]["structure"])
         file = self._cifs / f"{name}.cif"
         if not file.is_file():
-            raise ReadError(f"there is no {CRYSTAL_FOLDER}/{file.name}")
+            raise ReadError(f"there is no such file, which {TABLE} lists")
+        check_cif(file.read_text(errors="replace"))
         atoms = ase.io.read(str(file), format="cif")
         if isinstance(atoms, list):
-            raise ReadError(f"{file.name} holds {len(atoms)} crystals")
+            raise ReadError(f"holds {len(atoms)} crystals")
         return atoms.numbers, atoms.positions, atoms.cell.array
 
     def _split(self, name: str) -> np.ndarray:
@@ -119,22 +130,26 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Identifiers, and properties as text."""
     if not path.is_file():
         raise ReadError(f"{path}: no such file; give the folder qmof_database, or its qmof.csv")
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        missing = [name for name in ("qmof_id", "outputs.pbe.bandgap") if name not in columns]
-        if missing:
-            raise ReadError(
-                f"{path}: has no column {', '.join(missing)}; its columns are:"
-                f" {', '.join(columns[:12])}"
-            )
-        rows = list(reader)
+    columns, rows = read_table(path)
+    missing = [name for name in ("qmof_id", "outputs.pbe.bandgap") if name not in columns]
+    if missing:
+        raise ReadError(
+            f"{path}: has no column {', '.join(missing)}; its columns are:"
+            f" {', '.join(columns[:12])}"
+        )
     if not rows:
         raise ReadError(f"{path}: holds no row")
     values = [
         {target: (row.get(column) or "") for column, target in PROPERTIES.items()} for row in rows
     ]
     return [row["qmof_id"] for row in rows], values
+
+
+def _number(text: str, target: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ReadError(f"{TABLE}: {target} is {text[:40]!r}, expected a number") from error
 
 
 def records(path: Path, options: QmofOptions) -> QmofFile:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from atomjax.structures.readers.format import Format
-from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
+from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout, molecule_groups
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import cut, shuffled
 
@@ -70,11 +70,7 @@ class SpiceFile(ConformerFile):
         super().__init__(path, options, layout)
 
     def _groups(self, file: h5py.File) -> list[str]:
-        names = [
-            name
-            for name, group in file.items()
-            if isinstance(group, h5py.Group) and "conformations" in group
-        ]
+        names = molecule_groups(file, self.layout)
         wanted = self.options.subset
         if wanted is None:
             return names

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import read_json, replacing, write_json
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers import Format, RecordNotes, find_format, guess_format, open_records
 from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
@@ -32,6 +32,7 @@ from atomjax.structures.structure import Structure
 from atomjax.structures.units import UnitError
 
 _PLAN = "plan.json"
+_MEND = "delete it and convert again, which keeps what is whole"
 ENERGY_KINDS = ("total", "referenced", "adsorption", "none")
 # Options that a conversion fills in where its files or its own fields say them.
 FILLED_IN = ("energy_unit", "length_unit", "force_unit", "energy_kind", "energy_key")
@@ -104,6 +105,7 @@ def convert(
 
     Raises:
         StoreError: the folder holds something else, or a source cannot be read.
+        DamagedFile: a file of an unfinished conversion is damaged.
     """
     target, (part, parts) = Path(directory), shard
     if not 0 <= part < parts or workers < 1:
@@ -151,6 +153,7 @@ def merge(directory: str | os.PathLike[str]) -> Store:
 
     Raises:
         StoreError: a share is missing.
+        DamagedFile: a file of an unfinished conversion is damaged.
     """
     target = Path(directory)
     if (target / MANIFEST).exists():
@@ -166,8 +169,8 @@ def merge(directory: str | os.PathLike[str]) -> Store:
     if missing:
         listed = ", ".join(f"--shard {i}/{total}" for i in sorted(missing))
         raise StoreError(f"{target}: shares are missing: run {listed}, or copy their files here")
-    shards = sorted(name for path in done for name in json.loads(path.read_text()))
-    origin = json.loads((target / PARTS / _PLAN).read_text())
+    shards = sorted(name for path in done for name in read_json(path, _MEND))
+    origin = read_json(target / PARTS / _PLAN, _MEND)
     merge_shards(target, shards, origin["precision"], origin)
     return Store(target)
 
@@ -357,12 +360,11 @@ def begin(target: Path, conversion: Conversion) -> None:
     origin = _as_origin(conversion)
     plan = target / PARTS / _PLAN
     if plan.exists():
-        _compare(target, json.loads(plan.read_text()), origin)
+        _compare(target, read_json(plan, _MEND), origin)
         return
     if target.exists() and any(path for path in target.iterdir() if path.name != PARTS):
         raise StoreError(f"{target} is not empty and holds no conversion; give a new folder")
-    with replacing(plan) as file:
-        file.write(json.dumps(origin, indent=1, ensure_ascii=False).encode())
+    write_json(plan, origin)
 
 
 def _as_origin(conversion: Conversion) -> dict[str, Any]:

@@ -10,14 +10,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import DamagedFile, replacing, write_json
 from atomjax.structures.readers.layouts.label_keys import RecordNotes
 from atomjax.structures.store.shards import (
     COLUMNS,
+    HEADER,
     INDEX,
     OFFSET,
     PARTS,
     RECORDS,
+    column_header,
     read_part,
     records_path,
 )
@@ -87,8 +89,7 @@ def merge_shards(
         "shards": listed,
         "index": {file: sha256(directory / INDEX / file) for file in files},
     }
-    with replacing(directory / MANIFEST) as file:
-        file.write((json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(directory / MANIFEST, manifest)
     remove_parts(directory)
     return manifest
 
@@ -110,11 +111,9 @@ def sha256(path: Path) -> str:
 class _Column:
     """A ``.npy`` file that grows; its length is written when it is complete."""
 
-    _HEADER = 128
-
     def __init__(self, file: BinaryIO, dtype: np.dtype):
         self._file, self._dtype, self._length = file, dtype, 0
-        file.write(bytes(self._HEADER))
+        file.write(bytes(HEADER))
 
     def __len__(self) -> int:
         return self._length
@@ -124,13 +123,8 @@ class _Column:
         self._length += len(values)
 
     def finish(self) -> None:
-        # The header of numpy's format 1.0 by hand: numpy writes one of a fixed length only when
-        # it has the whole array.
-        text = f"{{'descr': {self._dtype.str!r}, 'fortran_order': False, "
-        text += f"'shape': ({self._length},), }}"
-        head = b"\x93NUMPY\x01\x00" + (self._HEADER - 10).to_bytes(2, "little")
         self._file.seek(0)
-        self._file.write(head + text.ljust(self._HEADER - 11).encode() + b"\n")
+        self._file.write(column_header(self._dtype, self._length))
 
 
 @contextlib.contextmanager
@@ -150,6 +144,8 @@ def _read(directory: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, 
             f"{directory}: shard {name} is missing ({error.filename}); run the conversion again"
             " (what is there is kept), or copy the folders of the other machines here"
         ) from error
+    except DamagedFile as error:
+        raise StoreError(str(error)) from error
     if size != int(arrays["offset"][-1]):
         raise StoreError(
             f"{directory}: shard {name} has {size} bytes, its index {int(arrays['offset'][-1])};"

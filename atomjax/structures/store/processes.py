@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import atomjax
+from atomjax.runtime.lock import deaths, noting
 
 # Workers share the cores; threads inside each would only get in each other's way.
 SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -45,6 +46,8 @@ def run_workers(
     """
     lock, failures = threading.Lock(), []
     with contextlib.ExitStack() as stack:
+        notes = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(noting(notes))
         workers = [stack.enter_context(_worker(module, request)) for request in requests]
 
         def listen(process: subprocess.Popen[str], errors: Any) -> None:
@@ -56,7 +59,8 @@ def run_workers(
                 errors.seek(0)
                 text = errors.read().decode(errors="replace").strip()[-_LAST_WORDS:]
                 with lock:
-                    failures.append(text or f"a worker died, exit status {process.returncode}")
+                    told_of = "; ".join(deaths(notes)) or text
+                    failures.append(told_of or f"a worker died, exit status {process.returncode}")
                 for other, _ in workers:
                     other.kill()
 

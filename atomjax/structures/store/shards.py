@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import read_npz, replacing, write_npz
 from atomjax.structures.readers.layouts.label_keys import RecordNotes
 from atomjax.structures.readers.layouts.records import SkippedRecord
 from atomjax.structures.store.records import Group, Precision, encode
@@ -33,6 +33,17 @@ COLUMNS = {
     "group": np.dtype("<u4"),
 }
 OFFSET = np.dtype("<u8")
+HEADER = 128
+
+
+def column_header(dtype: np.dtype, length: int) -> bytes:
+    """The first bytes of a column's file: numpy's format 1.0, always as long.
+
+    By hand, since numpy writes it only when it has the whole array.
+    """
+    text = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': ({length},), }}"
+    head = b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little")
+    return head + text.ljust(HEADER - 11).encode() + b"\n"
 
 
 def shard_exists(directory: Path, name: str) -> bool:
@@ -91,15 +102,9 @@ def write_shard(
         "notes": (RecordNotes() if notes is None else notes).to_dict(),
     }
     arrays = {column: np.array(columns[column], kind) for column, kind in COLUMNS.items()}
-    with replacing(part_path(directory, name)) as file:
-        np.savez(
-            file,
-            allow_pickle=False,
-            offset=np.array(ends, OFFSET),
-            facts=np.array(json.dumps(facts, ensure_ascii=False)),
-            **arrays,
-            **statistics.arrays(),
-        )
+    arrays["offset"] = np.array(ends, OFFSET)
+    arrays["facts"] = np.array(json.dumps(facts, ensure_ascii=False))
+    write_npz(part_path(directory, name), {**arrays, **statistics.arrays()})
     return len(ends) - 1
 
 
@@ -109,7 +114,11 @@ def read_part(directory: Path, name: str) -> tuple[dict[str, np.ndarray], dict[s
     Returns:
         The arrays (columns, "offset" and those of the statistics), and "groups", "sha256",
         "skipped" and "notes".
+
+    Raises:
+        FileNotFoundError: the shard is not there.
+        DamagedFile: it is damaged.
     """
-    with np.load(part_path(directory, name), allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
+    path = part_path(directory, name)
+    arrays = read_npz(path, "delete it and run the conversion again, which makes this shard again")
     return arrays, json.loads(str(arrays.pop("facts")))

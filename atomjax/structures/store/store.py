@@ -1,21 +1,32 @@
 """A store: a sequence of structures on disk, read when asked for, in any order."""
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
 
+from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, read_json
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
-from atomjax.structures.store.records import FIRST_PBC, LABELS, Group, Label, Row, decode
-from atomjax.structures.store.shards import COLUMNS, INDEX, records_path
+from atomjax.structures.store.records import FIRST_PBC, FLOATS, LABELS, Group, Label, Row, decode
+from atomjax.structures.store.shards import (
+    COLUMNS,
+    INDEX,
+    OFFSET,
+    column_header,
+    records_path,
+)
 from atomjax.structures.store.statistics import StatisticsAccumulator
 from atomjax.structures.structure import Structure
+
+MEND = "copy the store again, or convert the data set again"
 
 
 class Store(Sequence[Structure]):
@@ -23,7 +34,8 @@ class Store(Sequence[Structure]):
 
     The index is mapped, not read, and records are read from their files at each access: what a
     process holds in memory does not grow with the set. Threads may share an instance, and it can
-    be sent to other processes.
+    be sent to other processes. A column of the index is compared with its checksum when a process
+    first reads it; what the index says of one record, the checksum of the record covers.
 
     Args:
         path: folder that ``python -m atomjax.structures.convert`` made.
@@ -41,11 +53,16 @@ class Store(Sequence[Structure]):
         self.path = Path(path).absolute()
         self.manifest = _read_manifest(self.path)
         self.indices: np.ndarray | None = None
-        shards = self.manifest["shards"]
-        self._bounds = np.cumsum([0, *(shard["structures"] for shard in shards)])
-        self._begins = np.cumsum([0, *(shard["bytes"] for shard in shards)]).tolist()
-        self._names: list[str] = [shard["name"] for shard in shards]
-        self._precision = self.manifest["precision"]
+        # Manifests of before checksums may hold anything.
+        try:
+            shards = self.manifest["shards"]
+            self._bounds = np.cumsum([0, *(int(shard["structures"]) for shard in shards)])
+            self._begins = np.cumsum([0, *(int(shard["bytes"]) for shard in shards)]).tolist()
+            self._names: list[str] = [str(shard["name"]) for shard in shards]
+            self._precision = self.manifest["precision"]
+            _ = FLOATS[self._precision], self.manifest["index"][GROUPS], self.manifest["statistics"]
+        except PARSE_ERRORS as error:
+            raise StoreError(f"{self.path / MANIFEST} is damaged ({error!r}); {MEND}") from error
         self._opened = PerProcess(self._open)
         self._index = self._opened.get()
 
@@ -165,32 +182,34 @@ class Store(Sequence[Structure]):
         Raises:
             StoreError: a file differs or is missing; the message names it.
         """
-        wanted = {self.path / INDEX / name: value for name, value in self.manifest["index"].items()}
+        for name, value in self.manifest["index"].items():
+            _compare(self.path / INDEX / name, value)
         for shard in self.manifest["shards"]:
-            wanted[records_path(self.path, shard["name"])] = shard["sha256"]
-        for file, value in wanted.items():
-            if not file.exists() or sha256(file) != value:
-                state = "differs from its checksum" if file.exists() else "is missing"
-                raise StoreError(f"{file} {state}; convert the data set again or copy it again")
+            _compare(records_path(self.path, shard["name"]), shard["sha256"])
 
     def _column(self, name: str) -> np.ndarray:
-        column = self._index.columns[name]
+        column = self._index.compared(name)
         return column if self.indices is None else column[self.indices]
 
     def _open(self) -> "_OpenStore":
-        return _OpenStore(self.path, self._names, int(self._bounds[-1]))
+        return _OpenStore(self.path, self._names, int(self._bounds[-1]), self.manifest["index"])
 
     def _read(self, record: int) -> Structure:
         opened = self._opened.get()
         columns = opened.columns
         shard = int(np.searchsorted(self._bounds, record, side="right")) - 1
         begin, end = opened.offset[record : record + 2].tolist()
+        if not self._begins[shard] <= begin <= end <= self._begins[shard + 1]:
+            file = self.path / INDEX / "offset.npy"
+            raise StoreError(
+                f"{file}: structure {record} of the store lies outside its file; {MEND}"
+            )
         raw = opened.read(shard, begin - self._begins[shard], end - begin)
         row = Row(
             *(columns[name].item(record) for name in ("n_atom", "flags", "energy", "checksum"))
         )
         try:
-            group = opened.group(columns["group"].item(record))
+            group = opened.group(opened.compared("group").item(record))
             return decode(raw, group, row, self._precision)
         except (ValueError, TypeError, IndexError) as error:
             raise StoreError(
@@ -202,17 +221,34 @@ class Store(Sequence[Structure]):
 class _OpenStore:
     """The mapped index and the open files of one process."""
 
-    def __init__(self, path: Path, names: Sequence[str], count: int):
-        self._path, self._names = path, names
+    def __init__(self, path: Path, names: Sequence[str], count: int, sums: Mapping[str, str]):
+        self._path, self._names, self._sums = path, names, sums
         self._files: dict[int, int] = {}
-        self.columns = {name: _map(path, name, count) for name in COLUMNS}
-        self.offset = _map(path, "offset", count + 1)
+        self._compared: dict[str, np.ndarray] = {}
+        self._comparing = threading.Lock()
+        self.columns = {name: _map(path, name, dtype, count) for name, dtype in COLUMNS.items()}
+        self.offset = _map(path, "offset", OFFSET, count + 1)
+        file = path / INDEX / GROUPS
         try:
-            self._groups: list[list[Any]] = json.loads((path / INDEX / GROUPS).read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{path / INDEX / GROUPS} cannot be read ({error}); convert the data set again"
-            ) from error
+            text = file.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{file} cannot be read ({error}); {MEND}") from error
+        if hashlib.sha256(text).hexdigest() != sums[GROUPS]:
+            raise StoreError(f"{file} differs from its checksum; {MEND}")
+        self._groups: list[list[Any]] = json.loads(text)
+
+    def compared(self, name: str) -> np.ndarray:
+        """A column of the index, after its file was compared with its checksum.
+
+        Raises:
+            StoreError: they differ.
+        """
+        if name not in self._compared:
+            with self._comparing:
+                if name not in self._compared:
+                    _compare(self._path / INDEX / f"{name}.npy", self._sums[f"{name}.npy"])
+                    self._compared[name] = self.columns[name]
+        return self._compared[name]
 
     def group(self, number: int) -> Group:
         """What structures share; made when asked for, since there may be millions."""
@@ -248,18 +284,28 @@ class _OpenStore:
             os.close(file)
 
 
-def _map(path: Path, name: str, count: int) -> np.ndarray:
+def _map(path: Path, name: str, dtype: np.dtype, count: int) -> np.ndarray:
     file = path / INDEX / f"{name}.npy"
+    header = column_header(dtype, count)
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{file} cannot be read ({error}); convert the data set again") from error
-    if array.shape != (count,):
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            found = opened.read(len(header))
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read ({error}); {MEND}") from error
+    expected = len(header) + count * dtype.itemsize
+    if found != header or size != expected:
         raise StoreError(
-            f"{file} has {array.shape[0]} entries, the manifest says {count}; convert the data set"
-            " again"
+            f"{file} is damaged: it has {size} bytes, and should have {expected} and begin as"
+            f" {count} entries of {dtype} do; {MEND}"
         )
-    return np.asarray(array)
+    return np.asarray(np.memmap(file, dtype, "r", len(header), (count,)))
+
+
+def _compare(file: Path, value: str) -> None:
+    if not file.exists() or sha256(file) != value:
+        state = "differs from its checksum" if file.exists() else "is missing"
+        raise StoreError(f"{file} {state}; {MEND}")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -268,10 +314,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         reason = "it is not finished: run the conversion again, or --merge" if path.is_dir() else ""
         raise StoreError(f"{path} is no store: it has no {MANIFEST}{'; ' * bool(reason)}{reason}")
     try:
-        manifest = json.loads(file.read_text())
+        manifest = read_json(file, MEND)
         found = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file} cannot be read ({error}); convert the data set again") from error
+    except DamagedFile as error:
+        raise StoreError(str(error)) from error
+    except (LookupError, TypeError) as error:
+        raise StoreError(f"{file} is no manifest of a store ({error!r}); {MEND}") from error
     if found != FORMAT:
         raise StoreError(f"{file}: format {found!r}, this version reads {FORMAT!r}; convert again")
     return manifest

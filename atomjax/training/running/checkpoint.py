@@ -5,6 +5,8 @@
 
 ``variables`` holds params, ema_params and scale_factors; ``optimizer`` the rest of the state;
 ``metadata`` is JSON: model, heads, graphs, references, settings, validation metrics, versions.
+Orbax keeps checksums of its tables, but not of the arrays; so ``checksums.json`` beside the items
+has one of every file, which is compared before anything is parsed. Checkpoints of before have none.
 
 Orbax's ``CheckpointManager`` writes them, each under a temporary name that is renamed when
 complete, so a process killed while saving leaves the previous checkpoint in place. (Orbax's newer
@@ -15,9 +17,10 @@ target's path by path before anything is used, since Orbax by itself restores wh
 come back as numpy arrays and are placed afterwards, so another number of devices may read them.
 """
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +29,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
+from atomjax.runtime.files import DamagedFile, compare_checksums, write_checksums
 from atomjax.training.update.state import TrainState
 
 Which = Literal["best", "latest"]
 VARIABLES = ("params", "ema_params", "scale_factors")
 OPTIMIZER = ("step", "opt_state", "rng")
 SHOWN_LEAVES = 10
+_MEND = (
+    "it is damaged or incomplete: copy it again, or delete its folder (a run then goes on from its"
+    " other checkpoint or its start)"
+)
 
 
 class CheckpointError(ValueError):
@@ -47,8 +55,9 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory).resolve()
-        self._latest = _manager(self.directory / "latest")
-        self._best = _manager(self.directory / "best")
+        with _explained(self.directory):
+            self._latest = _manager(self.directory / "latest")
+            self._best = _manager(self.directory / "best")
 
     @property
     def latest_step(self) -> int | None:
@@ -75,14 +84,13 @@ class Checkpoints:
             The state with numpy leaves, bit for bit as saved.
 
         Raises:
-            CheckpointError: if a leaf is missing, left over, or of another shape or dtype.
+            CheckpointError: if a file is damaged, or a leaf is missing, left over, or of another
+                shape or dtype.
         """
         step = self._latest.latest_step()
         if step is None:
             raise CheckpointError(f"{self.directory} holds no state to resume from")
-        stored = {}
-        for item in ("variables", "optimizer"):
-            stored.update(_read_item(self._latest, step, item))
+        stored = _read_items(self._latest, step, ("variables", "optimizer"))
         source = f"{self.directory}/latest/{step}"
         return _fill(target, stored, source), _read_metadata(self._latest, step)
 
@@ -112,10 +120,10 @@ def load_checkpoint(
         {"params", "scale_factors"} of numpy arrays, and the metadata.
 
     Raises:
-        CheckpointError: if there is no such checkpoint.
+        CheckpointError: if there is no such checkpoint, or a damaged one.
     """
     manager, step = _open(directory, which)
-    flat = _read_item(manager, step, "variables")
+    flat = _read_items(manager, step, ("variables",))
     stored = traverse_util.unflatten_dict(flat, sep="/")
     metadata = _read_metadata(manager, step)
     manager.close()
@@ -129,7 +137,7 @@ def read_metadata(directory: str | Path, which: Which = "best") -> dict[str, Any
     """Metadata of a run's checkpoint, as :func:`load_checkpoint` returns it, alone.
 
     Raises:
-        CheckpointError: if there is no such checkpoint.
+        CheckpointError: if there is no such checkpoint, or a damaged one.
     """
     manager, step = _open(directory, which)
     metadata = _read_metadata(manager, step)
@@ -223,7 +231,8 @@ def _open(directory: str | Path, which: Which) -> tuple[ocp.CheckpointManager, i
             f"no checkpoint in {root}: it has no subdirectory '{which}'; give the directory of a "
             "run that has saved one"
         )
-    manager = _manager(root / which, writable=False)
+    with _explained(root / which):
+        manager = _manager(root / which, writable=False)
     step = manager.latest_step()
     if step is None:
         other = "latest" if which == "best" else "best"
@@ -255,6 +264,8 @@ def _save(
         args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
         force=True,
     )
+    if jax.process_index() == 0:
+        write_checksums(Path(manager.directory) / str(step))
 
 
 def _timeless(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,21 +274,48 @@ def _timeless(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name != "seconds"}
 
 
-def _read_item(manager: ocp.CheckpointManager, step: int, item: str) -> dict[str, np.ndarray]:
-    """Leaves of one stored item by path."""
-    described = manager.item_metadata(step)[item]
-    if described is None:
-        raise CheckpointError(f"{manager.directory}/{step} has no '{item}'; it is not complete")
-    tree = getattr(described, "tree", described)
-    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    arguments = ocp.args.PyTreeRestore(restore_args=restore_args)
-    restored = manager.restore(step, args=ocp.args.Composite(**{item: arguments}))
-    return _flatten(restored[item])
+def _read_items(
+    manager: ocp.CheckpointManager, step: int, items: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Leaves of stored items by path."""
+    leaves = {}
+    # Orbax looks into every item for the metadata of one.
+    with _explained(Path(manager.directory) / str(step)):
+        for item in items:
+            described = manager.item_metadata(step)[item]
+            if described is None:
+                raise CheckpointError(f"{manager.directory}/{step} has no '{item}'; {_MEND}")
+            tree = getattr(described, "tree", described)
+            restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            arguments = ocp.args.PyTreeRestore(restore_args=restore_args)
+            restored = manager.restore(step, args=ocp.args.Composite(**{item: arguments}))
+            leaves |= _flatten(restored[item])
+    return leaves
 
 
 def _read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    arguments = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-    return manager.restore(step, args=arguments)["metadata"]
+    with _explained(Path(manager.directory) / str(step), "metadata"):
+        arguments = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        metadata = manager.restore(step, args=arguments)["metadata"]
+        if not isinstance(metadata, dict):
+            raise CheckpointError(f"{manager.directory}/{step} has no metadata; {_MEND}")
+        return metadata
+
+
+@contextlib.contextmanager
+def _explained(folder: Path, item: str | None = None) -> Iterator[None]:
+    """Compares the checksums of all items, or of one, first, and says of any error where it was."""
+    try:
+        compare_checksums(folder, _MEND, within=item)
+        yield
+    except CheckpointError:
+        raise
+    except DamagedFile as error:
+        raise CheckpointError(str(error)) from error
+    # Orbax and what it is built on have no common error.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(f"{folder} cannot be read ({reason}); {_MEND}") from error
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

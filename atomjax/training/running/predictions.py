@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.batching import GraphDataset
-from atomjax.runtime.files import replacing
+from atomjax.runtime.files import write_npz
 from atomjax.training.running.evaluate import StructurePrediction
 
 
@@ -79,5 +79,4 @@ def _forces(structure: Any) -> np.ndarray:
 
 def write_predictions(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays as one ``.npz``, whole or not at all."""
-    with replacing(path) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    write_npz(path, arrays, compressed=True)

@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from atomjax.runtime.progress import Display
-from atomjax.structures import ArchiveError
 from atomjax.structures.generate import (
     GenerateError,
     GenerateSpec,
@@ -95,11 +94,20 @@ def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
     assert default_cache_dir() == tmp_path / "atomjax"
 
 
-def test_a_damaged_cache_is_an_error(tmp_path):
+def test_a_damaged_cache_is_made_again_and_says_so(tmp_path):
     path = cache_path(GenerateSpec.from_mapping(SPEC), tmp_path)
-    path.write_bytes(b"PK half a file")
-    with pytest.raises(ArchiveError, match="delete it and make it again"):
-        generate(SPEC, tmp_path, progress=False)
+    expected = generate(SPEC, tmp_path, progress=False)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    output = io.StringIO()
+    display = Display(Console(file=output, width=1000))
+    found, report = generate_with_report(SPEC, tmp_path, progress=display)
+    assert f"{path} is damaged: it does not match its checksum" in output.getvalue()
+    assert not report.cached
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+    assert generate_with_report(SPEC, tmp_path, progress=False)[1].cached
 
 
 def test_a_failing_task_stops_everything_with_its_reason(tmp_path):

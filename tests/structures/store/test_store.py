@@ -150,12 +150,45 @@ def test_damage_of_the_index_is_found(store):
     with pytest.raises(StoreError, match=r"structure 24 .* checksum"):
         Store(store.path)[24]
     energies.write_bytes(whole[:-8])
-    with pytest.raises(StoreError, match=r"energy.npy cannot be read"):
+    with pytest.raises(StoreError, match=r"energy.npy is damaged: it has 320 bytes"):
         Store(store.path)
     energies.write_bytes(whole)
     (store.path / "index" / "groups.json").write_text("[[")
-    with pytest.raises(StoreError, match=r"groups.json cannot be read"):
+    with pytest.raises(StoreError, match=r"groups.json differs from its checksum"):
         Store(store.path)
+
+
+def flip(path: Path, place: int, bit: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= bit
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["n_atom", "flags", "energy", "checksum", "group"])
+def test_a_flipped_bit_of_a_column_is_found_when_it_is_read(store, name):
+    path = store.path / "index" / f"{name}.npy"
+    flip(path, -1)
+    damaged = Store(store.path)
+    with pytest.raises(StoreError, match=rf"{name}.npy differs from its checksum; copy the store"):
+        damaged._column(name)
+    with pytest.raises(StoreError, match=r"structure 24 of the store is damaged|group.npy differs"):
+        damaged[24]
+    flip(path, -1)
+    flip(path, 60)
+    with pytest.raises(StoreError, match=rf"{name}.npy is damaged: .* begin as 25 entries"):
+        Store(store.path)
+
+
+def test_a_flipped_bit_of_the_manifest_or_the_groups_is_found(store):
+    for name in ("manifest.json", "index/groups.json"):
+        path = store.path / name
+        size = len(path.read_bytes())
+        for place in range(0, size, max(size // 50, 1)):
+            flip(path, place)
+            with pytest.raises(StoreError, match=rf"{name} .*checksum; copy the store again"):
+                Store(store.path)
+            flip(path, place)
+    assert len(Store(store.path)) == 25
 
 
 def test_what_is_no_store_is_refused(tmp_path, store):

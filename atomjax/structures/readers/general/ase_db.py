@@ -12,7 +12,7 @@ import numpy as np
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
-from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import stated_units, with_stated_units
 from atomjax.structures.structure import Structure
 
@@ -29,7 +29,7 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
     database = connect(path)
     try:
         metadata = database.metadata
-    except (sqlite3.Error, KeyError, ValueError) as error:
+    except RECORD_ERRORS as error:
         raise _damaged(path, 0, error) from error
     return _rows(database, with_stated_units(options, stated_units(metadata, options), path), path)
 
@@ -42,7 +42,7 @@ def _rows(
         for row in database.select():
             yield f"{path.name}:{row.id}", partial(_structure, row, options, path)
             index += 1
-    except (sqlite3.Error, KeyError, ValueError) as error:
+    except RECORD_ERRORS as error:
         raise _damaged(path, index, error) from error
 
 
@@ -61,7 +61,9 @@ def property_units(path: Path) -> dict[str, str]:
     """
     try:
         return dict(connect(path).metadata.get("_property_unit_dict", {}))
-    except sqlite3.Error as error:
+    except ReadError:
+        raise
+    except RECORD_ERRORS as error:
         raise ReadError(
             f"{path}: the database cannot be read ({error}); it is damaged or truncated, copy it"
             " again"

@@ -1,15 +1,20 @@
 """Whatever ASE reads: trajectories, CIF, POSCAR, the output of many programs."""
 
+import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ase.io
+import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
+from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.structure import Structure
@@ -45,14 +50,58 @@ def records(path: Path, options: AseOptions) -> Iterator[tuple[str, Callable[[],
         raise ReadError(f"{path}: refused: files of ASE's format {name!r} can execute code")
     index = 0
     try:
-        for atoms in ase.io.iread(str(path), index=":", format=name):
-            yield f"{path.name}:{index}", partial(_structure, atoms, options, path, index)
-            index += 1
-    except (*RECORD_ERRORS, UnknownFileTypeError) as error:
+        if name == "cif":
+            check_cif(path.read_text(errors="replace"))
+        if name == "traj":
+            check_trajectory(path)
+        with groups_explained():
+            for atoms in ase.io.iread(str(path), index=":", format=name):
+                yield f"{path.name}:{index}", partial(_structure, atoms, options, path, index)
+                index += 1
+    except (*RECORD_ERRORS, UnknownFileTypeError, StopIteration) as error:
         raise ReadError(
             f"{path}: ASE cannot read it as {name!r} beyond structure {index}"
             f" ({error or type(error).__name__})"
         ) from error
+
+
+def check_trajectory(path: Path) -> None:
+    """Compare the sizes in a trajectory's headers with the file, before any is asked for.
+
+    Such a file (ASE's ``ulm``) begins with 24 bytes of names, then a version, the number of frames
+    and the place of their offsets, int64; where each points, there are a length and so much JSON,
+    in which an array is its shape, type and offset.
+
+    Raises:
+        ReadError: something would lie beyond the file's end.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+
+        def numbers(place: int, count: int) -> list[int]:
+            if not 0 <= place <= place + 8 * count <= size:
+                raise ReadError(f"{path}: a header points beyond the file: copy it again")
+            file.seek(place)
+            return np.frombuffer(file.read(8 * count), "<i8").tolist()
+
+        _, frames, place = numbers(24, 3)
+        for offset in numbers(place, max(frames, 0)):
+            (length,) = numbers(offset, 1)
+            if not 0 <= length <= size - offset - 8:
+                raise ReadError(f"{path}: a frame is longer than the file: copy it again")
+            for shape, kind, start in _arrays_of(json.loads(file.read(length))):
+                if math.prod(shape) * np.dtype(kind).itemsize > size - start:
+                    raise ReadError(f"{path}: an array is longer than the file: copy it again")
+
+
+def _arrays_of(content: Any) -> Iterator[tuple[list[int], str, int]]:
+    """Shape, type and offset of the arrays in a frame's JSON."""
+    if isinstance(content, dict):
+        if "ndarray" in content:
+            shape, kind, start = content["ndarray"]
+            yield shape, kind, start
+        for value in content.values():
+            yield from _arrays_of(value)
 
 
 def _structure(atoms: Atoms, options: AseOptions, path: Path, index: int) -> Structure:

@@ -4,7 +4,6 @@ Rows are zlib-compressed JSON under their ids; "nextid", "metadata" and "deleted
 (layout: ``ase_db_backends``, and fairchem 1.x, ``core/datasets/lmdb_database.py``).
 """
 
-import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
+from atomjax.structures.readers.general.bounded import inflate
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.lmdb_shards import Shard, Shards, find_shards
-from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import stated_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.readers.open_catalyst import split_folder
@@ -100,8 +100,11 @@ def _json(shard: Shard, key: str) -> Any:
     if stored is None:
         return [] if key == "deleted_ids" else None
     try:
-        return decode(zlib.decompress(stored).decode())
-    except (zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return decode(inflate(stored, f"{shard.path}: the entry {key!r}").decode())
+    except ReadError:
+        raise
+    # What ASE's decoder makes of damaged arrays may be any of these.
+    except (*RECORD_ERRORS, zlib.error) as error:
         raise ReadError(
             f"{shard.path}: the entry {key!r} is not compressed JSON ({error}); it is damaged or"
             " from other software"

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.io.cif import parse_cif
 
 from atomjax.structures.readers.format import Format
+from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.structure import Structure
@@ -44,15 +45,12 @@ class CifTable(StructureFile):
         super().__init__(path, options)
         # A crystal's text is longer than the field that the parser allows by default.
         csv.field_size_limit(sys.maxsize)
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
-            if options.cif_column not in columns:
-                raise ReadError(
-                    f"{path}: has no column {options.cif_column!r} with crystals; its columns are: "
-                    f"{', '.join(filter(None, columns)) or 'none'} (cif_column= names another)"
-                )
-            self._rows = list(reader)
+        columns, self._rows = read_table(path)
+        if options.cif_column not in columns:
+            raise ReadError(
+                f"{path}: has no column {options.cif_column!r} with crystals; its columns are: "
+                f"{', '.join(filter(None, columns)) or 'none'} (cif_column= names another)"
+            )
 
     def _count(self) -> int:
         return len(self._rows)
@@ -63,7 +61,8 @@ class CifTable(StructureFile):
 
     def _structure(self, record: int) -> Structure:
         row, options = self._rows[record], self.options
-        atoms = crystal(row[options.cif_column] or "")
+        with groups_explained():
+            atoms = crystal(row[options.cif_column] or "")
         others = {name: text for name, text in row.items() if name and text}
         for name in (options.cif_column, options.identifier_column):
             others.pop(name, None)
@@ -79,12 +78,35 @@ class CifTable(StructureFile):
         )
 
 
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of a CSV file, and its rows.
+
+    Raises:
+        ReadError: a row is damaged.
+    """
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        try:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or [])
+            rows = list(reader)
+        except csv.Error as error:
+            raise ReadError(f"{path}: is no table ({error}); copy it again") from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise ReadError(
+                f"{path}: row {number} has not the {len(columns)} fields of the header: it is"
+                " damaged or cut short, copy it again"
+            )
+    return columns, rows
+
+
 def crystal(text: str) -> Atoms:
     """The atoms of a CIF's first block.
 
     Raises:
         ReadError: there is no block with atoms, or a site is shared by elements.
     """
+    check_cif(text)
     block = next((b for b in parse_cif(io.StringIO(text)) if b.has_structure()), None)
     if block is None:
         raise ReadError("its CIF holds no crystal")

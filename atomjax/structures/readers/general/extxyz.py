@@ -25,14 +25,20 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
         ReadError: a frame does not begin with its number of atoms, so that what follows cannot be
             told apart.
     """
+    size = path.stat().st_size
     with path.open(encoding="utf-8", errors="replace") as file:
-        for index, lines in enumerate(frames(file, path)):
+        for index, lines in enumerate(frames(file, path, size)):
             identifier = f"{path.name}:{index}"
             yield identifier, partial(_structure, lines, options, identifier, path.stem)
 
 
-def frames(file: TextIO, path: Path) -> Iterator[list[str]]:
+def frames(file: TextIO, path: Path, size: int) -> Iterator[list[str]]:
     """The lines of each frame, its number of atoms first.
+
+    Args:
+        file: read from where it stands.
+        path: for messages.
+        size: of the file.
 
     Raises:
         ReadError: as `records`.
@@ -41,19 +47,33 @@ def frames(file: TextIO, path: Path) -> Iterator[list[str]]:
     while (line := file.readline()) != "":
         if not line.strip():
             continue
-        count = frame_size(line, index, path)
+        count = frame_size(line, index, path, size)
         yield [line, *(file.readline() for _ in range(count + 1))]
         index += 1
 
 
-def frame_size(line: str | bytes, index: int, path: Path) -> int:
+def frame_size(line: str | bytes, index: int, path: Path, size: int) -> int:
     """The number of atoms that the first line of a frame states.
 
+    Args:
+        line: that states it.
+        index: of the frame.
+        path: for messages.
+        size: of the file, which no number of lines exceeds.
+
     Raises:
-        ReadError: it is no number.
+        ReadError: it is no number, or none that the file can hold.
     """
     try:
-        return int(line)
+        count = int(line)
+        if not 0 <= count <= size:
+            raise ReadError(
+                f"{path}: frame {index} should have {count} atoms, and the file has {size} bytes:"
+                " it is damaged, copy it again"
+            )
+        return count
+    except ReadError:
+        raise
     except ValueError as error:
         raise ReadError(
             f"{path}: frame {index} should begin with its number of atoms, found"
@@ -93,6 +113,12 @@ def _check_columns(lines: list[str]) -> None:
             " but symbols and positions would be lost; write Properties= (extended XYZ is"
             " case-sensitive)"
         )
+    described = re.search(r'(?<!\w)Properties="?([^\s"]*)', lines[1])
+    if described is not None:
+        stated = sum(int(count) for count in re.findall(r":[SRIL]:(\d+)", described.group(1)))
+        found = len(lines[2].split())
+        if stated > found:
+            raise ReadError(f"Properties= describes {stated} columns, the first atom has {found}")
 
 
 def _unknown_symbol(found: str, lines: list[str]) -> ReadError:

@@ -1,6 +1,8 @@
 """HDF5 files that hold, for each molecule, an array of conformations."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.general.bounded import check_made
+from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import with_stated_units
 from atomjax.structures.readers.layouts.structure_file import PerProcess, StructureFile
 from atomjax.structures.structure import Structure
+from atomjax.structures.units import UnitError
 
 # Conformations read at once: neighbours are usually wanted next, and a call of HDF5 costs more
 # than the few kilobytes of them.
@@ -59,11 +63,9 @@ class ConformerFile(StructureFile):
         self._block: tuple[str, int, dict[str, np.ndarray]] | None = None
         self._stated: dict[str, str] = {}
         file = self._file.get()
-        try:
+        with reported(path):
             self.names = self._groups(file)
             counts = [self._index(name, file[name]) for name in self.names]
-        except (OSError, RuntimeError) as error:
-            raise _damaged(path, error) from error
         # Records as (molecule, conformation), 8 bytes each.
         self._molecule = np.repeat(
             np.arange(len(counts), dtype=np.int32), [len(kept) for kept in counts]
@@ -165,16 +167,45 @@ def open_hdf5(path: Path) -> h5py.File:
     Raises:
         ReadError: it is no HDF5 file, or a damaged one.
     """
-    try:
+    with reported(path):
         return h5py.File(path, "r")
-    except OSError as error:
-        raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> ReadError:
-    return ReadError(
-        f"{path}: not a readable HDF5 file ({error}); it is damaged or truncated, copy it again"
-    )
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Say of an error of HDF5, which may be of any type, which file it is about.
+
+    Raises:
+        ReadError: in place of it.
+    """
+    try:
+        yield
+    except (ReadError, UnitError):
+        raise
+    except RECORD_ERRORS as error:
+        raise ReadError(
+            f"{path}: not a readable HDF5 file ({error}); it is damaged or truncated, copy it again"
+        ) from error
+
+
+def molecule_groups(file: h5py.File, layout: Layout) -> list[str]:
+    """Names of the groups that hold any array of a molecule, in the order of the file."""
+    wanted = {layout.numbers, layout.positions, layout.energy, layout.forces}
+    names: list[str] = []
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Group) and not wanted.isdisjoint(item):
+            names.append(name)
+
+    file.visititems(collect)
+    return names
+
+
+def _check_stored(array: Any, what: str) -> None:
+    """Raise where an array is much larger than what is stored of it, as one that nobody wrote."""
+    if not isinstance(array, h5py.Dataset):
+        raise ReadError(f"{what} is a group, expected an array; the file is damaged")
+    check_made(array.size * array.dtype.itemsize, array.id.get_storage_size(), what)
 
 
 def _check(path: Path, name: str, group: Any, layout: Layout, options: ReadOptions) -> int:
@@ -187,6 +218,8 @@ def _check(path: Path, name: str, group: Any, layout: Layout, options: ReadOptio
         raise ReadError(
             f"{path}: molecule {name} lacks {', '.join(missing)}; it has: {', '.join(group)}"
         )
+    for key in wanted:
+        _check_stored(group[key], f"{path}: molecule {name}: {key}")
     shape = group[layout.positions].shape
     atoms = group[layout.numbers].shape[-1] if group[layout.numbers].shape else 0
     if shape[:1] == (0,) or atoms == 0:

@@ -1,9 +1,7 @@
 """The items of a large array in a JSON file, parsed one at a time."""
 
-import gzip
 import json
 import re
-import zlib
 from functools import partial
 from json.decoder import JSONDecodeError
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.structures.readers.general.bounded import read_compressed
 from atomjax.structures.readers.layouts.records import ReadError
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 
@@ -34,7 +33,7 @@ class JsonRecords:
         self._text = PerProcess(partial(_read, path))
         try:
             self._spans = self._find(self._text.get(), key)
-        except JSONDecodeError as error:
+        except (JSONDecodeError, RecursionError) as error:
             raise ReadError(
                 f"{path}: not JSON, or cut short ({error}); copy it again if it is truncated"
             ) from error
@@ -93,9 +92,6 @@ def _skip(text: str, place: int) -> int:
 
 def _read(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
-        raise ReadError(
-            f"{path}: cannot be decompressed ({error}); it is damaged or truncated, copy it again"
-        ) from error
+        return read_compressed(path).decode()
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{path}: is no text ({error}); it is damaged, copy it again") from error

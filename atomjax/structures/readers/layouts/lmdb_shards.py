@@ -9,6 +9,8 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
+from atomjax.runtime.lock import note_reading
+from atomjax.structures.readers.general.lmdb_pages import check_pages, damaged_lmdb
 from atomjax.structures.readers.layouts.records import ReadError
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 
@@ -53,11 +55,12 @@ class Shard:
         Raises:
             ReadError: the file is damaged.
         """
+        note_reading(self.path)
         try:
             with self._environment.get().begin(buffers=False) as transaction:
                 return transaction.get(key.encode())
         except lmdb.Error as error:
-            raise _damaged(self.path, error) from error
+            raise damaged_lmdb(self.path, error) from error
 
 
 class Shards:
@@ -95,6 +98,8 @@ def _open(path: Path) -> lmdb.Environment:
 
 
 def _open_new(path: Path) -> lmdb.Environment:
+    # The file is mapped into memory: touching a page beyond its end would kill the process.
+    check_pages(path)
     try:
         environment = lmdb.open(
             str(path),
@@ -106,17 +111,6 @@ def _open_new(path: Path) -> lmdb.Environment:
             meminit=False,
             max_readers=1,
         )
-        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     except lmdb.Error as error:
-        raise _damaged(path, error) from error
-    # The file is mapped into memory: touching a page beyond its end would kill the process.
-    if path.stat().st_size < needed:
-        environment.close()
-        raise _damaged(path, f"{path.stat().st_size} of {needed} bytes")
+        raise damaged_lmdb(path, error) from error
     return environment
-
-
-def _damaged(path: Path, reason: object) -> ReadError:
-    return ReadError(
-        f"{path}: not a readable LMDB file ({reason}); it is damaged or truncated, copy it again"
-    )

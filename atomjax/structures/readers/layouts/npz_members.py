@@ -1,13 +1,14 @@
 """Arrays of ``.npz`` files, mapped into memory where they are stored uncompressed."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from atomjax.runtime.files import PARSE_ERRORS
+from atomjax.structures.readers.general.bounded import check_made
 from atomjax.structures.readers.layouts.records import ReadError
 
 LOCAL_HEADER = 30  # bytes before the name of a zip file's member, which has two lengths at 26
@@ -42,13 +43,14 @@ def _reported(path: Path) -> Iterator[None]:
         yield
     except ReadError:
         raise
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+    except PARSE_ERRORS as error:
         raise ReadError(
             f"{path}: not a readable .npz file ({error}); it is damaged or truncated, copy it again"
         ) from error
 
 
 def _open_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    check_made(info.file_size, info.compress_size, f"{path}: the array {info.filename}")
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
         read_header = (

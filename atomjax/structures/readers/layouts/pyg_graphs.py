@@ -9,6 +9,8 @@ from typing import Any
 
 from atomjax.safe_pickle import TENSORS, PickleError, Record, load
 
+# What fields hold beside arrays: lists of numbers, a few names.
+MOST_LEVELS, MOST_PARTS, MOST_TEXT = 4, 1 << 20, 1 << 20
 GRAPH_CLASSES = (
     "torch_geometric.data.data.Data",
     "torch_geometric.data.data.DataEdgeAttr",
@@ -40,4 +42,21 @@ def stored_fields(graph: Any) -> Mapping[str, Any]:
         state = state.get("_mapping") if isinstance(state, dict) else None
     if not isinstance(state, dict):
         raise PickleError("a graph of PyTorch Geometric without fields")
+    _check_extent(state)
     return {name: value for name, value in state.items() if value is not None}
+
+
+def _check_extent(fields: Mapping[str, Any]) -> None:
+    """Refuse what is no field of a graph: deep, wide or long, or the same part again and again."""
+    parts, left = 0, [(fields, 0)]
+    while left:
+        value, level = left.pop()
+        if isinstance(value, str | bytes) and len(value) > MOST_TEXT:
+            raise PickleError(f"refused: a text of {len(value)} characters in a graph")
+        if not isinstance(value, Mapping | list | tuple | set | frozenset):
+            continue
+        parts += len(value)
+        if level > MOST_LEVELS or parts > MOST_PARTS:
+            raise PickleError("refused: a graph whose fields are deep or have millions of parts")
+        inner = value.values() if isinstance(value, Mapping) else value
+        left.extend((part, level + 1) for part in inner)

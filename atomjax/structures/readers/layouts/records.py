@@ -1,5 +1,6 @@
 """What all readers share: declared units, the choice of labels, and what happens to bad records."""
 
+import csv
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ RECORD_ERRORS = (
     OSError,
     RuntimeError,
     sqlite3.Error,
+    csv.Error,
+    MemoryError,
 )
 
 

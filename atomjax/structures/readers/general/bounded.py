@@ -1,0 +1,73 @@
+"""What a file may make of memory: a multiple of what it holds, whatever its headers say."""
+
+import gzip
+import lzma
+import zlib
+from pathlib import Path
+
+from atomjax.structures.readers.layouts.records import ReadError
+
+# No data set is compressed to a fiftieth; small files may say anything up to the first.
+FREE = 1 << 27
+PER_BYTE = 50
+_CHUNK = 1 << 20
+
+
+def check_made(made: int, stored: int, what: str) -> None:
+    """Refuse to make much more of a file than it holds.
+
+    Args:
+        made: bytes that are asked for.
+        stored: bytes that they are made of.
+        what: asks for them, for the message.
+
+    Raises:
+        ReadError: it is too much.
+    """
+    if made > FREE + PER_BYTE * stored:
+        raise ReadError(
+            f"{what} would be {made:,} bytes in memory and is {stored:,} in the file: it is damaged"
+            " or made to fill the memory; copy it again"
+        )
+
+
+def read_compressed(path: Path) -> bytes:
+    """A file's content, decompressed where its name ends with ``.gz`` or ``.xz``.
+
+    Raises:
+        ReadError: it is damaged, or its content would fill the memory.
+    """
+    opened = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix)
+    if opened is None:
+        return path.read_bytes()
+    stored, made, chunks = path.stat().st_size, 0, []
+    try:
+        with opened(path) as file:
+            while chunk := file.read(_CHUNK):
+                made += len(chunk)
+                check_made(made, stored, f"{path}: its content")
+                chunks.append(chunk)
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise ReadError(
+            f"{path}: cannot be decompressed ({error}); it is damaged or truncated, copy it again"
+        ) from error
+    return b"".join(chunks)
+
+
+def inflate(data: bytes, what: str) -> bytes:
+    """What zlib compressed.
+
+    Raises:
+        ReadError: it would fill the memory.
+        zlib.error: it is damaged.
+    """
+    machine, left, made, chunks = zlib.decompressobj(), data, 0, []
+    while left and not machine.eof:
+        chunks.append(machine.decompress(left, _CHUNK))
+        left, made = machine.unconsumed_tail, made + len(chunks[-1])
+        check_made(made, len(data), what)
+    if not machine.eof:
+        chunks.append(machine.flush())
+    if not machine.eof:
+        raise zlib.error("it is cut short")
+    return b"".join(chunks)

@@ -1,0 +1,75 @@
+"""A full check of files that this project did not write, in processes of their own.
+
+Damage that a format cannot tell may end a process that reads it; then it ends that one alone.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from atomjax.structures.readers import StructureFile, open_records
+from atomjax.structures.readers.general.lmdb_pages import check_pages
+from atomjax.structures.readers.layouts.lmdb_shards import find_shards
+from atomjax.structures.readers.layouts.records import SkippedRecord, structures_from
+from atomjax.structures.store.merge import MANIFEST, StoreError
+from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
+from atomjax.structures.store.store import Store
+
+LMDB = (".lmdb", ".aselmdb")
+_SHOWN = 10
+
+
+def check(path: str, source: str | None, options: Mapping[str, Any]) -> str:
+    """Read every record of a file, or of a store, and compare what can be compared.
+
+    Args:
+        path: of the file or folder.
+        source: its format; None tells it from the name.
+        options: of the reader.
+
+    Returns:
+        A line that says what there is.
+
+    Raises:
+        StoreError: something is damaged; the message lists the first records.
+    """
+    records, damaged = 0, []
+
+    def told(line: dict[str, Any]) -> None:
+        nonlocal records
+        records += line["records"]
+        damaged.extend(line["damaged"])
+
+    request = {"path": path, "source": source, "options": dict(options)}
+    try:
+        run_workers(__name__, [request], told)
+    except WorkerError as error:
+        raise StoreError(f"{path}: {error}") from error
+    if damaged:
+        listed = "".join(f"\n  {who}: {why}" for who, why in damaged[:_SHOWN])
+        raise StoreError(f"{path}: {len(damaged)} of {records} records are damaged:{listed}")
+    return f"{path}: all {records:,} records can be read"
+
+
+def work(request: dict[str, Any]) -> None:
+    """Check one file or folder; tells the records read and what is wrong with some."""
+    path = Path(request["path"])
+    if (path / MANIFEST).exists():
+        store = Store(path)
+        store.verify()
+        tell(records=sum(1 for _ in store), damaged=[])
+        return
+    if path.name.endswith(LMDB) or (path.is_dir() and any(path.glob("*lmdb"))):
+        for shard in find_shards(path, LMDB):
+            check_pages(shard, most=None)
+    records = open_records(path, request["source"], **request["options"])
+    if isinstance(records, StructureFile):
+        records = records.records()
+    damaged: list[SkippedRecord] = []
+    read = sum(1 for _ in structures_from(records, "skip", damaged))
+    listed = [[record.identifier, record.reason] for record in damaged]
+    tell(records=read + len(damaged), damaged=listed)
+
+
+if __name__ == "__main__":
+    serve(work, ValueError)

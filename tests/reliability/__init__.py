@@ -1,0 +1,1 @@
+"""A campaign of damaged and hostile files against everything that reads one."""

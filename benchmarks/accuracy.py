@@ -43,7 +43,7 @@ def main() -> None:
     add("--workdir", type=Path, default=Path("runs/accuracy"))
     add("--out", type=Path, default=OUT)
     add("--peer-python", help="interpreter that can import the peers, if this one cannot")
-    add("--table", action="store_true", help="print what is there and stop")
+    add("--table", action="store_true", help="print the existing results and stop")
     options = parser.parse_args()
     if not options.table:
         run_missing(options)

@@ -169,7 +169,7 @@ def moments_of(rows: np.ndarray) -> Moments:
 
 
 def copper(rattle: float, strain: float, seed: int, count: int = 400) -> list[Structure]:
-    """Strained and rattled cells of copper; nothing marks what is alike in them."""
+    """Strained and rattled cells of copper; without a label of those that are alike."""
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Weak scaling of the training step over host devices, and what it communicates.
+"""Weak scaling of the training step over host devices, and its communication.
 
 python -m benchmarks.scaling [--devices 1 2 4 8] [--model gemnet_oc_tiny] [--optimizer whole]
 

@@ -36,7 +36,7 @@ KINDS = ("molecules", "slabs", "mixed", "dynamics")
 
 
 def labelled(atoms: ase.Atoms, rng: np.random.Generator, tags: np.ndarray | None) -> Structure:
-    """Shaken atoms with random labels: speed does not depend on what they say."""
+    """Shaken atoms with random labels: speed does not depend on the values."""
     return Structure(
         atomic_numbers=atoms.numbers,
         positions=atoms.positions + rng.normal(0, 0.05, atoms.positions.shape),

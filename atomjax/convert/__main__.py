@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--to", type=Path, metavar="DIR", help="checkpoint directory to make")
     target.add_argument("--to-torch", type=Path, metavar="FILE", help=".pt file to write")
-    add("--backbone-only", action="store_true", help="leave the heads out")
+    add("--backbone-only", action="store_true", help="convert the backbone alone, without heads")
     add(
         "--averages",
         choices=get_args(Averages),
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         "loader keeps; or none (default: all)",
     )
     add("--head-names", metavar="A,B", help="names of the heads, in the order of the file")
-    add("--which", choices=("best", "latest"), default="best", help="of a run, with --to-torch")
+    add("--which", choices=("best", "latest"), default="best", help="with --to-torch: checkpoint")
     add("--raw", action="store_true", help="with --to-torch: the weights, not their averages")
     return parser
 

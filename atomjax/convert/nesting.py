@@ -17,7 +17,7 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.safe_pickle import Record
 
-# What DistributedDataParallel, DataParallel, torch.compile and trainers put before every name.
+# Prefixes that DistributedDataParallel, DataParallel, torch.compile and trainers add to names.
 WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model.", "_module.")
 SHOWN = 5
 
@@ -76,7 +76,7 @@ class Contents:
 
 
 def unwrap(loaded: Any) -> Contents:
-    """The weights of a loaded file and what lies beside them.
+    """The weights of a loaded file, and its other parts.
 
     Raises:
         ConvertError: no weights are found, or something among them is no tensor.

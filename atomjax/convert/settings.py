@@ -60,7 +60,7 @@ def _model_section(contents: Contents) -> Any:
 def check_built_in(
     settings: Mapping[str, Any], built_in: Mapping[str, tuple[Any, ...]], model: str
 ) -> None:
-    """Refuses settings of the original that change what the network computes.
+    """Refuses settings of the original that change the function of the network.
 
     Args:
         settings: result of :func:`backbone_settings`.

@@ -28,7 +28,7 @@ _INT32 = 2**31
 
 
 def write_torch_file(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Writes what ``torch.load`` reads, whole or not at all.
+    """Writes a file for ``torch.load``, whole or not at all.
 
     Arrays that are one object become tensors that share a storage.
 

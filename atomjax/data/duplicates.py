@@ -125,7 +125,7 @@ def _exact_keys(parts: Mapping[str, Sequence[Structure]]) -> dict[str, list[byte
             continue
         rows = [row.tobytes() for row in energies[name]]
         again = [i for i, row in enumerate(rows) if row in often]
-        # What is not read is like nothing else.
+        # Structures that are not read count as unique.
         keys[name] = [f"{name} {i}".encode() for i in range(len(part))]
         for i in again[:MOST_READ]:
             keys[name][i] = exact_key(part[i])

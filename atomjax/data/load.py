@@ -1,7 +1,7 @@
-"""From the data section of a config to data sets that are ready to be batched.
+"""Data sets ready for batching, from the data section of a config.
 
 Structures are generated or read, divided, and given references fitted on the training part
-alone. What the config must declare (units, what an energy means) is checked by its schema.
+alone. What the config must declare (units, kind of the energies) is checked by its schema.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -311,7 +311,7 @@ def _limit(
     settings: DataSettings,
     max_structures: int | None,
 ) -> list[int]:
-    """Leaves the structures that were asked for, and shares an epoch out among the data sets.
+    """Limits the structures to the configured number, and divides an epoch among the data sets.
 
     Returns:
         The samples that an epoch takes of each data set.

@@ -142,7 +142,7 @@ class DatasetSettings:
                 )
         else:
             self._require("path")
-            # What the format fixes is filled in, so that saved configs say it.
+            # Facts that the format fixes are filled in, so that saved configs hold them.
             declared = {name: getattr(self, name) for name in DECLARED}
             self._require(*self.facts.undeclared(declared, guessed=self.format is None))
             for name, value in fixed_fields(self.name, declared, self.facts).items():

@@ -37,7 +37,7 @@ KINDS = {
     "nearest": GraphKind(),
 }
 
-# What all graphs were before there was a choice; a stored config without these fields means this.
+# Values before there was a choice, which a stored config without these fields has.
 PUBLISHED_RULE: dict[str, Any] = {
     "cutoff_a2ee2a": None,
     "cutoff_qint": None,
@@ -120,7 +120,7 @@ class GraphConfig:
             self._check_a2a()
 
     def _check_a2a(self) -> None:
-        """Makes sure that the graph which the others draw from holds them."""
+        """Makes sure that the graph which the others are chosen from holds them."""
         most = self.max_neighbors_a2a
         for name in ("max_neighbors", "max_neighbors_a2ee2a", "max_neighbors_qint"):
             value = getattr(self, name)
@@ -140,12 +140,12 @@ class GraphConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "GraphConfig":
-        """The graphs that a checkpoint names; what older ones leave out is the published rule."""
+        """The graphs in a checkpoint; fields missing in older ones are the published rule's."""
         fields = {**fields, "qint_tags": tuple(fields["qint_tags"])}
         return cls(**(fields if "symmetrization" in fields else {**PUBLISHED_RULE, **fields}))
 
     def cache_key(self) -> dict[str, Any]:
-        """All fields, for hashes that name files; of the published rule, what it was before."""
+        """Fields for hashes that name files; those of ``PUBLISHED_RULE`` only where one differs."""
         fields = dataclasses.asdict(self)
         rule = {name: fields[name] for name in PUBLISHED_RULE}
         return {k: v for k, v in fields.items() if rule != PUBLISHED_RULE or k not in rule}

@@ -31,10 +31,10 @@ class AtomjaxCalculator(Calculator):
     directions.
 
     Steps of a trajectory share one padded shape, so that the model is compiled at the first step
-    and again only when the neighbours outgrow the shape. It warns, once
-    for each calculator, of periodicity that the model was not trained on, of charges and magnetic
-    moments, which it does not read, and of energies that are relative
-    (`atomjax.inference.predict.MARKS`). Calculators can be copied and pickled.
+    and again only when the neighbours outgrow the shape. It warns, once for each calculator, of
+    periodicity that the model was not trained on, of charges and magnetic moments, which it does
+    not read, and of energies that are relative (`atomjax.inference.predict.MARKS`). Calculators can
+    be copied and pickled.
 
     Args:
         model: a run directory, or a `Predictor`.

@@ -126,7 +126,7 @@ class Predictor:
         self._predict = CountedFunction(functools.partial(predict, network))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What was compiled stays behind: the copy compiles for itself.
+        # Compiled programs are not copied: the copy compiles its own.
         options = {
             "batch_size": self._shape.batch_size,
             "slack": self._shape.slack,
@@ -151,7 +151,7 @@ class Predictor:
             GraphError: the graph of a structure cannot be built.
         """
         head = self._head(dataset)
-        # What is unknown is found before anything is computed.
+        # Elements and compositions that cannot be predicted are found before any computation.
         marks = [self._marks(head, structure) for structure in structures]
         results: dict[int, StructureResult] = {}
         for group, batch in self._shape.batches(structures, head.graph):

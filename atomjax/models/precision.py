@@ -1,4 +1,4 @@
-"""Precision policies: in what numbers the products of a model are taken.
+"""Precision policies: the floating-point formats of a model's products.
 
 Whatever the policy, parameters, geometry (distances, angles, frames), sums over neighbours, pooled
 energies, forces, loss and optimiser stay in the dtype of the batch, float32 or float64.

@@ -209,7 +209,7 @@ class Limits:
         return 1e-9 if expected.dtype == np.float64 else 1e-7
 
     def of_own_frames(self, name: str, quantity: str) -> float:
-        """Limit with our own frames: what the choice of its frames changes in the reference.
+        """Limit with our own frames: the reference's change by the choice of its frames.
 
         That is known from a single pair of draws for each structure, so the bound is a multiple
         of it, or the largest over all structures.

@@ -60,7 +60,7 @@ def upstream_data(datasets: list[dict[str, Any]], root: str, **changes: Any) -> 
 
 
 def pretraining(**changes: Any) -> dict[str, Any]:
-    """Optimisation as in JMP's appendix D.1 and table 18, less what depends on the run."""
+    """Optimisation as in JMP's appendix D.1 and table 18, without settings of a single run."""
     return {
         "beta1": 0.9,
         "beta2": 0.95,

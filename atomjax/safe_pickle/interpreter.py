@@ -1,4 +1,4 @@
-"""An interpreter of the pickle format that builds data and calls only what it is given.
+"""An interpreter of the pickle format that builds data and calls only given functions.
 
 A pickle is a program for a stack machine, and its GLOBAL and REDUCE instructions may call any
 function of any module. Here the instructions are decoded by `pickletools.genops`, nothing is ever
@@ -47,7 +47,7 @@ class ForbiddenName(PickleError):
 
 @dataclass(frozen=True)
 class Global:
-    """A name that the data refers to, and what stands for calling it.
+    """A name that the data refers to, and the function called in its place.
 
     Attributes:
         name: module and qualified name, joined by a dot.
@@ -140,7 +140,7 @@ def load_next(
         raise
     except PickleError as error:
         raise PickleError(f"{error} (byte {position} of the pickle, {name})") from error
-    # What decoding damaged bytes, and table entries given wrong arguments, raise.
+    # Errors of decoding damaged bytes, and of table entries given wrong arguments.
     except (
         ValueError,
         TypeError,

@@ -214,7 +214,7 @@ def _read_header(data: bytes) -> tuple[np.dtype, int, int]:
 
 
 def read_preamble(stream: BinaryIO) -> None:
-    """Skip what files of PyTorch's old format begin with.
+    """Skip the preamble of files in PyTorch's old format.
 
     Raises:
         PickleError: the stream does not begin so, or was written on a big-endian machine.

@@ -167,8 +167,8 @@ class SimilaritySettings(WorkflowSettings):
         downstream: tasks, likewise; for "study" left out, since ``finetune.data`` names the task.
         extractor: features.
         sampling: structures that stand for each set.
-        aggregations: from atoms to rows. Every combination with ``invariants`` is tabulated,
-            and the first of both is the one that the recommendation follows.
+        aggregations: rules that make rows of atoms. Every combination with ``invariants`` is
+            tabulated; the recommendation follows the first of both.
         invariants: "none" (all features, as published), "scalars" or "norms".
         measures: names of the measures, each tabulated on all of these combinations that it suits;
             the recommendation follows the first. "module:NAME" is imported.

@@ -1,4 +1,4 @@
-"""The least-squares share of each element in sums over atoms, and what the fit leaves open.
+"""The least-squares share of each element in sums over atoms, and undetermined directions.
 
 Compositions that always go together (H2O alone, say) do not tell the shares of their elements
 apart. The fit then takes the smallest solution, whose sums are right for combinations of the
@@ -49,7 +49,7 @@ class ElementFit:
 
     @property
     def residual_scale(self) -> float:
-        """Root mean square of the residual; 1.0 where the fit had no freedom left to tell."""
+        """Root mean square of the residual; 1.0 where the fit has no degrees of freedom left."""
         if self.degrees_of_freedom == 0:
             return 1.0
         return max(float(np.sqrt(np.mean(self.residual**2))), SMALLEST_SCALE)

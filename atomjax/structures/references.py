@@ -27,7 +27,7 @@ Transform = Literal["identity", "log"]
 
 
 class ReferencesError(ValueError):
-    """Labels that cannot be referenced; the message says which and how to mend it."""
+    """Labels that cannot be referenced; the message names them and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +192,7 @@ class References:
 
 @dataclass(frozen=True, eq=False)
 class PropertyScale:
-    """Mean and deviation of one scalar target, with its elements' shares where asked for.
+    """Mean and standard deviation of one scalar target, with shares of elements if requested.
 
     model value = (t(y) - Σ element_values[Z] - mean) / std, t the identity or the logarithm.
 

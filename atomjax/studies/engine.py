@@ -177,7 +177,7 @@ class Study:
 def compute_point(
     settings: Any, run: Run, compiled: CompiledFunctions | None = None
 ) -> dict[str, Any]:
-    """The results of one point; trainings share ``compiled``, or what their process compiled."""
+    """The results of one point; trainings share ``compiled``, or the programs of their process."""
     if settings.workflow in TRAININGS:
         shared = compiled or _compiled_here()
         return TRAININGS[settings.workflow](settings, run, compiled=shared)

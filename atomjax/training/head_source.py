@@ -13,7 +13,7 @@ from atomjax.runtime.config import ConfigError, nearest
 from atomjax.structures import References, Structure
 from atomjax.structures.elements import SYMBOLS
 
-# Of several heads, the mean of their parameters.
+# Name for the mean of the parameters of all heads.
 MEAN = "mean"
 # eV/atom by which bound structures may lie from element energies that were fitted to others.
 SAME_REFERENCE = 0.3

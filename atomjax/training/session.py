@@ -107,7 +107,7 @@ class Session:
         run.say(data_card(splits, self.train_loader, graphs, notes))
 
     def train(self, load: Callable[[Variables], Variables] | None = None) -> dict[str, Any]:
-        """Trains, or resumes what the run directory holds, and tests the best weights.
+        """Trains, or resumes the training in the run directory, and tests the best weights.
 
         Args:
             load: fresh variables → variables to start from, with fitted scale factors. Without
@@ -312,7 +312,7 @@ class Session:
         }
 
     def _meaning(self) -> tuple[Hashable, ...]:
-        """Everything but weights, seed and the number of steps that decides what is computed."""
+        """All facts beside weights, seed and number of steps that determine the computation."""
         model = json.dumps(self.model_config, sort_keys=True)
         return model, tuple(self.heads), self.tasks, self.job.train, self.mesh
 
@@ -384,7 +384,7 @@ def _check_common_step(checkpoints: Checkpoints) -> None:
 
 
 def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity]:
-    """Shapes that hold what either of two lists of shapes holds, bucket by bucket."""
+    """Shapes that hold the batches of either of two lists of shapes, bucket by bucket."""
     merged = []
     for x, y in itertools.zip_longest(a, b):
         pair = zip(dataclasses.astuple(x or a[-1]), dataclasses.astuple(y or b[-1]), strict=True)

@@ -53,7 +53,7 @@ def export_equiformer(
 
 
 def _check_built_in(config: EquiformerV2Config) -> None:
-    """Refuses what fairchem's network has fixed to another value."""
+    """Refuses settings that fairchem's network fixes to another value."""
     built_in = {"num_gaussians": 600, "edge_direction": "source_minus_target"}
     for field, value in {**built_in, "envelope_exponent": None}.items():
         if (ours := getattr(config, field)) != value:

@@ -128,7 +128,7 @@ def _one_basis(config: GemNetOCConfig) -> dict[str, Any]:
 
 
 def _settings(config: GemNetOCConfig, heads: tuple[HeadConfig, ...]) -> dict[str, Any]:
-    """Our config in fairchem's words, as far as it fixes what the network is."""
+    """Our config under fairchem's names, as far as it determines the network."""
     sizes = dataclasses.asdict(config)
     for name in (*GEMNET_OC.basis_fields, "edge_output", "dropout", "edge_dropout"):
         del sizes[name]

@@ -79,7 +79,7 @@ class EquiformerV2Config:
     precision: Precision | None = None
 
     def __post_init__(self):
-        """Checks what would fail late or in silence.
+        """Checks values that would fail late or in silence.
 
         Raises:
             ValueError: on a value out of range; names the field.

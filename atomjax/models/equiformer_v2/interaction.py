@@ -209,7 +209,7 @@ def attention_weights(logits: jax.Array, ends: jax.Array | None, slots: Slots) -
 
 
 def _default_chunk() -> int:
-    """Edges to compute at once: what stays in the caches of a CPU, or occupies an accelerator."""
+    """Edges to compute at once: few enough for a CPU's caches, or enough for an accelerator."""
     return 128 if platform() == "cpu" else 4096
 
 

@@ -81,7 +81,7 @@ class Comparison:
 
     upstream: Sequence[ExtractedSet]  # K sets
     downstream: Sequence[ExtractedSet]  # M sets
-    tables: Sequence[Table]  # of all measures, variants and views; the deciding one first
+    tables: Sequence[Table]  # one for each measure, variant and view; the deciding one first
     level: float  # confidence level
     gaps: Mapping[tuple[int, int], Gap]  # (task, candidate) → how much farther than the nearest
     unseen: np.ndarray  # [K, M] fraction of downstream atoms whose element a set lacks, or NaN

@@ -1,4 +1,4 @@
-"""From the features of atoms to the rows whose distribution is compared."""
+"""Aggregation of the features of atoms to the rows whose distribution is compared."""
 
 import jax
 import jax.numpy as jnp

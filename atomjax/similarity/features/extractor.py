@@ -94,7 +94,7 @@ class BackboneExtractor:
         return jax.jit(over_devices(step, mesh, P(DATA_AXIS)))
 
     def invariant(self, values: jax.Array, kind: Invariance) -> jax.Array:
-        """Features [N, C] with, or without, what turns with the structure."""
+        """Features [N, C] with, or without, the parts that turn with the structure."""
         if kind == "none":
             return values
         return invariant_features(values, self.lmax or 0, kind)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# What the published numbers use for every set.
+# Sample size of the published numbers for every set.
 DEFAULT_SIZE = 10_000
 
 
@@ -75,7 +75,7 @@ def sample(
 
 @dataclass(frozen=True)
 class WeightedSample:
-    """Distinct structures that stand for a set.
+    """Distinct structures that represent a set.
 
     Attributes:
         indices: [S] of the structures, each once.
@@ -223,7 +223,7 @@ def _stratified(classes: _Classes, size: int, rng: np.random.Generator) -> np.nd
         )
     expected = others * (rest / max(others.sum(), 1))
     counts = np.floor(expected).astype(np.int64)
-    # What is left goes to the largest fractions, ties at random.
+    # The rest goes to the largest fractions, ties at random.
     order = np.lexsort((rng.random(len(counts)), counts - expected))
     counts[order[: rest - counts.sum()]] += 1
     return classes.take(np.where(single, 1, counts))

@@ -2,7 +2,7 @@
 
 
 class GenerateError(RuntimeError):
-    """A set that cannot be made; the message says why and how to mend it."""
+    """A set that cannot be made; the message gives the reason and the remedy."""
 
 
 class LabelError(Exception):

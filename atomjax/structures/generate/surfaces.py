@@ -65,7 +65,7 @@ def descend(labeler: Labeler, atoms: Atoms, free: np.ndarray, steps: int) -> Lab
 
 
 def check_overlaps(atoms: Atoms) -> None:
-    """Nothing, unless atoms overlap, periodic images counted.
+    """Check that no atoms overlap, periodic images included.
 
     Raises:
         LabelError: two atoms are too near.

@@ -109,7 +109,7 @@ def find_format(name: str) -> Format | None:
 
 
 def guess_format(path: Path) -> str | None:
-    """The format that a file's name tells, or None."""
+    """The format guessed from a file's name, or None."""
     name = path.name.lower()
     for known in FORMATS.values():
         if name.endswith(known.suffixes or ("\0",)):
@@ -184,7 +184,7 @@ def open_file(
     format: str | None = None,  # noqa: A002
     **options: Any,
 ) -> StructureFile:
-    """Open a file as a sequence whose structures are read when asked for, in any order.
+    """Open a file as a sequence whose structures are read on access, in any order.
 
     Args:
         path: the file or folder.
@@ -252,7 +252,7 @@ def _prepare(
     if not (file.is_file() or (facts.is_folder and file.is_dir())):
         kind = "file or folder" if facts.is_folder else "file"
         raise FileNotFoundError(f"{file}: no such {kind}")
-    # What is declined need not be known to the format, and None is the default of units.
+    # A declined label need not exist in the format, and None is the default of units.
     optional = {*UNIT_OPTIONS, *LABEL_KEYS} - {*facts.keys}
     options: dict[str, Any] = {k: v for k, v in given.items() if v or k not in optional}
     _check_names(facts, options)

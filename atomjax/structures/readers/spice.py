@@ -39,7 +39,7 @@ class SpiceOptions(ReadOptions):
         energy_kind: "total", or "referenced" for the formation energy.
         train_size, test_size: number or share of the conformations; the rest are the validation
             part. JMP: 80 %, 10 %, 10 %.
-        split_seed: of the shuffle; JMP's.
+        split_seed: seed of the shuffle; JMP's.
     """
 
     energy_unit: str = "Ha"

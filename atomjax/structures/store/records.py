@@ -108,7 +108,7 @@ def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, byte
 
 
 def checksum(record: bytes, n_atom: int, flags: int, energy: float) -> int:
-    """CRC-32 of a record and of what the index says of it."""
+    """CRC-32 of a record and of its index entry."""
     return zlib.crc32(record, zlib.crc32(struct.pack("<IBd", n_atom, flags, energy)))
 
 

@@ -1,4 +1,4 @@
-"""A store: a sequence of structures on disk, read when asked for, in any order."""
+"""A store: a sequence of structures on disk, read on access, in any order."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class Store(Sequence[Structure]):
 
     Attributes:
         path: the folder.
-        manifest: what ``manifest.json`` says: statistics, origin, shards, checksums.
+        manifest: content of ``manifest.json``: statistics, origin, shards, checksums.
         indices: [S] numbers of the structures in the store, None for all.
     """
 
@@ -251,7 +251,7 @@ class _OpenStore:
         return self._compared[name]
 
     def group(self, number: int) -> Group:
-        """What structures share; made when asked for, since there may be millions."""
+        """Fields that several structures share; built on demand, since there may be millions."""
         class_key, source, identifier, targets = self._groups[number]
         return Group(class_key, source, identifier, tuple(targets))
 
@@ -274,7 +274,7 @@ class _OpenStore:
                 opened = os.open(path, os.O_RDONLY)
             except OSError as error:
                 raise StoreError(f"{path} cannot be opened ({error}); copy it again") from error
-            # Of two threads that open it at once, one closes its own again.
+            # If two threads open it at once, one closes its own again.
             if self._files.setdefault(shard, opened) != opened:
                 os.close(opened)
         return os.pread(self._files[shard], length, start)

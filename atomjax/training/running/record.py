@@ -59,7 +59,7 @@ class Record:
         self.stopped, self.reason = True, reason
 
     def go_on(self) -> str:
-        """Takes the end back; returns what the reason was."""
+        """Takes the end back; returns its reason."""
         reason, self.stopped, self.reason = self.reason, False, ""
         return reason
 

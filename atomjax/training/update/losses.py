@@ -138,7 +138,7 @@ def _masks(batch: GraphBatch, tasks: Sequence[Task]) -> tuple[jax.Array, ...]:
 def own_predictions(
     predictions: Mapping[str, Prediction], batch: GraphBatch, tasks: Sequence[Task]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """For each structure the prediction of its own dataset's head, zero where it has none.
+    """Predictions of each structure's own dataset's head, zero where it has none.
 
     Returns:
         Energies [G], forces [N, 3] and property values [G], in model units.

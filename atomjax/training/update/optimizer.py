@@ -78,7 +78,7 @@ def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
 
 
 class ScheduleState(NamedTuple):
-    """Number of updates made, and what a plateau has multiplied the rates by."""
+    """Number of updates made, and the factor of the rates after plateaus."""
 
     count: jax.Array
     plateau_scale: jax.Array

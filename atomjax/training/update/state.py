@@ -98,7 +98,7 @@ def own_rows(mesh: Mesh, parts: int = 1) -> list[int]:
 
 
 def shard_axes(params: Any, mesh: Mesh) -> Any:
-    """For each parameter the axis along which its optimiser state is divided over the mesh.
+    """Axis along which the optimiser state of each parameter is divided over the mesh.
 
     Returns:
         A tree like ``params``: the longest axis that the devices divide evenly, or -1 where there

@@ -1,4 +1,4 @@
-"""A set as tasks: what one task makes, whichever process runs it and in whatever order."""
+"""A set as tasks, whose results depend neither on the process nor on the order."""
 
 import dataclasses
 import difflib
@@ -155,7 +155,7 @@ def _like(default: Any, value: Any, where: str) -> Any:
 
 
 def check_range(where: str, pair: tuple[float, ...], lowest: float = 0.0) -> None:
-    """Nothing, unless `pair` is not (smallest, largest) from `lowest` on.
+    """Check that `pair` is (smallest, largest), both at least `lowest`.
 
     Raises:
         GenerateError: it is not.

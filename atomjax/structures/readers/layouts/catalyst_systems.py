@@ -69,7 +69,7 @@ class SystemTable:
         return self.classes[system]
 
     def energy(self, stored: float | None, system: int | None) -> float | None:
-        """The energy that was asked for, eV.
+        """The energy of the requested kind, eV.
 
         Raises:
             ReadError: the reference energies lack the system.

@@ -25,7 +25,7 @@ from atomjax.graphs.interactions import InteractionGraphs
 from atomjax.graphs.packing import pack
 from atomjax.structures.structure import Structure
 
-# Draws of the edge dropout until what it leaves fits.
+# Draws of the edge dropout until the remaining edges fit.
 _ATTEMPTS = 16
 
 

@@ -55,7 +55,7 @@ class Exported:
 
     Attributes:
         layout: naming scheme of the tensors.
-        tensors: name → array; what the original holds twice is one array under two names.
+        tensors: name → array; tensors that the original holds twice are one array under two names.
         parameters: names of the trained parameters, each once, in the order of ``tensors``.
         settings: settings of the model, as the original's config has them.
     """

@@ -64,7 +64,7 @@ def check_built_in(
 
     Args:
         settings: result of :func:`backbone_settings`.
-        built_in: field → values that mean what atomjax's model does.
+        built_in: field → values that agree with atomjax's model.
         model: name of the model, for the message.
 
     Raises:

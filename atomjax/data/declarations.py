@@ -12,7 +12,7 @@ def facts_of(name: str, format_name: str | None, path: str | None) -> Format:
 
     Args:
         name: name of the data set.
-        format_name: as declared; None tells it from the path.
+        format_name: declared format; None guesses it from the path.
         path: path of the file.
 
     Raises:
@@ -41,7 +41,7 @@ def fixed_fields(
         facts: facts of the format.
 
     Raises:
-        ConfigError: what is declared contradicts the format.
+        ConfigError: a declaration contradicts the format.
     """
     fields = dict(declared)
     for key in ("energy_unit", "length_unit", "force_unit"):

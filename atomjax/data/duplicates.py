@@ -183,8 +183,8 @@ def _close_pairs(vectors: np.ndarray) -> Iterator[tuple[int, int]]:
 def surroundings(structure: Structure) -> np.ndarray:
     """Descriptors of the atoms' neighbourhoods, free of order and orientation; [N (NEAREST + 2)].
 
-    Of each atom the distances to its nearest neighbours, and, which tells the elements of these,
-    the logarithm of Σ_j Z_j exp(-(r_j / w)²) over all within reach for two widths w; each of them
+    Of each atom the distances to its nearest neighbours, and, to distinguish their elements, the
+    logarithm of Σ_j Z_j exp(-(r_j / w)²) over all within reach for two widths w; each of them
     sorted within the element.
     """
     numbers = structure.atomic_numbers

@@ -170,7 +170,7 @@ def load_structures(
         workers: processes that label; 0 means one for each core.
         run: shows progress.
         split: a split that the data set itself defines.
-        skipped: takes records that arguments.on_error="skip" left out; the run says their number.
+        skipped: takes records left out by arguments.on_error="skip"; the run reports their number.
         notes: takes the contents of the records beside the labels read.
         unwanted: arguments of the reader that decline labels (`unwanted_labels`), unless asked for.
 

@@ -18,8 +18,8 @@ SPLITS = ("train", "validation", "test")
 class GraphSettings:
     """Interaction graphs; see ``atomjax.graphs.GraphConfig``, which has the same fields.
 
-    What is None is what the checkpoint was trained on that a finetuning starts from, and otherwise
-    what ``GraphConfig`` has: all neighbours within 5 Å.
+    None takes the value of the checkpoint that a finetuning starts from, and otherwise that of
+    ``GraphConfig``: all neighbours within 5 Å.
 
     Attributes:
         preset: "published" for the graphs of the backbone's originals, which depend on the order
@@ -101,8 +101,8 @@ class DatasetSettings:
         energy_unit, length_unit: for "read", units of the file, required unless the format fixes
             them.
         force_unit: for "read"; None means energy_unit / length_unit.
-        energy_kind: for "read", what an energy of this file means, required unless the format
-            says; "total" for OC20 and "referenced" for SPICE ask for those energies.
+        energy_kind: for "read", kind of the file's energies, required unless the format fixes
+            it; "total" for OC20 and "referenced" for SPICE select those energies.
         split: division of this dataset; None for a dataset used whole.
         max_structures: use a fixed random subset of this many of its training structures, or of
             all its structures where it is listed under ``validation`` or ``test``; None: all.

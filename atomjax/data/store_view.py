@@ -86,7 +86,7 @@ def open_store(name: str, path: str | None, notes: RecordNotes | None = None) ->
     Args:
         name: name of the data set.
         path: path of the store.
-        notes: takes what the files held that the store was made of.
+        notes: takes the contents of the files that the store was made of.
 
     Raises:
         ConfigError: there is none, or its index is damaged.

@@ -187,7 +187,7 @@ def fit_capacity(needs: np.ndarray, *, margin: float = 0.0) -> Capacity:
 
     Args:
         needs: [groups, fields] from :meth:`Sizes.needs`.
-        margin: share by which to enlarge what the groups need, for groups not yet seen.
+        margin: fraction to enlarge the needs by, for groups not yet seen.
     """
     most = np.max(needs, axis=0, initial=0)
     # Margins are for sums that vary from batch to batch; the number of structures does not.

@@ -63,7 +63,7 @@ def read_labels(
     Args:
         structure: the structure.
         references: offsets and scales of energies and forces; None leaves labels as they are.
-        scales: the scalar properties to read, with what to take out of each.
+        scales: the scalar properties to read, with offset and scale of each.
         dataset: index of the structure's data set.
         index: index of the structure in its data set.
 

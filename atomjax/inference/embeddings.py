@@ -123,8 +123,8 @@ def load_embedder(
     Args:
         checkpoint: directory of a run or of a converted checkpoint; None takes the small
             EquiformerV2 that comes with the package.
-        invariant_only: leave out what turns with the structure: of EquiformerV2's features keep
-            degree 0 and the norms of higher degrees.
+        invariant_only: leave out parts that turn with the structure: of EquiformerV2's features
+            keep degree 0 and the norms of higher degrees.
         batch_size: most structures in a batch.
 
     Raises:

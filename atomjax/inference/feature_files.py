@@ -35,7 +35,7 @@ from atomjax.similarity.features.extractor import check_invariants, load_extract
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures import Structure
 
-# Structures between two notes of what is written.
+# Batches between two records of progress.
 CHUNK_BATCHES = 16
 DONE = "done.json"
 _ROWS = 4096

@@ -53,7 +53,7 @@ class StructureResult:
         forces: [N, 3] eV/Å.
         value: the scalar property, in the unit of its data set.
         stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
-        marks: keys of `MARKS`, what makes the result doubtful.
+        marks: keys of `MARKS`, reasons to doubt the result.
     """
 
     energy: float | None

@@ -37,8 +37,8 @@ class Limits:
 
     Attributes:
         dtype: precision of the run.
-        rounding: (structure, quantity) → what rounding the edge vectors to float32 alone changes,
-            a lower bound of the error of any float32 run.
+        rounding: (structure, quantity) → change by rounding the edge vectors to float32 alone, a
+            lower bound of the error of any float32 run.
     """
 
     dtype: str

@@ -4,7 +4,7 @@ from typing import Any
 
 # Forces weigh ⟨N⟩, the mean number of atoms, in JMP's structure-wise loss (section 4.2).
 MEAN_ATOMS = {"ani1x": 15.0, "transition1x": 14.0, "oc20": 73.0, "oc22": 80.0}
-# JMP, table 2: what it takes of each; Transition-1x is taken whole.
+# JMP, table 2: structures taken of each set; Transition-1x is taken whole.
 JMP_STRUCTURES = {"ani1x": 2_000_000, "oc20": 100_000_000, "oc22": 8_000_000}
 VALIDATION = 2_000
 

@@ -39,7 +39,7 @@ class Panel:
     Attributes:
         title: above the axes.
         y_label: with the unit.
-        curves: lines to draw; a panel without any says so.
+        curves: lines to draw; a panel without any is labelled as such.
         x_label: label of the horizontal axis.
         log_x: whether that is logarithmic.
         level: height of a grey line to compare with.
@@ -126,7 +126,7 @@ def plot_comparisons(
 
     Args:
         comparisons: sets of predictions to draw.
-        quantity: name of what is compared.
+        quantity: name of the quantity.
         unit: unit on both axes.
         path: PNG to write.
     """

@@ -109,7 +109,7 @@ def _describe(workdir: Path, path: str) -> str:
 def noting(folder: Path) -> Iterator[None]:
     """Has this process and those that it starts note in a folder the mapped files that they read.
 
-    They are told of by `deaths` where reading one ends a process, as a bus error does.
+    `deaths` reports them where reading one ends a process, as a bus error does.
     """
     global _noted
     before = os.environ.get(READING)

@@ -48,11 +48,11 @@ def join(
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     stall_timeout: float = STALL_TIMEOUT,
 ) -> None:
-    """Joins the other processes of the run, before anything asks JAX for devices.
+    """Joins the other processes of the run, before JAX looks for devices.
 
     Args:
         coordinator: "host:port" where process 0 listens; None, as the next two, where Slurm, a
-            TPU pod or MPI says it.
+            TPU pod or MPI gives it.
         count: number of processes.
         index: number of this process.
         heartbeat_timeout: see :class:`Watch`.
@@ -184,7 +184,7 @@ def check_shared(directory: Path) -> None:
     """Refuses a directory that is not one and the same for all processes; makes it.
 
     Raises:
-        ConfigError: this process does not see in it what process 0 wrote.
+        ConfigError: this process does not find the file of process 0 in it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not joined():

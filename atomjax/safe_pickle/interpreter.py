@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# What calls may make, in bytes, beside a multiple of what was read: data takes up what it is long,
-# and a short pickle that copies one object again and again would fill the memory.
+# Bytes that calls may make, and the factor of the bytes read beyond: data takes memory in proportion
+# to its length, and a short pickle that copies one object again and again would fill the memory.
 _MOST_MADE = 1 << 26
 _MOST_MADE_PER_BYTE = 16
 
@@ -103,8 +103,8 @@ def load(
 
     Args:
         data: one pickle.
-        allowed: dotted name to what is called in its place, such as `PLAIN`; None for what
-            may only be referred to. Names become `Global` where they are not called.
+        allowed: dotted name to the function called in its place, such as `PLAIN`; None for names
+            that may only be referred to. Names become `Global` where they are not called.
         recorded: classes, modules or packages whose objects become `Record`.
         persistent: resolves persistent identifiers, which are refused without it.
 

@@ -34,9 +34,9 @@ class ElementFit:
     """Least-squares share of each element in a sum over atoms.
 
     Attributes:
-        values: [119] index = atomic number, in the unit of what was fitted; zero where unseen.
+        values: [119] index = atomic number, in the unit of the fitted values; zero where unseen.
         seen: [119] bool, the elements that the fit met.
-        residual: [S] what the elements do not explain, in the same unit.
+        residual: [S] remainder after the elements' shares, in the same unit.
         degrees_of_freedom: structures minus rank; zero where the fit explains anything.
         undetermined: [k, 119] orthonormal directions of compositions that the fit leaves open.
     """

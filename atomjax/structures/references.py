@@ -40,7 +40,7 @@ class References:
     Attributes:
         element_energies: [119] eV, index = atomic number, zero where unseen.
         energy_mean: eV a structure, whatever its size; zero unless set by hand.
-        energy_scale: eV, root mean square of what the elements do not explain.
+        energy_scale: eV, root mean square after the element energies are subtracted.
         force_scale: eV/Å, root mean square component of the forces on free atoms.
         seen: [119] bool, elements in the fit.
         undetermined: [k, 119] directions among compositions that the fit leaves open; energies of

@@ -105,7 +105,7 @@ def carry_over(
         structures: the new training set; its first thousand structures are read.
 
     Returns:
-        The references, and what was done in words.
+        The references, and a note on them.
     """
     looked_at = [structures[i] for i in range(min(len(structures), 1000))]
     labelled = [s for s in looked_at if s.energy is not None]

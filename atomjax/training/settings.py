@@ -342,7 +342,7 @@ class RunSettings(WorkflowSettings):
         head: heads of pretraining, the same for every dataset.
         finetune: for workflows "finetune" and "transfer".
         seed: seed of initialisation, shuffling and dropout.
-        notes: why the settings are what they are, for the data card.
+        notes: reasons for the settings, for the data card.
     """
 
     workflow: Literal["pretrain", "finetune", "transfer"]

@@ -57,7 +57,7 @@ _COUNTS = {
     "num_blocks": r"blocks\.(\d+)\..*",
     "mmax": r"blocks\.0\.ga\.so2_conv_2\.so2_m_conv\.(\d+)\..*",
 }
-# Å: what the original's 0.01 Å² between squares is at 5 Å, where a limit of 20 lies in a solid.
+# Å: the original's 0.01 Å² between squares, converted at 5 Å, where a limit of 20 lies in a solid.
 _DEGENERATE = 0.001
 # Settings of the original that atomjax's model has built in: name → values that mean the same. The
 # original takes names of activations and computes SiLU whatever they are.

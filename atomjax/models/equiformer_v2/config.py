@@ -20,7 +20,7 @@ class EquiformerV2Config:
         channels: width C of the features.
         attention_hidden: width of the messages between the two SO(2) convolutions.
         num_heads: attention heads H.
-        alpha_channels: width of what the attention weight of a head is computed from.
+        alpha_channels: width of the input to the attention weight of a head.
         value_channels: width of a head's values.
         ffn_hidden: width inside the feed-forward networks.
         edge_channels: width of the radial networks and of the elements' edge embeddings.
@@ -36,9 +36,9 @@ class EquiformerV2Config:
             smaller the rotation error, the higher the cost.
         exact_grid: compute the grid exactly. False takes the float32 values that the published
             checkpoints hold, to the last bit, for comparisons to more than six digits.
-        edge_direction: the vector of the frames. "source_minus_target" is what the published
-            checkpoints were trained with; "target_minus_source" is what efficient-atom feeds
-            them. The network is not parity equivariant, so the sign matters.
+        edge_direction: the vector of the frames. The published checkpoints were trained with
+            "source_minus_target"; efficient-atom feeds them "target_minus_source". The network is
+            not parity equivariant, so the sign matters.
         avg_degree: sums over edges in the input embedding are divided by it.
         avg_num_nodes: atoms' contributions that a head sums up are divided by it.
         dropout: rate on the attention weights, in training.

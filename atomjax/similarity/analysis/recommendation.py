@@ -23,13 +23,13 @@ class Recommendation:
         task: name of the downstream set.
         ranking: names of the upstream sets, the closest first.
         distances: their values, in this order.
-        confidence: share of random exchanges of units between the closest set and another that
+        confidence: fraction of random exchanges of units between the closest set and another that
             separate the two less than they are separated; the smallest over the other sets, and 1
             with a single candidate.
         clear: whether every other set is farther at the confidence level of the comparison.
-        rivals: names of the sets that cannot be told from the closest.
-        needed: structures of each set (the task's, too) that would tell the nearest rival from the
-            closest, if their difference stays; None where that is not known, or too many.
+        rivals: names of the sets that are not clearly farther than the closest.
+        needed: structures of each set (the task's, too) that would separate the nearest rival from
+            the closest, if their difference stays; None where that is not known, or too many.
         too_few: names of the sets with too few independent units for a clear result.
         resolved: whether the closest set is distinguishable from the task.
         unseen_share: fraction of the task's atoms whose element the closest set lacks; NaN where
@@ -115,7 +115,7 @@ def _recommend(comparison: Comparison, j: int) -> Recommendation:
 
 
 def _needed(comparison: Comparison, j: int, closest: int, rivals: list[int]) -> int | None:
-    """Structures of each set that would tell the nearest rival from the closest."""
+    """Structures of each set that would separate the nearest rival from the closest."""
     if not rivals:
         return None
     times = comparison.gaps[j, rivals[0]].times_more(comparison.level)

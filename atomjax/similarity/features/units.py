@@ -20,10 +20,10 @@ from atomjax.structures.readers import find_format, guess_format
 from atomjax.structures.store import Store
 from atomjax.structures.structure import Structure
 
-# Fewer units do not tell how far another draw of a set would lie.
+# Fewer units are too few to estimate the spread between draws of a set.
 FEWEST_UNITS = 5
 # Stretches of a trajectory, as in the method of batch means: enough of them for a spread, and long
-# beside what frames remember.
+# beside the correlation time.
 STRETCHES = 10
 FRAMES_PER_STRETCH = 10
 DRAWN_PER_STRETCH = 3

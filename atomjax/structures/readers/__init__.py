@@ -130,15 +130,15 @@ def iterate(
 
     Args:
         path: the file, or a folder where the format has folders.
-        format: one of `FORMATS`; None tells it from the file's name.
+        format: one of `FORMATS`; None guesses it from the file's name.
         on_error: "raise" stops at the first bad record; "skip" leaves it out, appends it to
             `skipped` and warns with the count at the end. A file in which the next record cannot
             be found stops in either case.
-        skipped: takes what was left out.
-        notes: takes what the records hold, and which of it looks like a label and is not read;
-            a warning says the latter at the end.
+        skipped: takes the records left out.
+        notes: takes the keys of the records, and those that look like a label and are not read;
+            a warning names the latter at the end.
         **options: fields of `ReadOptions`, or of the format's own options. Units default to the
-            file's or the format's; eV and Å where neither says.
+            file's or the format's; eV and Å where neither gives them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -188,7 +188,7 @@ def open_file(
 
     Args:
         path: the file or folder.
-        format: one of those of `FORMATS` whose records have numbers; None tells it from the name.
+        format: one of those of `FORMATS` whose records have numbers; None guesses it from the name.
         **options: as for `iterate`.
 
     Raises:
@@ -216,12 +216,12 @@ def open_records(
 
     Args:
         path: the file or folder.
-        format: one of `FORMATS`; None tells it from the name.
-        notes: takes what the records hold beside what is read, as they are read.
+        format: one of `FORMATS`; None guesses it from the name.
+        notes: takes the contents of records beside the labels read, as they are read.
         **options: as for `iterate`.
 
     Returns:
-        A `StructureFile`, or for each record its identifier and what makes its structure.
+        A `StructureFile`, or for each record its identifier and a function for its structure.
 
     Raises:
         FileNotFoundError: there is no such file.

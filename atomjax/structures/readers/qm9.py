@@ -199,7 +199,7 @@ class Qm9Database(Qm9File):
             for theirs, ours in DATABASE_NAMES.items()
             if theirs in values
         }
-        # Whatever the unit that the database states, Hartree is what the free atoms are in.
+        # The energies of free atoms are in Hartree, whatever unit the database states.
         for name, factor in self._factors.items():
             if name in properties:
                 properties[name] *= factor / HARTREE

@@ -24,7 +24,7 @@ def check(path: str, source: str | None, options: Mapping[str, Any]) -> str:
 
     Args:
         path: path of the file or folder.
-        source: its format; None tells it from the name.
+        source: its format; None guesses it from the name.
         options: options of the reader.
 
     Returns:

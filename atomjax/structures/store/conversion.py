@@ -34,7 +34,7 @@ from atomjax.structures.units import UnitError
 _PLAN = "plan.json"
 _MEND = "delete it and convert again, which keeps what is whole"
 ENERGY_KINDS = ("total", "referenced", "adsorption", "none")
-# Options that a conversion fills in where its files or its own fields say them.
+# Options that a conversion fills in where its files or its own fields give them.
 FILLED_IN = ("energy_unit", "length_unit", "force_unit", "energy_kind", "energy_key")
 DECLARE = {
     "energy_unit": "--option energy_unit=eV (or another)",
@@ -53,7 +53,7 @@ class Conversion:
 
     Attributes:
         paths: the files, or folders where the format has folders.
-        source: the format; None tells it from the names.
+        source: the format; None guesses it from the names.
         options: reader options, such as {"split": "train"}; JSON values. Units that the format
             leaves open and the files do not state must be there: energy_unit, length_unit.
         energy_kind: kind of the energies: "total", "referenced", "adsorption" or "none"; required
@@ -372,7 +372,7 @@ def _as_origin(conversion: Conversion) -> dict[str, Any]:
 
 
 def _compare(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    # What the files stated themselves, or an older version did not ask for, was not asked again.
+    # Options that the files stated, or that an older version did not require, may be left out.
     stated = {k: v for k, v in found.get("options", {}).items() if k in FILLED_IN}
     asked = {**asked, "options": {**stated, **asked["options"]}}
     if asked["energy_kind"] is None or "energy_kind" not in found:

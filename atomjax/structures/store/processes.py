@@ -77,7 +77,7 @@ def serve(work: Callable[[dict[str, Any]], None], expected: type[Exception]) -> 
     """The main function of a worker's module.
 
     Args:
-        work: gets the request, calls `tell` on the way.
+        work: takes the request and reports progress by `tell`.
         expected: errors that explain themselves, shown without a traceback.
     """
     try:

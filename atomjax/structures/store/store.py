@@ -32,10 +32,10 @@ MEND = "copy the store again, or convert the data set again"
 class Store(Sequence[Structure]):
     """The structures of a store, or some of them.
 
-    The index is mapped, not read, and records are read from their files at each access: what a
-    process holds in memory does not grow with the set. Threads may share an instance, and it can
+    The index is mapped, not read, and records are read from their files at each access: the
+    memory of a process does not grow with the set. Threads may share an instance, and it can
     be sent to other processes. A column of the index is compared with its checksum when a process
-    first reads it; what the index says of one record, the checksum of the record covers.
+    first reads it; the checksum of a record covers its own index entry.
 
     Args:
         path: folder that ``python -m atomjax.structures.convert`` made.

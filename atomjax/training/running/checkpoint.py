@@ -312,7 +312,7 @@ def _explained(folder: Path, item: str | None = None) -> Iterator[None]:
         raise
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
-    # Orbax and what it is built on have no common error.
+    # Orbax and its libraries have no common error.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"{folder} cannot be read ({reason}); {_MEND}") from error

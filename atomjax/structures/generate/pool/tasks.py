@@ -13,7 +13,7 @@ import numpy as np
 from atomjax.structures.generate.errors import GenerateError, LabelError
 from atomjax.structures.structure import Structure, StructureError
 
-# Failures a task may have before it gives up: some, and some more for each structure asked of it.
+# Failures after which a task gives up: some, and some more for each structure to make.
 FAILURES_ALLOWED = 60
 FAILURES_PER_STRUCTURE = 8
 

@@ -68,14 +68,14 @@ class ReadOptions:
         stress_key: the same for stresses, which count where all three directions repeat.
         virial_key: the same for virials (energy unit), from which the stress is -virial / V.
         stress_unit: unit of stresses, such as "GPa"; None means energy_unit / length_unit³.
-        targets: the scalar properties to keep, each record must have them; None keeps what there
-            is.
+        targets: the scalar properties to keep, each record must have them; None keeps those
+            present.
         target_units: energy units of some targets; these are converted to eV, others are kept as
             stored.
         use_tags: False forgets the file's tags: all atoms then have tag 2.
         split: part of the data set to read, for formats that have splits; None reads all.
         source: data set name of the structures; empty means the file's name.
-        notes: takes what the records hold beside what is read.
+        notes: takes the contents of the records beside the labels read.
     """
 
     energy_unit: str | None = None
@@ -206,7 +206,7 @@ def structures_from(
     """Parse records one by one.
 
     Args:
-        records: for each, its identifier and what makes its structure.
+        records: identifier of each, and a function for its structure.
         on_error: treatment of a record that fails.
         skipped: takes the records that were left out.
 

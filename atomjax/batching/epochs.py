@@ -31,7 +31,7 @@ WINDOW = 1 << 16
 _PLANNED = 1 << 19
 _MARGIN = 0.01
 _ATTEMPTS = 16
-# Real share of the main edges from which on nothing more is tried.
+# Real fraction of the main edges from which on nothing more is tried.
 _GOOD_SHARE = 0.9
 # Shapes where their number is left open. Each is compiled for, which takes as long as some tens of
 # steps on a CPU and a few hundred on an accelerator, so a run needs so many steps for each.

@@ -60,7 +60,7 @@ class SplitSettings:
     """Division of one dataset into parts.
 
     Attributes:
-        train, validation, test: number of structures (int) or share of the dataset (float
+        train, validation, test: number of structures (int) or fraction of the dataset (float
             below 1). A train of None takes what the others leave.
         by: "structure", "class_key" so that no class (molecule, reaction, slab) is in two
             splits, or "official" for the parts that the data set itself defines.

@@ -219,7 +219,7 @@ def load_predictor(
         which: "best" by validation, or "latest".
         averaged: take the moving average of the parameters, which validation used.
         batch_size: most structures in a batch.
-        slack: room in the padded shape for structures that come later, as a share.
+        slack: room in the padded shape for structures that come later, as a fraction.
         outside_span: treatment of compositions whose references are undetermined: "raise" or
             "mark".
 

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# Bytes that calls may make, and the factor of the bytes read beyond: data takes memory in proportion
-# to its length, and a short pickle that copies one object again and again would fill the memory.
+# Bytes that calls may make, and the factor of the bytes read beyond: plain data grows with its
+# length, while a short pickle that copies one object again and again would fill the memory.
 _MOST_MADE = 1 << 26
 _MOST_MADE_PER_BYTE = 16
 

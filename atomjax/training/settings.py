@@ -89,7 +89,7 @@ class GroupSettings:
         pattern: regular expression searched in the path of a parameter, for instance
             "^backbone/int_blocks_0/".
         multiplier: factor of the learning rate; 0 freezes.
-        final_factor: end of this group's cosine, in place of ``train.final_factor``.
+        final_factor: final fraction of this group's cosine, in place of ``train.final_factor``.
     """
 
     pattern: str

@@ -37,7 +37,7 @@ def mix_statistics(sets: Sequence[SetFeatures], shares: Sequence[float]) -> Stat
 
     Args:
         sets: K sets with the same extractor and aggregation.
-        shares: [K] share of the structures of the mixture that are from each set; only their
+        shares: [K] fraction of the structures of the mixture that are from each set; only their
             proportions matter. Sets with more atoms weigh more where every atom is a row.
 
     Returns:

@@ -30,7 +30,7 @@ class Options:
         smiles: these molecules instead of the library.
         heavy_atoms: smallest and largest number of atoms other than hydrogen.
         temperatures: K, smallest and largest, of the thermal motion.
-        turned: share of frames whose rotors are turned.
+        turned: fraction of frames whose rotors are turned.
         max_force: eV/Å; a frame with a larger force on an atom is dropped.
         method: "GFN2-xTB" or "GFN1-xTB".
     """

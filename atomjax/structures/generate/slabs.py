@@ -41,7 +41,7 @@ class Options:
         metals: elements of the slabs.
         adsorbates: adsorbed species: chemical symbols H, C, N, O or names of ASE's molecules.
         facets: "111", "100".
-        alloys: share of slabs with a second metal in place of a quarter of the atoms.
+        alloys: fraction of slabs with a second metal in place of a quarter of the atoms.
         size: atoms along the two sides of the slab, and layers.
         fixed_layers: layers held in place at the bottom.
         vacuum: Å on either side.

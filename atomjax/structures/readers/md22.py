@@ -37,7 +37,7 @@ class Md22Options(ReadOptions):
     Attributes:
         molecule: one of `TRAIN_SIZES`; None takes it from the file's name.
         train_size: frames to train and validate on; None takes the benchmark's number.
-        validation_share: share of those that is validated on; JMP: 5 %.
+        validation_share: fraction of those that is validated on; JMP: 5 %.
         split_seed: seed of the shuffle; JMP's.
     """
 

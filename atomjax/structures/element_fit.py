@@ -18,7 +18,7 @@ from atomjax.structures.structure import Structure
 TABLE_SIZE = MAX_ATOMIC_NUMBER + 1
 # A set that is linear in its composition leaves rounding; a smaller scale would learn rounding.
 SMALLEST_SCALE = 1e-5
-# Singular values below this fraction of the largest count as zero (compositions are small integers).
+# Singular values below this fraction of the largest count as zero (compositions are integers).
 RANK_TOLERANCE = 1e-10
 # Part of a composition outside the span that is rounding.
 SPAN_TOLERANCE = 1e-6

@@ -33,11 +33,10 @@ from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 EXIT_USAGE = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-# Of the workdir, where processes note which mapped files they read.
+# Folder of the workdir in which processes note the mapped files that they read.
 READING = ".reading"
 
-# Mistakes and mishaps whose message says what to do; anything else is a bug and keeps its
-# traceback.
+# Errors whose message names the remedy; anything else is a bug and keeps its traceback.
 EXPLAINED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError)
 
 
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    """:func:`main` for this process alone, which is told apart from its end with the others."""
+    """:func:`main` for this process alone, without the joint end of all processes."""
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -111,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="Python file with get_config()")
-    add("--workdir", type=Path, metavar="DIR", help="where the run writes; resumes what is there")
+    add("--workdir", type=Path, metavar="DIR", help="run directory; an earlier run is resumed")
     add("--validate", action="store_true", help="check the config and stop, computing nothing")
     add("--print-config", action="store_true", help="print the resolved config and stop")
     add(
@@ -123,7 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--compilation-cache",
         metavar="DIR",
-        help="where compiled programs are kept for the next run; 'none' keeps none "
+        help="directory of compiled programs for the next run; 'none' keeps none "
         "(default: compilation_cache in the workdir)",
     )
     several = parser.add_argument_group("several trainings (transfer, sweep, study, ...)")
@@ -132,14 +131,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--jobs",
         type=int,
         metavar="N",
-        help="how many run side by side, each on its share of the cores; 0: as many as there are "
-        "cores (default: jobs of the config, else 1)",
+        help="number of trainings side by side, each on its share of the cores; 0: one per "
+        "core (default: jobs of the config, else 1)",
     )
-    add("--report-only", action="store_true", help="report what is done again, running nothing")
+    add("--report-only", action="store_true", help="write the report again, running nothing")
     several = parser.add_argument_group("several processes (one command on each host)")
     add = several.add_argument
     add("--distributed", action="store_true", help="find the others through Slurm, TPU or MPI")
-    add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    add("--coordinator", metavar="HOST:PORT", help="address that process 0 listens on")
     add("--num-processes", type=int, metavar="N")
     add("--process-id", type=int, metavar="I", help="0 to N - 1")
     add(
@@ -147,14 +146,15 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="SECONDS",
         default=processes.HEARTBEAT_TIMEOUT,
-        help="a process that is silent for so long is dead, and all end (default: %(default)g)",
+        help="time without a heartbeat after which a process counts as lost, and all end "
+        "(default: %(default)g)",
     )
     add(
         "--stall-timeout",
         type=float,
         metavar="SECONDS",
         default=processes.STALL_TIMEOUT,
-        help="all end where none of them gets on for so long (default: %(default)g)",
+        help="time without progress of any process after which all end (default: %(default)g)",
     )
     return parser
 
@@ -165,9 +165,9 @@ def read_settings(
     """The workflow and the typed settings of a config file with overrides.
 
     Args:
-        options: of the command line.
+        options: options of the command line.
         overrides: arguments that the parser does not know.
-        parser: whose options an unknown argument is compared with.
+        parser: parser, with whose options an unknown argument is compared.
 
     Returns:
         Workflow, settings, and how many of its computations run side by side, which changes no

@@ -1,4 +1,4 @@
-"""Benchmarks: each prints what it measured as ratios, and none is a test."""
+"""Benchmarks: each prints its measurements as ratios, and none is a test."""
 
 from atomjax.runtime.allocator import keep_freed_memory
 

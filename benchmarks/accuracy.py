@@ -43,7 +43,7 @@ def main() -> None:
     add("--workdir", type=Path, default=Path("runs/accuracy"))
     add("--out", type=Path, default=OUT)
     add("--peer-python", help="interpreter that can import the peers, if this one cannot")
-    add("--table", action="store_true", help="print what is there and stop")
+    add("--table", action="store_true", help="print the existing results and stop")
     options = parser.parse_args()
     if not options.table:
         run_missing(options)
@@ -76,7 +76,7 @@ def run_missing(options: argparse.Namespace) -> None:
 
 
 def wanted(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What tells each row from the others."""
+    """Keys that identify the rows to compute."""
     for seed in options.seeds:
         for name in options.sets:
             for row in options.rows:

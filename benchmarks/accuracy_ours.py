@@ -31,7 +31,7 @@ from benchmarks.accuracy_peers import measure, read_frames
 
 LOG_EVERY = 10
 PILOT_STEPS = 40
-# Task → generator of what is pretrained on, and its arguments.
+# Task → generator of the pretraining set, and its arguments.
 UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
     "aspirin": ("conformers", {"count": 6200, "heavy_atoms": (2, 7)}),
     "s66x8": ("conformers", {"count": 6200, "heavy_atoms": (2, 7)}),
@@ -45,7 +45,7 @@ VALIDATION_SHARE = 0.1
 
 
 class TimedRun(Run):
-    """A run that shows nothing and notes the CPU time of what it logs.
+    """A run without output that records the CPU time of each logged step.
 
     Attributes:
         times: step → CPU seconds of this process when its training metrics were logged.
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("start", choices=("scratch", "pretrained"))
     parser.add_argument("--sets", type=Path, required=True, help="folder with train.xyz and so on")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--workdir", type=Path, required=True, help="of pretrainings and trainings")
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--budget", type=float, required=True, help="CPU seconds of training")
     parser.add_argument("--pretraining", type=float, help="CPU seconds of pretraining")
     parser.add_argument("--seed", type=int, default=0)
@@ -99,12 +99,12 @@ def main() -> None:
 def train(
     function: Any, config: dict[str, Any], workdir: Path, budget: float, longest: int | None = None
 ) -> dict[str, Any]:
-    """Trains for a budget, after a short training that tells how many epochs it allows.
+    """Trains for a budget, after a short training to estimate the number of epochs.
 
     Args:
         function: the workflow.
-        config: of the training.
-        workdir: where it goes.
+        config: config of the training.
+        workdir: directory of the run.
         budget: CPU seconds of steps and validations.
         longest: epochs; None trains as many as the budget allows.
     """
@@ -133,7 +133,7 @@ def train(
 
 
 def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """The run directory of a pretraining, made where it is not there yet, and what it took."""
+    """The run directory of a pretraining, made where it is missing, and its cost."""
     generator, arguments = UPSTREAM[options.sets.name]
     name = f"pretrained_{options.network}_{generator}_{options.pretraining:g}"
     place, note = options.workdir / name, options.workdir / f"{name}.json"

@@ -31,7 +31,7 @@ TIMED, UNTIMED = 20, 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("program", choices=PROGRAMS)
-    parser.add_argument("--sets", type=Path, required=True, help="with train.xyz and so on")
+    parser.add_argument("--sets", type=Path, required=True, help="folder with train.xyz and so on")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", type=float, required=True, help="CPU seconds of training")
     parser.add_argument("--seed", type=int, default=0)

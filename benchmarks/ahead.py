@@ -1,4 +1,4 @@
-"""What the compiler of an accelerator makes of training and extraction, without an accelerator.
+"""Compilation of training and extraction for an accelerator, without an accelerator.
 
     pip install "jax[cuda12]"       # or libtpu: of the version of JAX, no driver needed
     python -m benchmarks.ahead [--target h100] [--model gemnet_oc_small] [--batch molecules]
@@ -87,7 +87,7 @@ def bound(kernels: Iterable[Kernel], target: Target, rate: float, reached: float
 
 
 def covered(program: Program, target: Target, rate: float) -> list[str]:
-    """For each collective its bytes, and what is computed between its start and its end."""
+    """Bytes of each collective, and the kernels that run between its start and its end."""
     schedule = program.computations[program.entry]
     kernels = {k.name: k for k in program.kernels()}
     names = list(schedule)
@@ -111,7 +111,7 @@ def _ends(it: Instruction, start: str) -> bool:
 
 
 def report(name: str, options: argparse.Namespace, model: dict[str, Any], kind: str) -> None:
-    """Prints what is known of one program."""
+    """Prints cost and memory of one program."""
     target = TARGETS[name]
     mesh = Mesh(np.array(target.devices(options.devices)), (DATA_AXIS,))
     lower = lower_extraction if options.extract else lower_training
@@ -136,7 +136,7 @@ def report(name: str, options: argparse.Namespace, model: dict[str, Any], kind: 
     print(f"  kernels             {sum(k.times for k in kernels)}")
     print(f"  moved, products     {moved / 1e9:.1f} GB, {flops / 1e9:.0f} GFLOP")
     for reached in (1.0, REACHED):
-        # Where the text does not tell the products of a kernel, those of all are a bound.
+        # Where the text does not show the products of a kernel, those of all are a bound.
         least = max(bound(kernels, target, rate, reached), flops / rate / reached)
         speed = f"{1e3 * least:.1f} ms, {count / least:,.0f} structures/s"
         print(f"  at {reached:4.0%} of limits   {speed}")
@@ -151,7 +151,7 @@ def report(name: str, options: argparse.Namespace, model: dict[str, Any], kind: 
 
 
 def main() -> None:
-    """Compiles what is asked for and prints what is known of it."""
+    """Compiles the chosen programs and prints their cost and memory."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.ahead",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""What averaging the weights does to short runs: validation errors with and without.
+"""Effect of averaging the weights of short runs: validation errors with and without.
 
     python -m benchmarks.averaging --cache DIR [--out docs/results/averaging.json]
 
@@ -131,7 +131,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--cache", type=Path, required=True, help="where the frames are kept")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the frames")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     print("| steps of the run | at step | weights as they are | from the start | with warm-up |")

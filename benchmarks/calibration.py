@@ -1,4 +1,4 @@
-"""How often the statements of a CSI job hold: intervals, noise floors, and "clear".
+"""Calibration of a CSI job's statements: intervals, noise floors, and "clear".
 
 python -m benchmarks.calibration [--draws 200] [--only NAME ...] [--out FILE]
 
@@ -69,8 +69,8 @@ class Pair:
 
     Attributes:
         draw: function of (0 or 1, number of structures, generator) to a set.
-        distance: of the populations.
-        unit: what is drawn independently.
+        distance: distance of the populations.
+        unit: kind of units that are drawn independently.
         draws: share of the draws to make, where they cost more.
     """
 
@@ -102,7 +102,7 @@ def formula(
 
     Args:
         features: number of features.
-        decay: of the logarithm of the standard deviation from one feature to the next.
+        decay: decrease of the logarithm of the standard deviation per feature.
         tails: degrees of freedom of Student's t, whose scale a structure has; None is Gaussian.
         unit: "structure", "class" (three structures each) or "stretch" (of a trajectory).
         memory: correlation of a frame with the one before.
@@ -169,7 +169,7 @@ def moments_of(rows: np.ndarray) -> Moments:
 
 
 def copper(rattle: float, strain: float, seed: int, count: int = 400) -> list[Structure]:
-    """Strained and rattled cells of copper; nothing marks what is alike in them."""
+    """Strained and rattled cells of copper; without a label of those that are alike."""
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(count):
@@ -214,8 +214,8 @@ def calibrate(pair: Pair, size: int, draws: int, seed: int = 0) -> dict[str, Any
     Args:
         pair: two populations.
         size: structures of each set.
-        draws: how often to draw.
-        seed: of the draws.
+        draws: number of draws.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng([seed, size])
     made = np.zeros((draws, 5), bool)

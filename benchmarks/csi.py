@@ -50,7 +50,7 @@ def scipy_distance(first: Gaussians, second: Gaussians, i: int, j: int) -> float
 
 
 def measure_table(dimension: int) -> None:
-    """Prints the time of the table, of SciPy's, and how far they differ."""
+    """Prints the time of the table and of SciPy's, and their relative difference."""
     sets = [make_statistics(dimension, seed) for seed in range(UPSTREAM + DOWNSTREAM)]
     with host_float64():
         first, second = stack_gaussians(sets[:UPSTREAM]), stack_gaussians(sets[UPSTREAM:])
@@ -100,7 +100,7 @@ def pieces(dimension: int, nodes: int) -> Iterator[np.ndarray]:
 
 
 def measure_stream(dimension: int) -> None:
-    """Prints the rows/s of streaming statistics beside what the machine allows."""
+    """Prints the rows/s of streaming statistics beside the machine's limit."""
     nodes = max(20 * PIECE, int(4e10 / dimension**2) // PIECE * PIECE)
     nodes = min(nodes, 200 * PIECE)
     stream = StatisticsStream(dimension)

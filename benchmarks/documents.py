@@ -84,7 +84,7 @@ def with_tables(text: str, root: Path = ROOT) -> str:
 
 
 def outcome_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Lines of a table of how often what ended how, the sums last."""
+    """Lines of a table of outcomes, the sums last."""
     kinds = list(next(iter(counts.values())))
     rows = [[name, *(str(own[kind] or "") for kind in kinds)] for name, own in counts.items()]
     sums = [str(sum(own[kind] for own in counts.values())) for kind in kinds]

@@ -1,4 +1,4 @@
-"""Compiled programs as lists of kernels, from their text: what each computes, reads and writes."""
+"""Compiled programs as lists of kernels, from their text: FLOP and memory traffic of each."""
 
 import functools
 import math
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 # Bits of an element.
 _BITS = {"pred": 8, "token": 0, "u4": 4, "s4": 4}
 _ARRAY = re.compile(r"\b(pred|token|bf16|f8\w+|[suf]\d+|c\d+)\[([\d,]*)\](\{[^{}]*\})?")
-# Of a layout, where the array lies on the chip itself.
+# Part of a layout that places the array on the chip itself.
 _ON_CHIP = re.compile(r"S\([1-9]\d*\)")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
 _OPERAND = re.compile(r"%([\w.\-]+)")
-# What starts no kernel.
+# Operations that start no kernel.
 _NO_KERNELS = frozenset(
     "parameter constant bitcast tuple get-tuple-element opt-barrier after-all partition-id".split()
 )
-# Names for what XLA knows of an array, as calls.
+# Calls that only state facts of an array to XLA.
 _HINTS = re.compile("ConcatBitcast|AllocateBuffer|AssumeGather")
-# What reads of its first operand as much as it gives.
+# Operations that read as much of their first operand as they return.
 _PARTS = frozenset(["slice", "dynamic-slice", "gather"])
 _RENAMES = frozenset(["bitcast", "reshape", "copy", "convert"])
 
@@ -30,9 +30,9 @@ class Instruction:
     """One line of a computation.
 
     Attributes:
-        name: of its result.
+        name: name of its result.
         result: the type as it is written.
-        opcode: what it does.
+        opcode: name of its operation.
         operands: names.
         line: all of it.
     """
@@ -46,16 +46,16 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a compiled program starts as one.
+    """One kernel: the unit that a compiled program launches.
 
     Attributes:
-        name: of its result.
+        name: name of its result.
         opcode: "fusion", "custom-call", "all-reduce-start" and so on.
-        source: what it came from in the model, where that is known.
-        line: of the program's text.
-        flops: of its matrix products, but for those of TPUs, which are convolutions there.
+        source: part of the model that it comes from, where that is known.
+        line: its line of the program's text.
+        flops: FLOP of its matrix products, except on TPUs, where these are convolutions.
         moved: bytes read and written.
-        times: how often it runs, more than once in a loop.
+        times: number of runs, more than one in a loop.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Program:
     """The computations of a compiled program.
 
     Args:
-        text: of ``compiled.as_text()``.
+        text: text of the program, from ``compiled.as_text()``.
     """
 
     def __init__(self, text: str):

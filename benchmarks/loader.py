@@ -39,7 +39,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "1 worker process": {"num_workers": 1, "prefetch": 2},
     "2 worker processes": {"num_workers": 2, "prefetch": 2},
 }
-# Of the runs whose padding is measured: another shape is for longer ones.
+# Epochs of the runs whose padding is measured; longer runs may have another shape.
 EPOCHS = 5
 
 
@@ -89,7 +89,7 @@ def wall_rates(data: Sequence[GraphDataset], batch_size: int) -> dict[str, float
     rates = {}
     for means, settings in WAYS.items():
         loader = BatchLoader(data, **options, **settings)
-        # Each worker has sent what it holds ready before the clock starts.
+        # Each worker has sent its prefetched batches before the clock starts.
         ahead = 4 * max(loader.num_workers, 1)
         rates[means] = batch_size * rate_of(loader.batches(), ahead)
     loader = BatchLoader(data, **options)
@@ -109,11 +109,11 @@ def rate_of(batches: Iterator[Any], ahead: int) -> float:
 
 
 def measure_padding(title: str, sets: Sequence[Sequence[Structure]], batch_size: int) -> None:
-    """Prints what share of the batches of a stream is real.
+    """Prints the real fraction of the batches of a stream.
 
     Args:
-        title: of the stream.
-        sets: of structures, of each of which an epoch takes all.
+        title: name of the stream.
+        sets: sets of structures; an epoch takes all of each.
         batch_size: structures of a step.
     """
     data = [GraphDataset(str(i), structures, CONFIG) for i, structures in enumerate(sets)]
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--slabs", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", action="store_true", help="measure worker processes too")
-    parser.add_argument("--padding", action="store_true", help="real shares of batches alone")
+    parser.add_argument("--padding", action="store_true", help="real fractions of batches alone")
     options = parser.parse_args()
     if not options.padding:
         small, large = molecules(options.molecules), slabs(options.slabs)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, the machine's matmul rate, and who it is."""
+"""Shared tools of the benchmarks: clocks, the machine's matmul rate, and its description."""
 
 import platform
 import resource
@@ -39,7 +39,7 @@ def make_matmul_rate(size: int = 2048) -> Callable[[], float]:
     """A function that measures the device's float32 matmul rate in FLOP/s, at JAX's precision.
 
     Args:
-        size: of the square matrices.
+        size: rows and columns of the square matrices.
     """
     matrix = jnp.ones((size, size), jnp.float32)
     multiply = jax.jit(lambda x: x @ x).lower(matrix).compile()

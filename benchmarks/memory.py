@@ -1,4 +1,4 @@
-"""What fits on an accelerator: atoms a batch for training and extraction.
+"""Largest batches that fit on an accelerator, in atoms, for training and extraction.
 
     python -m benchmarks.memory [--target h100] [--gigabytes 80] [--remat]
 

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by kind of work and by part of the model.
+"""Time of a training step by kind of work and by part of the model.
 
     python -m benchmarks.profile [--model gemnet_oc_small] [--batch molecules] [--repeats 6]
 
@@ -60,7 +60,7 @@ def kind_of(name: str, line: str) -> str:
 
 
 def part_of(source: str) -> str:
-    """The part of the model that an operation's name tells, without the numbers of blocks."""
+    """The part of the model in an operation's name, without the numbers of blocks."""
     names = [n for n in source.split("/") if re.search("backbone|head_|blocks|bases|out_", n)]
     part = re.sub(r"_\d+\b", "", names[-1]) if names else "optimiser, loss and the rest"
     return f"{part}, backward" if names and "transpose(" in source else part

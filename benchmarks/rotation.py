@@ -1,4 +1,4 @@
-"""Rotation error of EquiformerV2 at several resolutions of its grid, and what each costs.
+"""Rotation error of EquiformerV2 at several resolutions of its grid, with the cost of each.
 
     python -m benchmarks.rotation
 

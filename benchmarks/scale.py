@@ -76,7 +76,7 @@ def measure_memory(count: int, folder: Path) -> None:
 
 
 def measure_index(count: int, folder: Path) -> None:
-    """Prints how long an index takes to open, and the memory that it takes."""
+    """Prints the time to open an index, and its memory."""
     write_index(folder, count, max(count // 100, 1))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     before, begin = anonymous_memory(), time.process_time()
@@ -135,7 +135,7 @@ def anonymous_memory() -> float:
 
 
 def measure_plans(count: int, folder: Path) -> None:
-    """Prints how long plans over mapped sizes take."""
+    """Prints the time of plans over mapped sizes."""
     rng = np.random.default_rng(0)
     table = np.lib.format.open_memmap(
         folder / "sizes.npy", mode="w+", dtype=np.int32, shape=(count, len(FIELDS))
@@ -176,12 +176,12 @@ def measure_plans(count: int, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measures what the first argument says."""
+    """Runs the measurement that the first argument names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("what", choices=("memory", "index", "plans"))
     parser.add_argument("--count", type=int)
     parser.add_argument(
-        "--folder", type=Path, help="where the files go; by default a temporary one"
+        "--folder", type=Path, help="folder for the files; by default a temporary one"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as made:

@@ -1,4 +1,4 @@
-"""Weak scaling of the training step over host devices, and what it communicates.
+"""Weak scaling of the training step over host devices, and its communication.
 
 python -m benchmarks.scaling [--devices 1 2 4 8] [--model gemnet_oc_tiny] [--optimizer whole]
 
@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def in_process(devices: int, arguments: list[str], shard: bool) -> dict[str, Any]:
-    """What :func:`measure` returns in a process with so many host devices."""
+    """Run :func:`measure` in a process with this number of host devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "-m", "benchmarks.scaling", "--measure", *arguments]
     done = subprocess.run(
@@ -135,7 +135,7 @@ def moved(name: str, size: int, devices: int) -> float:
     """Bytes that each device sends for a collective along a ring.
 
     Args:
-        name: of the collective.
+        name: name of the collective.
         size: bytes of its result on a device.
         devices: D.
     """

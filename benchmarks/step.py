@@ -1,12 +1,12 @@
-"""Speed of GemNet-OC training steps: structures/s, compile time, memory, share of matmul rate.
+"""Speed of GemNet-OC training steps: structures/s, compile time, memory, fraction of matmul rate.
 
     python -m benchmarks.step [--model gemnet_oc_small] [--batch molecules] [--copies 1]
         [--precision bfloat16] [--remat] [--original module:function]
 
 A step is what training runs: forward, gradient, AdamW and the moving average. Batches are those of
-``benchmarks.workloads``; ``--copies`` makes them as large as an accelerator likes them. The
-machine's matmul rate is measured between the steps, so that a share means the same on a busy
-machine. Beside the times stand what depends on no machine: FLOP, bytes and kernels of a step.
+``benchmarks.workloads``; ``--copies`` enlarges them to sizes that suit an accelerator. The
+machine's matmul rate is measured between the steps, so that a fraction means the same on a busy
+machine. Beside the times stand machine-independent numbers: FLOP, bytes and kernels of a step.
 
 The cost model counts what the PyTorch original computes: 25.4 GFLOP for a molecule of 12 atoms
 with 132 main edges through GemNet-OC-S, nearly all of it proportional to the edges.

@@ -1,4 +1,4 @@
-"""Accelerators to compile for without having one: what XLA must know of them, and their limits.
+"""Accelerators to compile for without having one: their description for XLA, and their limits.
 
 For NVIDIA's GPUs ``pip install "jax[cuda12]"`` is needed, for TPUs ``pip install libtpu``, of the
 version of JAX; neither a GPU nor a driver nor a TPU. Limits are of the makers' data sheets, matrix
@@ -48,8 +48,8 @@ class Target:
         bandwidth: bytes/s of its memory.
         memory: bytes of its memory.
         start: seconds that a kernel takes at least.
-        description: what XLA must know of it, or the name of the topology's kind.
-        options: of the compiler.
+        description: the description that XLA needs of it, or the name of the topology's kind.
+        options: options of the compiler.
     """
 
     platform: Literal["gpu", "tpu"]

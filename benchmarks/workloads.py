@@ -1,4 +1,4 @@
-"""What the benchmarks of training compute: batches, and the compiled step on each of them.
+"""Workloads of the training benchmarks: batches, and the compiled step on each of them.
 
 molecules   8 organic molecules of 9 to 14 atoms, in the image of ANI-1x; direct forces
 slabs       2 metal slabs of 46 and 77 atoms with adsorbates, in the image of OC20
@@ -36,7 +36,7 @@ KINDS = ("molecules", "slabs", "mixed", "dynamics")
 
 
 def labelled(atoms: ase.Atoms, rng: np.random.Generator, tags: np.ndarray | None) -> Structure:
-    """Shaken atoms with random labels: speed does not depend on what they say."""
+    """Shaken atoms with random labels: speed does not depend on the values."""
     return Structure(
         atomic_numbers=atoms.numbers,
         positions=atoms.positions + rng.normal(0, 0.05, atoms.positions.shape),
@@ -83,13 +83,13 @@ def structures_of(kind: str, copies: int = 1) -> list[Structure]:
 
 @dataclass
 class Workload:
-    """What a training step is made of, before anything is computed.
+    """Inputs of a training step, before anything is computed.
 
     Attributes:
-        structures: of the batch.
-        batch: of numpy arrays, for one device.
+        structures: structures of the batch.
+        batch: batch of numpy arrays, for one device.
         network: the model with a head for each task.
-        tasks: of the loss.
+        tasks: tasks of the loss.
     """
 
     structures: list[Structure]
@@ -136,7 +136,7 @@ class Training:
     """A compiled training step with the state and batch that it is to be called on.
 
     Attributes:
-        structures: of the batch.
+        structures: structures of the batch.
         num_edges: main edges of the batch.
         compiled: (state, batch) → (state, metrics).
         state: consumed by a call.

@@ -1,6 +1,7 @@
 """The rules of CONTRIBUTING.md that a linter does not know."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,17 @@ def test_functions_have_at_most_60_lines() -> None:
                 if lines > 60:
                     long[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = lines
     assert long == {}
+
+
+def test_docstrings_begin_with_a_noun_phrase_or_an_imperative() -> None:
+    riddle = re.compile(r'r?"""\s*(What|How|Which|Where|Who|When)\b')
+    riddles = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in MODULES
+        for line in path.read_text().splitlines()
+        if riddle.match(line.strip())
+    ]
+    assert riddles == []
 
 
 def test_nothing_is_called_utils() -> None:

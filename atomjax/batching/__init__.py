@@ -1,4 +1,4 @@
-"""From data sets to the batches of step n: plans, shapes, mixtures and the loader."""
+"""Batches of data sets: plans, shapes, mixtures and the loader."""
 
 from atomjax.batching.dataset import GraphDataset
 from atomjax.batching.inference import GrowingShape

@@ -1,4 +1,4 @@
-"""One data set as the loader sees it: structures, how to build their graphs, how to read labels."""
+"""A data set for the loader: structures with their graphs and labels."""
 
 import dataclasses
 import threading
@@ -28,11 +28,11 @@ class GraphDataset:
         name: name of the data set.
         structures: the structures; anything with a length and indexing.
         graph_config: cutoffs, neighbour limits and edge dropout.
-        references: what to take out of energies and forces; None leaves them as they are.
+        references: references subtracted from energies and forces; None leaves them as they are.
         scales: scalar properties to train on.
         stress: whether to train on stresses, too.
         fixed_atoms: whether the forces of atoms that are held fixed count.
-        index: which heads serve the data set; its place in the loader's list if None.
+        index: number of the data set's head; its place in the loader's list if None.
         cache_bytes: most memory for graphs.
 
     Raises:
@@ -79,7 +79,7 @@ class GraphDataset:
         return len(self.structures)
 
     def identify(self, index: int) -> str:
-        """How messages name a structure."""
+        """Name of a structure in messages."""
         return self.structure(index).identifier or f"{self.name}[{index}]"
 
     def structure(self, index: int) -> Structure:
@@ -105,7 +105,7 @@ class GraphDataset:
         """Graphs of some structures.
 
         Args:
-            indices: which ones.
+            indices: indices of the structures.
             rngs: source of the edge dropout of each; without it no edge is dropped.
             structures: those of them that were read already, so that they are not read again.
 
@@ -124,7 +124,7 @@ class GraphDataset:
         """Labels of a structure in training units, as one of data set number ``dataset``.
 
         Args:
-            index: of the structure.
+            index: index of the structure.
             dataset: number of the data set.
             structure: the structure, if it was read already.
 
@@ -183,7 +183,7 @@ class GraphDataset:
         except GraphError:
             raise
         except Exception:
-            # Find the culprit of a failure that does not say which structure it was.
+            # Find the structure behind a failure that does not name it.
             for index, structure in zip(indices, structures, strict=True):
                 self._build_one(index, structure)
             raise

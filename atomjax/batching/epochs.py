@@ -31,7 +31,7 @@ WINDOW = 1 << 16
 _PLANNED = 1 << 19
 _MARGIN = 0.01
 _ATTEMPTS = 16
-# Real share of the main edges from which on nothing more is tried.
+# Real fraction of the main edges from which on nothing more is tried.
 _GOOD_SHARE = 0.9
 # Shapes where their number is left open. Each is compiled for, which takes as long as some tens of
 # steps on a CPU and a few hundred on an accelerator, so a run needs so many steps for each.
@@ -44,11 +44,11 @@ _REPORTED = 4
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One step.
+    """Plan of one step.
 
     Attributes:
         groups: global structure indices for each device.
-        bucket: which capacity holds it.
+        bucket: index of the capacity that holds it.
     """
 
     groups: list[np.ndarray]
@@ -66,14 +66,14 @@ class _Window:
 
 
 class EpochPlans:
-    """What each step of a run holds, and in which shape.
+    """Batch plan of every step of a run, and the static shape of each batch.
 
     Args:
-        sizes: of all structures.
-        samples: that an epoch takes of each data set.
+        sizes: sizes of all structures.
+        samples: number of samples that an epoch takes of each data set.
         batch_size: structures of a global batch, or their mean where it is filled by size.
-        seed: of all random choices.
-        epochs: of the run, which the shapes have to hold.
+        seed: seed of all random choices.
+        epochs: epochs of the run, all of which the shapes have to hold.
         num_devices: D, parts of each batch.
         num_buckets: classes of size that structures are sorted into, each with a shape of its
             own; 0 sorts batches instead, when they are made, into as few shapes as leave 0.9 of
@@ -81,7 +81,7 @@ class EpochPlans:
         shuffle: draw other batches each epoch.
         fill: "count", "size", or "auto": by size where batches of a fixed count, in as many
             shapes, leave less than 0.9 of the padded main edges real.
-        dropped: share of edges that dropout takes; its draws need a margin.
+        dropped: fraction of edges that dropout removes; its draws need a margin.
         capacity: the shapes; fitted if None.
         identify: global index → how messages name a structure.
 
@@ -131,7 +131,7 @@ class EpochPlans:
         self._lock = threading.Lock()
 
     def step(self, step: int) -> StepPlan:
-        """What step ``step`` of the run holds.
+        """Plan of step ``step`` of the run.
 
         Raises:
             CapacityError: it does not fit the given shapes.
@@ -142,10 +142,10 @@ class EpochPlans:
         return StepPlan(window.groups[place], int(window.buckets[place]))
 
     def reported(self) -> tuple[np.ndarray, list[Capacity], np.ndarray]:
-        """The beginning of the first epoch, for reports.
+        """Sizes, shapes and structure counts at the beginning of the first epoch, for reports.
 
         Returns:
-            [fields] what its structures need together, the shape of each of its steps, and the
+            [fields] sums of its structures' sizes, the shape of each of its steps, and the
             number of structures in each.
         """
         real, shapes, counts = np.zeros(len(FIELDS), dtype=np.int64), [], []
@@ -198,7 +198,7 @@ class EpochPlans:
     def _divided(
         self, members: np.ndarray, key: Sequence[int], devices: int = 0
     ) -> tuple[list[list[np.ndarray]], np.ndarray, np.ndarray]:
-        """Groups, class, and most that any device needs, of every step that ``members`` make."""
+        """Groups, class and largest need of a device, for every step made of ``members``."""
         fill, devices = self.fill, devices or self.num_devices
         sizes = self.sizes.take(members)
         options = {"num_buckets": max(self.num_buckets, 1), "fill": fill}
@@ -212,9 +212,9 @@ class EpochPlans:
         return [[members[part] for part in batch] for batch in parts], plan.classes, needs
 
     def _choose(self) -> Fill:
-        """The way of filling that leaves enough real in the fewest shapes, else the most.
+        """Rule of filling that needs the fewest shapes for a good real fraction, else the best.
 
-        Batches are judged undivided: what a step holds must not depend on the devices.
+        Batches are judged undivided: the structures of a step must not depend on the devices.
         """
         members, shares = self._members(0, 0), {}
         for fill in _FILLS:
@@ -232,11 +232,11 @@ class EpochPlans:
         """Ways to sort steps into shapes, from one shape to as many as are allowed.
 
         Args:
-            classes: [steps] of size; the only way where their number is given.
-            needs: [steps, fields] of each step.
+            classes: [steps] size classes; the only way where their number is given.
+            needs: [steps, fields] needs of each step.
 
         Returns:
-            For each way, [steps] shapes, and the share of the padded main edges that is real.
+            For each way, [steps] shapes, and the real fraction of the padded main edges.
         """
         edges = needs[:, FIELDS.index("n_edge")]
         ways = [classes]
@@ -247,7 +247,7 @@ class EpochPlans:
         return [(way, _real_share(edges, way)) for way in ways]
 
     def _fit(self) -> list[Capacity]:
-        """The smallest shapes that hold the windows of the run, planned or judged by a part."""
+        """The smallest shapes that hold the windows of the run, from all windows or a sample."""
         n_window = len(self._bounds) - 1
         windows = n_window * (max(self.epochs, 1) if self.shuffle else 1)
         length = -(-self.samples_per_epoch // n_window)
@@ -270,7 +270,7 @@ class EpochPlans:
         enough = (classes for classes, share in ways if share >= _GOOD_SHARE)
         classes = next(enough, max(ways, key=lambda way: way[1])[0])
         if maxima is not None:
-            # Widths are those of a structure or two, and any of them will come.
+            # Widths are set by one or two structures, any of which may be in a later window.
             widest = classes == classes.max()
             needs[widest] = Sizes(maxima[None]).with_all_widths(needs[widest])
         margin += (_MARGIN if windows > affordable else 0.0) + self._dropout_margin(needs)
@@ -289,7 +289,7 @@ class EpochPlans:
         return np.concatenate(stand_ins)[places]
 
     def _mixture_margin(self, stand_ins: Sequence[np.ndarray], length: int) -> float:
-        """Four standard deviations of a window's atoms and edges, as a share of them."""
+        """Four standard deviations of a window's atoms and edges, as a fraction of them."""
         columns = [FIELDS.index(n) for n in ("n_node", "n_edge", "n_edge_a2ee2a")]
         parts = [self.sizes.take(part).table[:, columns] for part in stand_ins]
         counts = length * np.array(self.samples) / self.samples_per_epoch
@@ -298,13 +298,13 @@ class EpochPlans:
         return 4 * float(np.max(np.sqrt(squares) / np.maximum(sums, 1)))
 
     def _dropout_margin(self, needs: np.ndarray) -> float:
-        """Four standard deviations of the share of edges that survive in the fullest batch."""
+        """Four standard deviations of the fraction of edges kept in the fullest batch."""
         p, edges = self._dropped, max(int(needs[:, FIELDS.index("n_edge")].max()), 1)
         return 4 * float(np.sqrt(2 * p * (1 - p) / edges))
 
 
 def _real_share(loads: np.ndarray, classes: np.ndarray) -> float:
-    """What share of the steps' loads is real when all of a class are padded to its largest."""
+    """Real fraction of the steps' loads when all of a class are padded to its largest."""
     largest = np.zeros(int(classes.max()) + 1)
     np.maximum.at(largest, classes, loads)
     return float(loads.sum() / max(largest[classes].sum(), 1))

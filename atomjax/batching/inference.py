@@ -21,9 +21,9 @@ class GrowingShape:
 
     Args:
         batch_size: most structures in a batch.
-        slack: by which share to make the shape larger than the structures at hand need, for
-            others that come later.
-        dtype: of positions and edge vectors.
+        slack: fraction by which the shape exceeds the needs of the present structures, for
+            larger ones that come later.
+        dtype: type of positions and edge vectors.
 
     Attributes:
         capacity: the present shape, None before the first batch.
@@ -42,7 +42,7 @@ class GrowingShape:
     def batches(
         self, structures: Sequence[Structure], graph: GraphConfig
     ) -> Iterator[tuple[np.ndarray, GraphBatch]]:
-        """Every structure once, those of similar size together, which wastes least.
+        """Batches of every structure once, sorted by size to keep padding small.
 
         Yields:
             Positions in ``structures`` of those in the batch, and the batch.

@@ -25,7 +25,7 @@ from atomjax.graphs.interactions import InteractionGraphs
 from atomjax.graphs.packing import pack
 from atomjax.structures.structure import Structure
 
-# Draws of the edge dropout until what it leaves fits.
+# Draws of the edge dropout until the remaining edges fit.
 _ATTEMPTS = 16
 
 
@@ -40,8 +40,8 @@ class BatchLoader:
         datasets: the data sets; a structure's data set index is that of its data set, or the
             latter's place in this list.
         batch_size: structures of a global batch, on average where it is filled by size.
-        seed: of the plan and of the edge dropout.
-        epochs: how often to go through the data.
+        seed: seed of the plan and of the edge dropout.
+        epochs: number of passes over the data.
         num_devices: D, parts that each batch is divided into.
         num_buckets: classes of size that structures are sorted into, each with a shape of its
             own, so the number of compilations. 0 pads batches as they come to as few shapes as
@@ -55,14 +55,14 @@ class BatchLoader:
         num_threads: threads that build batches, in this process or in each worker.
         num_workers: processes that build batches; 0 builds them on threads of this process. They
             are spawned, so a script that is run itself needs ``if __name__ == "__main__"``.
-        fill: how batches are filled: "count", with numbers of structures that differ by at most
+        fill: rule for filling batches: "count", with numbers of structures that differ by at most
             one; "size", with nearly equal numbers of edges and atoms instead; "auto", by count
             unless less than 0.9 of the padded main edges would be real, in as many shapes (see
             ``atomjax.batching.planning``).
         capacity: shape or shapes of the buckets; fitted to the data if None.
         samples: structures that an epoch takes of each data set, in turn (see
             ``atomjax.batching.mixture.epoch_members``); None takes all once.
-        rows: which of the D parts to build, those of this process's devices; None builds all.
+        rows: parts of the D to build, those of this process's devices; None builds all.
 
     Raises:
         ValueError: an argument out of range, two data sets with the same index, or data sets
@@ -163,7 +163,7 @@ class BatchLoader:
         return self._batches(start_step)
 
     def dataset(self, start_step: int = 0) -> "grain.IterDataset[tuple[int, GraphBatch]]":
-        """The same as a dataset of grain, whose iterators can be saved with a checkpoint."""
+        """The batches as a grain dataset, whose iterators can be saved with a checkpoint."""
         options = grain.ReadOptions(self.num_threads if self.prefetch else 0, self.prefetch)
         steps = grain.MapDataset.source(_Steps(self, start_step))
         built = steps.to_iter_dataset(options)
@@ -186,22 +186,22 @@ class BatchLoader:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 
     def example_batch(self) -> GraphBatch:
-        """The first device's share of the first batch, without the device axis."""
+        """The first device's part of the first batch, without the device axis."""
         plan = self.plans.step(0)
         return self._pack(plan.groups[0], self.capacities[plan.bucket], 0)
 
     def identify(self, dataset: int, index: int) -> str:
-        """How messages name the structure with ``Targets.dataset`` and ``Targets.structure``."""
+        """Name in messages of the structure with ``Targets.dataset`` and ``Targets.structure``."""
         return self.datasets[self._indices.index(int(dataset))].identify(int(index))
 
     def padding_report(self) -> dict[str, float]:
-        """What share of the padded batches of an epoch is real.
+        """Real fraction of the padded batches of an epoch.
 
         Returns:
-            Shares from 0 to 1 of "atoms", "main_edges", "main_slots" and "structures"; the mean,
+            Fractions from 0 to 1 of "atoms", "main_edges", "main_slots" and "structures"; the mean,
             least and most structures of a global batch, "batch_size", "batch_size_min" and
             "batch_size_max"; the numbers "buckets" and "shapes_emitted" (distinct shapes so
-            far). Of long epochs it is told from the beginning.
+            far). Long epochs are judged by their beginning.
         """
         real, shapes, counts = self.plans.reported()
         row = dict(zip(FIELDS, real.tolist(), strict=True))
@@ -234,11 +234,11 @@ class BatchLoader:
 
     @property
     def _dropped(self) -> float:
-        """The largest share of edges that dropout takes."""
+        """Largest fraction of edges that dropout removes."""
         return max(d.graph_config.edge_dropout for d in self.datasets) if self._dropping else 0.0
 
     def _name(self, index: int) -> str:
-        """How messages name a structure, given its global index."""
+        """Name in messages of the structure with a global index."""
         ((d, i),) = self._locate(np.array([index]))
         return self.datasets[d].identify(i)
 

@@ -18,7 +18,7 @@ _STREAM = 0x313E
 
 
 def mixture_shares(sizes: Sequence[int], kind: MixtureKind, temperature: float = 2.0) -> np.ndarray:
-    """The share of an epoch's samples that each data set gets.
+    """Fraction of an epoch's samples that each data set gets.
 
     Args:
         sizes: structures of each of the D data sets.
@@ -62,7 +62,7 @@ def epoch_members(
     epoch: int,
     places: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Which structures an epoch holds, in random order; a structure may come more than once.
+    """Structures of an epoch, in random order; a structure may come more than once.
 
     An epoch takes each data set whole as often as its samples allow. For the rest r of them, the
     set is an endless stream of shuffled passes, of which epoch e takes the samples e·r to
@@ -72,9 +72,9 @@ def epoch_members(
     Args:
         sizes: structures of each data set.
         samples: c of each data set, the samples that every epoch takes of it.
-        seed: of the run.
+        seed: seed of the run.
         epoch: number of the epoch.
-        places: [K] samples of the epoch to tell, numbers below Σ samples; None for all.
+        places: [K] samples of the epoch to look up, numbers below Σ samples; None for all.
 
     Returns:
         [K] int64 global indices, data set after data set.
@@ -96,8 +96,8 @@ def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.
     """Members of an imagined epoch that is spread evenly over the weights, the heaviest included.
 
     Args:
-        weights: of the structures of each data set.
-        samples: of each data set.
+        weights: weights of the structures of each data set.
+        samples: samples of each data set.
 
     Returns:
         [Σ samples] global indices.
@@ -114,13 +114,13 @@ def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.
 def _drawn(
     numbers: np.ndarray, size: int, count: int, key: tuple[int, ...], epoch: int
 ) -> np.ndarray:
-    """What the ``numbers`` of the ``count`` samples of an epoch are: whole passes, then the rest.
+    """Structures of samples ``numbers`` of an epoch of ``count``: whole passes, then the rest.
 
     Args:
         numbers: [K] below ``count``.
         size: structures of the data set.
         count: samples of an epoch.
-        key: of the data set's stream.
+        key: key of the data set's stream.
         epoch: number of the epoch.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which structures form which batch: every structure once, in batches of equal work.
+"""Division of structures into batches: every structure once, in batches of equal work.
 
 A plan is a pure function of the sizes, the batch size and a key. It knows nothing of devices:
 each global batch is split over them afterwards, so that the number of devices changes neither
@@ -68,7 +68,7 @@ def plan_batches(
         batch_size: most structures in a batch filled by count; the ceil(S / batch_size) batches
             then hold this number or all nearly the same, differing by at most one. Of batches
             filled by size it bounds the mean.
-        key: of the random choices, such as seed and epoch.
+        key: key of the random choices, such as seed and epoch.
         num_buckets: into how many classes of size to sort the structures; each batch is drawn
             from one.
         fill: "count" or "size".
@@ -114,7 +114,7 @@ def classes_of_load(loads: np.ndarray, num_classes: int) -> np.ndarray:
     """Sort batches into classes by load, so that padding each to its class's largest costs least.
 
     Args:
-        loads: [batches] what is padded, such as edges.
+        loads: [batches] number of padded items, such as edges.
         num_classes: at most so many.
 
     Returns:
@@ -208,7 +208,7 @@ def _deal_sizes(
 ) -> list[np.ndarray]:
     """Deal structures out by falling weight, each time to the parts that are emptiest.
 
-    How full a part is, is the larger of its edges and its atoms, each in units of their mean. With
+    The load of a part is the larger of its edges and its atoms, each in units of their mean. With
     an ``rng`` the order is only roughly that of weight, so that parts differ from epoch to epoch.
     """
     loads = np.stack([sizes.column("n_edge"), sizes.column("n_node")], axis=1).astype(np.float64)
@@ -235,12 +235,12 @@ def _deal_sizes(
 def _evened(
     part_of: np.ndarray, n_part: int, loads: np.ndarray, *, keep_counts: bool
 ) -> list[np.ndarray]:
-    """The parts that ``part_of`` [S] says, after exchanges that relieve the fullest.
+    """The parts of ``part_of`` [S] after exchanges that lower the largest load.
 
     Args:
         part_of: [S] part of each structure.
         n_part: number of parts.
-        loads: [S, L] what a part has L limits for.
+        loads: [S, L] quantities whose sums are evened, such as edges and atoms.
         keep_counts: exchange structures one for one, and give none away.
 
     Returns:

@@ -9,7 +9,7 @@ _ROUNDS = 4
 
 
 def shuffled(places: np.ndarray, size: int, key: Sequence[int]) -> np.ndarray:
-    """What stands at some places of a random order of 0, ..., size - 1.
+    """Entries at some places of a random order of 0, ..., size - 1.
 
     The order is a keyed permutation (grain's ``index_shuffle``, a block cipher on the range), so a
     place costs the same whether the range has ten numbers or 10^9, and nothing is kept of it.
@@ -17,7 +17,7 @@ def shuffled(places: np.ndarray, size: int, key: Sequence[int]) -> np.ndarray:
     Args:
         places: [K] from 0 to size - 1.
         size: numbers in the order.
-        key: of the order; other keys, other orders.
+        key: key of the order; other keys, other orders.
 
     Returns:
         [K] int64.

@@ -52,7 +52,7 @@ class JoinedSizes:
     """Sizes of several data sets, whose structures are numbered through in turn.
 
     Args:
-        tables: of the data sets.
+        tables: size tables of the data sets.
 
     Attributes:
         lengths: structures of each data set.
@@ -82,7 +82,7 @@ class JoinedSizes:
         return Sizes(table)
 
     def largest(self) -> tuple[np.ndarray, list[int]]:
-        """What no structure exceeds, and where the most main edges are.
+        """Maxima of all sizes, and the structures with the most main edges.
 
         Returns:
             [fields] maxima over all structures, and of each data set the number (of the joined

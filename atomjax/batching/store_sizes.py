@@ -24,7 +24,7 @@ from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.processes import WorkerError, run_workers, tell
 
 WORKER_MODULE = "atomjax.batching.store_sizes_worker"
-# Structures of a block: what a killed measurement loses, and what a worker holds.
+# Structures of a block: lost when a measurement is killed, and held in memory by a worker.
 _BLOCK = 1 << 16
 _CHUNK = 256
 _MEND = "delete it; sizes are then measured again"
@@ -42,8 +42,8 @@ def stored_table(
 
     Args:
         store: the store, or a part of it; the table is that of the whole.
-        config: of the graphs.
-        seed: of one draw of the edge dropout; None for graphs without dropout.
+        config: settings for building the graphs.
+        seed: seed of one draw of the edge dropout; None for graphs without dropout.
         workers: processes.
         told: called with the number of structures measured since the last call; never where
             the table is there already.
@@ -71,7 +71,7 @@ def _map(store: Store, path: Path) -> np.ndarray:
 
 
 def sizes_path(store: Store, config: GraphConfig, seed: int | None = None) -> Path:
-    """Where the table of one kind of graphs is kept."""
+    """Path of the size table of one kind of graphs."""
     fields = {**config.cache_key(), "fields": FIELDS, "seed": seed}
     if seed is None:
         fields["edge_dropout"] = 0.0
@@ -80,7 +80,7 @@ def sizes_path(store: Store, config: GraphConfig, seed: int | None = None) -> Pa
 
 
 def work(request: dict[str, Any]) -> None:
-    """Measure the blocks of one worker; tells the number of structures measured."""
+    """Measure the blocks of one worker; reports the number of structures measured."""
     store, folder = Store(request["store"]), Path(request["folder"])
     config = GraphConfig.from_dict(request["config"])
     for block in range(request["worker"], _num_blocks(len(store)), request["workers"]):

@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--to", type=Path, metavar="DIR", help="checkpoint directory to make")
     target.add_argument("--to-torch", type=Path, metavar="FILE", help=".pt file to write")
-    add("--backbone-only", action="store_true", help="leave the heads out")
+    add("--backbone-only", action="store_true", help="convert the backbone alone, without heads")
     add(
         "--averages",
         choices=get_args(Averages),
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         "loader keeps; or none (default: all)",
     )
     add("--head-names", metavar="A,B", help="names of the heads, in the order of the file")
-    add("--which", choices=("best", "latest"), default="best", help="of a run, with --to-torch")
+    add("--which", choices=("best", "latest"), default="best", help="with --to-torch: checkpoint")
     add("--raw", action="store_true", help="with --to-torch: the weights, not their averages")
     return parser
 
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summarise(metadata: dict[str, Any]) -> str:
-    """What was converted, in a few lines."""
+    """Summary of a conversion, in a few lines."""
     converted = metadata["converted"]
     model = ", ".join(f"{key}={value}" for key, value in metadata["model"].items())
     lines = [
@@ -105,7 +105,7 @@ def _describe_head(head: dict[str, Any]) -> str:
 
 
 def _misuse(options: argparse.Namespace) -> str | None:
-    """What is wrong with the command, whatever the files hold."""
+    """Error message for a wrong command line, whatever the files hold; None for a right one."""
     if options.to is not None:
         if not options.source.is_file():
             return f"{options.source} is not a file; give a .pt or .ckpt file"

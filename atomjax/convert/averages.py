@@ -23,7 +23,7 @@ def find_averages(contents: Contents, parameters: Sequence[str]) -> dict[str, np
     """Name → average of every trained parameter; None where the file has no averages.
 
     Args:
-        contents: of the file.
+        contents: contents of the file.
         parameters: names of the trained parameters in the order of the file, each once.
 
     Raises:

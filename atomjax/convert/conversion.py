@@ -1,4 +1,4 @@
-"""From a PyTorch checkpoint to one of ours."""
+"""Conversion of a PyTorch checkpoint to one of atomjax."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +38,7 @@ class Converted:
     Attributes:
         variables: {"params", "scale_factors"}.
         averaged: the averages of "params"; the same arrays where the file has none.
-        metadata: of the checkpoint, with the section "converted".
+        metadata: metadata of the checkpoint, with the section "converted".
     """
 
     variables: Variables
@@ -58,9 +58,9 @@ def convert(
 
     Args:
         source: ``.pt`` or ``.ckpt`` file.
-        directory: to be made; must not exist, or be empty.
-        choices: what the user decides about heads.
-        averages: which averages of the weights are taken from the file.
+        directory: checkpoint directory to make; must not exist, or be empty.
+        choices: the user's options about heads.
+        averages: averages of the weights to take from the file.
         say: receives lines of progress.
 
     Returns:

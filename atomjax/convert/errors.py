@@ -1,8 +1,8 @@
-"""What can be wrong with a file that is to be converted."""
+"""Errors of the conversion of checkpoint files."""
 
 
 class ConvertError(ValueError):
-    """A checkpoint that cannot be converted; the message says what, where and what to do."""
+    """A checkpoint that cannot be converted; the message names problem, place and remedy."""
 
 
 class FileFormatError(ConvertError):

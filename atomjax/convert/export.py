@@ -1,4 +1,4 @@
-"""From a checkpoint of ours to a file that the original code loads."""
+"""Export of a checkpoint of atomjax to a file that the original code loads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,8 +33,8 @@ def export(
     finds the same ones.
 
     Args:
-        directory: of a run, or of a converted checkpoint.
-        path: of the file; must not exist.
+        directory: directory of a run, or of a converted checkpoint.
+        path: path of the file; must not exist.
         which: "best" or "latest".
         averaged: the averages of the weights, which validation used.
         backbone_only: leave the heads out.
@@ -71,7 +71,7 @@ def export(
 def _content(
     exported: Exported, heads: Sequence[HeadConfig], metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the original code expects around a state_dict."""
+    """Content of an exported file: the state_dict as nested in the original code."""
     if exported.layout.startswith("jmp"):
         averages = tuple(exported.tensors[name] for name in exported.parameters)
         return {"state_dict": exported.tensors, "optimizer_states": [{"ema": averages}]}

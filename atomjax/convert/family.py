@@ -1,4 +1,4 @@
-"""What the conversion has to know of one family of models."""
+"""Interface between the conversion and one family of models."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,16 +23,16 @@ class Recognised:
     """A file of a known family.
 
     Attributes:
-        family: of the model, "gemnet_oc" or "equiformer_v2".
-        layout: how the original code names its tensors, for the report.
+        family: family of the model, "gemnet_oc" or "equiformer_v2".
+        layout: naming scheme of the original code, for the report.
         model: config of the model, as ``build_model`` takes it.
-        heads: of the model; empty if the backbone alone is converted.
+        heads: heads of the model; empty if the backbone alone is converted.
         names: entry of the family's name map → name in the file.
         ignored: name in the file → why it is not used.
         parameters: names in the file of all trained parameters, in its order.
         constants: entries that the original does not have, and their values.
         graph: the graphs that the checkpoint was trained with.
-        notes: what the file leaves open and how it was settled.
+        notes: questions that the file leaves open, and the answers assumed.
         unread: settings of the original, with their values, that nothing here reads.
     """
 
@@ -54,10 +54,10 @@ class Exported:
     """A model under the original's names.
 
     Attributes:
-        layout: of the names.
-        tensors: name → array; what the original holds twice is one array under two names.
+        layout: naming scheme of the tensors.
+        tensors: name → array; tensors that the original holds twice are one array under two names.
         parameters: names of the trained parameters, each once, in the order of ``tensors``.
-        settings: of the model, as the original's config has them.
+        settings: settings of the model, as the original's config has them.
     """
 
     layout: str
@@ -68,11 +68,12 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the user may decide.
+    """Options of the user.
 
     Attributes:
         backbone_only: leave the heads out.
-        head_names: of the heads, in the order of the file; None takes the file's or the known.
+        head_names: names of the heads, in the order of the file; None takes those of the file, or
+            of the published models.
     """
 
     backbone_only: bool = False
@@ -83,7 +84,7 @@ class Family(Protocol):
     """One family of models: how files of it are recognised, and its name map.
 
     Attributes:
-        name: of the family, that of its backbone.
+        name: name of the family, that of its backbone.
     """
 
     name: str

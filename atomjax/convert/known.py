@@ -20,9 +20,9 @@ class Known:
     """A published checkpoint.
 
     Attributes:
-        title: what it is.
-        address: where its authors publish it.
-        licence: what its authors say, in a sentence.
+        title: description of the checkpoint.
+        address: address of its authors' publication.
+        licence: licence in its authors' words, in a sentence.
     """
 
     title: str
@@ -80,6 +80,6 @@ KNOWN: dict[str, Known] = {
 
 
 def licence_note(file_name: str) -> str:
-    """What the authors of a published file say of its licence, by the file's name."""
+    """Licence of a published file in its authors' words, by the file's name."""
     known = KNOWN.get(file_name)
     return UNKNOWN if known is None else known.licence

@@ -1,4 +1,4 @@
-"""What lies in a checkpoint file: the weights under their own names, and everything beside them.
+"""Unwrapping of a checkpoint file: weights under their own names, and the data beside them.
 
 The originals save their weights in several wrappings:
 
@@ -17,7 +17,7 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.safe_pickle import Record
 
-# What DistributedDataParallel, DataParallel, torch.compile and trainers put before every name.
+# Prefixes that DistributedDataParallel, DataParallel, torch.compile and trainers add to names.
 WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model.", "_module.")
 SHOWN = 5
 
@@ -60,7 +60,7 @@ class Contents:
 
     Attributes:
         tensors: name without wrappers → array, in the order of the file.
-        wrapper: what was taken off every name.
+        wrapper: prefix removed from every name.
         parts: the other parts of the file that are read, by name.
         unused: part of the file → why it is left out.
     """
@@ -76,7 +76,7 @@ class Contents:
 
 
 def unwrap(loaded: Any) -> Contents:
-    """The weights of a loaded file and what lies beside them.
+    """The weights of a loaded file, and its other parts.
 
     Raises:
         ConvertError: no weights are found, or something among them is no tensor.

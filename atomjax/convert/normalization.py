@@ -1,4 +1,4 @@
-"""What turns a converted model's outputs into eV and eV/Å, as far as the file says it.
+"""Normalisation of a converted model's outputs, as far as the file states it: to eV and eV/Å.
 
 fairchem: ``normalizers`` hold mean and deviation of the labels, under the older names "target"
 and "grad_target" or the newer "energy" and "forces"; ``elementrefs`` holds energies of elements.
@@ -37,9 +37,9 @@ def find_normalization(
     """Normalisation of the labels of each head.
 
     Args:
-        contents: of the file.
-        heads: of the model.
-        layout: of the file's names.
+        contents: contents of the file.
+        heads: heads of the model.
+        layout: naming scheme of the file.
 
     Returns:
         Head → label → {"mean", "std"}; head → references where the file tells them in full; and

@@ -1,4 +1,4 @@
-"""What a file says of the backbone's config."""
+"""Settings of the backbone that a checkpoint file states."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.nesting import Contents, field_names, read_field
 
-# Settings that tell which heads there are and how they pool.
+# Settings of the heads and their pooling.
 READ_BY_HEADS = ("extensive", "regress_forces", "direct_forces")
 
 
@@ -18,8 +18,8 @@ def backbone_settings(contents: Contents, fields: tuple[str, ...]) -> dict[str, 
     it, in its later versions one level deeper.
 
     Args:
-        contents: of the file.
-        fields: to be read.
+        contents: contents of the file.
+        fields: names of the fields to read.
     """
     settings = _model_section(contents)
     values = {field: read_field(settings, field) for field in fields}
@@ -30,9 +30,9 @@ def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> 
     """Settings of the original that are there and that nothing reads, as name=value.
 
     Args:
-        contents: of the file.
+        contents: contents of the file.
         read: fields that are read or refused.
-        config: class of our config, whose other fields the shapes of the tensors tell.
+        config: class of our config, whose other fields follow from the shapes of the tensors.
     """
     known = {
         "name",
@@ -60,11 +60,11 @@ def _model_section(contents: Contents) -> Any:
 def check_built_in(
     settings: Mapping[str, Any], built_in: Mapping[str, tuple[Any, ...]], model: str
 ) -> None:
-    """Refuses settings of the original that change what the network computes.
+    """Refuses settings of the original that change the function of the network.
 
     Args:
-        settings: from :func:`backbone_settings`.
-        built_in: field → values that mean what atomjax's model does.
+        settings: result of :func:`backbone_settings`.
+        built_in: field → values that agree with atomjax's model.
         model: name of the model, for the message.
 
     Raises:

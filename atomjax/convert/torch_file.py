@@ -1,6 +1,6 @@
-"""The file of a checkpoint, with errors that say what to do about it.
+"""Reading a checkpoint's file, with errors that name the remedy.
 
-:mod:`atomjax.safe_pickle` reads it; here stands what a checkpoint may hold beside tensors.
+:mod:`atomjax.safe_pickle` parses it; this module lists the objects allowed beside tensors.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class TorchFile:
     """A ``.pt``, ``.pth`` or ``.ckpt`` file.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         FileFormatError: it is missing, or no zip archive of PyTorch.

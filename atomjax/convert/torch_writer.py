@@ -28,12 +28,12 @@ _INT32 = 2**31
 
 
 def write_torch_file(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Writes what ``torch.load`` reads, whole or not at all.
+    """Writes a file for ``torch.load``, whole or not at all.
 
     Arrays that are one object become tensors that share a storage.
 
     Args:
-        path: of the file.
+        path: path of the file.
         content: text → mapping, list, tuple, number, text, None or array.
 
     Raises:
@@ -114,7 +114,7 @@ class _Program:
         self.out.write(f"c{module}\n{attribute}\n".encode())
 
     def _write_mapping(self, value: Mapping[str, Any], where: str) -> None:
-        # An empty OrderedDict, filled: what a state_dict is.
+        # A state_dict is an OrderedDict, filled after its creation.
         self._write_global("collections.OrderedDict")
         self.out.write(b")R(")
         for key, item in value.items():

@@ -1,1 +1,1 @@
-"""From the data section of a config to data sets and their card."""
+"""Data sets of a config, and their card."""

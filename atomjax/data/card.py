@@ -1,7 +1,7 @@
-"""The data card: on one screen, what a run is about to learn from.
+"""The data card: a summary of a run's training data, on one screen.
 
 It is shown before step 0, because most failed trainings show in it: an energy that is not
-referenced, forces in the wrong unit, an element too few, batches that are mostly padding.
+referenced, forces in the wrong unit, a missing element, batches that are mostly padding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,18 +45,18 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetCard:
-    """What the data card says about one dataset.
+    """Content of the data card for one data set.
 
     Statistics are of the training structures alone.
 
     Attributes:
-        name: of the dataset.
-        origin: where the labels come from, their units and what their energies mean.
-        labels: split → how many structures have which label.
+        name: name of the dataset.
+        origin: origin of the labels, their units and the kind of their energies.
+        labels: split → number of structures with each label.
         duplicates: structures that are there twice, within splits and in two of them.
         open_elements: symbols of the elements that the references cannot tell apart.
-        outside: split → number of structures whose composition the references do not tell.
-        outliers: kind → records that no physics explains.
+        outside: split → number of structures whose composition the references leave open.
+        outliers: kind → records with impossible geometry or labels.
         counts: split → number of structures.
         classes: number of different class keys.
         atoms: smallest and largest number of atoms of a structure, and the mean.
@@ -66,7 +66,7 @@ class DatasetCard:
         referenced: eV after the elements' energies are taken out.
         force_rms: eV/Å, components on free atoms, None without forces.
         force_largest: eV/Å, longest force vector on a free atom.
-        fixed: share of atoms whose forces do not count.
+        fixed: fraction of atoms whose forces do not count.
         scales: eV and eV/Å of one model unit.
         properties: name → spread, in the property's unit.
     """
@@ -148,7 +148,7 @@ def data_card(
 
     Args:
         splits: the data sets.
-        loader: that will batch the training parts.
+        loader: loader that will batch the training parts.
         graphs: lines about their graphs.
         settings: lines about how settings were chosen from the data.
 
@@ -208,7 +208,7 @@ def describe_budget(loader: BatchLoader, distinct: int | None = None) -> str:
     """The budget C = epochs × structures of an epoch.
 
     Args:
-        loader: of the training.
+        loader: loader of the training.
         distinct: number of structures that differ from each other; all if None.
     """
     total, samples = sum(len(dataset) for dataset in loader.datasets), loader.samples_per_epoch
@@ -231,10 +231,10 @@ def describe_dataset(
     """The card of one dataset.
 
     Args:
-        name: of the dataset.
-        origin: where its labels come from, in words.
+        name: name of the dataset.
+        origin: origin of its labels, in words.
         splits: split → structures; "train" must be there.
-        references: what is taken out of energies and forces, None without them.
+        references: references subtracted from energies and forces, None without them.
         properties: scalar targets that are trained on.
 
     Returns:
@@ -282,7 +282,7 @@ def describe_dataset(
 def _checked(
     splits: Mapping[str, Sequence[Structure]], references: References | None
 ) -> dict[str, Any]:
-    """What is looked for in all parts of a data set, or in a sample of those in a store."""
+    """Label counts, duplicates, undetermined references and outliers of all parts of a data set."""
     parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
     return {
         "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
@@ -296,7 +296,7 @@ def _checked(
 def outside_counts(
     splits: Mapping[str, Sequence[Structure]], references: References | None
 ) -> dict[str, int]:
-    """Split → number of structures whose composition the references do not tell."""
+    """Split → number of structures whose composition the references leave open."""
     if references is None or not len(references.undetermined):
         return {}
     return {

@@ -1,4 +1,4 @@
-"""What a config has to declare of a file, and what the file's format says already."""
+"""Fields that a config has to declare of a file, and those that its format fixes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ from atomjax.structures.readers import FORMATS, Format, ReadError, find_format, 
 
 
 def facts_of(name: str, format_name: str | None, path: str | None) -> Format:
-    """What is known of a file's format.
+    """Facts of a file's format.
 
     Args:
-        name: of the data set.
-        format_name: as declared; None tells it from the path.
-        path: of the file.
+        name: name of the data set.
+        format_name: declared format; None guesses it from the path.
+        path: path of the file.
 
     Raises:
         ConfigError: there is no such format.
@@ -36,12 +36,12 @@ def fixed_fields(
     """The units and the kind of energy, those of the format where they are not declared.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         declared: energy_unit, length_unit, force_unit and energy_kind as the config has them.
-        facts: of the format.
+        facts: facts of the format.
 
     Raises:
-        ConfigError: what is declared contradicts the format.
+        ConfigError: a declaration contradicts the format.
     """
     fields = dict(declared)
     for key in ("energy_unit", "length_unit", "force_unit"):
@@ -66,8 +66,8 @@ def check_official_split(name: str, facts: Format) -> None:
     """Whether a data set has a split of its own that can be taken as it is.
 
     Args:
-        name: of the data set.
-        facts: of its format.
+        name: name of the data set.
+        facts: facts of its format.
 
     Raises:
         ConfigError: it has none, or one whose parts are folders.

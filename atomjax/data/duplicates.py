@@ -1,8 +1,9 @@
-"""Structures that are there twice: within the parts of a data set, and in two of them.
+"""Duplicate structures: within the parts of a data set, and between them.
 
-A test structure that was trained on tests nothing. Exact duplicates have the same atoms at the same
-places. Near duplicates are the same arrangement written otherwise (moved, turned, with its atoms in
-another order) or displaced by some thousandths of an Å: every atom has the same surroundings.
+Training structures in the test part make test errors too small. Exact duplicates have the same
+atoms at the same places. Near duplicates are the same arrangement written otherwise (moved, turned,
+with its atoms in another order) or displaced by some thousandths of an Å: every atom has the same
+surroundings.
 """
 
 import hashlib
@@ -16,11 +17,11 @@ from scipy.spatial import KDTree
 from atomjax.structures.store import Store
 from atomjax.structures.structure import Structure
 
-# Å; digits beyond are how a file was written.
+# Å; digits beyond depend on the format of a file.
 ROUNDING = 1e-5
 # Structures of a data set that are searched for near duplicates; more are sampled.
 NEAR_SAMPLE = 2_000
-# Å: how far the surroundings of an atom reach, and the widths of what is summed over them.
+# Å: radius of an atom's neighbourhood, and the widths of the sums over it.
 REACH = 5.0
 WIDTHS = (1.0, 2.0)
 ALONE = 1e-6
@@ -28,7 +29,7 @@ ALONE = 1e-6
 NEAREST = 12
 # Å, by which the distances to an atom's neighbours may differ.
 TOLERANCE = 0.01
-# Comparisons of one formula before its search ends: a trajectory is like itself.
+# Comparisons of one formula before its search ends: frames of a trajectory are much alike.
 MOST_COMPARISONS = 2_000_000
 # Structures of a store that are read because others have their energy.
 MOST_READ = 20_000
@@ -53,7 +54,7 @@ class Duplicates:
     sampled: bool = False
 
     def lines(self) -> list[str]:
-        """What there is to say, a line each; none without duplicates."""
+        """Description of the duplicates, one line each; none without duplicates."""
         lines = []
         for part, count in self.within.items():
             if count or self.near[part]:
@@ -124,7 +125,7 @@ def _exact_keys(parts: Mapping[str, Sequence[Structure]]) -> dict[str, list[byte
             continue
         rows = [row.tobytes() for row in energies[name]]
         again = [i for i, row in enumerate(rows) if row in often]
-        # What is not read is like nothing else.
+        # Structures that are not read count as unique.
         keys[name] = [f"{name} {i}".encode() for i in range(len(part))]
         for i in again[:MOST_READ]:
             keys[name][i] = exact_key(part[i])
@@ -180,10 +181,10 @@ def _close_pairs(vectors: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def surroundings(structure: Structure) -> np.ndarray:
-    """How every atom is surrounded, whatever the order and orientation; [N (NEAREST + 2)].
+    """Descriptors of the atoms' neighbourhoods, free of order and orientation; [N (NEAREST + 2)].
 
-    Of each atom the distances to its nearest neighbours, and, which tells the elements of these,
-    the logarithm of Σ_j Z_j exp(-(r_j / w)²) over all within reach for two widths w; each of them
+    Of each atom the distances to its nearest neighbours, and, to distinguish their elements, the
+    logarithm of Σ_j Z_j exp(-(r_j / w)²) over all within reach for two widths w; each of them
     sorted within the element.
     """
     numbers = structure.atomic_numbers

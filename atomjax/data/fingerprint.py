@@ -1,4 +1,4 @@
-"""Fingerprints of data: what a resumed training compares, and what it says of a difference."""
+"""Fingerprints of data, by which a resumed training finds and describes changes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _SIZE = 16
 
 
 def fingerprint(structures: Sequence[Structure]) -> dict[str, Any]:
-    """What tells these structures, their order and their labels from others, as JSON.
+    """Fingerprint of structures, their order and their labels, as JSON.
 
     Returns:
         "structures", their number, and digests: "order" of the arrangements one after the other,
@@ -35,7 +35,7 @@ def fingerprint(structures: Sequence[Structure]) -> dict[str, Any]:
 
 
 def describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """What is different between two fingerprints, in words; None where nothing is."""
+    """Difference between two fingerprints, in words; None where they agree."""
     if before["structures"] != now["structures"]:
         return f"it had {before['structures']:,} structures and has {now['structures']:,}"
     if before["content"] != now["content"]:

@@ -1,4 +1,4 @@
-"""The graphs of data sets: what a config asks for, and where they end."""
+"""The graphs of data sets: their settings in a config, and their cutoffs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from atomjax.structures.store import Store
 
 @dataclass(frozen=True)
 class BaseGraphs:
-    """What the graph settings of a config change.
+    """Graph configs that the graph settings of a config start from.
 
     Attributes:
-        default: where they name no preset.
-        published: that of the backbone's originals, under the preset of this name.
+        default: graphs where the settings name no preset.
+        published: graphs of the backbone's originals, for the preset of this name.
     """
 
     default: GraphConfig = field(default_factory=GraphConfig)
@@ -33,9 +33,9 @@ def graph_config(
     """The graphs that a config asks for.
 
     Args:
-        settings: what the config says.
-        base: what it changes.
-        edge_dropout: of a training set.
+        settings: graph settings of the config.
+        base: graphs that the settings start from.
+        edge_dropout: edge dropout of a training set.
 
     Raises:
         ConfigError: the fields contradict each other, or there is no such preset.
@@ -58,13 +58,13 @@ def graph_config(
 
 
 def cutoffs_in_use(structures: Sequence[Structure], graph: GraphConfig) -> list[dict[str, float]]:
-    """Where the graphs of some structures end, graph → Å.
+    """Cutoffs of the graphs of some structures, graph → Å.
 
     Two of them where molecules and periodic structures are cut differently and there are both.
 
     Args:
-        structures: of a data set.
-        graph: how their graphs are built.
+        structures: structures of a data set.
+        graph: settings for building their graphs.
     """
     ends = [graph.cutoffs(periodic) for periodic in (True, False)]
     if ends[0] == ends[1]:

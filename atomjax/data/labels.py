@@ -1,4 +1,4 @@
-"""Which labels the structures of a data set have, and of what kind they are: counted, not guessed.
+"""Labels of the structures of a data set, and their kinds: counted, not guessed.
 
 A store says both in its index, so that nothing of it is read.
 """
@@ -59,7 +59,7 @@ class LabelCounts:
         return ", ".join(f"{n} of {c}" for n, c in counts.items() if (n, c) != ("stresses", "none"))
 
     def missing(self) -> str:
-        """Which labels some but not all structures have, in words."""
+        """Labels that some but not all structures have, in words."""
         some = [(name, count) for name, count in self._named() if 0 < count < self.structures]
         return ", ".join(f"{name} of {count:,} of {self.structures:,}" for name, count in some)
 
@@ -107,7 +107,7 @@ def elements_of(structures: Sequence[Structure]) -> list[str]:
 def trained_on(
     structures: Sequence[Structure], *, energy: bool = True, forces: bool = True
 ) -> dict[str, Any]:
-    """What a checkpoint keeps of the structures that its head was trained on, as JSON.
+    """Label counts and elements of a head's training set, kept in its checkpoint; as JSON.
 
     Args:
         structures: the training set.

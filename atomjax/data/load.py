@@ -1,7 +1,7 @@
-"""From the data section of a config to data sets that are ready to be batched.
+"""Data sets ready for batching, from the data section of a config.
 
 Structures are generated or read, divided, and given references fitted on the training part
-alone. What the config must declare (units, what an energy means) is checked by its schema.
+alone. What the config must declare (units, kind of the energies) is checked by its schema.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,10 +41,10 @@ class DataSplits:
         train: one data set for each of the config's, in its order; ``index`` is its place.
         validation: those that have a validation part, with the ``index`` of their training set.
         test: those that have a test part, likewise.
-        origins: where the labels of each training set come from, in words.
+        origins: origin of each training set's labels, in words.
         samples: structures that an epoch takes of each training set.
-        notes: what the files of each training set hold beside what is read.
-        remarks: what else the data card says.
+        notes: contents of each training set's files beside the labels read.
+        remarks: further lines for the data card.
     """
 
     train: list[GraphDataset]
@@ -99,14 +99,14 @@ def load_datasets(
         forces: train on forces, too.
         properties: scalar targets to train on, instead of energies and forces.
         extensive: the properties grow with the number of atoms.
-        transform: of the properties before they are scaled.
+        transform: transform of the properties before they are scaled.
         stress: train on stresses, too.
         centered: take the properties' means out.
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
-        edge_dropout: of the training sets' graphs.
+        edge_dropout: edge dropout of the training sets' graphs.
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
         fit: place of a training set, and its training part → its references; fitted to it if None.
-        graphs: what the graph settings of each training set change; ``BaseGraphs()`` if None.
+        graphs: graphs that each set's graph settings start from; ``BaseGraphs()`` if None.
 
     Returns:
         Data sets with references (or property scales) of their training parts.
@@ -138,7 +138,7 @@ def load_datasets(
 def _load_all(
     settings: DataSettings, run: Run, unwanted: Mapping[str, str]
 ) -> tuple[list[dict[str, Sequence[Structure]]], DataSplits]:
-    """Split → structures of each training set, and what their card says of where they are from."""
+    """Split → structures of each training set, and their origins for the data card."""
     parts, splits = [], DataSplits(train=[])
     for dataset in settings.train:
         skipped, notes = [], RecordNotes()
@@ -165,13 +165,13 @@ def load_structures(
     Those of a store are left on disk.
 
     Args:
-        dataset: what to make or read.
-        cache_dir: where generated sets are kept.
+        dataset: data set to make or read.
+        cache_dir: directory of generated sets.
         workers: processes that label; 0 means one for each core.
         run: shows progress.
         split: a split that the data set itself defines.
-        skipped: takes records that arguments.on_error="skip" left out; the run says their number.
-        notes: takes what the records hold beside what is read.
+        skipped: takes records left out by arguments.on_error="skip"; the run reports their number.
+        notes: takes the contents of the records beside the labels read.
         unwanted: arguments of the reader that decline labels (`unwanted_labels`), unless asked for.
 
     Raises:
@@ -212,7 +212,7 @@ def load_structures(
 
 
 def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
-    """What the generator of a data set of kind "generate" is asked for.
+    """Specification of the set that a data set of kind "generate" asks for.
 
     Raises:
         ConfigError: an unknown generator or argument, or one of a wrong type.
@@ -288,7 +288,7 @@ def divide(
     Args:
         structures: all of them.
         split: how; None takes all for training.
-        name: of the data set, for messages.
+        name: name of the data set, for messages.
 
     Raises:
         ConfigError: the parts ask for more than there is.
@@ -311,7 +311,7 @@ def _limit(
     settings: DataSettings,
     max_structures: int | None,
 ) -> list[int]:
-    """Leaves the structures that were asked for, and shares an epoch out among the data sets.
+    """Limits the structures to the configured number, and divides an epoch among the data sets.
 
     Returns:
         The samples that an epoch takes of each data set.

@@ -1,4 +1,4 @@
-"""Where the labels of a data set come from, in words for the data card."""
+"""Origin of the labels of a data set, in words for the data card."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ def describe_origin(
     skipped: Sequence[SkippedRecord] = (),
     notes: RecordNotes | None = None,
 ) -> str:
-    """Where the labels of a data set come from, in words for the data card.
+    """Origin of the labels of a data set, in words for the data card.
 
     Args:
         dataset: as the config describes it.
         skipped: records that were left out.
-        notes: what the records hold beside what was read.
+        notes: contents of the records beside the labels read.
     """
     said = [describe_skipped(skipped)] if skipped else []
     said += [] if notes is None else notes.lines()
@@ -26,7 +26,7 @@ def describe_origin(
 
 
 def describe_skipped(skipped: Sequence[SkippedRecord]) -> str:
-    """How many records were left out, and why the first one was, in words."""
+    """Number of records left out, and the reason for the first one, in words."""
     first = skipped[0]
     return f"{len(skipped)} damaged records left out, the first {first.identifier}: {first.reason}"
 

@@ -1,4 +1,4 @@
-"""Structures that no physics explains: what a flipped digit in a file looks like.
+"""Structures with impossible geometry or labels, as a flipped digit in a file leaves them.
 
 Text files carry no checksums, so a damaged number is read like any other. It leaves atoms on top
 of each other, enormous forces, or an energy far from those of all other structures.
@@ -70,7 +70,7 @@ def _largest_force(structure: Structure) -> float:
 
 
 def _residual(structure: Structure, references: References | None) -> float | None:
-    """What the elements do not explain of the energy, eV/atom; None where that is not known."""
+    """Energy less that of its elements, eV/atom; None where it is not known."""
     numbers = structure.atomic_numbers
     if structure.energy is None or references is None or not references.seen[numbers].all():
         return None

@@ -18,8 +18,8 @@ SPLITS = ("train", "validation", "test")
 class GraphSettings:
     """Interaction graphs; see ``atomjax.graphs.GraphConfig``, which has the same fields.
 
-    What is None is what the checkpoint was trained on that a finetuning starts from, and otherwise
-    what ``GraphConfig`` has: all neighbours within 5 Å.
+    None takes the value of the checkpoint that a finetuning starts from, and otherwise that of
+    ``GraphConfig``: all neighbours within 5 Å.
 
     Attributes:
         preset: "published" for the graphs of the backbone's originals, which depend on the order
@@ -29,9 +29,9 @@ class GraphSettings:
         cutoff: Å, of the main graph.
         cutoff_molecule: Å, the same for structures without a periodic direction.
         cutoff_a2ee2a, cutoff_qint, cutoff_a2a: Å, of the other graphs.
-        max_neighbors: of the main graph; the limits of the others follow in the ratios of the
+        max_neighbors: limit of the main graph; those of the others follow in the ratios of the
             original (20/30, 8/30, 1000/30).
-        max_neighbors_qint: of the quadruplet graph instead of that.
+        max_neighbors_qint: limit of the quadruplet graph, instead of the ratio's.
         symmetrization: "union", "intersection" or "index", for graphs with a limit.
         shells: "keep", "leave" or "cut": neighbours that are as far away as a limit's last one.
         qint_tags: tags whose atoms take part in quadruplets.
@@ -57,14 +57,14 @@ class GraphSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings:
-    """How one dataset is divided.
+    """Division of one dataset into parts.
 
     Attributes:
-        train, validation, test: number of structures (int) or share of the dataset (float
+        train, validation, test: number of structures (int) or fraction of the dataset (float
             below 1). A train of None takes what the others leave.
         by: "structure", "class_key" so that no class (molecule, reaction, slab) is in two
             splits, or "official" for the parts that the data set itself defines.
-        seed: of the shuffle, apart from the run's seed so that seeds share a test set.
+        seed: seed of the shuffle, apart from the run's so that seeds share a test set.
     """
 
     train: int | float | None = None
@@ -90,20 +90,20 @@ class DatasetSettings:
     """One dataset.
 
     Attributes:
-        name: how logs and heads call it.
+        name: name in logs, and of the head.
         kind: "generate" (labelled here), "read" (from a file) or "store" (from a folder that
             ``python -m atomjax.structures.convert`` made, whose structures are read when needed).
         generator: for "generate", the name of the generator.
-        arguments: of the generator, or further arguments of the reader.
+        arguments: arguments of the generator, or further ones of the reader.
         path: for "read", the file, or a folder for formats that are folders; for "store", its
             folder.
         format: for "read", the file's format; None guesses from the name.
         energy_unit, length_unit: for "read", units of the file, required unless the format fixes
             them.
         force_unit: for "read"; None means energy_unit / length_unit.
-        energy_kind: for "read", what an energy of this file means, required unless the format
-            says; "total" for OC20 and "referenced" for SPICE ask for those energies.
-        split: how this dataset is divided; None for a dataset used whole.
+        energy_kind: for "read", kind of the file's energies, required unless the format fixes
+            it; "total" for OC20 and "referenced" for SPICE select those energies.
+        split: division of this dataset; None for a dataset used whole.
         max_structures: use a fixed random subset of this many of its training structures, or of
             all its structures where it is listed under ``validation`` or ``test``; None: all.
         graph: interaction graphs of this dataset.
@@ -142,7 +142,7 @@ class DatasetSettings:
                 )
         else:
             self._require("path")
-            # What the format fixes is filled in, so that saved configs say it.
+            # Facts that the format fixes are filled in, so that saved configs hold them.
             declared = {name: getattr(self, name) for name in DECLARED}
             self._require(*self.facts.undeclared(declared, guessed=self.format is None))
             for name, value in fixed_fields(self.name, declared, self.facts).items():
@@ -156,7 +156,7 @@ class DatasetSettings:
 
     @property
     def facts(self) -> Format:
-        """What the file's format fixes."""
+        """Facts that the file's format fixes."""
         return facts_of(self.name, self.format, self.path)
 
     def _require(self, *names: str):
@@ -175,7 +175,7 @@ class DatasetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSettings:
-    """Which share of an epoch's samples each training dataset gets.
+    """Fraction of an epoch's samples that each training dataset gets.
 
     An epoch has as many samples as there are training structures (``train.max_structures`` of
     them where that is set). A dataset whose share is larger than itself is gone through more than
@@ -204,13 +204,13 @@ class DataSettings:
         validation: datasets with the names of training datasets, used whole. Empty takes the
             validation split of each training dataset.
         test: as validation.
-        mixture: how often an epoch draws from each training dataset.
+        mixture: fractions of an epoch that are drawn from each training dataset.
         max_validation: validate on a fixed random subset of this many structures of each dataset;
             None: all.
         max_test: the same of the test structures.
         root: folder that relative paths of datasets are in, None for the working directory. It is
             put before them at once, and then None.
-        cache_dir: where generated sets are kept; None keeps them in the run directory.
+        cache_dir: directory of generated sets; None keeps them in the run directory.
         workers: processes that label structures; 0 means one per core.
         loader_workers: processes that read structures and build training batches ahead; 0 builds
             them on threads of the training process.

@@ -84,9 +84,9 @@ def open_store(name: str, path: str | None, notes: RecordNotes | None = None) ->
     """The store of a data set of kind "store".
 
     Args:
-        name: of the data set.
-        path: of the store.
-        notes: takes what the files held that the store was made of.
+        name: name of the data set.
+        path: path of the store.
+        notes: takes the contents of the files that the store was made of.
 
     Raises:
         ConfigError: there is none, or its index is damaged.
@@ -101,7 +101,7 @@ def open_store(name: str, path: str | None, notes: RecordNotes | None = None) ->
 
 
 def describe_store(store: Store) -> str:
-    """What a store was made of, and what was left out then, in words."""
+    """Origin of a store's structures, and the number of records left out, in words."""
     origin, skipped = store.manifest["origin"], store.manifest["skipped"]["count"]
     names = ", ".join(Path(path).name for path in origin.get("paths", ())) or "structures"
     source = f" ({origin['source']})" if origin.get("source") else ""

@@ -124,7 +124,7 @@ class GraphBatch:
         slots: [N, K] slots of the main edges at their receivers.
         swap: [E] the reverse of each main edge (an involution; padding maps to itself), or None
             where the main graph is directed.
-        reverse: [N, R] the main edges that each atom sends, or None where ``swap`` tells.
+        reverse: [N, R] the main edges that each atom sends, or None where ``swap`` is given.
         atoms: [G, M] slots of the atoms in their structures (padding atoms in none).
         node_graph: [N] structure of each atom; G - 1 for padding atoms.
         a2ee2a: atom-to-edge graph, or None where ``GraphConfig.kind`` has none.

@@ -1,4 +1,4 @@
-"""How large a batch may be: the static shape of a bucket, and what structures need of it.
+"""Batch capacity: the static shape of a bucket, and the space that structures need in it.
 
 One row of numbers describes a structure, a group of structures and a bucket alike. Over
 a group the counts add up and the widths take their maximum, so fitting a bucket to a plan of
@@ -18,7 +18,7 @@ _ROUND_FROM = 256
 
 
 class CapacityError(ValueError):
-    """Structures that do not fit a bucket; the message says which, and the setting to raise."""
+    """Structures that do not fit a bucket; the message names them and the setting to raise."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Capacity:
 
     @property
     def limits(self) -> np.ndarray:
-        """[fields] what real structures may take of each field."""
+        """[fields] space for real structures in each field."""
         return np.array(astuple(self), dtype=np.int64) - _PADDING
 
     def enlarged(self, by: int) -> "Capacity":
@@ -98,7 +98,7 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """What each of S structures needs of every field of a ``Capacity``, padding not included.
+    """Sizes of S structures in every field of a ``Capacity``, padding not included.
 
     Attributes:
         table: [S, fields] int64, columns in the order of ``FIELDS``.
@@ -168,7 +168,7 @@ class Sizes:
         return np.where(_IS_COUNT, needs, np.maximum(needs, self.table.max(axis=0)))
 
     def needs(self, groups: Sequence[np.ndarray]) -> np.ndarray:
-        """[groups, fields] what each group of structures (arrays of indices) needs together."""
+        """[groups, fields] joint needs of each group of structures (arrays of indices)."""
         needs = np.zeros((len(groups), len(FIELDS)), dtype=np.int64)
         length = np.array([len(group) for group in groups], dtype=np.int64)
         filled = np.flatnonzero(length)
@@ -187,7 +187,7 @@ def fit_capacity(needs: np.ndarray, *, margin: float = 0.0) -> Capacity:
 
     Args:
         needs: [groups, fields] from :meth:`Sizes.needs`.
-        margin: share by which to enlarge what the groups need, for groups not yet seen.
+        margin: fraction to enlarge the needs by, for groups not yet seen.
     """
     most = np.max(needs, axis=0, initial=0)
     # Margins are for sums that vary from batch to batch; the number of structures does not.
@@ -216,7 +216,7 @@ def check_fits(sizes: Sizes, capacity: Capacity, identifiers: Sequence[str]) -> 
     over = np.flatnonzero(need > capacity.limits)
     if not len(over):
         return
-    # A width that one structure exceeds says more than the sums, which a smaller batch would cure.
+    # A width that one structure exceeds comes first: a smaller batch cures sums alone.
     field = min(over.tolist(), key=lambda i: bool(_IS_COUNT[i]))
     name = FIELDS[field]
     largest = int(np.argmax(sizes.table[:, field]))

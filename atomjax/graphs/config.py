@@ -1,4 +1,4 @@
-"""What a model sees of a structure: cutoffs, neighbour limits, and the rules that make graphs.
+"""Graph settings of a model: cutoffs, neighbour limits, and the rules that make graphs.
 
 By default every atom within the cutoff is a neighbour. Such graphs do not depend on how a structure
 is written down (order of atoms, choice of cell), and energies are smooth where the model's basis
@@ -20,7 +20,7 @@ OTHERS = ("a2ee2a", "qint", "a2a")
 
 @dataclass(frozen=True)
 class GraphKind:
-    """Which graphs a batch holds; what builds and packs them asks for that, never for a name.
+    """Graphs that a batch holds; code that builds and packs them reads these fields, no names.
 
     Attributes:
         others: graphs beside the main one, of ``OTHERS``.
@@ -37,7 +37,7 @@ KINDS = {
     "nearest": GraphKind(),
 }
 
-# What all graphs were before there was a choice; a stored config without these fields means this.
+# Values before there was a choice, which a stored config without these fields has.
 PUBLISHED_RULE: dict[str, Any] = {
     "cutoff_a2ee2a": None,
     "cutoff_qint": None,
@@ -50,11 +50,11 @@ PUBLISHED_RULE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """How the graphs of a data set are built.
+    """Settings for building the graphs of a data set.
 
     Attributes:
-        kind: of ``KINDS``: "gemnet_oc" for its four graphs; "nearest" for a main graph alone, in
-            which an edge need not have a reverse.
+        kind: key of ``KINDS``: "gemnet_oc" for its four graphs; "nearest" for a main graph alone,
+            in which an edge need not have a reverse.
         cutoff: Å, of the main graph.
         cutoff_molecule: Å, the same for structures without a periodic direction; None: ``cutoff``.
         cutoff_a2ee2a: Å, of the atom-to-edge graph; None: that of the main graph. This field and
@@ -67,10 +67,10 @@ class GraphConfig:
         max_neighbors_a2ee2a: the same in the atom-to-edge graph.
         max_neighbors_qint: the same in the quadruplet graph, before the tag filter.
         max_neighbors_a2a: the same in the atom-to-atom graph.
-        symmetrization: where a limit lets an edge into the main graph and not its reverse, "union"
-            takes both and "intersection" neither. "index" decides by the order of the atoms, as the
+        symmetrization: rule for main edges whose reverse a limit leaves out: "union" takes both
+            edges, "intersection" neither. "index" decides by the order of the atoms, as the
             original does.
-        shells: what a limit does to neighbours as far away as the last one it takes: "keep" takes
+        shells: rule for ties at a limit, neighbours as far away as the last one taken: "keep" takes
             them all, more than the limit, "leave" none of them, fewer than the limit. "cut" takes
             some by the order of the atoms, as the originals do.
         shell_tolerance: Å, distances that differ by less count as equal there.
@@ -120,7 +120,7 @@ class GraphConfig:
             self._check_a2a()
 
     def _check_a2a(self) -> None:
-        """Makes sure that the graph which the others draw from holds them."""
+        """Makes sure that the graph which the others are chosen from holds them."""
         most = self.max_neighbors_a2a
         for name in ("max_neighbors", "max_neighbors_a2ee2a", "max_neighbors_qint"):
             value = getattr(self, name)
@@ -140,12 +140,12 @@ class GraphConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "GraphConfig":
-        """The graphs that a checkpoint names; what older ones leave out is the published rule."""
+        """The graphs in a checkpoint; fields missing in older ones are the published rule's."""
         fields = {**fields, "qint_tags": tuple(fields["qint_tags"])}
         return cls(**(fields if "symmetrization" in fields else {**PUBLISHED_RULE, **fields}))
 
     def cache_key(self) -> dict[str, Any]:
-        """All fields, for hashes that name files; of the published rule, what it was before."""
+        """Fields for hashes that name files; those of ``PUBLISHED_RULE`` only where one differs."""
         fields = dataclasses.asdict(self)
         rule = {name: fields[name] for name in PUBLISHED_RULE}
         return {k: v for k, v in fields.items() if rule != PUBLISHED_RULE or k not in rule}
@@ -168,7 +168,7 @@ class GraphConfig:
         """Graph → Å where it ends, "main" first.
 
         Args:
-            periodic: of structures with a periodic direction, or of those without.
+            periodic: whether the structures have a periodic direction.
         """
         whole = periodic or self.cutoff_molecule is None
         main = self.cutoff if whole else float(self.cutoff_molecule or 0)

@@ -25,7 +25,7 @@ class InteractionGraphs:
 
     Attributes:
         n_node: number of atoms.
-        kind: of ``GraphConfig``. Graphs that it does not have are empty; where it is not
+        kind: ``GraphConfig.kind``. Graphs that it does not have are empty; where it is not
             symmetric, ``main`` is ``main_directed``, and ``swap`` is empty.
         main: main graph after symmetrisation: every edge is there with its reverse.
         swap: [E] int32 index of the reverse of each main edge.
@@ -126,7 +126,7 @@ def build_given(
 
 
 def _block_ends(structures: Sequence[Structure]) -> list[int]:
-    """Where to cut the structures: small molecules in runs, all others one by one."""
+    """Block boundaries: runs of small molecules share a block, all others have their own."""
     ends, pairs = [], 0
     for i, structure in enumerate(structures):
         small = is_small_molecule(structure)

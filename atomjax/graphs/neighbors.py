@@ -1,4 +1,4 @@
-"""Which atoms see each other: directed edges within a cutoff, through periodic images.
+"""Neighbour search: directed edges within a cutoff, through periodic images.
 
 An edge runs from a sender s to a receiver t and carries the lattice offset o of the image of s
 that t sees, so that its vector is ``x_t - x_s - o @ cell``. Offsets refer to the positions as

@@ -29,7 +29,7 @@ Leaf = Any
 
 @dataclass(frozen=True)
 class Labels:
-    """What a model is to predict for one structure, in the units it is trained on.
+    """Labels of one structure, in the units that the model is trained on.
 
     Attributes:
         energy: scaled energy, or None.
@@ -62,8 +62,8 @@ def read_labels(
 
     Args:
         structure: the structure.
-        references: what to take out of energies and forces; None leaves them as they are.
-        scales: the scalar properties to read, with what to take out of each.
+        references: offsets and scales of energies and forces; None leaves labels as they are.
+        scales: the scalar properties to read, with offset and scale of each.
         dataset: index of the structure's data set.
         index: index of the structure in its data set.
 
@@ -100,7 +100,7 @@ def pack(
         property_names: scalar properties of the batch; zero for structures without them.
         stress: whether stresses are among the targets.
         dtype: float type of the result.
-        kind: of the graphs; by default that of the first, for padding alone ``GraphConfig``'s.
+        kind: kind of the graphs; by default the first one's, for padding alone ``GraphConfig``'s.
 
     Returns:
         A batch whose leaves are numpy arrays.

@@ -1,1 +1,1 @@
-"""What a trained model is asked for: predictions, a calculator, features."""
+"""Uses of a trained model: predictions, an ASE calculator, features."""

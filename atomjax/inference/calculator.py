@@ -21,7 +21,7 @@ SLACK = 0.15
 
 
 class OutsideTrainingWarning(UserWarning):
-    """Atoms are unlike what the model was trained on, or say what it does not read."""
+    """Atoms differ from the training set, or have properties that the model does not read."""
 
 
 class AtomjaxCalculator(Calculator):
@@ -31,17 +31,17 @@ class AtomjaxCalculator(Calculator):
     directions.
 
     Steps of a trajectory share one padded shape, so that the model is compiled at the first step
-    and again only when the neighbours outgrow the shape. What the atoms have that the model does
-    not know is warned of, once for each calculator: periodicity that it was not trained on, charges
-    and magnetic moments, which it does not read, and energies that are relative
-    (`atomjax.inference.predict.MARKS`). Calculators can be copied and pickled.
+    and again only when the neighbours outgrow the shape. It warns, once for each calculator, of
+    periodicity that the model was not trained on, of charges and magnetic moments, which it does
+    not read, and of energies that are relative (`atomjax.inference.predict.MARKS`). Calculators can
+    be copied and pickled.
 
     Args:
         model: a run directory, or a `Predictor`.
-        dataset: whose head to ask; may be left out where there is one.
+        dataset: data set whose head predicts; may be left out if there is one head.
         use_tags: whether the tags of the atoms mean 0 below the surface, 1 surface, 2 adsorbate,
             as the model was trained; False takes all atoms for adsorbates or molecules.
-        **options: of ASE's ``Calculator``.
+        **options: options of ASE's ``Calculator``.
 
     Raises:
         CheckpointError: there is no such checkpoint.
@@ -65,7 +65,7 @@ class AtomjaxCalculator(Calculator):
 
     @property
     def predictor(self) -> Predictor:
-        """The model; with another one the results are computed again."""
+        """The model; setting another one discards the last results."""
         return self._predictor
 
     @predictor.setter
@@ -75,7 +75,7 @@ class AtomjaxCalculator(Calculator):
 
     @property
     def dataset(self) -> str | None:
-        """The data set whose head is asked; with another one the results are computed again."""
+        """The data set whose head predicts; setting another one discards the last results."""
         return self._dataset
 
     @dataset.setter
@@ -85,7 +85,7 @@ class AtomjaxCalculator(Calculator):
 
     @property
     def use_tags(self) -> bool:
-        """Whether tags are read; with the other answer the results are computed again."""
+        """Whether tags are read; setting it discards the last results."""
         return self._use_tags
 
     @use_tags.setter
@@ -94,7 +94,7 @@ class AtomjaxCalculator(Calculator):
         self.reset()
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What of the atoms has changed since the last calculation, tags too; called by ASE."""
+        """Changes in the atoms since the last calculation, tags included; called by ASE."""
         changes = super().check_state(atoms, tol)
         if self.use_tags and self.atoms is not None and "tags" not in changes:
             before, now = self.atoms.get_tags(), atoms.get_tags()
@@ -113,7 +113,7 @@ class AtomjaxCalculator(Calculator):
         Raises:
             PropertyNotImplementedError: the head predicts no such property.
             ReferencesError: an element that the training set did not hold, or a composition that
-                its references do not tell.
+                its references do not determine.
         """
         super().calculate(atoms, list(properties), list(system_changes))
         assert self.atoms is not None
@@ -132,7 +132,7 @@ class AtomjaxCalculator(Calculator):
             )
 
     def _tell(self, remarks: Mapping[str, str]) -> None:
-        """Warn of what was not warned of before."""
+        """Give each warning once."""
         for name, text in remarks.items():
             if name not in self._told:
                 self._told.add(name)
@@ -150,7 +150,7 @@ class AtomjaxCalculator(Calculator):
 
 
 def _unread(atoms: Atoms) -> dict[str, str]:
-    """What the atoms say that no model here reads."""
+    """Warnings about properties of the atoms that no model here reads: charge and spin."""
     given = {
         "charge": atoms.info.get("charge", 0) or np.any(atoms.get_initial_charges()),
         "spin": atoms.info.get("spin", 0) or np.any(atoms.get_initial_magnetic_moments()),

@@ -81,7 +81,7 @@ class Embedder:
         self._apply = CountedFunction(self._features)
 
     def __call__(self, structures: Sequence[Structure]) -> Embeddings:
-        """Features of structures, in their order; labels are not looked at.
+        """Features of structures, in their order; their labels are not read.
 
         Raises:
             GraphError: the graph of a structure cannot be built.
@@ -104,7 +104,7 @@ class Embedder:
 
     @property
     def num_compilations(self) -> int:
-        """How often the backbone was compiled."""
+        """Number of compilations of the backbone."""
         return self._apply.num_compilations
 
     def _features(self, variables: dict, batch: GraphBatch) -> jax.Array:
@@ -123,8 +123,8 @@ def load_embedder(
     Args:
         checkpoint: directory of a run or of a converted checkpoint; None takes the small
             EquiformerV2 that comes with the package.
-        invariant_only: leave out what turns with the structure: of EquiformerV2's features keep
-            degree 0 and the norms of higher degrees.
+        invariant_only: leave out parts that turn with the structure: of EquiformerV2's features
+            keep degree 0 and the norms of higher degrees.
         batch_size: most structures in a batch.
 
     Raises:

@@ -35,7 +35,7 @@ from atomjax.similarity.features.extractor import check_invariants, load_extract
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures import Structure
 
-# Structures between two notes of what is written.
+# Batches between two records of progress.
 CHUNK_BATCHES = 16
 DONE = "done.json"
 _ROWS = 4096
@@ -48,10 +48,10 @@ class FeatureSettings(WorkflowSettings):
 
     Attributes:
         workflow: "features".
-        datasets: whose structures; all of a set, whatever its split.
+        datasets: data sets; all structures of each, whatever its split.
         extractor: the backbone; its ``batch_size`` structures are computed at once.
         invariance: "none", "scalars" or "norms".
-        cache_dir: where generated sets are kept; None keeps them in the run directory.
+        cache_dir: directory of generated sets; None keeps them in the run directory.
         workers: processes that label structures; 0 means one per core.
         seed: written with the run; nothing here is random.
     """
@@ -125,7 +125,7 @@ def write_feature_files(config: Mapping[str, Any] | FeatureSettings, run: Run) -
 def _write_set(
     name: str, structures: Sequence[Structure], embedder: Embedder, run: Run
 ) -> dict[str, int]:
-    """Writes what is missing of one set."""
+    """Writes the missing features of one set."""
     folder = run.path(name)
     folder.mkdir(parents=True, exist_ok=True)
     n_node = np.array([len(structure) for structure in structures])

@@ -29,7 +29,7 @@ RELATIVE_ENERGY = "relative_energy"
 OUTSIDE_SPAN = "outside_span"
 PERIODICITY = "periodicity"
 ELEMENTS = "elements"
-# What a mark says of a result.
+# Meaning of each mark of a result.
 MARKS = {
     RELATIVE_ENERGY: "the energy is defined up to a constant of each composition: the model was"
     " trained on forces alone",
@@ -43,7 +43,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class StructureResult:
-    """What a model says of one structure, in physical units; None for what it does not predict.
+    """Predictions for one structure, in physical units; None for those that the model lacks.
 
     A head predicts what it was trained on: no energies where its data set had none, unless they
     are what the forces are the gradient of, and then they are marked.
@@ -53,7 +53,7 @@ class StructureResult:
         forces: [N, 3] eV/Å.
         value: the scalar property, in the unit of its data set.
         stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
-        marks: keys of `MARKS`, what makes the result doubtful.
+        marks: keys of `MARKS`, reasons to doubt the result.
     """
 
     energy: float | None
@@ -65,15 +65,15 @@ class StructureResult:
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head with what its data set's graphs are and what was taken out of its labels.
+    """A head with the graph settings and label references of its data set.
 
     Attributes:
-        config: of the head; its name is that of the data set.
-        graph: how graphs are built, without dropout.
-        references: of energies and forces; None for a head of a property.
-        scale: of the property; None for energies and forces.
+        config: config of the head; its name is that of the data set.
+        graph: settings for building graphs, without dropout.
+        references: references of energies and forces; None for a head of a property.
+        scale: scale of the property; None for energies and forces.
         trained_on: counts of structures, labels and periodic ones, and elements; empty for
-            checkpoints that do not say.
+            checkpoints that do not state them.
     """
 
     config: HeadConfig
@@ -101,7 +101,7 @@ class Predictor:
         batch_size: most structures in a batch.
         slack: by which share to make the shape larger than the structures at hand need, for
             others that come later.
-        outside_span: what to do with compositions that the references do not tell: "raise", or
+        outside_span: treatment of compositions whose references are undetermined: "raise", or
             "mark" their results.
     """
 
@@ -126,7 +126,7 @@ class Predictor:
         self._predict = CountedFunction(functools.partial(predict, network))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What was compiled stays behind: the copy compiles for itself.
+        # Compiled programs are not copied: the copy compiles its own.
         options = {
             "batch_size": self._shape.batch_size,
             "slack": self._shape.slack,
@@ -141,8 +141,8 @@ class Predictor:
         """Predictions for structures, in their order.
 
         Args:
-            structures: what to predict for; labels are not looked at.
-            dataset: whose head to ask; may be left out where there is one.
+            structures: structures to predict for; their labels are not read.
+            dataset: data set whose head predicts; may be left out if there is one head.
 
         Raises:
             ValueError: there is no such head, or there are several and none is named.
@@ -151,7 +151,7 @@ class Predictor:
             GraphError: the graph of a structure cannot be built.
         """
         head = self._head(dataset)
-        # What is unknown is found before anything is computed.
+        # Elements and compositions that cannot be predicted are found before any computation.
         marks = [self._marks(head, structure) for structure in structures]
         results: dict[int, StructureResult] = {}
         for group, batch in self._shape.batches(structures, head.graph):
@@ -161,7 +161,7 @@ class Predictor:
         return [replace(results[i], marks=marks[i]) for i in range(len(structures))]
 
     def _marks(self, head: TrainedHead, structure: Structure) -> frozenset[str]:
-        """What makes the result of a structure doubtful.
+        """Reasons to doubt the result of a structure, keys of `MARKS`.
 
         Raises:
             ReferencesError: there can be no result.
@@ -190,7 +190,7 @@ class Predictor:
 
     @property
     def num_compilations(self) -> int:
-        """How often the model was compiled."""
+        """Number of compilations of the model."""
         return self._predict.num_compilations
 
     def _head(self, dataset: str | None) -> TrainedHead:
@@ -219,8 +219,8 @@ def load_predictor(
         which: "best" by validation, or "latest".
         averaged: take the moving average of the parameters, which validation used.
         batch_size: most structures in a batch.
-        slack: room in the padded shape for structures that come later, as a share.
-        outside_span: what to do with compositions that the references do not tell: "raise" or
+        slack: room in the padded shape for structures that come later, as a fraction.
+        outside_span: treatment of compositions whose references are undetermined: "raise" or
             "mark".
 
     Raises:
@@ -259,7 +259,7 @@ def _trained_head(
 
 
 def _zero(head: TrainedHead, structure: Structure) -> None:
-    """Raise for a structure that has an element without a reference."""
+    """Raise for a structure with an element that has no reference."""
     try:
         if head.references is not None:
             head.references.reference_energy(structure.atomic_numbers)

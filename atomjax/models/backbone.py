@@ -32,21 +32,21 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """What the program knows of a network.
+    """Description of a network for the rest of the program.
 
     Its parameters lie under ``backbone``; patterns are regular expressions on such paths.
 
     Attributes:
-        name: of the network.
+        name: name of the network.
         sizes: name of a model → its config, the smallest first. All are of one frozen dataclass,
             whose fields ``model.overrides`` can change. It has a field ``precision`` (see
             ``atomjax.models.precision``).
         network: makes the module from a config.
-        graph: that a model is trained on where nothing else is asked for. Its kind is the one that
-            the network reads.
-        published_graph: that of the originals, which ``graph.preset="published"`` takes.
-        cutoff_fields: graph → field that says where its radial basis ends, in Å; None there means
-            where the main graph's does. "main" comes first.
+        graph: graph that a model is trained on by default. Its kind is the one that the network
+            reads.
+        published_graph: graph of the originals, which ``graph.preset="published"`` takes.
+        cutoff_fields: graph → field of its radial basis's cutoff, Å; None in it means that of the
+            main graph. "main" comes first.
         smooth: fields that decide how the basis ends, with their values in a training from random
             weights. A model that goes on from a checkpoint takes its values of these and of
             ``cutoff_fields``.
@@ -111,7 +111,7 @@ class Backbone:
 
     @property
     def basis_fields(self) -> tuple[str, ...]:
-        """Fields that say where and how the radial bases end, that of the main graph first."""
+        """Fields of the radial bases' cutoffs and envelopes, that of the main graph first."""
         return (*self.cutoff_fields.values(), *self.smooth)
 
     def basis_cutoff(self, config: Any, graph: str) -> float:

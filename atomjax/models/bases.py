@@ -73,7 +73,7 @@ def circular_basis(cosine: jax.Array, num_spherical: int, axis: int = -1) -> jax
     Args:
         cosine: cos φ, any shape; clamped to [-1, 1].
         num_spherical: number of degrees L.
-        axis: where the new axis of length L goes.
+        axis: position of the new axis of length L.
 
     Returns:
         ``cosine`` with one more axis of length L.

@@ -1,4 +1,4 @@
-"""What every backbone returns and every head reads."""
+"""Features: the output of every backbone and the input of every head."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class Features:
         node: [N, C] atom features.
         edge: [E, D] main-edge features, or None where the backbone computes none.
         edge_unit: [E, 3] unit vectors of the main edges, sender to receiver.
-        geometry: what the heads of this backbone need of the geometry, or None.
+        geometry: geometry that the heads of this backbone read, or None.
     """
 
     node: jax.Array

@@ -32,11 +32,11 @@ class HeadConfig:
     """One task's head. Head i serves the structures of data set i.
 
     Attributes:
-        name: of the head, the key of its parameters and predictions.
+        name: name of the head, the key of its parameters and predictions.
         kind: "energy_forces", "energy" or "scalar" (any property of a structure).
         forces: "direct" (from edge features) or "conservative" (-dE/dR); for "energy_forces" only.
-        pooling: of the atoms' contributions; "dipole" and "extent" take them as charges and as
-            spreads of charge (see :func:`pool`).
+        pooling: combination of the atoms' contributions; "dipole" and "extent" take them as charges
+            and as spreads of charge (see :func:`pool`).
         target: name of the property that a scalar head predicts.
         num_layers: linear layers of the head.
         stress: also predict the stress, by the energy's derivative; with conservative forces only.

@@ -39,7 +39,7 @@ def he_orthogonal(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> 
     Args:
         key: random key.
         shape: (inputs, outputs).
-        dtype: of the kernel.
+        dtype: type of the kernel.
     """
     fan_in, fan_out = shape
     kernel = nn.initializers.orthogonal()(key, (fan_out, fan_in), dtype)
@@ -149,7 +149,7 @@ class ScaleFactor(nn.Module):
             total = self.variable("scale_statistics", "total", jnp.zeros, (2,))
             out, count = masked_variance(x, mask)
             ref, _ = masked_variance(reference, mask if reference_mask is None else reference_mask)
-            # A batch in which the term does not occur (no quadruplets, say) teaches nothing.
+            # A batch without the term (no quadruplets, say) has no variance to count.
             seen = (count > 1) & (out > 0) & (ref > 0)
             total.value += jnp.where(seen, count * jnp.stack([ref, out]), 0)
             fitted = total.value[1] > 0

@@ -20,7 +20,7 @@ Variables = Mapping[str, Any]
 
 @struct.dataclass
 class Prediction:
-    """What one head says of a batch, in normalised units; None for what it does not predict.
+    """Predictions of one head for a batch, in normalised units; None for those that it lacks.
 
     Attributes:
         energy: [G].
@@ -41,7 +41,7 @@ class AtomicModel(nn.Module):
     """A backbone and its heads.
 
     Attributes:
-        backbone: whose ``config.precision`` is the policy of all; its parameters lie under
+        backbone: network, whose ``config.precision`` is the policy of all; its parameters lie under
             ``backbone``.
         heads: head i serves data set i; their parameters lie under ``head_<name>``.
     """
@@ -94,7 +94,7 @@ def predict(
     """Predictions of every head, differentiable and to be jit-compiled by the caller.
 
     Args:
-        model: from ``build_model``.
+        model: result of ``build_model``.
         variables: {"params", "scale_factors"}.
         batch: one unstacked batch.
         train: switches dropout on; needs ``rngs={"dropout": key}``.

@@ -1,4 +1,4 @@
-"""Precision policies: in what numbers the products of a model are taken.
+"""Precision policies: the floating-point formats of a model's products.
 
 Whatever the policy, parameters, geometry (distances, angles, frames), sums over neighbours, pooled
 energies, forces, loss and optimiser stay in the dtype of the batch, float32 or float64.
@@ -18,7 +18,7 @@ Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
 def check_precision(precision: Precision | None) -> None:
-    """Raises ValueError for what is no policy."""
+    """Raises ValueError for an unknown policy."""
     if precision is not None and precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}: give one of {get_args(Precision)}, or None")
 

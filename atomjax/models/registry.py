@@ -113,7 +113,7 @@ def init_variables(model: AtomicModel, key: jax.Array, batch: GraphBatch) -> dic
     """Fresh variables; the scale factors of a model that has such start unfitted, at zero.
 
     Args:
-        model: from :func:`build_model`.
+        model: result of :func:`build_model`.
         key: random key.
         batch: any batch of the shapes to come; its values do not matter.
 

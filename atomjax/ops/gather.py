@@ -34,7 +34,7 @@ def rows(x: jax.Array, index: jax.Array, empty: int | bool = 0) -> jax.Array:
     Args:
         x: [N, ...] rows.
         index: integers of any shape in [0, N].
-        empty: what index N reads.
+        empty: value of rows whose index is N.
     """
     return jnp.asarray(x).at[index].get(mode="fill", fill_value=empty)
 

@@ -1,4 +1,4 @@
-"""Which platform a program is traced for, where the best program depends on it."""
+"""The platform that a program is traced for, where the best program depends on it."""
 
 import contextlib
 from collections.abc import Iterator

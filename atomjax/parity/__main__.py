@@ -13,7 +13,7 @@ from atomjax.parity.oracle import OracleError, read_cases, read_reference
 from atomjax.parity.result import Result
 from atomjax.runtime.allocator import keep_freed_memory
 
-# Name of a model's files → what compares it.
+# Name of a model's files → function that compares it.
 MODELS = {"gemnet_oc_": gemnet_oc.compare_model, "eqv2_": equiformer_v2.compare_model}
 
 

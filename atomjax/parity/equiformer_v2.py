@@ -189,8 +189,8 @@ class Limits:
     """Largest relative errors allowed; see the README of the reference folder.
 
     Attributes:
-        reference: of one model.
-        dtype: of the run.
+        reference: reference outputs of one model.
+        dtype: precision of the run.
     """
 
     reference: Reference
@@ -201,7 +201,7 @@ class Limits:
 
         Args:
             expected: the reference, which may be stored in float32.
-            exact: what rounding the input to float32 changes in our own float64 outputs, a lower
+            exact: change of our own float64 outputs when the input is rounded to float32, a lower
                 bound of the error of any float32 run.
         """
         if self.dtype == "float32":
@@ -209,7 +209,7 @@ class Limits:
         return 1e-9 if expected.dtype == np.float64 else 1e-7
 
     def of_own_frames(self, name: str, quantity: str) -> float:
-        """Limit with our own frames: what the choice of its frames changes in the reference.
+        """Limit with our own frames: the reference's change by the choice of its frames.
 
         That is known from a single pair of draws for each structure, so the bound is a multiple
         of it, or the largest over all structures.
@@ -251,7 +251,7 @@ def compare_structure(
 
 
 def rounding_errors(runner: Runner, case: Case, frames: np.ndarray) -> dict[str, float]:
-    """What rounding weights and edge vectors to float32 changes in the exact outputs."""
+    """Relative changes of exact outputs from float32 rounding of weights and edge vectors."""
     with jax.enable_x64(True):
         exact = runner.pack([case.structure], "float64")
         rounded = jax.tree.map(
@@ -263,7 +263,7 @@ def rounding_errors(runner: Runner, case: Case, frames: np.ndarray) -> dict[str,
 
 
 def compare_rotated(reference: Reference, runner: Runner, case: Case) -> Iterator[Result]:
-    """How far energy and forces of a rotated structure are from those it should have.
+    """Rotation errors of energy and forces, with limits from those of the reference.
 
     The reference rotated every structure once, which may have been a lucky draw. With random
     frames our model is the reference, so its error is also measured here, for the very rotations

@@ -37,9 +37,9 @@ class Limits:
     """Largest relative errors allowed; see the README of the reference folder.
 
     Attributes:
-        dtype: of the run.
-        rounding: (structure, quantity) → what rounding the edge vectors to float32 alone changes,
-            a lower bound of the error of any float32 run.
+        dtype: precision of the run.
+        rounding: (structure, quantity) → change by rounding the edge vectors to float32 alone, a
+            lower bound of the error of any float32 run.
     """
 
     dtype: str
@@ -272,7 +272,7 @@ class Runner:
 
 
 def rounding_errors(runner: Runner) -> dict[tuple[str, str], float]:
-    """What rounding the edge vectors to float32 changes in the exact outputs of each structure.
+    """Relative changes of each structure's exact outputs from float32 rounding of edge vectors.
 
     The references record the originals' float32 error for energies and direct forces only. For the
     rest this is a lower bound of it, which the problem's conditioning sets: conservative forces of

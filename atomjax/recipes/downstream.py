@@ -14,7 +14,7 @@ MODELS = {
     "large": ("gemnet_oc_large", "jmp_large"),
     "equiformer_v2": ("equiformer_v2_31M", "equiformer_v2_31M"),
 }
-# Where the radial bases of the published models end, whatever the cutoffs of the graphs.
+# Å: cutoff of the published models' radial bases, whatever the cutoffs of the graphs.
 BASES: dict[str, dict[str, Any]] = {
     "small": {"rbf_cutoff": 12.0},
     "large": {"rbf_cutoff": 12.0},
@@ -97,7 +97,7 @@ def finetuning(model: str, **changes: Any) -> dict[str, Any]:
     a plateau, until 500 epochs, 7 days, 50 epochs without improvement or a rate below 1e-8.
 
     Args:
-        model: of ``MODELS``.
+        model: one of ``MODELS``.
         **changes: other settings of ``train``; batch_size is required.
     """
     settings = {

@@ -78,7 +78,7 @@ def config_of(choice: Choice, data: Mapping[str, Any], checkpoint: str | None) -
     """The config of a training with the settings that the rule chose.
 
     Args:
-        choice: of the rule.
+        choice: settings chosen by the rule.
         data: section of the config.
         checkpoint: directory of the pretrained model, or None.
     """

@@ -1,4 +1,4 @@
-"""Settings for 50 to 1,000 labels: one rule from what the data are to a config, with its reasons.
+"""Settings for 50 to 1,000 labels: a rule from facts of the data to a config, with its reasons.
 
 Rate, cutoff, spacing and the choice of conservative forces were measured on molecules with GFN2-xTB
 labels, one seed each; that they also hold for metals and oxides, and the most neighbours there, is
@@ -30,7 +30,7 @@ SAMPLE = 50
 SPACING = 0.27
 # Steps for 50 structures. More structures take more steps and fewer epochs.
 STEPS, FINETUNING_STEPS, STEPS_FOR = 2000, 1000, 50
-# Of a run; each takes as long as some steps.
+# Validations of a run; each takes as long as some steps.
 VALIDATIONS = 20
 
 # Forces as the energy's gradient: from few labels they are learnt better than forces by themselves,
@@ -84,7 +84,7 @@ EQUIFORMER_V2: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the rule looks at.
+    """Facts of a training set that the rule reads.
 
     Attributes:
         structures: labelled structures to train on.
@@ -107,7 +107,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the rule says.
+    """Settings chosen by the rule, with its reasons.
 
     Attributes:
         model, graph, head, train: sections of a config.
@@ -163,7 +163,7 @@ def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
     """The rule for random weights.
 
     Args:
-        facts: of the training set.
+        facts: facts of the training set.
         network: "gemnet_oc" or "equiformer_v2".
 
     Raises:
@@ -194,7 +194,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
     """The rule for pretrained weights: model and graph of the checkpoint, fewer steps.
 
     Args:
-        facts: of the training set.
+        facts: facts of the training set.
         checkpoint: metadata of the checkpoint.
 
     Raises:
@@ -255,7 +255,7 @@ def _choose_head(facts: Facts) -> tuple[dict[str, Any], str]:
 
 
 def _matching_head(head: Mapping[str, Any], stored: Sequence[Mapping[str, Any]]) -> str | None:
-    """The checkpoint's only head, if it predicts what the new one shall."""
+    """The checkpoint's only head, if it predicts the quantities of the new one."""
     wanted = dataclasses.asdict(HeadConfig(name="", **head))
     same = [
         s["name"] for s in stored if all(s[key] == wanted[key] for key in wanted if key != "name")

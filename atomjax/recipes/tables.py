@@ -42,7 +42,7 @@ class Table:
     """A published table.
 
     Attributes:
-        title, source: what it shows, and where it was published.
+        title, source: content, and place of publication.
         tasks_are: "rows" or "columns".
         tasks: for each "key" (see :func:`task_key`), "name", "unit" and "factor", which turns our
             unit into the table's.
@@ -92,7 +92,7 @@ def task_key(config: Mapping[str, Any]) -> str | None:
     """The papers' benchmark that a finetuning is on, such as "rmd17/aspirin"; None for others.
 
     Args:
-        config: of workflow "finetune", as ``config.json`` holds it.
+        config: config of workflow "finetune", as ``config.json`` holds it.
     """
     (dataset, *_) = (config["finetune"].get("data") or config["data"])["train"]
     kind, name, arguments = dataset["format"], dataset["name"], dataset["arguments"]

@@ -4,7 +4,7 @@ from typing import Any
 
 # Forces weigh ⟨N⟩, the mean number of atoms, in JMP's structure-wise loss (section 4.2).
 MEAN_ATOMS = {"ani1x": 15.0, "transition1x": 14.0, "oc20": 73.0, "oc22": 80.0}
-# JMP, table 2: what it takes of each; Transition-1x is taken whole.
+# JMP, table 2: structures taken of each set; Transition-1x is taken whole.
 JMP_STRUCTURES = {"ani1x": 2_000_000, "oc20": 100_000_000, "oc22": 8_000_000}
 VALIDATION = 2_000
 
@@ -60,7 +60,7 @@ def upstream_data(datasets: list[dict[str, Any]], root: str, **changes: Any) -> 
 
 
 def pretraining(**changes: Any) -> dict[str, Any]:
-    """Optimisation as in JMP's appendix D.1 and table 18, less what depends on the run."""
+    """Optimisation as in JMP's appendix D.1 and table 18, without settings of a single run."""
     return {
         "beta1": 0.9,
         "beta2": 0.95,
@@ -116,7 +116,7 @@ def limited(upstream: str, size: str, budget: str, root: str) -> dict[str, Any]:
         upstream: one data set, "balanced" or "temperature" for a mixture of all four, or
             "ani1x+oc22" for 2 million and 1 million of these, whatever the budget.
         size: "small" or "large".
-        budget: of ``BUDGETS``.
+        budget: one of ``BUDGETS``.
         root: folder of all files.
     """
     structures, epochs = BUDGETS[budget]

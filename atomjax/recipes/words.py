@@ -34,5 +34,5 @@ def choose(argument: str, choices: Mapping[str, Sequence[str]]) -> dict[str, str
 
 
 def data_root() -> str:
-    """Where the data sets lie, unless ``--config.data.root`` says otherwise."""
+    """Root folder of the data sets, unless ``--config.data.root`` gives another."""
     return os.environ.get("ATOMJAX_DATA_DIR", "data")

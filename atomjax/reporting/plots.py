@@ -39,8 +39,8 @@ class Panel:
     Attributes:
         title: above the axes.
         y_label: with the unit.
-        curves: lines to draw; a panel without any says so.
-        x_label: of the horizontal axis.
+        curves: lines to draw; a panel without any is labelled as such.
+        x_label: label of the horizontal axis.
         log_x: whether that is logarithmic.
         level: height of a grey line to compare with.
     """
@@ -125,9 +125,9 @@ def plot_comparisons(
     """Draws predictions against labels, one panel for each comparison on the same scale.
 
     Args:
-        comparisons: what to draw.
-        quantity: name of what is compared.
-        unit: of both axes.
+        comparisons: sets of predictions to draw.
+        quantity: name of the quantity.
+        unit: unit on both axes.
         path: PNG to write.
     """
     figure, axes = _make_figure(len(comparisons))

@@ -13,7 +13,7 @@ def markdown_table(
     """Lines of a table.
 
     Args:
-        head: of the columns.
+        head: column titles.
         rows: cells.
         left: number of columns, from the first on, that are aligned to the left.
     """

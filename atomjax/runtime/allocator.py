@@ -17,13 +17,13 @@ SETTINGS = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_ARENA_MAX, 1))
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory; entry points call it before they take any.
+    """Makes glibc keep freed memory; entry points call it before they take any.
 
-    It stands back where there is another C library, where ``ATOMJAX_MALLOC=0``, and where the
+    It changes nothing where there is another C library, where ``ATOMJAX_MALLOC=0``, and where the
     environment holds settings of its own (``MALLOC_*``, ``GLIBC_TUNABLES``).
 
     Returns:
-        Whether it was told.
+        Whether the setting was changed.
     """
     environment = os.environ
     own = any(name.startswith("MALLOC_") for name in environment)

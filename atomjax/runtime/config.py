@@ -42,8 +42,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """A sentence that points from a mistyped ``name`` to the valid ones.
 
     Args:
-        name: what was given.
-        choices: what is valid.
+        name: the unknown name.
+        choices: valid names.
 
     Returns:
         " Did you mean 'x'?" with the nearest choice, else the list of choices.

@@ -1,6 +1,6 @@
-"""Runs that an earlier version began: what fields of the settings meant that it did not have.
+"""Runs of earlier versions: the meaning of settings fields that these did not have.
 
-A field whose default does something else than was done before it says so in its metadata:
+A field whose default changes the earlier behaviour gives the earlier value in its metadata:
 ``field(default=True, metadata={"before": False})``.
 """
 
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 def as_it_began(settings: T, workdir: Path) -> tuple[T, list[str]]:
-    """Settings with which a run goes on as the version that began it would have.
+    """Settings with which a run continues as under the version that began it.
 
     Args:
-        settings: of a config; what stands there other than a default stays.
-        workdir: of the run, which may be new.
+        settings: settings of a config; values other than a default stay.
+        workdir: directory of the run, which may be new.
 
     Returns:
         The settings, and the dotted keys that were changed with their values.
@@ -55,9 +55,9 @@ def completed(previous: Any, settings: Any) -> Any:
     """A plain configuration of an earlier version with the fields that it did not have.
 
     Args:
-        previous: as it was written.
-        settings: of now, whose fields say what they meant before, or have a default that did not
-            change that.
+        previous: the configuration as it was written.
+        settings: present settings, whose fields give their earlier meaning, or have a default that
+            did not change it.
     """
     if isinstance(previous, list) and isinstance(settings, list | tuple):
         pairs = itertools.zip_longest(previous, settings[: len(previous)])
@@ -74,7 +74,7 @@ def completed(previous: Any, settings: Any) -> Any:
 
 
 def _before(field: dataclasses.Field) -> Any:
-    """The plain value of a field in runs that did not know it; None where it has no default."""
+    """The plain value of a field in runs that did not have it; None where it has no default."""
     value = None
     if field.default is not dataclasses.MISSING:
         value = field.metadata.get("before", field.default)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and of which damage is found when they are read.
+"""Files that are written whole or not at all, with checksums that are compared on reading.
 
 What this project writes for itself ends with a CRC-32 of all the rest: JSON in a last key
 "checksum", ``.npz`` in the comment of the zip archive, ``.npy`` behind the array. Other software
@@ -29,7 +29,7 @@ _JSON_END = '"\n}\n'
 _TAIL = _MARK_BYTES + len(_JSON_END)
 _CHUNK = 1 << 20
 
-# What parsers of damaged bytes raise, whatever they parse; RuntimeError has RecursionError and
+# Errors that parsers raise on damaged bytes of any format; RuntimeError has RecursionError and
 # NotImplementedError among its own.
 PARSE_ERRORS = (
     ValueError,
@@ -51,7 +51,7 @@ PARSE_ERRORS = (
 
 
 class DamagedFile(ValueError):
-    """A file that is not as it was written; the message names it and says how to mend it."""
+    """A file that is not as it was written; the message names it and the remedy."""
 
 
 @contextlib.contextmanager
@@ -108,11 +108,11 @@ def json_with_checksum(data: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path, mend: str) -> Any:
-    """What a JSON file holds, without its checksum.
+    """Content of a JSON file, without its checksum.
 
     Args:
         path: the file.
-        mend: what to do where it is damaged, for the message.
+        mend: remedy for a damaged file, for the message.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -195,7 +195,7 @@ def compare_checksums(folder: Path, mend: str, within: str | None = None) -> Non
 
     Args:
         folder: for which `write_checksums` was called.
-        mend: what to do where a file is damaged, for the message.
+        mend: remedy for a damaged file, for the message.
         within: the one of its folders to compare, with the files beside the folders; None for all.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files by which processes know of each other: who runs, who makes a file, who died reading one."""
+"""Lock files and notes between processes: of runs, of files being made, of faults in reading."""
 
 import contextlib
 import datetime
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "run.lock"
-# The folder in which processes note what they read, in their environment.
+# Environment variable of the folder in which processes note the files that they read.
 READING = "ATOMJAX_READING"
 _FAULT = "Fatal Python error: "
 
@@ -56,17 +56,17 @@ def sole_run(workdir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_use(path: Path) -> Iterator[None]:
-    """Makes other processes wait that want the same, until the context ends or this process does.
+    """Exclusive use of a path; other processes wait until the context, or this process, ends.
 
     Args:
-        path: what is used; the lock is a file beside it.
+        path: file or folder to use alone; the lock is a file beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     while True:
         with lock.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            # The one before takes the file away with its lock; then that of another has its place.
+            # The previous holder deletes the file with its lock; another may have made a new one.
             if not _is_at(lock, file.fileno()):
                 continue
             try:
@@ -107,9 +107,9 @@ def _describe(workdir: Path, path: str) -> str:
 
 @contextlib.contextmanager
 def noting(folder: Path) -> Iterator[None]:
-    """Has this process and those that it starts note in a folder which mapped files they read.
+    """Has this process and those that it starts note in a folder the mapped files that they read.
 
-    They are told of by `deaths` where reading one ends a process, as a bus error does.
+    `deaths` reports them where reading one ends a process, as a bus error does.
     """
     global _noted
     before = os.environ.get(READING)
@@ -158,7 +158,7 @@ def note_reading(path: Path) -> None:
 
 
 def deaths(folder: Path) -> list[str]:
-    """What processes were reading that died of a fault; told once."""
+    """Messages on processes that died of a fault while reading a file; each given once."""
     found = []
     for note in sorted(folder.glob("*")):
         path, _, words = note.read_text(errors="replace").partition("\n")

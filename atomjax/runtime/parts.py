@@ -40,8 +40,8 @@ class Part:
     """One computation.
 
     Attributes:
-        name: of its folder.
-        settings: what is computed.
+        name: name of its folder.
+        settings: settings of the computation.
         after: name of a part that has to be done before, or None.
     """
 
@@ -51,7 +51,7 @@ class Part:
 
 
 class Parts:
-    """The parts of a run and what is known of them.
+    """The parts of a run and their records.
 
     Args:
         plan: records of the parts that are done → all parts that can be named by now, in the order
@@ -84,7 +84,7 @@ class Parts:
         return self._planned[1]
 
     def _read_one(self) -> bool:
-        """Takes the record of a part that was done before; whether there was one."""
+        """Takes the record of a part that was done before; returns whether there was one."""
         for part in self._parts:
             path = self._run.workdir / part.name / DONE
             if part.name in self.records:
@@ -103,7 +103,7 @@ class Parts:
         Args:
             here: (settings, run) → results, in this process, where a part is computed alone.
             beside: the same in others, which have to find it in its module.
-            jobs: how many parts side by side.
+            jobs: number of parts computed side by side.
 
         Raises:
             PartError: some failed in other processes; whatever needs none of them is done.
@@ -149,7 +149,7 @@ class Parts:
         ]
 
     def _take(self, outcome: Outcome) -> None:
-        """Records how a part ended that another process computed."""
+        """Records the outcome of a part that another process computed."""
         name, record = outcome.name, outcome.value
         if outcome.error is not None:
             self._failed[name] = f"{outcome.error} (log: {outcome.log})"

@@ -18,16 +18,16 @@ import numpy as np
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.watch import Watch
 
-# EX_TEMPFAIL of sysexits.h: the run is in order, so what restarts jobs should start it again.
+# EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.
 EXIT_LOST = 75
 HEARTBEAT_TIMEOUT = 100.0
 STALL_TIMEOUT = 1800.0
-# Longer than any work of one process that others wait for; what hangs ends by the timeouts above.
+# Longer than any work that others wait for; a hanging process ends by the timeouts above.
 _WAIT_MILLISECONDS = 30 * 24 * 3600 * 1000
 # Seconds within which a new file is seen on every host.
 _SEEN_WITHIN = 60.0
-# What gloo, NCCL and the coordination service say through XLA when the other side is gone: a status
-# of theirs at the beginning, or a collective operation with a lost connection.
+# Errors of gloo, NCCL and the coordination service through XLA when another process is gone: a
+# status of theirs at the beginning, or a collective operation with a lost connection.
 _COLLECTIVE_FAILURE = re.compile(
     r"^(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)\b"
     r"|(gloo|nccl).*(connect|socket|network|peer|remote|abort|timed? ?out|broken pipe)",
@@ -48,13 +48,13 @@ def join(
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     stall_timeout: float = STALL_TIMEOUT,
 ) -> None:
-    """Joins the other processes of the run, before anything asks JAX for devices.
+    """Joins the other processes of the run, before JAX looks for devices.
 
     Args:
         coordinator: "host:port" where process 0 listens; None, as the next two, where Slurm, a
-            TPU pod or MPI says it.
+            TPU pod or MPI gives it.
         count: number of processes.
-        index: of this one.
+        index: number of this process.
         heartbeat_timeout: see :class:`Watch`.
         stall_timeout: see :class:`Watch`.
 
@@ -70,7 +70,7 @@ def join(
             count,
             index,
             cluster_detection_method="deactivate" if told else None,
-            # Ours come first: they say more.
+            # Ours come first: they are more specific.
             heartbeat_timeout_seconds=int(2 * heartbeat_timeout) + 10,
         )
     except (ValueError, RuntimeError) as error:
@@ -99,7 +99,7 @@ def _begin_watch(heartbeat_timeout: float, stall_timeout: float) -> None:
 
 
 def advance(place: str) -> None:
-    """Notes that this process gets on; see :meth:`Watch.advance`."""
+    """Notes progress of this process; see :meth:`Watch.advance`."""
     if _watch is not None:
         _watch.advance(place)
 
@@ -108,7 +108,7 @@ def wait_for_all(name: str) -> None:
     """Waits until every process is here; the devices are left alone.
 
     Args:
-        name: of the place, the same in every process.
+        name: name of the barrier, the same in every process.
     """
     import jax
 
@@ -118,7 +118,7 @@ def wait_for_all(name: str) -> None:
 
 
 def from_first(value: Any) -> Any:
-    """What process 0 gives, in every process: for decisions that all have to take alike.
+    """Value of process 0, in every process: for decisions that all must take alike.
 
     Args:
         value: an array, number or truth value, or a tree of them, of one shape everywhere.
@@ -138,7 +138,7 @@ def from_all(tree: Any, *, rows: bool = False) -> Any:
     """The arrays of every process, in every process.
 
     Args:
-        tree: of arrays, whose shapes are the same everywhere.
+        tree: tree of arrays, whose shapes are the same everywhere.
         rows: the arrays are divided over the devices of all processes, and come back whole;
             without it they get a leading axis with one entry for each process, if there are
             several.
@@ -184,7 +184,7 @@ def check_shared(directory: Path) -> None:
     """Refuses a directory that is not one and the same for all processes; makes it.
 
     Raises:
-        ConfigError: this process does not see in it what process 0 wrote.
+        ConfigError: this process does not find the file of process 0 in it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not joined():
@@ -234,7 +234,7 @@ def fail(status: int, message: str | None = None) -> None:
 
     Args:
         status: exit status.
-        message: why, unless :func:`accuse` has told it.
+        message: the reason, unless :func:`accuse` has sent it.
     """
     if _watch is not None:
         if message is not None:
@@ -243,9 +243,9 @@ def fail(status: int, message: str | None = None) -> None:
 
 
 def describe_loss(error: BaseException) -> str | None:
-    """What is known of a lost process where an error says that a collective operation failed.
+    """Describe the lost process behind an error of a collective operation.
 
-    Only XLA's own errors say so. Others may use the same words, and would come again in every run.
+    Only XLA's own errors count. Others may use the same words, and would come again in every run.
 
     Returns:
         The message; None for other errors, and in a run of one process.
@@ -253,7 +253,7 @@ def describe_loss(error: BaseException) -> str | None:
     import jax
 
     def is_of_xla(found: BaseException) -> bool:
-        # Where it dispatches at once, what gloo says comes as a ValueError with XLA's status.
+        # Where it dispatches at once, the error of gloo comes as a ValueError with XLA's status.
         is_status = re.match(r"[A-Z_]+: (Gloo|NCCL)\b", str(found)) is not None
         return is_status or isinstance(found, jax.errors.JaxRuntimeError)
 

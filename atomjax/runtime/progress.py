@@ -17,7 +17,7 @@ from rich.progress import (
 
 
 class Tracker(Protocol):
-    """What a piece of work tells about itself."""
+    """Progress reports of a piece of work."""
 
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Counts ``n`` more units as done and shows ``fields`` beside the count."""
@@ -29,7 +29,7 @@ class Tracker(Protocol):
 
 
 class Forecast:
-    """How long the rest of some work will take, from what is done.
+    """Remaining time of some work, extrapolated from its rate so far.
 
     Args:
         total: units of work.
@@ -88,7 +88,7 @@ class LineTracker:
     Args:
         write: receives each line.
         total: units of work.
-        description: what is being done.
+        description: name of the work.
         start: units done before.
         interval: seconds between lines.
         clock: seconds, monotonic.
@@ -149,19 +149,19 @@ class SilentTracker:
         """Does nothing."""
 
 
-# Takes what is being done, units done, their total, and what is shown beside them.
+# Takes the name of the work, units done, their total, and the fields shown beside them.
 Told = Callable[[str, int, int, Mapping[str, Any]], None]
 
 
 class TellingTracker:
-    """A tracker that also tells how far the work is; see :class:`Display`."""
+    """A tracker that also reports progress to a callback; see :class:`Display`."""
 
     def __init__(self, tracker: Tracker, told: Told, description: str, total: int, start: int):
         self._tracker, self._told = tracker, told
         self._description, self._total, self._done = description, total, start
 
     def advance(self, n: int = 1, **fields: Any) -> None:
-        """Tells, and advances the other tracker."""
+        """Reports the progress, and advances the other tracker."""
         self._done += n
         self._told(self._description, self._done, self._total, fields)
         self._tracker.advance(n, **fields)
@@ -175,8 +175,8 @@ class Display:
     """The progress of everything that runs under one console.
 
     Args:
-        console: where to write; None writes nothing.
-        told: called where work begins or advances, also without a console.
+        console: console to write to; None writes nothing.
+        told: called when work begins or advances, also without a console.
     """
 
     def __init__(self, console: Console | None, told: Told | None = None):

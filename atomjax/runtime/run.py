@@ -1,4 +1,4 @@
-"""One run's directory: config, versions, metrics, and what the terminal shows.
+"""One run's directory: config, versions, metrics and terminal output.
 
     config.json     the resolved configuration, with the seed
     versions.json   one entry per start: time, command, versions, git commit, devices
@@ -51,7 +51,7 @@ class Run:
         config: the resolved configuration (a settings dataclass, ConfigDict or mapping). A
             directory that already holds another configuration is refused. None for a part of
             a run that has no configuration of its own.
-        console: where messages and progress go; None writes to standard output.
+        console: console for messages and progress; None writes to standard output.
         accept_changes: continue in a directory whose configuration differs; the old one is
             kept as ``config.previous.json``.
 
@@ -62,7 +62,7 @@ class Run:
         workdir: the directory.
         root: the directory of the whole run, for a child that of its outermost parent.
         primary: whether this process is the one that writes.
-        display: where messages and progress go.
+        display: display of messages and progress.
         accept_changes: whether a child may have another configuration than before.
     """
 
@@ -132,7 +132,7 @@ class Run:
         _write_atomically(self.path("metrics.jsonl"), text)
 
     def metrics(self) -> list[dict[str, float]]:
-        """What has been logged, oldest first. A last line cut off by a crash is left out.
+        """Logged metrics, oldest first. A last line cut off by a crash is left out.
 
         Raises:
             DamagedFile: a line is no JSON object with a step.
@@ -168,7 +168,7 @@ class Run:
         """Waits until every process is here.
 
         Args:
-            name: of the place, the same in every process.
+            name: name of the barrier, the same in every process.
         """
         processes.wait_for_all(name)
 
@@ -177,7 +177,7 @@ class Run:
         """Lets process 0 go through the context before the others enter it.
 
         Args:
-            name: of what is done there, the same in every process.
+            name: name of the work in the context, the same in every process.
         """
         if not self.primary:
             self.wait_for_all(name)
@@ -241,7 +241,7 @@ class Run:
         self.write_json("config.json", config)
 
     def starts(self) -> list[dict[str, Any]]:
-        """What :func:`describe_environment` said at each start."""
+        """Results of :func:`describe_environment` at each start."""
         path = self.workdir / "versions.json"
         return read_json(path, "delete it; every start is added") if path.exists() else []
 

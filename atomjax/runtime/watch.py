@@ -19,7 +19,7 @@ _BEATS, _VERDICT = "atomjax/beat", "atomjax/verdict"
 
 
 class Client(Protocol):
-    """What is used of the coordination service's client."""
+    """Methods of the coordination service's client that the watch calls."""
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
         """Stores a value for all processes."""
@@ -36,7 +36,7 @@ class Client(Protocol):
 
 @dataclass
 class _Seen:
-    """What is known of a process, and when by this one's clock it last changed."""
+    """Last heartbeat of a process, and the times of its last changes by this process's clock."""
 
     beat: dict[str, Any] = field(default_factory=dict)
     heard: float = 0.0
@@ -44,12 +44,12 @@ class _Seen:
 
 
 class Watch:
-    """Tells the other processes of this one, and ends this one where another is lost.
+    """Exchanges heartbeats between processes, and ends this one when another is lost.
 
     Args:
-        client: of the coordination service.
-        index: of this process.
-        count: of processes.
+        client: the coordination service's client.
+        index: number of this process.
+        count: number of processes.
         heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
         stall_timeout: seconds without progress of any process after which the run is stuck.
         end: takes the message and ends the process.
@@ -78,7 +78,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="atomjax-watch", daemon=True)
 
     def start(self) -> None:
-        """Begins to tell and to listen, on a thread."""
+        """Starts to send and read heartbeats, on a thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -87,16 +87,16 @@ class Watch:
         self._thread.join()
 
     def advance(self, place: str) -> None:
-        """Notes that this process gets on.
+        """Notes progress of this process.
 
         Args:
-            place: what it is doing.
+            place: the present activity, in words.
         """
         self._units += 1
         self._place = place
 
     def accuse(self, message: str) -> None:
-        """Tells the others why they are to end, if they can still be told."""
+        """Sends the others the reason to end, if the connection still works."""
         told = json.dumps({"process": self._index, "host": socket.gethostname(), "why": message})
         try:
             self._client.key_value_set(f"{_VERDICT}/{self._index}", told, allow_overwrite=True)
@@ -104,7 +104,7 @@ class Watch:
             print(f"(the other processes could not be told: {error})", file=sys.stderr)
 
     def step(self) -> None:
-        """One round: tells where this process is, and reads and judges what the others say."""
+        """One round: sends this process's state, and reads and judges those of the others."""
         beat = {
             "beat": next(self._beats),
             "units": self._units,
@@ -128,7 +128,7 @@ class Watch:
                 self._end(message)
 
     def silent(self, seconds: float) -> list[str]:
-        """Processes not heard of for so long; only process 0 knows."""
+        """Processes without a heartbeat for so long; known in process 0 alone."""
         if self._index:
             return []
         limit = self._clock() - seconds

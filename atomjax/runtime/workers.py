@@ -49,13 +49,13 @@ def core_shares(count: int) -> list[set[int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a piece of work ended.
+    """Outcome of a piece of work that has ended.
 
     Attributes:
-        name: of the work.
-        value: what its function returned.
+        name: name of the work.
+        value: return value of its function.
         error: the message of its error; None where it was done.
-        log: what it printed, with the traceback.
+        log: file with its output, including a traceback.
     """
 
     name: str
@@ -65,19 +65,19 @@ class Outcome:
 
 
 class Workers:
-    """A few processes; a context manager that ends them, whatever they are doing.
+    """A pool of worker processes; a context manager that ends them in any case.
 
     Called from a script, that needs its ``if __name__ == "__main__"``: workers import it.
 
     Args:
-        count: how many; they start with their first work.
-        display: shows how far each work is.
+        count: number of processes; each starts with its first work.
+        display: shows the progress of each work.
     """
 
     def __init__(self, count: int, display: Display):
         self._workers = [_Worker(cores) for cores in core_shares(count)]
         self._display = display
-        # Bar of each work, what it shows, and how much of it is done.
+        # Bar of each work, its description, and the units done.
         self._bars: dict[str, tuple[contextlib.ExitStack, Tracker, str, int]] = {}
 
     def __enter__(self) -> "Workers":
@@ -91,22 +91,22 @@ class Workers:
 
     @property
     def running(self) -> list[str]:
-        """Names of the works that are not done."""
+        """Names of the unfinished works."""
         return [worker.name for worker in self._workers if worker.future is not None]
 
     @property
     def free(self) -> int:
-        """Number of workers that do nothing."""
+        """Number of idle workers."""
         return len(self._workers) - len(self.running)
 
     def start(self, name: str, log: Path, function: Callable[..., Any], *arguments: Any) -> None:
-        """Gives a free worker something to do.
+        """Starts a function in a free worker.
 
         Args:
-            name: of the work.
-            log: file that what is printed is appended to.
-            function: of a module, so that the worker finds it; takes a function to tell how far
-                it is (:data:`atomjax.runtime.progress.Told`), then the arguments.
+            name: name of the work.
+            log: file that the output is appended to.
+            function: function of a module, which the worker imports; takes a callback for its
+                progress (:data:`atomjax.runtime.progress.Told`), then the arguments.
             arguments: plain data and settings.
         """
         free = next(worker for worker in self._workers if worker.future is None)
@@ -195,7 +195,7 @@ class _Worker:
         self.future = self._executor.submit(_work, log, function, arguments)
 
     def messages(self) -> Iterator[tuple[str, int, int, Mapping[str, Any]]]:
-        """What the worker has told since the last call."""
+        """Messages from the worker since the last call."""
         with contextlib.suppress(EOFError):
             while self._reader is not None and self._reader.poll():
                 message = self._reader.recv()
@@ -293,7 +293,7 @@ def _teller() -> Told:
             return
         last[:] = description, now
         assert _writer is not None
-        # Without a parent there is nobody to tell.
+        # Without a parent there is no reader.
         with contextlib.suppress(BrokenPipeError):
             _writer.send((description, done, total, dict(fields)))
 

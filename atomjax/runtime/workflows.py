@@ -1,4 +1,4 @@
-"""What ``atomjax.launch`` can run: each workflow's settings, checks and function.
+"""The workflows of ``atomjax.launch``: settings, checks and function of each.
 
 Names are resolved when asked for, so that listing them imports nothing.
 """

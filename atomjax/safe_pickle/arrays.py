@@ -9,7 +9,7 @@ from atomjax.safe_pickle.interpreter import Buildable, Global, PickleError, Tabl
 
 
 class _Dtype(Buildable):
-    """A number type; its state says the byte order."""
+    """A number type; its state holds the byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biufcSU]\d{1,4}", code):

@@ -1,4 +1,4 @@
-"""An interpreter of the pickle format that builds data and calls only what it is given.
+"""An interpreter of the pickle format that builds data and calls only given functions.
 
 A pickle is a program for a stack machine, and its GLOBAL and REDUCE instructions may call any
 function of any module. Here the instructions are decoded by `pickletools.genops`, nothing is ever
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# What calls may make, in bytes, beside a multiple of what was read: data takes up what it is long,
-# and a short pickle that copies one object again and again would fill the memory.
+# Bytes that calls may make, and the factor of the bytes read beyond: plain data grows with its
+# length, while a short pickle that copies one object again and again would fill the memory.
 _MOST_MADE = 1 << 26
 _MOST_MADE_PER_BYTE = 16
 
@@ -30,10 +30,10 @@ class PickleError(ValueError):
 
 
 class ForbiddenName(PickleError):
-    """Pickled data that names something which is not allowed.
+    """Pickled data that names an object which is not allowed.
 
     Attributes:
-        name: what it names, module and name joined by a dot.
+        name: the forbidden name, module and name joined by a dot.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,7 +47,7 @@ class ForbiddenName(PickleError):
 
 @dataclass(frozen=True)
 class Global:
-    """A name that the data refers to, and what stands for calling it.
+    """A name that the data refers to, and the function called in its place.
 
     Attributes:
         name: module and qualified name, joined by a dot.
@@ -59,7 +59,7 @@ class Global:
 
 
 class Buildable:
-    """What a table's callable returns when a BUILD instruction is to complete it."""
+    """Base of objects that a table's callable returns for a BUILD instruction to complete."""
 
     def build(self, state: Any) -> Any:
         """Take the state; the result replaces this object."""
@@ -67,12 +67,12 @@ class Buildable:
 
 
 class Record(Buildable):
-    """An object of a foreign class as what the data says of it; no behaviour.
+    """The data of an object of a foreign class, without behaviour.
 
     Attributes:
         name: the class.
-        arguments: of its constructor.
-        state: of its attributes, usually a dict.
+        arguments: arguments of its constructor.
+        state: state of its attributes, usually a dict.
         items: entries of an object that is also a mapping, and arguments by name.
         elements: those of an object that is also a list.
     """
@@ -103,8 +103,8 @@ def load(
 
     Args:
         data: one pickle.
-        allowed: dotted name to what is called in its place, such as `PLAIN`; None for what
-            may only be referred to. Names become `Global` where they are not called.
+        allowed: dotted name to the function called in its place, such as `PLAIN`; None for names
+            that may only be referred to. Names become `Global` where they are not called.
         recorded: classes, modules or packages whose objects become `Record`.
         persistent: resolves persistent identifiers, which are refused without it.
 
@@ -140,7 +140,7 @@ def load_next(
         raise
     except PickleError as error:
         raise PickleError(f"{error} (byte {position} of the pickle, {name})") from error
-    # What decoding damaged bytes, and table entries given wrong arguments, raise.
+    # Errors of decoding damaged bytes, and of table entries given wrong arguments.
     except (
         ValueError,
         TypeError,
@@ -158,7 +158,7 @@ def load_next(
 
 
 class _Mark:
-    """Where a variable number of items begins on the stack."""
+    """Mark on the stack below a variable number of items."""
 
 
 _MARK = _Mark()
@@ -286,7 +286,7 @@ def _size(value: Any) -> int:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, without what it holds."""
+    """Type of a value in words, without its content."""
     name = type(value).__name__
     return f"{name} of {value.name}" if isinstance(value, Global | Record) else name
 

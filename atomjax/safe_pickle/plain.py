@@ -1,4 +1,4 @@
-"""What pickles name of Python's standard library: a table for `atomjax.safe_pickle.interpreter`."""
+"""Names of Python's standard library in pickles: a table for `atomjax.safe_pickle.interpreter`."""
 
 from typing import Any
 

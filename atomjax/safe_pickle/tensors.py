@@ -72,12 +72,12 @@ _USUAL_REFERENCE = re.compile(
 
 
 class Stored(NamedTuple):
-    """What a persistent identifier says of a storage.
+    """Description of a storage in a persistent identifier.
 
     Attributes:
-        dtype: of its elements.
-        key: that it is stored under.
-        count: of its elements.
+        dtype: type of its elements.
+        key: key that it is stored under.
+        count: number of its elements.
     """
 
     dtype: np.dtype
@@ -118,8 +118,8 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nda
 
     Args:
         storage: one-dimensional.
-        offset: of the first element.
-        size: of the tensor.
+        offset: offset of the first element.
+        size: shape of the tensor.
         stride: in elements.
 
     Raises:
@@ -214,7 +214,7 @@ def _read_header(data: bytes) -> tuple[np.dtype, int, int]:
 
 
 def read_preamble(stream: BinaryIO) -> None:
-    """Skip what files of PyTorch's old format begin with.
+    """Skip the preamble of files in PyTorch's old format.
 
     Raises:
         PickleError: the stream does not begin so, or was written on a big-endian machine.
@@ -228,7 +228,7 @@ def read_preamble(stream: BinaryIO) -> None:
 
 @lru_cache(maxsize=8)
 def _check_preamble(preamble: bytes) -> None:
-    """What all tensors of a file begin with is parsed once."""
+    """Check the preamble of a tensor; cached, since all tensors of a file share one."""
     stream = io.BytesIO(preamble)
     read_preamble(stream)
     if stream.tell() != len(preamble):

@@ -1,4 +1,4 @@
-"""Files of ``torch.save``, read without PyTorch and without executing what they ask for.
+"""Files of ``torch.save``, read without PyTorch and without executing any of their code.
 
 Such a file is an uncompressed zip archive with one pickle, ``<name>/data.pkl``, and the storages of
 its tensors, ``<name>/data/<key>``, which the pickle names by persistent identifiers. The archive is
@@ -33,7 +33,7 @@ LOCAL_HEADER = 30
 
 
 def load_torch_file(path: Path, recorded: Sequence[str] = ()) -> Any:
-    """What was saved, in either format, with tensors as read-only arrays.
+    """Content of a file in either format, with tensors as read-only arrays.
 
     Args:
         path: the file.
@@ -44,7 +44,7 @@ def load_torch_file(path: Path, recorded: Sequence[str] = ()) -> Any:
         PickleError: it is damaged, in another format, or holds more than data.
     """
     if is_legacy(path):
-        # A mapping gives no more than there is, whatever length a damaged number asks for.
+        # A mapping ends with the file, whatever length a damaged number asks for.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _load_legacy(data, recorded)
     return TorchArchive(path).load(recorded)
@@ -64,7 +64,7 @@ class TorchArchive:
     """A file of PyTorch 1.6 or later, mapped into memory.
 
     Args:
-        path: of the file.
+        path: path of the file.
         storages: class of storages to type of their elements.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""How near an upstream set is to a downstream task: features, statistics, Fréchet distance."""
+"""Similarity of upstream sets to downstream tasks: features, statistics, Fréchet distance."""
 
 from atomjax.similarity.analysis.bias import Extrapolation, extrapolate_table
 from atomjax.similarity.analysis.effective_rank import EffectiveRank, effective_rank

@@ -1,4 +1,4 @@
-"""What a similarity job can be told: the schema of workflows "csi" and "study"."""
+"""Settings of a similarity job: the schema of workflows "csi" and "study"."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ from atomjax.training.settings import (
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorSettings:
-    """What turns atoms into features.
+    """The backbone that computes features of atoms.
 
     Attributes:
         checkpoint: directory of a run or of a converted checkpoint; None takes the small
             EquiformerV2 that comes with the package.
         which: "best" or "latest".
-        graph: what is to differ from the graphs that the extractor was trained on. Those of the
+        graph: changes to the graphs that the extractor was trained on. Those of the
             data sets themselves are for training and do not count here.
         batch_size: structures at once, over all devices together.
         conventions: "efficient_atom" computes features as the code of arXiv:2502.11085 does:
@@ -55,14 +55,14 @@ Unit = Literal["auto", "structure", "class", "trajectory"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """Which structures stand for a set.
+    """Sampling of the structures that represent a set.
 
     Attributes:
         strategy: see ``atomjax.similarity.sample``. Classes are ``Structure.class_key``.
         size: structures drawn from each set; only "balanced" may ask for more than there are,
             and takes them all. Where a class is too small for its share, its structures weigh more.
-        seed: of the draws.
-        unit: what is independent: "structure", "class" (frames of one molecule, composition, …),
+        seed: seed of the draws.
+        unit: independent unit: "structure", "class" (frames of one molecule, composition, …),
             "trajectory" (parts of one), or "auto", which knows generated sets, classes and some
             formats; see ``atomjax.similarity.features.units``.
     """
@@ -79,13 +79,13 @@ class SamplingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSettings:
-    """How else to look at the same sets; each view extracts every set once more.
+    """Further views of the same sets; each view extracts every set once more.
 
     Attributes:
         strategies: further ways to draw the sample (Fig. 7 of arXiv:2502.11085).
         extractors: further backbones (Fig. 8). Their values cannot be compared, their order can.
-        rotations: how often the structures of every candidate are turned at random, each by a
-            rotation of its own, to see how far the distance depends on their orientation.
+        rotations: number of times that the structures of every candidate are turned at random, each
+            by a rotation of its own, to measure how far the distance depends on their orientation.
     """
 
     strategies: tuple[Strategy, ...] = ()
@@ -99,7 +99,7 @@ class ViewSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionSettings:
-    """Which structures of the recommended set to pretrain on.
+    """Selection of structures of the recommended set to pretrain on.
 
     Features of all its structures are extracted for that, once.
 
@@ -122,11 +122,11 @@ class PlanSettings:
 
     Attributes:
         model: backbone to pretrain, which need not be the extractor.
-        head: what pretraining predicts.
+        head: head to pretrain.
         train: schedule. ``epochs`` are those wanted where the set has structures enough; epochs,
             ``max_structures`` and ``budget`` of the plan follow from the budget.
         budget: C = epochs × unique structures, in samples; None trains on all structures.
-        seed: of the pretraining.
+        seed: seed of the pretraining.
     """
 
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -158,7 +158,7 @@ Invariance = Literal["none", "scalars", "norms"]
 
 @dataclass(frozen=True, kw_only=True)
 class SimilaritySettings(WorkflowSettings):
-    """A whole config.
+    """The whole config of a similarity job.
 
     Attributes:
         workflow: "csi" (compare and recommend), or "study" (then pretrain on the closest and on
@@ -167,23 +167,23 @@ class SimilaritySettings(WorkflowSettings):
         downstream: tasks, likewise; for "study" left out, since ``finetune.data`` names the task.
         extractor: features.
         sampling: structures that stand for each set.
-        aggregations: how atoms become rows. Every combination with ``invariants`` is tabulated,
-            and the first of both is the one that the recommendation follows.
+        aggregations: rules that make rows of atoms. Every combination with ``invariants`` is
+            tabulated; the recommendation follows the first of both.
         invariants: "none" (all features, as published), "scalars" or "norms".
-        measures: names of what is tabulated, each on all of these combinations that it suits; the
-            first is what the recommendation follows. "module:NAME" is imported.
-        mixtures: of all candidates, whose distances are tabulated too: "balanced", or the
-            temperature T of shares ∝ size^(1/T).
+        measures: names of the measures, each tabulated on all of these combinations that it suits;
+            the recommendation follows the first. "module:NAME" is imported.
+        mixtures: mixtures of all candidates, whose distances are tabulated too: "balanced", or the
+            temperature T of fractions ∝ size^(1/T).
         resamples: exchanges of units, by which noise is measured.
-        level: of the intervals.
+        level: confidence level of the intervals.
         keep_features: write all feature rows of the first combination, too.
         views: further samples, backbones and orientations.
         select: choose structures inside the recommended set, for each task; None: do not.
         plan: the pretraining that follows.
         finetune: for "study".
-        cache_dir: where generated sets are kept; None keeps them in the run directory.
+        cache_dir: directory of generated sets; None keeps them in the run directory.
         workers: processes that label structures; 0 means one per core.
-        seed: of resampling, projection and figures.
+        seed: seed of resampling, projection and figures.
     """
 
     workflow: Literal["csi", "study"]
@@ -263,14 +263,14 @@ class SimilaritySettings(WorkflowSettings):
 
     @property
     def columns(self) -> list[Column]:
-        """What is tabulated, the deciding column first."""
+        """Columns to tabulate, the deciding column first."""
         return all_columns(
             find_measures(self.measures), [variant_name(*one) for one in self.variants]
         )
 
 
 def variant_name(aggregation: str, invariance: str) -> str:
-    """How reports and files call a variant."""
+    """Name of a variant in reports and files."""
     return aggregation if invariance == "none" else f"{aggregation}-{invariance}"
 
 
@@ -320,7 +320,7 @@ def implied_pretraining(
     """The pretraining on one candidate under the plan's budget.
 
     Args:
-        settings: of the job.
+        settings: settings of the job.
         candidate: name of the upstream set.
         available: training structures to count on.
     """

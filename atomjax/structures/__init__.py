@@ -1,4 +1,4 @@
-"""Labelled structures: what they are, where they come from, how labels are scaled.
+"""Labelled structures: their definition, readers and generators, and the scaling of labels.
 
 Numpy only; nothing here imports JAX. `atomjax.structures.readers` reads files and
 `atomjax.structures.generate` labels new structures with physics.

@@ -32,7 +32,7 @@ def save_archive(
 
     Args:
         path: the file to write, its folder is made where missing.
-        structures: what to store, in this order.
+        structures: structures to store, in this order.
         metadata: JSON values to keep beside them.
 
     Returns:
@@ -46,7 +46,7 @@ def save_archive(
 
 
 def load_archive(path: str | os.PathLike[str]) -> tuple[list[Structure], dict[str, Any]]:
-    """Read what `save_archive` wrote.
+    """Read an archive of `save_archive`.
 
     Returns:
         The structures, and the metadata.

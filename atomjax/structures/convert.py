@@ -38,8 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", help="folder of the store")
     parser.add_argument("--path", nargs="+", default=[], help="files or folders to convert")
-    parser.add_argument("--source", help="format of the files (docs/data.md); told from the name")
-    parser.add_argument("--split", help="a split of the data set's own")
+    parser.add_argument("--source", help="format of the files (docs/data.md); default: by name")
+    parser.add_argument("--split", help="official split of the data set")
     parser.add_argument(
         "--option",
         action="append",
@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--energy-kind",
         choices=ENERGY_KINDS,
-        help="what the energies mean, where the format leaves it open (docs/units.md)",
+        help="kind of the energies, where the format leaves it open (docs/units.md)",
     )
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise")
     parser.add_argument("--precision", choices=("float32", "float64"), default="float32")
@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shard", type=parse_shard, default=(0, 1), metavar="I/N")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--scheduler", help="address of a Dask scheduler, whose workers convert")
-    parser.add_argument("--merge", action="store_true", help="put the shares of --shard together")
+    parser.add_argument("--merge", action="store_true", help="join the parts of --shard")
     parser.add_argument("--verify", action="store_true", help="compare a store with its checksums")
     parser.add_argument(
         "--check", nargs="+", metavar="FILE", help="read files or stores whole, each in a process"

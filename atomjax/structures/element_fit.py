@@ -1,4 +1,4 @@
-"""The least-squares share of each element in sums over atoms, and what the fit leaves open.
+"""The least-squares share of each element in sums over atoms, and undetermined directions.
 
 Compositions that always go together (H2O alone, say) do not tell the shares of their elements
 apart. The fit then takes the smallest solution, whose sums are right for combinations of the
@@ -18,7 +18,7 @@ from atomjax.structures.structure import Structure
 TABLE_SIZE = MAX_ATOMIC_NUMBER + 1
 # A set that is linear in its composition leaves rounding; a smaller scale would learn rounding.
 SMALLEST_SCALE = 1e-5
-# Singular values below this share of the largest count as zero (compositions are small integers).
+# Singular values below this fraction of the largest count as zero (compositions are integers).
 RANK_TOLERANCE = 1e-10
 # Part of a composition outside the span that is rounding.
 SPAN_TOLERANCE = 1e-6
@@ -34,9 +34,9 @@ class ElementFit:
     """Least-squares share of each element in a sum over atoms.
 
     Attributes:
-        values: [119] index = atomic number, in the unit of what was fitted; zero where unseen.
+        values: [119] index = atomic number, in the unit of the fitted values; zero where unseen.
         seen: [119] bool, the elements that the fit met.
-        residual: [S] what the elements do not explain, in the same unit.
+        residual: [S] remainder after the elements' shares, in the same unit.
         degrees_of_freedom: structures minus rank; zero where the fit explains anything.
         undetermined: [k, 119] orthonormal directions of compositions that the fit leaves open.
     """
@@ -49,7 +49,7 @@ class ElementFit:
 
     @property
     def residual_scale(self) -> float:
-        """Root mean square of the residual; 1.0 where the fit had no freedom left to tell."""
+        """Root mean square of the residual; 1.0 where the fit has no degrees of freedom left."""
         if self.degrees_of_freedom == 0:
             return 1.0
         return max(float(np.sqrt(np.mean(self.residual**2))), SMALLEST_SCALE)
@@ -91,11 +91,11 @@ def solve_elements(
 
 
 def outside_span(undetermined: np.ndarray, atomic_numbers: ArrayLike) -> str | None:
-    """What is wrong with a composition [N] outside the span of the fitted ones, or None.
+    """Message for a composition [N] outside the span of the fitted ones; None for one inside.
 
     Args:
         undetermined: [k, 119] of the fit.
-        atomic_numbers: of the structure.
+        atomic_numbers: [N] atomic numbers of the structure.
     """
     if not len(undetermined):
         return None

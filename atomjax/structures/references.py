@@ -27,12 +27,12 @@ Transform = Literal["identity", "log"]
 
 
 class ReferencesError(ValueError):
-    """Labels that cannot be referenced; the message says which and how to mend it."""
+    """Labels that cannot be referenced; the message names them and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """What separates physical energies and forces from what a model predicts.
+    """Element energies and scales that convert between physical and model units.
 
     model energy = (E - Σ element_energies[Z] - energy_mean) / energy_scale, and
     model forces = F / force_scale.
@@ -40,7 +40,7 @@ class References:
     Attributes:
         element_energies: [119] eV, index = atomic number, zero where unseen.
         energy_mean: eV a structure, whatever its size; zero unless set by hand.
-        energy_scale: eV, root mean square of what the elements do not explain.
+        energy_scale: eV, root mean square after the element energies are subtracted.
         force_scale: eV/Å, root mean square component of the forces on free atoms.
         seen: [119] bool, elements in the fit.
         undetermined: [k, 119] directions among compositions that the fit leaves open; energies of
@@ -93,7 +93,7 @@ class References:
         return cls(elements, 0.0, energy_scale, forces, seen, undetermined)
 
     def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
-        """What is wrong with the energy of a composition [N] that the fit does not tell, or None.
+        """Message for a composition [N] whose energy the fit leaves open; None for others.
 
         The model's part of such an energy may be sound; the elements' part is a guess.
         """
@@ -192,14 +192,14 @@ class References:
 
 @dataclass(frozen=True, eq=False)
 class PropertyScale:
-    """Mean and deviation of one scalar target, with its elements' shares where asked for.
+    """Mean and standard deviation of one scalar target, with shares of elements if requested.
 
     model value = (t(y) - Σ element_values[Z] - mean) / std, t the identity or the logarithm.
 
     Attributes:
         name: key into `Structure.targets`.
-        mean: of t(y).
-        std: of t(y).
+        mean: mean of t(y).
+        std: standard deviation of t(y).
         element_values: [119] in the target's unit; zero unless the target grows with the atoms
             (energies, enthalpies) and was fitted so.
         seen: [119] bool, elements in the fit.
@@ -231,7 +231,7 @@ class PropertyScale:
             structures: the training set.
             name: key into `Structure.targets`.
             extensive: the target grows with the atoms, so take out each element's share first.
-            transform: of the target before everything else.
+            transform: transform of the target before everything else.
             centered: take out the mean; otherwise it stays, and the scale is the root mean
                 square: for models whose form fixes where zero is, such as a dipole's length.
 
@@ -269,7 +269,7 @@ class PropertyScale:
         return float(np.exp(value)) if self.transform == "log" else value
 
     def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
-        """What is wrong with the value of a composition [N] that the fit does not tell, or None."""
+        """Message for a composition [N] whose value the fit leaves open; None for others."""
         return outside_span(self.undetermined, atomic_numbers)
 
     def _share(self, atomic_numbers: ArrayLike) -> float:

@@ -43,11 +43,11 @@ def split_indices(
 
     Args:
         structures: the whole data set.
-        parts: name to size: an int is a number of structures, a float below 1 a share of the data
+        parts: name to size: an int is a number of structures, a float below 1 a fraction of the
             set, and None (once at most) takes what the others leave.
         by: "class_key" keeps all structures of a class in one part, so that a part's size is
             reached as nearly as whole classes allow, and never passed by more than one class.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
 
     Returns:
         For each part, sorted indices into `structures`, int64.

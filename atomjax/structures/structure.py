@@ -41,7 +41,7 @@ class Structure:
         targets: named scalar properties, in the units that their data set states.
         class_key: the unit of class balancing: a molecule, a reaction, a slab-adsorbate pair.
         source: name of the data set.
-        identifier: how errors name the structure, such as ``aspirin.xyz:17``.
+        identifier: name of the structure in errors, such as ``aspirin.xyz:17``.
     """
 
     atomic_numbers: np.ndarray
@@ -90,7 +90,7 @@ class Structure:
             targets: named scalars.
             class_key: the Hill formula where not given.
             source: name of the data set.
-            identifier: how errors name the structure.
+            identifier: name of the structure in errors.
 
         Raises:
             StructureError: a wrong shape, a number that is not finite, an unknown element, a cell

@@ -25,7 +25,7 @@ class BenchmarkSettings(WorkflowSettings):
     workflow: Literal["benchmark"]
     # Name of a folder → config of workflow "finetune" on one of the papers' benchmarks.
     tasks: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...] = (0,)  # of every task; folds, where it has some, are in its own config
+    seeds: tuple[int, ...] = (0,)  # seeds of every task; folds, if any, are in its own config
     # Dotted key → value, for all tasks: {"finetune.checkpoint": "runs/ani1x"}.
     changes: dict[str, Any] = field(default_factory=dict)
 

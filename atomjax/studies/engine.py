@@ -26,19 +26,19 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.compiled import CompiledFunctions
 
-# Workflows of points whose functions share what they compile.
+# Workflows of points whose functions share compiled programs.
 TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": pretrain, "finetune": finetune}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a study says."""
+    """Report of a study."""
 
     title: str
     verdict: str = ""  # the result in one sentence
     lines: Sequence[str] = ()  # tables and text
     summary: dict[str, Any] = field(default_factory=dict)  # joins seeds, errors and time
-    panels: Sequence[Panel] = ()  # of curves, drawn as plots/curves.png
+    panels: Sequence[Panel] = ()  # curves, drawn as plots/curves.png
     plots: Sequence[str] = ()  # further figures, drawn already
 
 
@@ -52,11 +52,11 @@ class Study:
     """A workflow of several computations; called, it runs them.
 
     Attributes:
-        name: of the workflow.
+        name: name of the workflow.
         settings: dataclass that is the schema of its config.
         points: settings, and the records of the points that are done → all points that can be
             named by now, in the order in which one process computes them.
-        report: what is said of the findings.
+        report: findings → report.
         notes: settings → further notes of ``--validate``; raises ConfigError.
     """
 
@@ -177,7 +177,7 @@ class Study:
 def compute_point(
     settings: Any, run: Run, compiled: CompiledFunctions | None = None
 ) -> dict[str, Any]:
-    """The results of one point; trainings share ``compiled``, or what their process compiled."""
+    """The results of one point; trainings share ``compiled``, or the programs of their process."""
     if settings.workflow in TRAININGS:
         shared = compiled or _compiled_here()
         return TRAININGS[settings.workflow](settings, run, compiled=shared)

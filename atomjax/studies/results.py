@@ -1,4 +1,4 @@
-"""What a study computes, and what was found, as tidy rows: one value of one metric of one point.
+"""Points of a study and their results as tidy rows: one value of one metric of one point.
 
 results.json    rows, and every start of the study: time, command, versions, machine
 results.csv     the rows alone
@@ -29,15 +29,15 @@ class Point:
     """One computation of a study."""
 
     name: str  # its folder below the study's
-    settings: Any  # what is computed; settings.workflow says how
-    label: str  # what its results are called, the same for all seeds of one thing
+    settings: Any  # settings of the computation; its kind is settings.workflow
+    label: str  # name of its results, shared by all seeds
     seed: int | None = None  # None for a computation that all seeds share
     start: str | None = None  # name of the point whose weights are finetuned
     judged: bool = True  # whether its test error is an answer of the study
 
 
 class Row(NamedTuple):
-    """One value. The seed is None for what all seeds share, the data set "" for what has none."""
+    """One value. The seed is None where all seeds share it, the data set "" where it has none."""
 
     point: str
     seed: int | None
@@ -64,7 +64,7 @@ def rows_of(point: Point, record: Mapping[str, Any]) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Results:
-    """Rows of a study, and what :func:`describe_environment` said at each start."""
+    """Rows of a study, and the result of :func:`describe_environment` at each start."""
 
     rows: Sequence[Row]
     study: str = ""
@@ -106,7 +106,7 @@ class Results:
     def gains(
         self, point: str, reference: str, metric: str, data_set: str | None = None
     ) -> list[float]:
-        """By what fraction errors are below those of a reference, seed by seed."""
+        """Fraction by which errors are below those of a reference, seed by seed."""
         return [1 - ratio for ratio in self.ratios(point, reference, metric, data_set)]
 
     def judged_by(self, points: Iterable[str], data_set: str | None = None) -> str:
@@ -149,9 +149,9 @@ def spread(values: Iterable[float]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report is made of: the points of the seeds that are complete."""
+    """Content for a report: the points of the seeds that are complete."""
 
-    settings: Any  # of the study
+    settings: Any  # settings of the study
     run: Run  # its directory
     points: Sequence[Point]
     records: Mapping[str, Mapping[str, Any]]  # name of a point → what its workflow returned

@@ -42,7 +42,7 @@ from atomjax.training.settings import (
 class StartSettings:
     """One pretraining."""
 
-    name: str  # how reports call it
+    name: str  # name in reports
     # Candidate → unique structures N taken of it, a fixed random subset; smaller subsets lie within
     # larger ones.
     structures: dict[str, int]
@@ -65,7 +65,7 @@ class TaskSettings:
     """One downstream task."""
 
     data: DatasetSettings  # split into train, validation, test; the training part is compared
-    head: HeadSettings  # what is predicted
+    head: HeadSettings  # head to finetune
     train: TrainSettings  # the same for every start
 
 
@@ -81,16 +81,16 @@ class SurveySettings(WorkflowSettings):
     pairs: tuple[tuple[str, str], ...] = ()  # starts whose errors are divided, task by task
     seeds: tuple[int, ...] = (0, 1, 2)  # the model of seed s is finetuned with seed s
     model: ModelSettings = field(default_factory=ModelSettings)
-    head: HeadSettings = field(default_factory=HeadSettings)  # of the pretrainings
-    train: TrainSettings  # of the pretrainings; epochs are those of the start
+    head: HeadSettings = field(default_factory=HeadSettings)  # head of the pretrainings
+    train: TrainSettings  # schedule of the pretrainings; epochs are those of the start
     extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     invariants: tuple[Invariance, ...] = ("none", "norms")
-    # What errors are correlated with, on all these features.
+    # Measures to correlate errors with, on all these features.
     measures: tuple[str, ...] = ("csi", "within_elements")
     resamples: int = 200  # exchanges of units, by which noise is measured
-    level: float = 0.95  # of intervals
-    cache_dir: str | None = None  # where generated sets are kept; None: in the run directory
+    level: float = 0.95  # confidence level of intervals
+    cache_dir: str | None = None  # directory of generated sets; None: the run directory
     workers: int = 0  # processes that label structures; 0: one per core
 
     def __post_init__(self):
@@ -232,14 +232,14 @@ def report_survey(findings: Findings) -> Report:
 
 @dataclass(frozen=True)
 class Predictor:
-    """What the error is to be predicted by."""
+    """A measure as predictor of the error."""
 
     title: str
     sign: int  # 1 where small values mean near, -1 where large ones do
 
 
 def predictors(settings: SurveySettings) -> dict[str, Predictor]:
-    """Column of ``csi.csv`` → what it is: all measures, and their limits of infinite sets."""
+    """Column of ``csi.csv`` → predictor: all measures, and their limits of infinite sets."""
     found = {}
     for column in settings.comparison().columns:
         sign = column.measure.sign
@@ -256,7 +256,7 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
     Empty with fewer than three such starts.
 
     Args:
-        findings: of the survey.
+        findings: findings of the survey.
         judged: task → metric.
     """
     results, singles = findings.results, findings.settings.singles

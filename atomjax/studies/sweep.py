@@ -33,7 +33,7 @@ TAKEN = (PRETRAINED, "plots", "data", "compilation_cache")
 class VariantSettings:
     """One variant of the config."""
 
-    name: str  # of the variant and its folder
+    name: str  # name of the variant and its folder
     # Dotted key of the config → value, such as {"train.weight_decay": 0.01}.
     changes: dict[str, Any] = field(default_factory=dict)
     # Scratch: a downstream model from random weights.
@@ -60,10 +60,10 @@ class SweepSettings(WorkflowSettings):
     # A config of workflow "pretrain", "finetune" or "transfer". Of the last no scratch twins are
     # trained, unless a variant asks for one.
     base: dict[str, Any]
-    variants: tuple[VariantSettings, ...]  # what is compared
-    seeds: tuple[int, ...] = (0, 1, 2)  # of every training, pretraining included
+    variants: tuple[VariantSettings, ...]  # variants to compare
+    seeds: tuple[int, ...] = (0, 1, 2)  # seeds of every training, pretraining included
     reference: str | None = None  # the variant that others are compared with; None: the first
-    x_label: str = "training structures"  # what x of the variants means
+    x_label: str = "training structures"  # meaning of x of the variants
 
     def __post_init__(self):
         names = [variant.name for variant in self.variants]

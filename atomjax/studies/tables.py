@@ -80,8 +80,8 @@ def history_panel(findings: Findings, title: str, metric: str, *, judged: bool) 
     """Validation values of one metric while points were trained.
 
     Args:
-        findings: of the study.
-        title: of the panel.
+        findings: findings of the study.
+        title: title of the panel.
         metric: key of ``METRICS``, or "loss".
         judged: show the points that are judged, or the others.
     """

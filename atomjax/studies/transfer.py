@@ -55,9 +55,9 @@ def finetunings(
     """Finetunings of one task and seed.
 
     Args:
-        settings: of each, but for its checkpoint.
+        settings: settings of each, but for its checkpoint.
         starts: label → name of the pretraining; None for random weights.
-        folder: of all.
+        folder: folder of all.
     """
     return [
         Point(f"{folder}{label}/seed_{settings.seed}", settings, label, settings.seed, start)

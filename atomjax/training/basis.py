@@ -1,4 +1,4 @@
-"""Where a model's radial bases end: with its graphs, or where they do in its checkpoint.
+"""Cutoffs of a model's radial bases: those of its graphs, or those in its checkpoint.
 
 Energies are smooth where an atom leaves a graph only if the basis ends there, too.
 """
@@ -18,11 +18,11 @@ def with_basis(
     datasets: Sequence[GraphDataset],
     source: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A model config that says where the bases end.
+    """A model config with the cutoffs of its radial bases filled in.
 
     Args:
-        model: as the config asks for it; what it says itself stays.
-        datasets: that the model is trained on.
+        model: section of the config; cutoffs given in it stay.
+        datasets: data sets that the model is trained on.
         source: metadata of the checkpoint that it goes on from; None for random weights.
 
     Raises:
@@ -67,9 +67,9 @@ def check_kind(kind: str | None, model: Mapping[str, Any], name: str) -> None:
     """Refuses graphs that a model does not read.
 
     Args:
-        kind: of graphs; None is the model's own.
+        kind: kind of the graphs; None is the model's own.
         model: its config.
-        name: of the setting, for messages.
+        name: name of the setting, for messages.
 
     Raises:
         ConfigError: the model reads another kind.
@@ -109,7 +109,7 @@ def describe_graphs(model: Mapping[str, Any], datasets: Sequence[GraphDataset]) 
 
 
 def describe_ends(ends: Mapping[str, float]) -> str:
-    """Where graphs end, in words; those that end with the main graph are not named."""
+    """Cutoffs of graphs, in words; those equal to the main graph's are left out."""
     main = ends["main"]
     others = [f"{graph} {end:g} Å" for graph, end in ends.items() if end != main]
     return f"{main:g} Å" + (f" ({', '.join(others)})" if others else "")

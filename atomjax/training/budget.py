@@ -8,7 +8,7 @@ def check_budget(train: TrainSettings, structures: int) -> int:
     """The budget of a run over ``structures`` structures an epoch.
 
     Args:
-        train: epochs, and the budget that was asked for, if any.
+        train: epochs, and the configured budget, if any.
         structures: N, structures of an epoch: the unique ones that are trained on, unless a
             mixture takes some of them more than once.
 

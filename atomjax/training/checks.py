@@ -17,7 +17,7 @@ def check_settings(settings: RunSettings) -> list[str]:
     """Checks everything about a config that can be known before reading data.
 
     Args:
-        settings: what the config asks for.
+        settings: settings of the config.
 
     Returns:
         Notes on what the run will do.

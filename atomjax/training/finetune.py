@@ -118,7 +118,7 @@ def load_pretrained(
 def _with_heads(
     variables: Variables, source: Variables, metadata: Mapping[str, Any], session: Session
 ) -> tuple[Variables, str]:
-    """The variables with the checkpoint's heads where the job asks for them, and what was done."""
+    """The variables with the checkpoint's heads where the job asks for them, and a note on it."""
     head_from = session.job.head_from
     if head_from is None:
         return variables, f"heads discarded: {', '.join(h['name'] for h in metadata['heads'])}"
@@ -151,7 +151,7 @@ def compare_backbones(stored: Mapping[str, Any], wanted: Mapping[str, Any], name
 def _without_edge_output(
     source: Variables, target: Variables, session: Session
 ) -> tuple[Variables, int]:
-    """The source less what a backbone without edge output does not have, and how much that was."""
+    """The source without parameters that only edge outputs have, and the number of these."""
     field = find_backbone(session.model_config).edge_field
     if field is None:
         return source, 0

@@ -13,7 +13,7 @@ from atomjax.runtime.config import ConfigError, nearest
 from atomjax.structures import References, Structure
 from atomjax.structures.elements import SYMBOLS
 
-# Of several heads, the mean of their parameters.
+# Name for the mean of the parameters of all heads.
 MEAN = "mean"
 # eV/atom by which bound structures may lie from element energies that were fitted to others.
 SAME_REFERENCE = 0.3
@@ -22,10 +22,10 @@ _FREE = ("name", "stress")
 
 
 def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, Any]]:
-    """The heads of a checkpoint that are asked for.
+    """The requested heads of a checkpoint.
 
     Args:
-        metadata: of the checkpoint.
+        metadata: metadata of the checkpoint.
         head_from: name of a head, or "mean" for all of them.
 
     Raises:
@@ -43,9 +43,9 @@ def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, 
 
 
 def source_references(metadata: Mapping[str, Any], head_from: str) -> References:
-    """The references that the heads asked for were trained in.
+    """The references that the requested heads were trained with.
 
-    Those of several heads have geometric means as scales and know no elements.
+    Those of several heads have geometric means as scales and no element energies.
 
     Raises:
         ConfigError: there is no such head, or it has no references.
@@ -79,7 +79,7 @@ def source_parameters(
     """Parameters of a head, or the mean of several.
 
     Args:
-        metadata: of the checkpoint.
+        metadata: metadata of the checkpoint.
         params: its parameters.
         head_from: name of a head, or "mean".
         wanted: the head to be finetuned.
@@ -100,12 +100,12 @@ def carry_over(
     """References for new labels: the scales of a head, and its element energies if they fit.
 
     Args:
-        base: of the head.
+        base: references of the checkpoint's head.
         fresh: fitted to the new training set.
-        structures: of the new training set; the first thousand are looked at.
+        structures: the new training set; its first thousand structures are read.
 
     Returns:
-        The references, and what was done in words.
+        The references, and a note on them.
     """
     looked_at = [structures[i] for i in range(min(len(structures), 1000))]
     labelled = [s for s in looked_at if s.energy is not None]

@@ -1,4 +1,4 @@
-"""What one training is, as settings, and what follows from them for model and loss."""
+"""Settings of one training, and the model, data and loss that follow from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ FitReferences = Callable[[int, Sequence[Structure]], References | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one training is.
+    """Settings of one training.
 
     Attributes:
         model, data, train, head: settings.
-        seed: of the choice of structures, initialisation, shuffling and dropout.
+        seed: seed of the choice of structures, initialisation, shuffling and dropout.
         config: the whole config, kept in the checkpoints.
         checkpoint: directory of the checkpoint whose backbone it starts from; None for none.
-        which: of its checkpoints, "best" or "latest".
+        which: the checkpoint in that directory, "best" or "latest".
         head_from: head of the checkpoint that the new one starts from; None for a fresh one.
     """
 
@@ -112,7 +112,7 @@ def _reference_fit(
     source: Mapping[str, Any] | None,
     remarks: list[str],
 ) -> FitReferences | None:
-    """Where references come from: the resumed state, the head to start from, or (None) the data."""
+    """Source of references: the resumed state, the head to start from, or (None) the data."""
     names = [dataset.name for dataset in job.data.train]
 
     def stored(index: int, _: Sequence[Structure]) -> References | None:

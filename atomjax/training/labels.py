@@ -1,4 +1,4 @@
-"""What a head is to predict, compared with what its data sets are labelled with."""
+"""Comparison of the labels that a head needs with those that its data sets have."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,12 +41,12 @@ def wanted_labels(head: HeadSettings, has_energies: bool) -> list[str]:
 def check_labels(
     head: HeadSettings, splits: DataSplits, settings: Sequence[DatasetSettings]
 ) -> None:
-    """Compare what is to be predicted with what is labelled.
+    """Check that the data sets have the labels that the head needs.
 
     Args:
-        head: what is to be predicted.
+        head: head, for the labels that it needs.
         splits: the data sets.
-        settings: of the training sets, in their order.
+        settings: settings of the training sets, in their order.
 
     Raises:
         ConfigError: no structure of a part of a data set has a label of the head, a head of
@@ -74,7 +74,7 @@ def check_labels(
 
 
 def _check_elements(split: str, dataset: GraphDataset) -> None:
-    """Raise for an element without a reference; of a store a sample is looked at."""
+    """Raise for an element without a reference; in a store a sample is checked."""
     if dataset.references is None or split == "training":
         return
     structures = dataset.structures
@@ -92,7 +92,7 @@ def _check_elements(split: str, dataset: GraphDataset) -> None:
 def check_unchanged(
     resumed: Mapping[str, Any], splits: DataSplits, config: Mapping[str, Any]
 ) -> str | None:
-    """What has changed in the data since a training was interrupted, in words; None for nothing.
+    """Changes in the data since a training was interrupted, in words; None without changes.
 
     Args:
         resumed: metadata of the state to resume; older ones keep no fingerprints.
@@ -113,7 +113,7 @@ def check_unchanged(
 
 
 def _data_sections(config: Mapping[str, Any]) -> list[Any]:
-    """What of a config decides which structures there are, as JSON has it."""
+    """Sections of a config that determine the structures, in their JSON form."""
     finetune = config.get("finetune") or {}
     trains = [(part.get("train") or {}).get("max_structures") for part in (config, finetune)]
     return json.loads(json.dumps([config.get("data"), finetune.get("data"), *trains]))
@@ -126,7 +126,7 @@ def _parts(splits: DataSplits) -> Iterator[tuple[str, GraphDataset]]:
 
 
 def _nothing(label: str, split: str, dataset: GraphDataset, notes: RecordNotes) -> str:
-    """What to say of a part without a single label of a kind."""
+    """Error message for a part that has no label of a kind."""
     name = {"energy": "an energy", "stress": "a stress"}.get(label, label)
     held = f". Of {dataset.name}: {describe_keys(label, notes.held)}" if notes.held else ""
     return (

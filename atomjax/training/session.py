@@ -67,8 +67,8 @@ class Session:
     """A job with its data read, its model built and its checkpoints open.
 
     Args:
-        job: what to train.
-        run: where everything goes.
+        job: settings of the training.
+        run: run directory, which takes all output.
         compiled: functions of earlier trainings, which this one takes where it can and adds to.
 
     Raises:
@@ -107,7 +107,7 @@ class Session:
         run.say(data_card(splits, self.train_loader, graphs, notes))
 
     def train(self, load: Callable[[Variables], Variables] | None = None) -> dict[str, Any]:
-        """Trains, or resumes what the run directory holds, and tests the best weights.
+        """Trains, or resumes the training in the run directory, and tests the best weights.
 
         Args:
             load: fresh variables → variables to start from, with fitted scale factors. Without
@@ -216,7 +216,7 @@ class Session:
         return place(state, self.mesh, shardings), Record(), 0.0
 
     def _shardings(self, shapes: TrainState) -> TrainState | None:
-        """Of the state where it is divided over the devices, else None."""
+        """Shardings of a state that is divided over the devices, else None."""
         if not self.job.train.shard_optimizer:
             return None
         return state_shardings(shapes, self.mesh, shard_optimizer=True)
@@ -312,7 +312,7 @@ class Session:
         }
 
     def _meaning(self) -> tuple[Hashable, ...]:
-        """Everything but weights, seed and the number of steps that decides what is computed."""
+        """All facts beside weights, seed and number of steps that determine the computation."""
         model = json.dumps(self.model_config, sort_keys=True)
         return model, tuple(self.heads), self.tasks, self.job.train, self.mesh
 
@@ -384,7 +384,7 @@ def _check_common_step(checkpoints: Checkpoints) -> None:
 
 
 def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity]:
-    """Shapes that hold what either of two lists of shapes holds, bucket by bucket."""
+    """Shapes that hold the batches of either of two lists of shapes, bucket by bucket."""
     merged = []
     for x, y in itertools.zip_longest(a, b):
         pair = zip(dataclasses.astuple(x or a[-1]), dataclasses.astuple(y or b[-1]), strict=True)
@@ -393,5 +393,5 @@ def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity
 
 
 def count_parameters(params: Any) -> int:
-    """Number of trained numbers."""
+    """Number of parameters, scale factors aside."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""What a training run can be told: the schema of every workflow's config.
+"""Settings of a training run: the schema of every workflow's config.
 
 A config file is a nested mapping with these keys; :func:`RunSettings.from_config` turns it into
 the dataclasses below and refuses unknown keys, wrong types and combinations that contradict
@@ -18,7 +18,7 @@ MOMENTS = ("dipole", "extent")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The backbone.
+    """The backbone: its size and changes to it.
 
     Attributes:
         name: registered model, for instance "gemnet_oc_small".
@@ -31,13 +31,13 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings:
-    """What is predicted from the backbone's features.
+    """The head: the quantities to predict from the backbone's features.
 
     Attributes:
         kind: "energy_forces", "energy", or "scalar" (one property per structure).
         forces: "direct" (from the force outputs) or "conservative" (-dE/dR).
-        pooling: how atoms become a structure. Energies are sums; "dipole" is the length of
-            Σ q_i (r_i - c) and "extent" Σ a_i |r_i - c|², c the centre of mass, for molecules.
+        pooling: combination of the atoms' contributions. Energies are sums; "dipole" is the length
+            of Σ q_i (r_i - c) and "extent" Σ a_i |r_i - c|², c the centre of mass, for molecules.
         target: for "scalar", the property's name in ``Structure.targets``.
         unit: for "scalar", the unit of that property, for reports.
         extensive: for "scalar", the property grows with the atoms, so each element's share is
@@ -88,8 +88,8 @@ class GroupSettings:
     Attributes:
         pattern: regular expression searched in the path of a parameter, for instance
             "^backbone/int_blocks_0/".
-        multiplier: of the learning rate; 0 freezes.
-        final_factor: where this group's cosine ends, instead of ``train.final_factor``.
+        multiplier: factor of the learning rate; 0 freezes.
+        final_factor: final fraction of this group's cosine, in place of ``train.final_factor``.
     """
 
     pattern: str
@@ -109,7 +109,7 @@ class PlateauSettings:
 
     Attributes:
         patience: validations without improvement that are borne; the next one reduces.
-        factor: that the rate of all parameters is multiplied by.
+        factor: factor that the rate of all parameters is multiplied by.
         threshold: smallest relative improvement that counts.
     """
 
@@ -126,7 +126,7 @@ class PlateauSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Optimisation.
+    """Settings of the optimisation.
 
     Attributes:
         batch_size: structures per step over all devices together, on average where batches are
@@ -140,21 +140,21 @@ class TrainSettings:
         budget: C = epochs × unique structures. When given, it must agree with the two.
         accumulation: parts of a batch that each device works through one after the other before
             it updates: the same step with the memory of one part.
-        learning_rate: peak value.
-        learning_rate_scaling: what learning_rate is multiplied by: "linear", batch_size /
+        learning_rate: peak learning rate.
+        learning_rate_scaling: factor of learning_rate: "linear", batch_size /
             base_batch_size (Goyal et al., arXiv:1706.02677); "sqrt", the root of it (Malladi et
             al., arXiv:2205.10287, for Adam); or "none".
         base_batch_size: batch for which learning_rate was chosen; for these rules.
         warmup_steps: linear warm-up from ``warmup_factor`` × learning_rate.
         warmup_epochs: the length of the warm-up in epochs, instead of warmup_steps.
-        warmup_factor: see warmup_steps.
+        warmup_factor: initial fraction of learning_rate; see warmup_steps.
         final_factor: the cosine ends at this fraction of learning_rate.
         decay_epochs: epoch at which the cosine ends, the warm-up included; None: the last one.
-        plateau: how the rate is reduced from there on; None keeps it.
-        beta1, beta2, epsilon, weight_decay: of AdamW.
+        plateau: reduction of the rate from there on; None keeps it.
+        beta1, beta2, epsilon, weight_decay: hyperparameters of AdamW.
         clip_norm: bound of the gradient's global norm, or None.
         clip_value: bound of each gradient entry, or None.
-        ema_decay: of the averaged weights that are validated and tested; 0 keeps none.
+        ema_decay: decay of the averaged weights that are validated and tested; 0 keeps none.
         ema_warmup: let the average begin short, with a decay of (1 + n) / (10 + n) after n steps
             until that reaches ema_decay, so that it forgets the initial weights at once.
         scale_shared_gradients: divide the gradient of parameters that several blocks of the model
@@ -167,16 +167,16 @@ class TrainSettings:
         freeze: parts that are not trained: "backbone", "embedding", "heads", "block_<i>".
         energy_coefficient, force_coefficient: weights of the loss terms.
         stress_coefficient: weight of the stress, whose error is a mean over its nine components, in
-            the model's units per Å³ (so some hundred weigh like the forces).
-        scalar_loss: of energies and properties: "mae", "mse" or "huber".
-        force_loss: of an atom's force: "l2" (length of the error), "mae", "mse" (means over its
-            components) or "huber" (of the length).
-        huber_delta: where Huber's function turns linear, in the model's units (deviations of
-            the training labels).
+            the model's units per Å³ (so that some hundred balance the forces).
+        scalar_loss: loss of energies and properties: "mae", "mse" or "huber".
+        force_loss: loss of an atom's force: "l2" (length of the error), "mae", "mse" (means over
+            its components) or "huber" (of the length).
+        huber_delta: error from which Huber's function is linear, in the model's units (standard
+            deviations of the training labels).
         force_reduction: "structure" (mean over a structure's atoms, then over structures) or
             "atom" (mean over all atoms).
-        dropout: of the backbone's dense layers; None leaves the model's own.
-        edge_dropout: share of directed a2a edges dropped while training.
+        dropout: rate in the backbone's dense layers; None leaves the model's own.
+        edge_dropout: fraction of directed a2a edges dropped in training.
         num_buckets: classes of size that structures are sorted into, each with a static shape of
             its own (one compilation each). 0 pads batches as they come to as few shapes as leave
             0.9 of the edges real: at most four, and one for every 200 steps of the run.
@@ -191,9 +191,9 @@ class TrainSettings:
         select_by: validation metric that chooses the best checkpoint: "loss", "energy_mae",
             "force_mae", "stress_mae" or "value_mae".
         min_improvement: smallest relative improvement that counts.
-        dtype: of parameters and batches; "float64" needs JAX_ENABLE_X64=1.
-        precision: of the model's products and features: "float32", "tensorfloat32" or "bfloat16",
-            see ``atomjax.models.precision``; None leaves the model's own.
+        dtype: type of parameters and batches; "float64" needs JAX_ENABLE_X64=1.
+        precision: arithmetic of the model's products and features: "float32", "tensorfloat32" or
+            "bfloat16", see ``atomjax.models.precision``; None leaves the model's own.
         shard_optimizer: divide the optimiser's moments and the averaged weights over the devices
             instead of keeping all of them on each; the numbers stay the same, and checkpoints
             too.
@@ -291,7 +291,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings:
-    """What is finetuned, from where.
+    """Finetuning: the checkpoint to start from, and the new task.
 
     Attributes:
         checkpoint: directory of a pretraining run's checkpoints; None trains from scratch.
@@ -341,8 +341,8 @@ class RunSettings(WorkflowSettings):
         train: optimisation.
         head: heads of pretraining, the same for every dataset.
         finetune: for workflows "finetune" and "transfer".
-        seed: of initialisation, shuffling and dropout.
-        notes: why the settings are what they are, for the data card.
+        seed: seed of initialisation, shuffling and dropout.
+        notes: reasons for the settings, for the data card.
     """
 
     workflow: Literal["pretrain", "finetune", "transfer"]

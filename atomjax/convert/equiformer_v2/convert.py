@@ -1,4 +1,4 @@
-"""EquiformerV2: what the tensors of a file are, and the model they make up.
+"""EquiformerV2: assignment of a file's tensors, and the model they make up.
 
     fairchem         fairchem v1 and ocp: ``sphere_embedding.weight``, ``blocks.…``, and the heads
                      ``energy_block.…`` and ``force_block.…`` beside them
@@ -52,12 +52,12 @@ _SHAPES = {
     "edge_channels": ("blocks.0.ga.source_embedding.weight", 1),
     "ffn_hidden": ("blocks.0.ffn.so3_linear_1.weight", 1),
 }
-# Field → what its layers are called.
+# Field → name of its layers.
 _COUNTS = {
     "num_blocks": r"blocks\.(\d+)\..*",
     "mmax": r"blocks\.0\.ga\.so2_conv_2\.so2_m_conv\.(\d+)\..*",
 }
-# Å: what the original's 0.01 Å² between squares is at 5 Å, where a limit of 20 lies in a solid.
+# Å: the original's 0.01 Å² between squares, converted at 5 Å, where a limit of 20 lies in a solid.
 _DEGENERATE = 0.001
 # Settings of the original that atomjax's model has built in: name → values that mean the same. The
 # original takes names of activations and computes SiLU whatever they are.
@@ -145,7 +145,7 @@ class EquiformerV2Family:
         self, variables: Mapping[str, Any], heads: tuple[HeadConfig, ...]
     ) -> Iterator[tuple[str, Path, str, tuple[int, ...]]]:
         """Every variable as (collection, path, entry, shape of the entry)."""
-        # The name map wants a head; a backbone alone has no entries of one.
+        # The name map needs a head; a backbone alone has no entries of one.
         return checkpoint_entries(variables, heads or (HeadConfig(name="none"),))
 
     from_entry = staticmethod(from_checkpoint_layout)
@@ -164,7 +164,7 @@ def _layout(contents: Contents) -> str:
 def _assign(
     contents: Contents, backbone_only: bool
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    """Entry → name in the file, name → reason for what is ignored, and the trained parameters."""
+    """Entry → name in the file, name → reason for ignoring it, and the trained parameters."""
     names: dict[str, str] = {}
     ignored: dict[str, str] = {}
     parameters, unknown = [], []
@@ -211,9 +211,9 @@ def infer_config(
     """The config of the model whose tensors a file holds.
 
     Args:
-        contents: of the file.
+        contents: contents of the file.
         names: entry → name in the file.
-        settings: of the original, for what no shape tells.
+        settings: settings of the original, for fields that no shape determines.
 
     Raises:
         ConvertError: a tensor that every EquiformerV2 has is missing, or one tells that the

@@ -53,7 +53,7 @@ def export_equiformer(
 
 
 def _check_built_in(config: EquiformerV2Config) -> None:
-    """Refuses what fairchem's network has fixed to another value."""
+    """Refuses settings that fairchem's network fixes to another value."""
     built_in = {"num_gaussians": 600, "edge_direction": "source_minus_target"}
     for field, value in {**built_in, "envelope_exponent": None}.items():
         if (ours := getattr(config, field)) != value:
@@ -69,7 +69,7 @@ def buffers(
     """Name and value of everything that the original registers beside its parameters.
 
     Args:
-        config: of the model.
+        config: config of the model.
         energy: whether there is an energy head.
         forces: and one for forces.
     """

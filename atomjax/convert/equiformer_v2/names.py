@@ -43,7 +43,7 @@ def checkpoint_name(path: Path, heads: tuple[HeadConfig, ...]) -> str:
     """Name of a parameter in a checkpoint.
 
     Args:
-        path: of the parameter in ``params``, as in ("backbone", "blocks_0", ...).
+        path: path of the parameter in ``params``, as in ("backbone", "blocks_0", ...).
         heads: the model's heads; a checkpoint holds one.
 
     Raises:
@@ -115,7 +115,7 @@ def variables_from_entries(
     """Variables filled from checkpoint entries.
 
     Args:
-        variables: of the model, for the tree and the shapes.
+        variables: variables of the model, for the tree and the shapes.
         heads: the model's heads.
         entries: checkpoint name → array.
 

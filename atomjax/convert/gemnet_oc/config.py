@@ -31,7 +31,7 @@ _SHAPES = {
     "emb_size_aint_in": ("#atom_interaction.down_projection.linear.weight", 0),
     "emb_size_aint_out": ("#atom_interaction.up_projection.linear.weight", 1),
 }
-# Field → what its layers are called, and how many of them it does not count.
+# Field → name of its layers, and the number of them that it does not count.
 _COUNTS = {
     "num_blocks": (r"backbone\.int_blocks\.(\d+)\.", 0),
     "num_before_skip": (r"#layers_before_skip\.(\d+)\.", 0),
@@ -75,7 +75,7 @@ _GRAPH = {
     "max_neighbors_aint": "max_neighbors_a2a",
     "qint_tags": "qint_tags",
 }
-# fairchem's name of the cutoff of a graph beside the main one → what we call the graph.
+# fairchem's name of the cutoff of a graph beside the main one → our name of the graph.
 _CUTOFFS = {"cutoff_aeaint": "a2ee2a", "cutoff_qint": "qint", "cutoff_aint": "a2a"}
 # Å: distances that differ by less count as equal where fairchem's limits are not strict.
 _DEGENERATE = 0.01
@@ -96,7 +96,7 @@ def infer_config(
 
     Args:
         shapes: entry → shape.
-        settings: of the original, for the two fields that no shape tells.
+        settings: settings of the original, for the two fields that no shape determines.
 
     Raises:
         ConvertError: a tensor that every GemNet-OC has is missing.
@@ -132,7 +132,7 @@ def infer_config(
 def describe_gemnet(config: GemNetOCConfig, heads: Sequence[HeadConfig]) -> dict[str, Any]:
     """A model config as ``build_model`` takes it."""
     described = describe_config(config)
-    # Where heads tell whether edge features are needed, the config leaves it to them.
+    # A value that follows from the heads is left out.
     if heads and config.edge_output == any(head.direct_forces for head in heads):
         described.pop("edge_output", None)
     else:
@@ -154,12 +154,12 @@ def check_radial_basis(contents: Contents) -> None:
 
 
 def gaussian_factor(count: int) -> float:
-    """What multiplies a squared distance in the exponent of ``count`` Gaussians on [0, 1]."""
+    """Factor of a squared distance in the exponent of ``count`` Gaussians on [0, 1]."""
     return 0.5 * (count - 1) ** 2
 
 
 def graph_config(settings: Mapping[str, Any]) -> GraphConfig:
-    """The graphs of the file's settings, and what they do not say as JMP has it."""
+    """The graphs of the file's settings, with JMP's values for those not given."""
     graph = PUBLISHED_GRAPH
     given: dict[str, Any] = {
         ours: settings[theirs]

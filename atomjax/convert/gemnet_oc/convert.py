@@ -1,4 +1,4 @@
-"""GemNet-OC: what the tensors of a file are, and the model they make up."""
+"""GemNet-OC: assignment of a file's tensors, and the model they make up."""
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class GemNetOCFamily:
 def _assign(
     contents: Contents, layout: Layout, backbone_only: bool
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    """Entry → name in the file, name → reason for what is ignored, and the trained parameters."""
+    """Entry → name in the file, name → reason for ignoring it, and the trained parameters."""
     names: dict[str, str] = {}
     ignored: dict[str, str] = {}
     parameters, unknown = [], []

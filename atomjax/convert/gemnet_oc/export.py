@@ -116,7 +116,7 @@ def _buffers(config: GemNetOCConfig, *, with_widths: bool):
 
 
 def _one_basis(config: GemNetOCConfig) -> dict[str, Any]:
-    """Where the radial basis of JMP's network ends, which has one for all graphs."""
+    """Cutoff of the radial basis of JMP's network, which has one for all graphs."""
     others = ("a2ee2a", "qint", "a2a")
     if any(config.basis_cutoff(name) != config.rbf_cutoff for name in others):
         ends = ", ".join(f"{name} {config.basis_cutoff(name):g} Å" for name in others)
@@ -128,7 +128,7 @@ def _one_basis(config: GemNetOCConfig) -> dict[str, Any]:
 
 
 def _settings(config: GemNetOCConfig, heads: tuple[HeadConfig, ...]) -> dict[str, Any]:
-    """Our config in fairchem's words, as far as it fixes what the network is."""
+    """Our config under fairchem's names, as far as it determines the network."""
     sizes = dataclasses.asdict(config)
     for name in (*GEMNET_OC.basis_fields, "edge_output", "dropout", "edge_dropout"):
         del sizes[name]

@@ -22,13 +22,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 def find_heads(
     contents: Contents, layout: Layout, shapes: Shapes, names: tuple[str, ...] | None
 ) -> tuple[Heads, tuple[str, ...]]:
-    """The heads of a file, and what it leaves open about them.
+    """The heads of a file, with notes on choices that the file leaves open.
 
     Args:
-        contents: of the file.
-        layout: of its names.
+        contents: contents of the file.
+        layout: naming scheme of the file.
         shapes: entry → shape.
-        names: of the heads; None takes the file's, or those of the published models.
+        names: names of the heads; None takes the file's, or those of the published models.
 
     Raises:
         ConvertError: there is no head, or one that atomjax does not have.
@@ -99,7 +99,7 @@ def _names(
 def _kind(
     contents: Contents, layout: Layout, task: int, has_forces: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Kind, forces, pooling and target of a head, and what is assumed of them."""
+    """Kind, forces, pooling and target of a head, with notes on assumptions."""
     if layout.name.startswith("fairchem"):
         config = contents.parts.get("config")
         model = read_field(config, "model_attributes") or read_field(config, "model")

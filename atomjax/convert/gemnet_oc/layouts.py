@@ -1,4 +1,4 @@
-"""How the original codes name the tensors of GemNet-OC, each in terms of JMP's pretraining.
+"""Tensor names of GemNet-OC in the original codes, each in terms of JMP's pretraining.
 
 jmp             JMP and efficient-atom, pretraining: ``embedding.atom_embedding.weight``,
                 ``backbone.…``, ``output.out_energy.{task}.{layer}``, ``output.out_forces.…``

@@ -35,7 +35,7 @@ def checkpoint_name(path: Path, heads: tuple[HeadConfig, ...]) -> str:
     """Name of a parameter in a JMP checkpoint.
 
     Args:
-        path: of the parameter in ``params`` or ``scale_factors``, as in ("backbone", "bases", ...).
+        path: path in ``params`` or ``scale_factors``, as in ("backbone", "bases", ...).
         heads: the model's heads; head i is the checkpoint's task i.
 
     Raises:
@@ -108,7 +108,7 @@ def variables_from_entries(
     """Variables filled from checkpoint entries.
 
     Args:
-        variables: of the model, for the tree and the shapes.
+        variables: variables of the model, for the tree and the shapes.
         heads: the model's heads.
         entries: checkpoint name → array.
 

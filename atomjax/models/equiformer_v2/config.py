@@ -20,24 +20,25 @@ class EquiformerV2Config:
         channels: width C of the features.
         attention_hidden: width of the messages between the two SO(2) convolutions.
         num_heads: attention heads H.
-        alpha_channels: width of what the attention weight of a head is computed from.
+        alpha_channels: width of the input to the attention weight of a head.
         value_channels: width of a head's values.
         ffn_hidden: width inside the feed-forward networks.
         edge_channels: width of the radial networks and of the elements' edge embeddings.
         num_elements: rows of the embeddings (row Z, so Z < num_elements).
-        num_gaussians: of the radial basis.
+        num_gaussians: number of Gaussians of the radial basis.
         cutoff: Å, where the last Gaussian is centred, and where the envelope ends. A training from
             random weights takes it from its graph; what stands here is the published models'.
-        envelope_exponent: of a polynomial envelope on the messages, which makes energies smooth
-            where an edge leaves the graph at ``cutoff``; 5 in a training from random weights. None,
-            as in the published models, is no envelope: the energy makes a step there.
+        envelope_exponent: exponent of a polynomial envelope on the messages, which makes energies
+            smooth where an edge leaves the graph at ``cutoff``; 5 in a training from random
+            weights. None, as in the published models, is no envelope: energies are discontinuous
+            there.
         grid_resolution: points of the sphere's grid along each angle, even; the higher, the
             smaller the rotation error, the higher the cost.
         exact_grid: compute the grid exactly. False takes the float32 values that the published
             checkpoints hold, to the last bit, for comparisons to more than six digits.
-        edge_direction: the vector of the frames. "source_minus_target" is what the published
-            checkpoints were trained with; "target_minus_source" is what efficient-atom feeds
-            them. The network is not parity equivariant, so the sign matters.
+        edge_direction: the vector of the frames. The published checkpoints were trained with
+            "source_minus_target"; efficient-atom feeds them "target_minus_source". The network is
+            not parity equivariant, so the sign matters.
         avg_degree: sums over edges in the input embedding are divided by it.
         avg_num_nodes: atoms' contributions that a head sums up are divided by it.
         dropout: rate on the attention weights, in training.
@@ -46,9 +47,10 @@ class EquiformerV2Config:
             is divided by 1 - rate in training.
         edge_chunk: most edges whose messages are computed at once; the fewer, the less memory it
             takes. None is 128 on a CPU, so that they stay in its caches, and 4096 elsewhere.
-        precision: of products: "float32" or "tensorfloat32"; None takes JAX's own, which on
-            recent GPUs is tensorfloat32. Frames are always exact. "bfloat16" is refused: features
-            that are turned into the frame of every edge and back lose their equivariance in it.
+        precision: arithmetic of products: "float32" or "tensorfloat32"; None takes JAX's own, which
+            on recent GPUs is tensorfloat32. Frames are always exact. "bfloat16" is refused:
+            features that are turned into the frame of every edge and back lose their equivariance
+            in it.
     """
 
     num_blocks: int = 8
@@ -77,7 +79,7 @@ class EquiformerV2Config:
     precision: Precision | None = None
 
     def __post_init__(self):
-        """Checks what would fail late or in silence.
+        """Checks values that would fail late or in silence.
 
         Raises:
             ValueError: on a value out of range; names the field.

@@ -1,4 +1,4 @@
-"""EquiformerV2 as the rest of the program knows it."""
+"""EquiformerV2's registration as a backbone."""
 
 from typing import Any
 

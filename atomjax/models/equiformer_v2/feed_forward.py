@@ -27,7 +27,7 @@ class FeedForward(nn.Module):
     """Linear, MLP on the grid with degree 0 apart ("separable"), linear.
 
     Attributes:
-        config: of the model.
+        config: config of the model.
         features: width of the output.
     """
 

@@ -25,7 +25,7 @@ def on_grid(
     Args:
         function: [points, N, C] → [points, N, D].
         x: [N, I, C] coefficients.
-        matrices: to the grid [points, I] and from it [I, points].
+        matrices: matrices to the grid [points, I] and from it [I, points].
 
     Returns:
         [N, I, D] coefficients.

@@ -1,4 +1,4 @@
-"""Real spherical harmonics, and what is computed from them once, in numpy and float64.
+"""Real spherical harmonics and constants computed from them, in numpy and float64.
 
 Conventions are those of e3nn: y is the polar axis, and the coefficient of degree l and order m is
 number l² + l + m. A function of order m > 0 goes like cos(m a), of order -m like sin(m a), where a
@@ -113,7 +113,7 @@ def _about_x(angle: float) -> np.ndarray:
 
 @cache
 def grid_matrices(lmax: int, mmax: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """To and from values on a grid over the sphere, as the original defines them.
+    """Matrices to and from values on a grid over the sphere, as the original defines them.
 
     Polar angles are (i + 1/2) π / n with the weights of Kostelec and Rockmore ("FFTs on the
     rotation group", 2008), azimuths 2π j / n. Where orders are cut at mmax, both matrices weigh

@@ -18,8 +18,8 @@ class EquivariantHead(nn.Module):
     ``HeadConfig.num_layers`` does not apply: the depth of these networks is fixed.
 
     Attributes:
-        config: of the head.
-        model: of the backbone.
+        config: config of the head.
+        model: config of the backbone.
     """
 
     config: HeadConfig

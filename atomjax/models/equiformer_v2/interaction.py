@@ -30,7 +30,7 @@ from atomjax.ops.gather import Slots
 
 @struct.dataclass
 class EdgeInputs:
-    """What the messages of some edges are computed from.
+    """Inputs of the messages of some edges.
 
     Attributes:
         features: [E, (lmax + 1)², 2C] of the sender, then of the receiver.
@@ -130,7 +130,7 @@ class GraphAttention(nn.Module):
     """Messages summed over the edges into each atom, weighted by a softmax over them.
 
     Attributes:
-        config: of the model.
+        config: config of the model.
         features: width of the output.
         dropout: rate on the attention weights, in training.
     """
@@ -190,7 +190,7 @@ def attention_weights(logits: jax.Array, ends: jax.Array | None, slots: Slots) -
     Args:
         logits: [E, H].
         ends: [E] envelope of the edges, or None.
-        slots: of the edges at their receivers.
+        slots: slots of the edges at their receivers.
 
     Returns:
         [E, H]; zero for padding edges.
@@ -209,12 +209,12 @@ def attention_weights(logits: jax.Array, ends: jax.Array | None, slots: Slots) -
 
 
 def _default_chunk() -> int:
-    """Edges to compute at once: what stays in the caches of a CPU, or occupies an accelerator."""
+    """Edges to compute at once: few enough for a CPU's caches, or enough for an accelerator."""
     return 128 if platform() == "cpu" else 4096
 
 
 class EdgeDegreeEmbedding(nn.Module):
-    """What surrounds an atom: a radial function of order 0 along each edge, summed."""
+    """Embedding of an atom's neighbourhood: a radial function of order 0 summed over its edges."""
 
     config: EquiformerV2Config
 

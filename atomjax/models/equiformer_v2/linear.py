@@ -76,7 +76,7 @@ class LayerNorm(nn.Module):
 
 
 class RadialNetwork(nn.Module):
-    """From the scalars of an edge to weights: two normalised layers, then a linear one."""
+    """Weights from the scalars of an edge: two normalised layers, then a linear one."""
 
     hidden: int
     features: int

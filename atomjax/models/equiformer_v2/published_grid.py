@@ -13,7 +13,7 @@ import numpy as np
 
 from atomjax.models.equiformer_v2.harmonics import degree_weights, degrees, orders
 
-RESOLUTION = 18  # of every published checkpoint
+RESOLUTION = 18  # that of every published checkpoint
 
 _F = np.float32
 
@@ -37,7 +37,7 @@ _WEIGHT_ROUNDING = (0, -1, 0, 2, 2, 0, 0, -2, 0, -1, 1, -1, -2, -3, 5, 5, -2, -2
 
 @cache
 def published_grid_matrices(lmax: int, mmax: int) -> tuple[np.ndarray, np.ndarray]:
-    """As ``harmonics.grid_matrices`` for the published resolution, with the original's rounding.
+    """Matrices of ``harmonics.grid_matrices`` for the published resolution, as the original rounds.
 
     Args:
         lmax: highest degree, at most 6.

@@ -28,7 +28,7 @@ _RENAME = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 @struct.dataclass
 class EdgeGeometry:
-    """What layers read of the geometry of the main edges.
+    """Geometry of the main edges, as layers read it.
 
     Attributes:
         distance: [E] Å; 0 for padding edges.

@@ -38,7 +38,7 @@ class GemNetOCConfig:
         rbf_cutoff_a2ee2a: Å, the same of edges of the atom-to-edge graph; None: ``rbf_cutoff``.
         rbf_cutoff_qint: Å, of the middle edges of quadruplets; None: ``rbf_cutoff``.
         rbf_cutoff_a2a: Å, of edges of the atom-to-atom graph; None: ``rbf_cutoff``.
-        envelope_exponent: of the polynomial envelope.
+        envelope_exponent: exponent of the polynomial envelope.
         quad_interaction: use quadruplets (dihedral angles).
         atom_edge_interaction: use atom-to-edge messages.
         edge_atom_interaction: use edge-to-atom messages.
@@ -47,8 +47,8 @@ class GemNetOCConfig:
         dropout: rate after every dense layer, in training.
         edge_dropout: rate at which the loader dropped edges; the sums over edges of the energy
             outputs are divided by 1 - rate in training.
-        precision: of products and features: "float32", "tensorfloat32" or "bfloat16", see
-            ``atomjax.models.precision``; None takes JAX's own precision of products, which on
+        precision: arithmetic of products and features: "float32", "tensorfloat32" or "bfloat16",
+            see ``atomjax.models.precision``; None takes JAX's own precision of products, which on
             recent GPUs is that of tensorfloat32.
         remat: keep only what goes from block to block for the backward pass, and compute the
             inside of a block again: a third more work for a fraction of the memory.

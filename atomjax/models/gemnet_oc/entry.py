@@ -1,4 +1,4 @@
-"""GemNet-OC as the rest of the program knows it."""
+"""GemNet-OC's registration as a backbone."""
 
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.config import PUBLISHED_RULE, limits_in_proportion

@@ -44,7 +44,7 @@ class AtomUpdate(nn.Module):
 
 
 class OutputBlock(nn.Module):
-    """What one block contributes to the energy (atoms) and force (edges) features."""
+    """Contribution of one block to the energy (atoms) and force (edges) features."""
 
     config: GemNetOCConfig
 
@@ -56,7 +56,7 @@ class OutputBlock(nn.Module):
         c = self.config
         x = gather_edges(m, basis, batch, c.dropout)
         if c.edge_dropout > 0 and self.has_rng("dropout"):
-            x = x / (1 - c.edge_dropout)  # the loader dropped that share of the edges
+            x = x / (1 - c.edge_dropout)  # the loader dropped that fraction of the edges
         x = ScaleFactor(name="scale_sum")(x, batch.node_mask, m, batch.edge_mask)
         x = residual_mlp(x, c.emb_size_atom, c.num_atom, c.dropout, "seq_energy_pre")
         if c.num_output_afteratom > 0:

@@ -1,1 +1,1 @@
-"""What the distances say: uncertainty, explanation, recommendation, choice."""
+"""Analysis of distances: uncertainty, explanation, recommendation, selection."""

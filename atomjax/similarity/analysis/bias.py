@@ -1,4 +1,4 @@
-"""What a measure would be with infinitely many structures.
+"""Extrapolation of a measure to infinitely many structures.
 
 A Fréchet distance of finite samples is too large, by about c/n with n the number of structures,
 and by a different c for every pair; sets of different size then compare unfairly. As Chong and
@@ -38,7 +38,7 @@ class Extrapolation:
 
     @property
     def bias(self) -> np.ndarray:
-        """[K, M] how much too large the distances are."""
+        """[K, M] bias of the distances, which are too large by it."""
         return self.distance - self.infinite
 
 

@@ -1,4 +1,4 @@
-"""Which measure is tabulated on which features, and how files and reports call that."""
+"""Columns of a comparison, each a measure on a kind of features, and their names."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ class Column:
     """One measure on one kind of features."""
 
     measure: Measure
-    variant: str  # of the features, or the view: another sample or backbone
+    variant: str  # name of the features, or of the view: another sample or backbone
     leads: bool = True  # whether the measure is the one that recommendations follow
     first: bool = True  # whether the features are those that they follow
 
     @property
     def name(self) -> str:
-        """In ``csi.csv``."""
+        """Name of the column in ``csi.csv``."""
         return self.measure.name if self.first else f"{self.measure.name}_{self.variant}"
 
     @property
     def title(self) -> str:
-        """In reports and figures."""
+        """Title in reports and figures."""
         return self.measure.label if self.first else f"{self.measure.label}, {self.variant}"
 
     def fact(self, name: str) -> str:
-        """Name in ``csi.csv`` of something else that is known of its values."""
+        """Name in ``csi.csv`` of a further column of its values."""
         if self.leads:
             return name if self.first else f"{name}_{self.variant}"
         return f"{name}_{self.name}"

@@ -1,4 +1,4 @@
-"""Everything that is said about K upstream sets and M downstream sets, as one table."""
+"""Comparison of K upstream sets with M downstream sets, as one table for each measure."""
 
 import dataclasses
 import itertools
@@ -30,20 +30,20 @@ from atomjax.similarity.measures.resampling import Drawable
 
 @dataclass(frozen=True)
 class Table:
-    """Values of one measure on one kind of features, beside what chance gives."""
+    """Values of one measure on one kind of features, beside those that chance would give."""
 
     column: Column
     values: Values
-    noise: Noise | None = None  # with units exchanged at random; None: the measure knows none
-    floor: np.ndarray | None = None  # [K, M] what chance exceeds with probability 1 - level
-    above: np.ndarray | None = None  # [K, M] whether a set is farther than chance would have it
+    noise: Noise | None = None  # with units exchanged at random; None: without resampling
+    floor: np.ndarray | None = None  # [K, M] value exceeded by chance with probability 1 - level
+    above: np.ndarray | None = None  # [K, M] whether a set is farther than chance explains
     lower: np.ndarray | None = None  # [K, M] ends of the intervals; for the deciding features
     upper: np.ndarray | None = None
     extrapolation: Extrapolation | None = None  # to infinitely many structures; likewise
 
     @property
     def measure(self) -> Measure:
-        """What is tabulated."""
+        """The tabulated measure."""
         return self.column.measure
 
     @property
@@ -57,7 +57,7 @@ class Table:
         return self.measure.sign * self.values.distance
 
     def facts(self, i: int, j: int) -> dict[str, Any]:
-        """What is known of a pair beside its value, by the columns of ``csi.csv``."""
+        """Statistics of a pair beside its value, by the columns of ``csi.csv``."""
         known = {
             "lower": self.lower,
             "upper": self.upper,
@@ -77,18 +77,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The sets, and what follows from their features."""
+    """The sets, and the tables computed from their features."""
 
     upstream: Sequence[ExtractedSet]  # K sets
     downstream: Sequence[ExtractedSet]  # M sets
-    tables: Sequence[Table]  # of all measures, variants and views; the deciding one first
+    tables: Sequence[Table]  # one for each measure, variant and view; the deciding one first
     level: float  # confidence level
     gaps: Mapping[tuple[int, int], Gap]  # (task, candidate) → how much farther than the nearest
     unseen: np.ndarray  # [K, M] fraction of downstream atoms whose element a set lacks, or NaN
     mixtures: Mapping[str, np.ndarray]  # name → [M] of mixtures of the upstream sets
     ranks: Mapping[str, float]  # name of a set → effective rank (entropy) of its features
     halves: Mapping[str, float]  # name of a set → value of two sets of its size and distribution
-    # [M] what a single point at the mean of a downstream set would have; NaN where not known.
+    # [M] distance of a single point at the mean of a downstream set; NaN where not known.
     limits: np.ndarray
     resamples: int  # exchanges behind every floor and gap
 
@@ -151,12 +151,12 @@ def compare(
     Args:
         upstream: K sets.
         downstream: M sets, of the same extractor.
-        measures: each on every variant of the features that it suits; the first decides.
-        mixtures: of the upstream sets to add: "balanced" or temperatures.
+        measures: measures, each on every variant of the features that it suits; the first decides.
+        mixtures: mixtures of the upstream sets to add: "balanced" or temperatures.
         resamples: exchanges of units, by which noise is measured.
         level: confidence level.
-        seed: of the exchanges.
-        views: of the deciding measure, to report beside.
+        seed: seed of the exchanges.
+        views: views of the deciding measure, to report beside.
 
     Raises:
         ValueError: the sets cannot be compared, or the deciding measure cannot decide.
@@ -233,7 +233,7 @@ def _blocks(
     downstream: Sequence[ExtractedSet],
     variant: str,
 ) -> tuple[list[Drawable], list[Drawable]]:
-    """What the measure draws of all upstream sets, and of all downstream sets."""
+    """Blocks that the measure resamples, of all upstream sets and of all downstream sets."""
     assert measure.resampling is not None
     blocks = measure.resampling.blocks
     first, second = ([blocks(s.variants[variant]) for s in side] for side in (upstream, downstream))
@@ -264,13 +264,13 @@ def mixture_distances(
     mixtures: Sequence[str | float],
     measure: Measure,
 ) -> dict[str, np.ndarray]:
-    """Values [M] of mixtures of all upstream sets, by name; none where moments do not tell them.
+    """Values [M] of mixtures of all upstream sets, by name; none unless moments determine them.
 
     Args:
         upstream: K sets.
         downstream: M sets.
         mixtures: "balanced", or temperatures of :func:`mixture_shares`.
-        measure: of what.
+        measure: measure to tabulate.
     """
     if not mixtures or len(upstream) < 2 or not measure.only_moments:
         return {}

@@ -1,4 +1,4 @@
-"""How many directions a set of features fills."""
+"""Effective rank: the number of directions that a set of features fills."""
 
 import dataclasses
 

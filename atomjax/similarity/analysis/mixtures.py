@@ -10,7 +10,7 @@ from atomjax.similarity.measures.statistics import Statistics
 
 
 def mixture_shares(sizes: Sequence[int], temperature: float = 1.0) -> np.ndarray:
-    """Share of each set in a mixture, ``∝ size^(1/T)`` (Devlin et al., 2018; JMP uses T = 2).
+    """Fraction of each set in a mixture, ``∝ size^(1/T)`` (Devlin et al., 2018; JMP uses T = 2).
 
     Args:
         sizes: [K] structures of each whole set, not of its sample.
@@ -37,7 +37,7 @@ def mix_statistics(sets: Sequence[SetFeatures], shares: Sequence[float]) -> Stat
 
     Args:
         sets: K sets with the same extractor and aggregation.
-        shares: [K] share of the structures of the mixture that are from each set; only their
+        shares: [K] fraction of the structures of the mixture that are from each set; only their
             proportions matter. Sets with more atoms weigh more where every atom is a row.
 
     Returns:

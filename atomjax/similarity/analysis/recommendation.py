@@ -1,4 +1,4 @@
-"""Which upstream set to pretrain on, how sure that is, and when not to trust it."""
+"""Recommendation of an upstream set to pretrain on, with its confidence and its limits."""
 
 import dataclasses
 import math
@@ -9,9 +9,9 @@ import numpy as np
 from atomjax.similarity.analysis.comparison import Comparison
 from atomjax.similarity.features.units import FEWEST_UNITS
 
-# Share of downstream atoms of unseen elements above which no distance helps.
+# Fraction of downstream atoms of unseen elements above which no distance is a guide.
 MOST_UNSEEN = 0.1
-# More structures than so many times as many are no advice.
+# Largest factor in the number of structures that is worth advising.
 MOST_TIMES = 100
 
 
@@ -23,22 +23,22 @@ class Recommendation:
         task: name of the downstream set.
         ranking: names of the upstream sets, the closest first.
         distances: their values, in this order.
-        confidence: share of random exchanges of units between the closest set and another that
+        confidence: fraction of random exchanges of units between the closest set and another that
             separate the two less than they are separated; the smallest over the other sets, and 1
             with a single candidate.
         clear: whether every other set is farther at the confidence level of the comparison.
-        rivals: names of the sets that cannot be told from the closest.
-        needed: structures of each set (the task's, too) that would tell the nearest rival from the
-            closest, if their difference stays; None where that is not known, or too many.
-        too_few: names of the sets whose independent units are too few to be clear about.
+        rivals: names of the sets that are not clearly farther than the closest.
+        needed: structures of each set (the task's, too) that would separate the nearest rival from
+            the closest, if their difference stays; None where that is not known, or too many.
+        too_few: names of the sets with too few independent units for a clear result.
         resolved: whether the closest set is distinguishable from the task.
-        unseen_share: share of the task's atoms whose element the closest set lacks; NaN where
+        unseen_share: fraction of the task's atoms whose element the closest set lacks; NaN where
             that is not known.
         outside: whether the task lies outside all candidates: the closest is farther than a
             single point at the task's mean features would be (of the CSI, the task's total
             variance), or lacks more than a tenth of its atoms' elements.
         reranked: names closest first if the sets were infinitely large, where that differs.
-        measure: what was compared, in words.
+        measure: label of the measure.
     """
 
     task: str
@@ -62,7 +62,7 @@ class Recommendation:
 
     @property
     def farthest(self) -> str:
-        """The set to expect least of."""
+        """The set farthest from the task."""
         return self.ranking[-1]
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _recommend(comparison: Comparison, j: int) -> Recommendation:
 
 
 def _needed(comparison: Comparison, j: int, closest: int, rivals: list[int]) -> int | None:
-    """Structures of each set that would tell the nearest rival from the closest."""
+    """Structures of each set that would separate the nearest rival from the closest."""
     if not rivals:
         return None
     times = comparison.gaps[j, rivals[0]].times_more(comparison.level)
@@ -165,7 +165,7 @@ def describe_recommendation(choice: Recommendation, comparison: Comparison) -> l
 
 
 def _describe_doubt(choice: Recommendation, comparison: Comparison) -> list[str]:
-    """What cannot be told, why, and what would decide it."""
+    """Open questions of a recommendation, their reasons, and data that would settle them."""
     names = (choice.closest, *choice.rivals)
     known = dict(zip(choice.ranking, choice.distances, strict=True))
     listed = ", ".join(f"{name} {known[name]:.4g}" for name in names)

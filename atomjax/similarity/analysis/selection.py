@@ -1,4 +1,4 @@
-"""Which structures of an upstream set to pretrain on, for a given downstream set.
+"""Selection of structures of an upstream set to pretrain on, for a given downstream set.
 
 The paper chooses whole data sets; these choose inside one. Both work on the sums over structures
 (projected features), in coordinates where the downstream set has zero mean and unit covariance:
@@ -19,7 +19,7 @@ from atomjax.similarity.measures.resampling import check_comparable
 
 # Whitened directions; those in which the downstream set varies most.
 DIRECTIONS = 16
-# Directions in which the variance is a smaller share of the largest one count as noise.
+# Directions in which the variance is a smaller fraction of the largest one count as noise.
 NOISE = 1e-6
 
 
@@ -34,7 +34,7 @@ def select_nearest(
     Args:
         upstream: candidates.
         downstream: the target.
-        size: how many to pick.
+        size: number of structures to pick.
         directions: whitened directions to compare in.
 
     Returns:
@@ -60,7 +60,7 @@ def select_greedily(
     Args:
         upstream: candidates.
         downstream: the target.
-        size: how many to pick.
+        size: number of structures to pick.
         directions: q, whitened directions to compare in.
 
     Returns:

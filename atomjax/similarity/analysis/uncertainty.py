@@ -1,4 +1,4 @@
-"""How sure a measure is: intervals, noise floors, and whether one set is nearer than another.
+"""Uncertainty of a measure: intervals, noise floors, and tests of which set is nearer.
 
 All of it draws the independent units of the sets (see ``features.units``), whole.
 
@@ -6,11 +6,11 @@ Intervals are those of the jackknife of two samples: leaving out one unit after 
 bias of the distance and its standard error (Efron and Stein, Ann. Stat. 9, 586 (1981)), and
 quantiles of Student's t, with degrees of freedom by Satterthwaite's rule, account for the number of
 units. Noise comes from exchange: if two sets are of one distribution, any division of their units
-into two sets of these sizes is as likely, so what other divisions give says what chance gives
+into two sets of these sizes is as likely, so other divisions give the distribution by chance
 (Good, Permutation Tests, 2000). ``benchmarks.calibration`` measures how often both hold.
 
-Where the features were projected (see ``structure_sums``), what is carried over to the full
-distance is the proportion of values.
+Where the features were projected (see ``structure_sums``), relative errors are carried over to the
+full distance.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from atomjax.similarity.measures.resampling import (
     without_each,
 )
 
-# Groups of units that the jackknife leaves out, at most: more would cost and hardly tell more.
+# Groups of units that the jackknife leaves out, at most: more would be slow and hardly more exact.
 GROUPS = 50
 # An exchange that gives the sets themselves again differs from them by rounding alone.
 ROUNDING = 1e-9
@@ -67,7 +67,7 @@ class Noise:
         return self.sign * far * _scale(distance, self.estimate)
 
     def distinguishable(self, level: float = 0.95) -> np.ndarray:
-        """[K, M] whether each set is farther than chance would have it, at a confidence level."""
+        """[K, M] whether each set is farther than chance explains, at a confidence level."""
         return _chance(self.sign * self.exchanged, self.sign * self.estimate) <= 1 - level
 
 
@@ -76,8 +76,8 @@ class Jackknife:
     """Estimates of quantities by leaving out units.
 
     Attributes:
-        estimate: of all units.
-        corrected: without the bias.
+        estimate: value with all units.
+        corrected: estimate without the bias.
         error: standard error; NaN where a set has a single unit.
         freedom: degrees of freedom of the error.
     """
@@ -94,10 +94,10 @@ class Jackknife:
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
-    """How much farther one upstream set is than another, for one task.
+    """Difference between the distances of two upstream sets to one task.
 
     Attributes:
-        jackknife: of the difference.
+        jackknife: jackknife of the difference.
         exchanged: [R] the difference with the units of the two upstream sets exchanged at random.
     """
 
@@ -106,7 +106,7 @@ class Gap:
 
     @property
     def confidence(self) -> float:
-        """Share of the exchanged differences that are smaller in size."""
+        """Fraction of the exchanged differences that are smaller in size."""
         return float((self._sizes() < (1 - ROUNDING) * self._size()).mean())
 
     def clear(self, level: float = 0.95) -> bool:
@@ -121,7 +121,7 @@ class Gap:
         return bool(chance <= 1 - level and sure)
 
     def times_more(self, level: float = 0.95) -> float:
-        """How many times as many units would make it clear, if the difference stays.
+        """Factor in the number of units that would make it clear, if the difference stays.
 
         Infinite where there is no difference to speak of, or no error is known.
         """
@@ -150,10 +150,10 @@ def noise_table(
 
     Args:
         upstream: blocks of K sets, collected alike.
-        downstream: of M sets.
+        downstream: blocks of M sets.
         measure: one with resampling.
         resamples: number R of exchanges.
-        seed: of the exchanges.
+        seed: seed of the exchanges.
 
     Raises:
         ValueError: the sets were projected differently.
@@ -194,8 +194,8 @@ def interval(
     """Ends of the intervals about the distances of infinitely many structures.
 
     Args:
-        jackknife: of a table.
-        noise: of the same.
+        jackknife: jackknife of a table.
+        noise: noise of the same table.
         distance: [K, M] of the full features, to which the interval is scaled.
         level: confidence level.
 
@@ -223,11 +223,11 @@ def gap_between(
 
     Args:
         nearer: blocks of an upstream set.
-        other: of another one.
-        downstream: of the task.
+        other: blocks of another upstream set.
+        downstream: blocks of the task.
         measure: one with resampling.
         resamples: number R of exchanges between the upstream sets.
-        seed: of the exchanges.
+        seed: seed of the exchanges.
 
     Raises:
         ValueError: the sets were projected differently.
@@ -270,7 +270,7 @@ def _distance(measure: Measure) -> Distance:
 def _exchanged(
     first: Drawable, second: Drawable, draws: int, rng: np.random.Generator
 ) -> tuple[Any, Any]:
-    """What is known of both sets after random exchanges of their units."""
+    """Statistics of both sets after random exchanges of their units."""
     first, second = blocks_alike(first, second)
     chosen = exchanges(len(first), len(second), draws, rng)
     together = first.joined(second)
@@ -281,7 +281,7 @@ def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[Drawable])
     """Jackknife of a function of several independent sets.
 
     Args:
-        quantity: of what is known of the sets; [B] values of B choices.
+        quantity: function of the sets' statistics; [B] values of B choices.
         samples: the sets.
     """
     samples = [merge_blocks(sample, GROUPS) for sample in samples]

@@ -36,8 +36,8 @@ def other_views(
     """The deciding measure of every further sample and backbone.
 
     Args:
-        settings: of the job.
-        extractor: of the job, for the samples.
+        settings: settings of the job.
+        extractor: extractor of the job, for the samples.
         run: takes the features, shows progress.
 
     Raises:

@@ -1,1 +1,1 @@
-"""From data sets to the features of their atoms, sampled and cached."""
+"""Features of the atoms of data sets, sampled and cached."""

@@ -1,4 +1,4 @@
-"""From the features of atoms to the rows whose distribution is compared."""
+"""Aggregation of the features of atoms to the rows whose distribution is compared."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def aggregate(features: jax.Array, batch: GraphBatch, aggregation: str = "flat")
 
     Args:
         features: [N, C] atom features.
-        batch: what they were computed from.
+        batch: batch that the features were computed from.
         aggregation: "flat", every atom one row (that of arXiv:2502.11085); or "mean", "sum" or
             "max" over the atoms of a structure, every structure one row.
 

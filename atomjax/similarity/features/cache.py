@@ -53,19 +53,19 @@ from atomjax.structures.generate.sets import cache_path
 from atomjax.structures.store import Store
 from atomjax.training.update.state import data_mesh, place, place_batch
 
-# Raised when a change to this package changes what is kept.
+# Raised when a change to this package changes the kept files.
 FORMAT = 3
 # Feature rows of each set that figures show.
 SHOWN_ROWS = 1500
 # Bytes of graphs kept between their measuring and their batch.
 CACHED_GRAPHS = 2**28
-# Fields of a data set that say how it is trained on.
+# Fields of a data set that concern training alone.
 TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How a data set is looked at.
+    """View of a data set for extraction.
 
     Attributes:
         downstream: whether it is a task, which matters to some conventions.
@@ -82,7 +82,7 @@ class SetExtractor:
     """Extracts the data sets of one job.
 
     Args:
-        settings: of the job.
+        settings: settings of the job.
         extractor: the backbone.
         run: takes the features and shows progress.
     """
@@ -177,7 +177,7 @@ class SetExtractor:
     def _draw(
         self, name: str, structures: Sequence[Structure], codes: np.ndarray, view: View
     ) -> WeightedSample:
-        """The structures that stand for the set."""
+        """The structures that represent the set."""
         sampling = self._settings.sampling
         if view.whole:
             return count_repeats(np.arange(len(structures)))
@@ -266,7 +266,7 @@ class SetExtractor:
     def _features(
         self, dataset: DatasetSettings, structures: Sequence[Structure], view: View
     ) -> Iterator[list[Share]]:
-        """The shares of the devices in one batch after the other, features [N, C]."""
+        """The devices' parts of one batch after the other, features [N, C]."""
         graph = self._graph(dataset, view)
         loader = BatchLoader(
             [GraphDataset(dataset.name, structures, graph, cache_bytes=CACHED_GRAPHS)],

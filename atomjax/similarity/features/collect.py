@@ -1,4 +1,4 @@
-"""From batches of structures to everything that is known of a set.
+"""Collection of the statistics of a set from batches of structures.
 
 An extractor is any function that maps a batch to one row of features for each of its atoms: the
 node features of a backbone, or descriptors of another kind.
@@ -40,15 +40,15 @@ SUMS = ("counts", "sums", "products", "center", "structures")
 
 @dataclasses.dataclass(frozen=True)
 class SetFeatures:
-    """What is kept of the features of a set, of d features, or q projected ones.
+    """Statistics of the features of a set, of d features, or q projected ones.
 
     Attributes:
         parts: statistics of disjoint parts of the set, its blocks dealt to them in turn; d.
         structures: sums over each block: a structure, or a group that is drawn as a whole; q.
         elements: atomic number → statistics of the features of its atoms; q. Empty unless every
             atom is a row.
-        num_atoms: in all structures.
-        num_structures: each counted once, whatever its weight.
+        num_atoms: number of atoms in all structures.
+        num_structures: number of structures, each counted once, whatever its weight.
         weight: sum of the weights of the structures; their number where they have none.
         summaries: name → arrays kept for measures that need more than the above.
         blocks: name → the same of every block, for summaries kept by block.
@@ -72,7 +72,7 @@ class SetFeatures:
         return [s.name for s in summaries if s.name not in {**self.summaries, **self.blocks}]
 
     def thinned(self, count: int) -> list["SetFeatures"]:
-        """Its parts, and what is kept by block, as ``count`` disjoint sets.
+        """Its parts, and the summaries by block, as ``count`` disjoint sets.
 
         Nothing follows from parts of which one is empty; then it is the whole set, so often.
         """
@@ -101,12 +101,12 @@ def rows_of(
 ) -> SetRows:
     """Real rows of a batch, in the order of the structures in their data set.
 
-    That order does not depend on how a batch was divided, so neither does what is made of it.
+    That order does not depend on the division of a batch, so neither do the statistics.
 
     Args:
         shares: features and batches of the devices.
-        aggregation: how atoms become rows.
-        weights: [S] of the structures of the data set; None gives every row weight 1.
+        aggregation: rule that makes rows of atoms.
+        weights: [S] weights of the structures of the data set; None gives every row weight 1.
 
     Raises:
         ValueError: features have the wrong shape.
@@ -136,7 +136,7 @@ def rows_of(
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """How the structures of a set count.
+    """Weights and blocks of the structures of a set.
 
     Attributes:
         weights: [S] weight of each structure.
@@ -153,12 +153,12 @@ class FeatureCollector:
     d² float64 numbers for every part, q² for every element, and q²/2 for every block.
 
     Args:
-        aggregation: how atoms become rows; see :func:`aggregate`.
+        aggregation: rule that makes rows of atoms; see :func:`aggregate`.
         parts: number of parts; four allow extrapolation to infinite sets.
         projection: [d, q] from :func:`random_projection`, or None to keep all d features.
-        design: of the set that the batches are of; None makes every structure a block, in the
-            order in which they come, with weight 1.
-        summaries: what else measures need.
+        design: weights and blocks of the set; None makes every structure a block, in the order in
+            which they come, with weight 1.
+        summaries: further needs of measures.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class FeatureCollector:
             self._atoms += int(np.asarray(batch.node_mask).sum())
 
     def result(self) -> SetFeatures:
-        """What was collected.
+        """The collected statistics.
 
         Raises:
             ValueError: no structure was added.
@@ -261,7 +261,7 @@ def collect_features(
 
 
 def write_features(path: Path, features: SetFeatures) -> None:
-    """Writes what is kept of a set as an ``.npz`` file."""
+    """Writes the features of a set as an ``.npz`` file."""
     arrays = {name: np.asarray(getattr(features, name)) for name in NUMBERS}
     named = {f"part/{i}": part for i, part in enumerate(features.parts)}
     named |= {f"element/{z}": statistics for z, statistics in features.elements.items()}
@@ -279,7 +279,7 @@ def write_features(path: Path, features: SetFeatures) -> None:
 
 
 def read_features(path: Path) -> SetFeatures:
-    """What :func:`write_features` wrote.
+    """Features of a set from a file of :func:`write_features`.
 
     Raises:
         DamagedFile: the file is damaged or something else.

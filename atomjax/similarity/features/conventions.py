@@ -1,7 +1,7 @@
-"""What the code of arXiv:2502.11085 does differently, so that its values can be reproduced.
+"""Deviating conventions of the code of arXiv:2502.11085, for reproducing its values.
 
-Some of it was hardly meant: see docs/csi.md. The mean of the features, which the original takes in
-float32, is taken in float64 all the same.
+Some of them are probably unintended: see docs/csi.md. The mean of the features, which the original
+takes in float32, is taken in float64 all the same.
 """
 
 import dataclasses

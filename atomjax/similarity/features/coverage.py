@@ -1,4 +1,4 @@
-"""How much of a set's classes a sample covers, as in Fig. 9 of arXiv:2502.11085."""
+"""Fraction of a set's classes that a sample covers, as in Fig. 9 of arXiv:2502.11085."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

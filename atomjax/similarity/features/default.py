@@ -1,4 +1,4 @@
-"""The extractor that comes with the package: weights as arrays, and how they were made.
+"""The extractor that comes with the package: weights as arrays, and the record of their training.
 
 ``python -m atomjax.similarity.features.default RUN`` writes those of a finished pretraining.
 Arrays only: nothing in the file is executed when it is read.
@@ -26,7 +26,7 @@ def load_weights(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]
     """Variables and metadata of the extractor.
 
     Args:
-        folder: that holds it.
+        folder: folder of the files.
 
     Returns:
         {"params", "scale_factors"} of the backbone in float32, and "name", "model", "graphs",
@@ -52,7 +52,7 @@ def write_weights(run: Path, folder: Path = FOLDER) -> tuple[Path, Path]:
 
     Args:
         run: directory of the run.
-        folder: to write to.
+        folder: folder to write to.
 
     Returns:
         The files of the weights and of the metadata.
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Write the backbone of a finished pretraining as the default extractor.",
     )
     parser.add_argument("run", type=Path, help="directory of the run")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder to write to")
     options = parser.parse_args(arguments)
     try:
         paths = write_weights(options.run, options.folder)

@@ -1,4 +1,4 @@
-"""A data set as the comparison sees it, and the folder that keeps it.
+"""A data set as the comparison reads it, and the folder that keeps it.
 
 features/<name>-<key>/set.json        what was drawn; written last
 features/<name>-<key>/<variant>.npz   statistics
@@ -28,18 +28,18 @@ DESCRIBED = ("available", "classes", "unit", "units", "heaviest")
 
 @dataclasses.dataclass(frozen=True)
 class ExtractedSet:
-    """A data set as the comparison sees it.
+    """A data set as the comparison reads it.
 
     Attributes:
-        name: of the set.
+        name: name of the set.
         available: structures of its training part.
-        classes: of the training part.
-        unit: what is independent in the sample; see ``features.units``.
-        units: how many of these there are.
+        classes: number of classes of its training part.
+        unit: kind of the independent units of the sample; see ``features.units``.
+        units: number of these units.
         heaviest: weight of the heaviest structure over their mean weight; 1 where all count alike.
         coverage: strategy → classes of a sample of this size; that of the job first, then random
             sampling for comparison.
-        variants: name of the variant → what is kept of its features.
+        variants: name of the variant → its features.
         rows: [n, d] features of some atoms (or structures) of the first variant.
     """
 
@@ -55,7 +55,7 @@ class ExtractedSet:
 
     @property
     def features(self) -> SetFeatures:
-        """Of the deciding variant."""
+        """Features of the deciding variant."""
         return next(iter(self.variants.values()))
 
     @property
@@ -65,7 +65,7 @@ class ExtractedSet:
 
 
 def write_set(folder: Path, made: ExtractedSet) -> None:
-    """Writes what is kept of a set; the file that says it is complete comes last."""
+    """Writes a set; the file that marks it as complete comes last."""
     for variant, features in made.variants.items():
         write_features(folder / f"{variant}.npz", features)
     arrays = {"rows": made.rows}
@@ -80,7 +80,7 @@ def write_set(folder: Path, made: ExtractedSet) -> None:
 
 
 def read_set(name: str, folder: Path) -> ExtractedSet:
-    """What :func:`write_set` wrote.
+    """A set from the folder of :func:`write_set`.
 
     Raises:
         DamagedFile: a file is missing or damaged; all can be extracted again.

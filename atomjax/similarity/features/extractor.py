@@ -41,9 +41,9 @@ class BackboneExtractor:
 
     Attributes:
         name: for reports.
-        config: of the model.
+        config: config of the model.
         variables: {"params", "scale_factors"} of the backbone.
-        graph: that structures are turned into.
+        graph: settings for building the graphs of structures.
     """
 
     name: str
@@ -94,7 +94,7 @@ class BackboneExtractor:
         return jax.jit(over_devices(step, mesh, P(DATA_AXIS)))
 
     def invariant(self, values: jax.Array, kind: Invariance) -> jax.Array:
-        """Features [N, C] with, or without, what turns with the structure."""
+        """Features [N, C] with, or without, the parts that turn with the structure."""
         if kind == "none":
             return values
         return invariant_features(values, self.lmax or 0, kind)

@@ -1,4 +1,4 @@
-"""How much a distance depends on how the structures of a set happen to be oriented."""
+"""Dependence of a distance on the orientations of a set's structures."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ class RotatedStructures(Sequence[Structure]):
 
     Args:
         structures: the set.
-        seed: of the rotations, which are uniform.
+        seed: seed of the rotations, which are uniform.
     """
 
     def __init__(self, structures: Sequence[Structure], seed: int = 0):

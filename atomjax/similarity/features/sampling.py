@@ -1,4 +1,4 @@
-"""Which structures of a set stand for it.
+"""Samples of structures that represent a set.
 
 Data sets of structures have long tails: a few compositions make up most of them. The strategies
 are those of arXiv:2502.11085 (section 3.2 and appendix C); a class is for instance a chemical
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# What the published numbers use for every set.
+# Sample size of the published numbers for every set.
 DEFAULT_SIZE = 10_000
 
 
@@ -41,13 +41,13 @@ def sample(
 
     Args:
         codes: [n] number of each structure's class, from :func:`class_codes`.
-        size: how many to draw.
+        size: number of structures to draw.
         strategy: "random", distinct structures; "balanced", ``⌊size / classes⌋`` of each class,
             repeating where a class has fewer, and the remainder one each from a random choice of
             classes; "balanced_unique", the same without repetition, round after round until full;
             "stratified", every class with a single structure and the others in proportion;
             "uniform", one of each class and the rest at random.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         [size] indices, in random order. Only "balanced" may repeat an index.
@@ -75,7 +75,7 @@ def sample(
 
 @dataclass(frozen=True)
 class WeightedSample:
-    """Distinct structures that stand for a set.
+    """Distinct structures that represent a set.
 
     Attributes:
         indices: [S] of the structures, each once.
@@ -97,9 +97,9 @@ def weighted_sample(
 
     Args:
         codes: [n] number of each structure's class, from :func:`class_codes`.
-        size: how many to draw; for "balanced" more than there are takes all.
+        size: number to draw; for "balanced" more than there are takes all.
         strategy: see :func:`sample`.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         The structures in random order, with weights of mean one.
@@ -223,7 +223,7 @@ def _stratified(classes: _Classes, size: int, rng: np.random.Generator) -> np.nd
         )
     expected = others * (rest / max(others.sum(), 1))
     counts = np.floor(expected).astype(np.int64)
-    # What is left goes to the largest fractions, ties at random.
+    # The rest goes to the largest fractions, ties at random.
     order = np.lexsort((rng.random(len(counts)), counts - expected))
     counts[order[: rest - counts.sum()]] += 1
     return classes.take(np.where(single, 1, counts))

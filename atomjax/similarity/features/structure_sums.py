@@ -94,7 +94,7 @@ def random_projection(
     Args:
         dimension: number d of features.
         directions: number q.
-        seed: of the directions; use one for all sets.
+        seed: seed of the directions; use one for all sets.
 
     Returns:
         [d, q], or None.

@@ -1,4 +1,4 @@
-"""What measures keep of the rows of a set beside moments: named arrays that merge.
+"""Summaries of a set's rows for measures that need more than moments: arrays that merge.
 
 Every process of a run sees all rows, batch by batch, and a set may be read in parts: whatever the
 division, merging gives the summary of the whole.
@@ -21,7 +21,7 @@ class SetRows:
 
     values: np.ndarray  # [n, d] features
     structure: np.ndarray  # [n] place of each row's structure in the data set, ascending
-    weights: np.ndarray  # [n] how much each row counts, 1 on average over structures
+    weights: np.ndarray  # [n] weight of each row, 1 on average over structures
     atomic_numbers: np.ndarray  # [n] where every atom is a row, else [0]
     energy: np.ndarray  # [n] eV of each row's structure; NaN where it has none
     forces: np.ndarray  # [n, 3] eV/Å where every atom is a row, NaN where it has none; else [0, 3]
@@ -46,14 +46,14 @@ class Blocks:
     """Arrays of each of S blocks of structures, which add."""
 
     arrays: Arrays  # [S, ...]
-    structures: np.ndarray  # [S] how many structures each block holds
+    structures: np.ndarray  # [S] number of structures in each block
 
     def __len__(self) -> int:
         return len(self.structures)
 
     @property
     def dimension(self) -> int:
-        """How many numbers are kept of a block."""
+        """Number of values kept of a block."""
         return sum(array[0].size for array in self.arrays.values())
 
     def choose(self, weights: np.ndarray) -> Arrays:
@@ -76,7 +76,7 @@ class Blocks:
 class Summary:
     """One thing that measures need of a set; measures that need the same share it."""
 
-    name: str  # in the files of features
+    name: str  # name in the files of features
     reduce: Callable[[SetRows], Arrays]  # rows → named arrays, of the same shapes for all batches
     # Arrays of two sets of rows → those of their union.
     merge: Callable[[Arrays, Arrays], Arrays] = add_arrays
@@ -91,7 +91,7 @@ class Summary:
 
     @property
     def key(self) -> list[str]:
-        """What decides the numbers: the name, and the text of the file that computes them."""
+        """Key of the computation: the name, and a hash of the source file that computes it."""
         source = Path(self.reduce.__code__.co_filename)
         text = source.read_bytes() if source.is_file() else self.reduce.__code__.co_code
         return [self.name, hashlib.sha256(text).hexdigest()]

@@ -1,7 +1,8 @@
-"""What is independent in a sample: structures, or whole groups of structures that are alike.
+"""Independent units of a sample: structures, or whole groups of structures that are alike.
 
-Frames of one molecule, of one slab or of one trajectory say less than as many independent
-structures. Whatever draws again (jackknife, exchange of two sets, halves) draws these units whole.
+Frames of one molecule, of one slab or of one trajectory hold less information than as many
+independent structures. Resampling (jackknife, exchange of two sets, halves) draws these units
+whole.
 """
 
 from collections.abc import Sequence
@@ -19,10 +20,10 @@ from atomjax.structures.readers import find_format, guess_format
 from atomjax.structures.store import Store
 from atomjax.structures.structure import Structure
 
-# Fewer units do not tell how far another draw of a set would lie.
+# Fewer units are too few to estimate the spread between draws of a set.
 FEWEST_UNITS = 5
 # Stretches of a trajectory, as in the method of batch means: enough of them for a spread, and long
-# beside what frames remember.
+# beside the correlation time.
 STRETCHES = 10
 FRAMES_PER_STRETCH = 10
 DRAWN_PER_STRETCH = 3
@@ -44,7 +45,7 @@ class Units:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of units."""
         return int(self.codes.max()) + 1
 
     @property
@@ -67,10 +68,10 @@ def independent_units(
 
     Args:
         dataset: the set.
-        unit: what to take.
+        unit: kind of units.
         classes: [S] class of each structure.
         indices: [S] its place in the set, in whose order a trajectory runs.
-        structures: of the set.
+        structures: structures of the set.
     """
     if unit == "auto":
         unit = "structure"
@@ -129,7 +130,7 @@ def stretches(indices: np.ndarray, frames: int) -> np.ndarray:
 
     Args:
         indices: [S] places of the drawn frames in the trajectory.
-        frames: of the whole trajectory.
+        frames: number of frames of the whole trajectory.
     """
     longest = min(len(indices) // DRAWN_PER_STRETCH, frames // FRAMES_PER_STRETCH)
     count = max(min(STRETCHES, longest), 1)

@@ -1,4 +1,4 @@
-"""Distances within each element: why a set is far, and elements that the upstream set lacks."""
+"""Distances within each element, and elements that the upstream set lacks."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
-"""What a measure of the nearness of data sets is; CONTRIBUTING.md shows how to add one.
+"""Definition of a measure of the nearness of data sets; CONTRIBUTING.md shows how to add one.
 
-Comparison, report, figures and survey go through the measures that a config names and know of
-each only what :class:`Measure` says.
+Comparison, report, figures and survey go through the measures that a config names and use each
+only through :class:`Measure`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Values:
-    """What a measure gives for K upstream and M downstream sets."""
+    """Values of a measure for K upstream and M downstream sets."""
 
     distance: np.ndarray  # [K, M]
     # Name → [K, M] of the terms that it is the sum of, columns of ``csi.csv``.
@@ -53,30 +53,30 @@ class Values:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How a measure follows from blocks of structures: for intervals, noise floors and "clear"."""
+    """Resampling of blocks of structures: for intervals, noise floors and "clear"."""
 
-    blocks: Callable[[SetFeatures], Drawable]  # what is drawn; see ``measures.resampling``
-    distance: Distance  # of choices of blocks, on features that may be projected
+    blocks: Callable[[SetFeatures], Drawable]  # blocks to draw; see ``measures.resampling``
+    distance: Distance  # choices of blocks → distances, on features that may be projected
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """One measure; ``table``, ``parts`` or ``resampling`` computes its values, in this order."""
 
-    name: str  # in configs, and of its column
-    label: str  # in reports and figures
+    name: str  # name in configs and of its column
+    label: str  # name in reports and figures
     about: str = ""  # a sentence or two on its unit and meaning, for reports
-    near: Literal["small", "large"] = "small"  # which values mean near
+    near: Literal["small", "large"] = "small"  # values that mean near
     symmetric: bool = True  # whether exchanging the two sets leaves it as it is
-    # What it needs of a set beside moments, block sums and moments by element, which all have.
+    # Its needs beside moments, block sums and moments by element, which all sets have.
     needs: tuple[Summary, ...] = ()
     rows: Literal["any", "atoms"] = "any"  # "atoms": only where every row is one
     table: Callable[[Sets, Sets], Values] | None = None  # K and M sets → values
     parts: Callable[[SetFeatures, SetFeatures], Parts] | None = None  # upstream, downstream
-    parts_name: str = "part"  # what the parts are, singular
+    parts_name: str = "part"  # noun for one of the parts, singular
     resampling: Resampling | None = None  # None: neither interval nor floor
     extrapolates: bool = False  # whether its bias is inversely proportional to the structures
-    # A downstream set → what a single point at its mean would have: beyond it nothing is near.
+    # A downstream set → value of a single point at its mean: beyond it nothing is near.
     limit: Callable[[SetFeatures], float] | None = None
 
     def __post_init__(self):

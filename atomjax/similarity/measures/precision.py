@@ -1,4 +1,4 @@
-"""Where the arithmetic on statistics happens: in float64 on the host's processor."""
+"""Arithmetic on statistics, in float64 on the host's processor."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether distances rank upstream sets as the errors do that they led to, and how sure that is."""
+"""Rank correlation of distances with the errors after pretraining, and its uncertainty."""
 
 import itertools
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class RankCorrelation:
     Attributes:
         by_task: [M] correlations with the errors' means over seeds; 1 where the nearer set always
             led to the smaller error.
-        mean: of them.
-        interval: of the mean, from errors of seeds drawn with replacement. It says how much the
-            choice of seeds matters, not that of sets and tasks.
-        p_value: share of orders of the K sets, the same for all tasks, whose mean correlation is
-            at least as large; 1/K! at best.
+        mean: mean of these correlations.
+        interval: confidence interval of the mean, from errors of seeds drawn with replacement. It
+            covers the choice of seeds, not that of sets and tasks.
+        p_value: fraction of the orders of the K sets, the same for all tasks, whose mean
+            correlation is at least as large; 1/K! at best.
     """
 
     by_task: np.ndarray
@@ -43,9 +43,9 @@ def rank_correlation(
     Args:
         distances: [K, M] of K upstream sets from M tasks.
         errors: [K, M, S] downstream errors of S seeds.
-        level: of the interval.
+        level: confidence level of the interval.
         resamples: for the interval.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: there are fewer than three sets, or shapes do not agree.

@@ -15,7 +15,7 @@ class Drawable(Protocol):
 
     @property
     def structures(self) -> np.ndarray:
-        """[S] how many structures each block holds."""
+        """[S] number of structures in each block."""
         ...
 
     @property
@@ -26,7 +26,7 @@ class Drawable(Protocol):
     def __len__(self) -> int: ...
 
     def choose(self, weights: np.ndarray) -> Any:
-        """What is known of B choices, for the weights [B, S] of the blocks in each."""
+        """Statistics of B choices, for the weights [B, S] of the blocks in each."""
         ...
 
     def blockwise(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
@@ -39,17 +39,17 @@ class Drawable(Protocol):
 
 
 Drawn = TypeVar("Drawn", bound=Drawable)
-# Function of what is known of B choices of either set, or of one for all → [B] values.
+# Statistics of B choices of either set, or of one for all → [B] values.
 Distance = Callable[[Any, Any], np.ndarray]
 
 
 def whole(blocks: Drawable) -> Any:
-    """What is known of all blocks, as one choice."""
+    """Statistics of all blocks, as one choice."""
     return blocks.choose(np.ones((1, len(blocks))))
 
 
 def without_each(blocks: Drawable) -> Any:
-    """What is known of all blocks but one, for every one of them."""
+    """Statistics of all blocks but one, for every one of them."""
     return blocks.choose(np.ones((len(blocks), len(blocks))) - np.eye(len(blocks)))
 
 

@@ -28,14 +28,14 @@ from atomjax.similarity.measures.symmetric import gram
 
 @struct.dataclass
 class Statistics:
-    """What is known of a set of feature rows; d features.
+    """Mean and second moment of a set of feature rows; d features.
 
     Attributes:
         count: [] integer, rows, each counted once whatever its weight.
         mean: [d].
         scatter: [d, d] weighted sum of ``(x - mean)(x - mean)ᵀ`` over the rows, symmetric.
-        mean_low: [d] what rounding took from ``mean``; None in float64.
-        scatter_low: [d, d] what rounding took from ``scatter``; None in float64.
+        mean_low: [d] rounding error of ``mean``; None in float64.
+        scatter_low: [d, d] rounding error of ``scatter``; None in float64.
         weight: [] sum of the weights; None where every row has weight 1.
     """
 
@@ -48,7 +48,7 @@ class Statistics:
 
     @property
     def total(self) -> jax.Array:
-        """[] what the rows count as together: the sum of their weights, or their number."""
+        """[] total weight of the rows: the sum of their weights, or their number."""
         return self.count if self.weight is None else self.weight
 
     @property
@@ -129,7 +129,7 @@ def merge_all(parts: Sequence[Statistics]) -> Statistics:
     """Statistics of the union of several sets, merged in pairs in float64 on the host.
 
     Args:
-        parts: of any precision, on any device.
+        parts: statistics of any precision, on any device.
 
     Returns:
         NumPy arrays.
@@ -155,7 +155,7 @@ _merge = jax.jit(merge)
 
 
 def to_float64(statistics: Statistics) -> Statistics:
-    """The same statistics as float64 NumPy arrays, with what float32 rounding took put back."""
+    """The same statistics as float64 NumPy arrays, with the float32 rounding errors added back."""
     arrays: Any = jax.device_get(statistics)
     mean, scatter = np.asarray(arrays.mean, np.float64), np.asarray(arrays.scatter, np.float64)
     if arrays.mean_low is not None:
@@ -174,8 +174,8 @@ def merge_over_devices(statistics: Statistics, axis_name: str) -> Statistics:
     """Statistics of the rows of all devices, inside ``jax.shard_map``; the same on every device.
 
     Args:
-        statistics: of the rows of this device.
-        axis_name: of the mesh axis to merge over.
+        statistics: statistics of the rows of this device.
+        axis_name: name of the mesh axis to merge over.
     """
     add = functools.partial(jax.lax.psum, axis_name=axis_name)
     dtype = statistics.mean.dtype
@@ -202,7 +202,7 @@ def merge_over_devices(statistics: Statistics, axis_name: str) -> Statistics:
 
 
 def covariance(statistics: Statistics, ddof: int = 1) -> jax.Array:
-    """[d, d] covariance, divided by total - ddof; zero where there are too few rows to tell."""
+    """[d, d] covariance, divided by total - ddof; zero where there are too few rows."""
     scatter = statistics.scatter
     if statistics.scatter_low is not None:
         scatter = scatter + statistics.scatter_low
@@ -232,7 +232,7 @@ def _divisor(total: jax.Array, dtype: DTypeLike) -> jax.Array:
 def _add(
     high: jax.Array, low: jax.Array | None, term: jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
-    """``high + term``, and ``low`` with what rounding took from it."""
+    """``high + term``, and ``low`` with its rounding error added."""
     total = high + term
     if low is None:
         return total, None

@@ -24,7 +24,7 @@ def plot_bars(comparison: Comparison, path: Path) -> None:
     Bars have intervals where these are known, and are pale where chance gives as much.
 
     Args:
-        comparison: what to draw, as in Fig. 3 and 5 to 8 of arXiv:2502.11085.
+        comparison: values to draw, as in Fig. 3 and 5 to 8 of arXiv:2502.11085.
         path: PNG to write.
     """
     tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
@@ -85,7 +85,7 @@ def plot_map(
         rows: name of the set → [n, d] feature rows; sets weigh alike.
         tasks: names that are downstream, drawn on top.
         path: PNG to write.
-        seed: of the choice of rows.
+        seed: seed of the choice of rows.
     """
     rng = np.random.default_rng(seed)
     count = min(len(values) for values in rows.values())

@@ -1,4 +1,4 @@
-"""What the measures of a comparison found, as lines of a report."""
+"""Values of the measures of a comparison, as lines of a report."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from atomjax.similarity.analysis.comparison import Comparison, Table
 
 
 def describe_measures(comparison: Comparison) -> list[str]:
-    """What each measure is, once."""
+    """Description of each measure, once."""
     lines = []
     for measure in {table.measure.name: table.measure for table in comparison.tables}.values():
         order = "" if measure.symmetric else ", from the task's point of view"
@@ -20,7 +20,7 @@ def describe_measures(comparison: Comparison) -> list[str]:
 
 
 def value_table(comparison: Comparison) -> list[str]:
-    """A row for each pair, the nearest of every task first, with all that measures know of it."""
+    """A row for each pair, the nearest of every task first, with all statistics of the measures."""
     first, *others = comparison.tables
     terms = list(first.values.terms)
     heads = ["task", "upstream", first.measure.label, "interval", "noise floor"]

@@ -1,4 +1,4 @@
-"""What a similarity job found, as ``csi.csv``, ``csi.json`` and ``report.md``."""
+"""Results of a similarity job, as ``csi.csv``, ``csi.json`` and ``report.md``."""
 
 import csv
 import dataclasses
@@ -36,13 +36,13 @@ from atomjax.similarity.workflow.selection_job import Selection
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.settings import RunSettings
 
-# Weight of a structure, in mean weights, from which a report says so.
+# Weight of a structure, in mean weights, from which a report mentions it.
 HEAVY = 1.05
 
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-    """What a report says beside the comparison.
+    """Content of a report beside the comparison.
 
     Attributes:
         extractor: in words.
@@ -227,7 +227,7 @@ def _rest(comparison: Comparison) -> str:
 
 
 def _few_structures(comparison: Comparison) -> list[str]:
-    """What to trust where a set has fewer structures than features."""
+    """Advice where a set has fewer structures than features."""
     width = {
         name: features.statistics().dimension
         for name, features in comparison.upstream[0].variants.items()

@@ -24,15 +24,15 @@ METHODS = {"greedy": select_greedily, "nearest": select_nearest}
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What was chosen, and what it did.
+    """Structures selected for a task, and their distance to it beside other choices.
 
     Attributes:
-        task: that it was chosen for.
+        task: task that the structures were chosen for.
         candidate: set that it was chosen from.
         method: "greedy" or "nearest".
         size: structures chosen.
         available: structures to choose from.
-        path: of the store, relative to the run directory.
+        path: path of the store, relative to the run directory.
         chosen, drawn, whole: CSI to the task of the choice, of a random choice of this size, and
             of the whole set, on the projected features that are kept of every structure.
         extraction_seconds: spent on the features of all structures.
@@ -76,7 +76,7 @@ def select_structures(
     """Chooses structures of a candidate for one task and writes them.
 
     Args:
-        settings: of the job, with a section "select".
+        settings: settings of the job, with a section "select".
         sets: extracts the candidate as a whole.
         downstream: the task.
         candidate: name of the upstream set.

@@ -23,14 +23,14 @@ CHUNK = 25
 
 @dataclass(frozen=True)
 class Options:
-    """What conformers to make.
+    """Options for conformers of molecules.
 
     Attributes:
         molecules: number of molecules, drawn from the library; 0 takes all.
         smiles: these molecules instead of the library.
         heavy_atoms: smallest and largest number of atoms other than hydrogen.
         temperatures: K, smallest and largest, of the thermal motion.
-        turned: share of frames whose rotors are turned.
+        turned: fraction of frames whose rotors are turned.
         max_force: eV/Å; a frame with a larger force on an atom is dropped.
         method: "GFN2-xTB" or "GFN1-xTB".
     """

@@ -27,7 +27,7 @@ LIGHTEST = 12.0
 
 @dataclass(frozen=True)
 class Options:
-    """What dynamics to run.
+    """Options for Langevin dynamics of one molecule.
 
     Attributes:
         molecule: a name (`molecules.NAMED`) or a SMILES.
@@ -95,11 +95,11 @@ class Walker:
     """One molecule in a heat bath (BAOAB; Leimkuhler, Matthews, Appl. Math. Res. 34, 2013).
 
     Args:
-        molecule: where it starts, before relaxation.
+        molecule: molecule in its initial geometry, before relaxation.
         labeler: gives forces.
         temperature: K.
         options: time step and friction.
-        rng: of the bath.
+        rng: random numbers of the heat bath.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""What can go wrong while structures are made and labelled."""
+"""Errors of generating and labelling structures."""
 
 
 class GenerateError(RuntimeError):
-    """A set that cannot be made; the message says why and how to mend it."""
+    """A set that cannot be made; the message gives the reason and the remedy."""
 
 
 class LabelError(Exception):

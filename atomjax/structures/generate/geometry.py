@@ -47,16 +47,16 @@ def contact_lengths(atomic_numbers: np.ndarray) -> np.ndarray:
 
 
 def bonds(atomic_numbers: np.ndarray, positions: np.ndarray) -> set[tuple[int, int]]:
-    """Bonded pairs (i < j), told by distance."""
+    """Bonded pairs (i < j), judged by distance."""
     near = distances(positions) < BOND_REACH * contact_lengths(atomic_numbers)
     return {(int(i), int(j)) for i, j in np.argwhere(np.triu(near))}
 
 
 def check_clashes(atomic_numbers: np.ndarray, positions: np.ndarray) -> None:
-    """Nothing, unless atoms overlap.
+    """Check that no atoms overlap.
 
     Raises:
-        LabelError: two atoms are nearer than any chemistry brings them.
+        LabelError: two atoms are nearer than in any molecule.
     """
     if (distances(positions) < CLASH_REACH * contact_lengths(atomic_numbers)).any():
         raise LabelError("atoms too close")
@@ -155,7 +155,7 @@ def _bounded_step(hessian: np.ndarray, forces: np.ndarray) -> np.ndarray:
 
 
 def _bfgs_update(hessian: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Curvature along `step` set to what the gradient's `change` shows."""
+    """Curvature along `step` set from the gradient's `change`."""
     along, pushed = change @ step, hessian @ step
     if abs(along) < 1e-9:
         return hessian

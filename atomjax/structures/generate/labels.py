@@ -16,7 +16,7 @@ XTB_METHODS = ("GFN2-xTB", "GFN1-xTB")
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """What one calculation says.
+    """Result of one calculation.
 
     Attributes:
         energy: eV.

@@ -55,7 +55,7 @@ class Molecule:
     """A molecule with a place for each atom.
 
     Attributes:
-        smiles: what it is.
+        smiles: SMILES of the molecule.
         atomic_numbers: [N], hydrogens last.
         positions: [N, 3] Å, after a force field.
         rotors: for each bond that turns, its two atoms and the atoms that turn with the second.
@@ -78,7 +78,7 @@ def library(min_heavy: int, max_heavy: int) -> list[str]:
 
 
 def enumerate_smiles(min_heavy: int, max_heavy: int, at_least: int) -> list[str]:
-    """Different molecules: the library, then what small groups in place of hydrogens make of it.
+    """Different molecules: the library, then those with small groups in place of hydrogens.
 
     Groups are attached once, then twice, and so on, until there are `at_least` molecules or no
     new ones within `max_heavy`. The order is fixed: generation by generation, by size and name.
@@ -98,7 +98,7 @@ def enumerate_smiles(min_heavy: int, max_heavy: int, at_least: int) -> list[str]
 
 
 def embed(smiles: str, rng: np.random.Generator) -> Molecule:
-    """A random conformer (ETKDG), settled by the MMFF94 force field where that knows the atoms.
+    """A random conformer (ETKDG), relaxed by MMFF94 where that has parameters for the atoms.
 
     Raises:
         LabelError: no conformer was found; another draw may find one.

@@ -31,7 +31,7 @@ ADSORBATES = ("none", "O", "H2O", "OH", "CO", "CO2", "H2", "O2", "NH3")
 
 @dataclass(frozen=True)
 class Options:
-    """What oxides to make.
+    """Options for metal oxides with adsorbates.
 
     Attributes:
         geometry: "clusters" (10 to 50 ms a label) or "slabs" (some 0.1 to 0.6 s a label; TiO2 and
@@ -39,9 +39,9 @@ class Options:
         systems: number of oxide-adsorbate pairs; 0 takes all there are, at most one for every 5
             structures.
         oxides: formulas.
-        adsorbates: what they carry; "none" for the bare oxide.
+        adsorbates: adsorbed species; "none" for the bare oxide.
         formula_units: smallest and largest size of clusters.
-        layers: of slabs.
+        layers: number of layers of slabs.
         rattle: Å, standard deviation, up to which free atoms are displaced.
         relaxation_steps: the most steps a frame is relaxed; each costs as much as a label.
         max_force: eV/Å; a frame with a larger force on an atom is dropped.

@@ -33,7 +33,7 @@ UNPAIRED = {1: 1, 6: 2, 7: 3, 8: 2}
 
 @dataclass(frozen=True)
 class Options:
-    """What molecules to describe.
+    """Options for relaxed molecules with scalar properties.
 
     Attributes:
         heavy_atoms: smallest and largest number of atoms other than hydrogen.

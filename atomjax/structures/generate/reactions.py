@@ -37,7 +37,7 @@ APART = 3.2
 
 @dataclass(frozen=True)
 class Options:
-    """What reactions to follow.
+    """Options for reaction paths.
 
     Attributes:
         reactions: number of reactions; 0 makes one for every 20 structures.

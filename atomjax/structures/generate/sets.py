@@ -23,7 +23,7 @@ from atomjax.structures.generate.pool.tasks import make_tasks, options_from
 from atomjax.structures.generate.pool.workers import available_cores, run_requests
 from atomjax.structures.structure import Structure
 
-# Raised when a change to this package changes what a spec gives: old caches are then left alone.
+# Raised when a change to this package changes the set of a spec: old caches are then left alone.
 GENERATOR_VERSION = 1
 
 
@@ -34,7 +34,7 @@ class GenerateSpec:
     Attributes:
         kind: "conformers", "reactions", "dynamics", "properties", "slabs" or "oxides".
         count: number of structures.
-        seed: of everything random.
+        seed: seed of all random numbers.
         options: fields of the kind's ``Options``; those left out have their defaults.
     """
 
@@ -45,7 +45,7 @@ class GenerateSpec:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """A spec from one flat mapping: what is not kind, count or seed is an option.
+        """A spec from one flat mapping: keys other than kind, count and seed are options.
 
         Raises:
             GenerateError: kind or count is missing.
@@ -60,7 +60,7 @@ class GenerateSpec:
         return cls(values["kind"], values["count"], values.get("seed", 0), options)
 
     def resolve(self) -> dict[str, Any]:
-        """All that decides what comes out, defaults filled in, as JSON holds it.
+        """All settings that determine the set, defaults filled in, as JSON.
 
         Raises:
             GenerateError: an unknown kind or option, a wrong value, or a missing package.
@@ -83,7 +83,7 @@ class GenerateSpec:
 
 @dataclass(frozen=True)
 class GenerateReport:
-    """How a set came about.
+    """Outcome of making or reading a set.
 
     Attributes:
         kept: structures in the set.
@@ -111,7 +111,7 @@ def default_cache_dir() -> Path:
 
 
 def cache_path(spec: GenerateSpec, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where a set is kept: its name holds a hash of the spec and of the packages' versions.
+    """Cache file of a set, named by a hash of the spec and of the packages' versions.
 
     Raises:
         GenerateError: as `GenerateSpec.resolve`.
@@ -131,8 +131,8 @@ def generate(
     """Make a set of labelled structures, or read it where it was made before.
 
     Args:
-        spec: what to make.
-        cache_dir: where sets are kept; None means `default_cache_dir`.
+        spec: set to make.
+        cache_dir: directory of sets; None means `default_cache_dir`.
         workers: processes; None or 0 means one per core. Their number changes nothing but time.
         progress: whether to show progress, or where.
 
@@ -151,7 +151,7 @@ def generate_with_report(
     workers: int | None = None,
     progress: bool | Display = True,
 ) -> tuple[list[Structure], GenerateReport]:
-    """As `generate`, and how many attempts were dropped for which reason."""
+    """As `generate`, with the number of dropped attempts by reason."""
     if not isinstance(spec, GenerateSpec):
         spec = GenerateSpec.from_mapping(spec)
     path = cache_path(spec, cache_dir)

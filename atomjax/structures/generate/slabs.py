@@ -34,14 +34,14 @@ FACETS = {"111": fcc111, "100": fcc100}
 
 @dataclass(frozen=True)
 class Options:
-    """What slabs to make.
+    """Options for slabs with adsorbates.
 
     Attributes:
         systems: number of slab-adsorbate pairs; 0 makes one for every 10 structures.
         metals: elements of the slabs.
-        adsorbates: what they carry; chemical symbols H, C, N, O or names of ASE's molecules.
+        adsorbates: adsorbed species: chemical symbols H, C, N, O or names of ASE's molecules.
         facets: "111", "100".
-        alloys: share of slabs with a second metal in place of a quarter of the atoms.
+        alloys: fraction of slabs with a second metal in place of a quarter of the atoms.
         size: atoms along the two sides of the slab, and layers.
         fixed_layers: layers held in place at the bottom.
         vacuum: Å on either side.

@@ -28,8 +28,8 @@ def place_above(
     """`surface` with an adsorbate, turned at random, so high above `site` that it just touches.
 
     Args:
-        surface: what lies below.
-        name: of the adsorbate.
+        surface: slab or cluster to adsorb on.
+        name: name of the adsorbate.
         site: [3] Å, the point from which the adsorbate rises along `normal`.
         normal: [3], of unit length, out of the surface.
         rng: for its orientation and the gap that it leaves.
@@ -65,7 +65,7 @@ def descend(labeler: Labeler, atoms: Atoms, free: np.ndarray, steps: int) -> Lab
 
 
 def check_overlaps(atoms: Atoms) -> None:
-    """Nothing, unless atoms overlap, periodic images counted.
+    """Check that no atoms overlap, periodic images included.
 
     Raises:
         LabelError: two atoms are too near.

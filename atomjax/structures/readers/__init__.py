@@ -109,7 +109,7 @@ def find_format(name: str) -> Format | None:
 
 
 def guess_format(path: Path) -> str | None:
-    """The format that a file's name tells, or None."""
+    """The format guessed from a file's name, or None."""
     name = path.name.lower()
     for known in FORMATS.values():
         if name.endswith(known.suffixes or ("\0",)):
@@ -130,15 +130,15 @@ def iterate(
 
     Args:
         path: the file, or a folder where the format has folders.
-        format: one of `FORMATS`; None tells it from the file's name.
+        format: one of `FORMATS`; None guesses it from the file's name.
         on_error: "raise" stops at the first bad record; "skip" leaves it out, appends it to
             `skipped` and warns with the count at the end. A file in which the next record cannot
             be found stops in either case.
-        skipped: takes what was left out.
-        notes: takes what the records hold, and which of it looks like a label and is not read;
-            a warning says the latter at the end.
+        skipped: takes the records left out.
+        notes: takes the keys of the records, and those that look like a label and are not read;
+            a warning names the latter at the end.
         **options: fields of `ReadOptions`, or of the format's own options. Units default to the
-            file's or the format's; eV and Å where neither says.
+            file's or the format's; eV and Å where neither gives them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -184,11 +184,11 @@ def open_file(
     format: str | None = None,  # noqa: A002
     **options: Any,
 ) -> StructureFile:
-    """Open a file as a sequence whose structures are read when asked for, in any order.
+    """Open a file as a sequence whose structures are read on access, in any order.
 
     Args:
         path: the file or folder.
-        format: one of those of `FORMATS` whose records have numbers; None tells it from the name.
+        format: one of those of `FORMATS` whose records have numbers; None guesses it from the name.
         **options: as for `iterate`.
 
     Raises:
@@ -216,12 +216,12 @@ def open_records(
 
     Args:
         path: the file or folder.
-        format: one of `FORMATS`; None tells it from the name.
-        notes: takes what the records hold beside what is read, as they are read.
+        format: one of `FORMATS`; None guesses it from the name.
+        notes: takes the contents of records beside the labels read, as they are read.
         **options: as for `iterate`.
 
     Returns:
-        A `StructureFile`, or for each record its identifier and what makes its structure.
+        A `StructureFile`, or for each record its identifier and a function for its structure.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -252,7 +252,7 @@ def _prepare(
     if not (file.is_file() or (facts.is_folder and file.is_dir())):
         kind = "file or folder" if facts.is_folder else "file"
         raise FileNotFoundError(f"{file}: no such {kind}")
-    # What is declined need not be known to the format, and None is the default of units.
+    # A declined label need not exist in the format, and None is the default of units.
     optional = {*UNIT_OPTIONS, *LABEL_KEYS} - {*facts.keys}
     options: dict[str, Any] = {k: v for k, v in given.items() if v or k not in optional}
     _check_names(facts, options)

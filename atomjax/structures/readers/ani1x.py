@@ -28,9 +28,9 @@ class Ani1xOptions(ReadOptions):
         level: prefix of the labels, such as "wb97x_dz" or "wb97x_tz".
         min_atoms: smaller molecules are left out. The paper of JMP leaves out those of less than
             4 atoms, which have no dihedral angle.
-        held_out: share of the conformations in the validation part, and in the test part. Whole
+        held_out: fraction of the conformations in the validation part, and in the test part. Whole
             formulas go there, so that no molecule of theirs is trained on. JMP: 10 %.
-        split_seed: of the choice of formulas.
+        split_seed: seed of the choice of formulas.
     """
 
     energy_unit: str = "Ha"

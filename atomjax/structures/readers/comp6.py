@@ -28,7 +28,7 @@ from atomjax.structures.readers.layouts.hdf5 import (
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 
 POSITIONS = "coordinates"
-# Molecules whose energies are asked.
+# Number of molecules whose energies are read.
 ASKED = 200
 
 

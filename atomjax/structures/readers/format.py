@@ -1,4 +1,4 @@
-"""What a reader says of its format: facts known before a file is opened, options, and the reader.
+"""Description of a format by its reader: facts known before a file is opened, and options.
 
 A module of this folder reads one format and ends with its `Format`; CONTRIBUTING.md shows one.
 """
@@ -22,28 +22,27 @@ def _unreadable(path: Path, options: Any) -> Records:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One file format; without a name, what is known of files of an unknown one."""
+    """One file format; without a name, the defaults for an unknown one."""
 
-    name: str = ""  # in configs
-    files: str = ""  # what its files are called, for the documentation
-    about: str = ""  # what is read, or what the parts and classes are; for the documentation
-    licence: str = ""  # of the data, as their publishers or archives state it
-    citation: str = ""  # where the data set is published
+    name: str = ""  # name in configs
+    files: str = ""  # names of its files, for the documentation
+    about: str = ""  # labels read, or parts and classes; for the documentation
+    licence: str = ""  # licence of the data, as their publishers or archives state it
+    citation: str = ""  # publication of the data set
     # Opens a file; the result is a `StructureFile` where records have numbers.
     records: Callable[[Path, Any], Records | StructureFile] = _unreadable
-    options: type[ReadOptions] = ReadOptions  # that it takes; those of type `Path` follow data.root
-    keys: tuple[str, ...] = ()  # which of `LABEL_KEYS` it heeds
-    energy_unit: str | None = None  # of its energies; None where files differ: the user has to say
-    length_unit: str | None = None  # of positions; None likewise
-    force_unit: str | None = None  # of forces; None means energy_unit / length_unit
-    energy_kinds: tuple[str, ...] = ()  # what energies can mean, default first; empty: files differ
-    suffixes: tuple[str, ...] = ()  # endings of file names that tell the format
+    # Options of the reader; those of type `Path` follow data.root.
+    options: type[ReadOptions] = ReadOptions
+    keys: tuple[str, ...] = ()  # those of `LABEL_KEYS` that it heeds
+    energy_unit: str | None = None  # unit of its energies; None: files differ, the user gives it
+    length_unit: str | None = None  # unit of positions; None likewise
+    force_unit: str | None = None  # unit of forces; None means energy_unit / length_unit
+    energy_kinds: tuple[str, ...] = ()  # kinds of its energies, default first; empty: files differ
+    suffixes: tuple[str, ...] = ()  # endings of file names, by which the format is guessed
     is_folder: bool = False  # whether a folder can be given instead of a file
     # "parts": it has train, validation and test parts; "folders": each split is a folder of files.
     splits: Literal["parts", "folders", "none"] = "none"
-    trajectory: bool = (
-        False  # whether a file holds one simulation, whose frames are not independent
-    )
+    trajectory: bool = False  # whether a file is one simulation, whose frames are not independent
 
     @property
     def fixes_units(self) -> bool:
@@ -58,12 +57,12 @@ class Format:
         return tuple(n for n in names if Path in (types[n], *get_args(types[n])))
 
     def undeclared(self, declared: Mapping[str, Any], *, guessed: bool = False) -> list[str]:
-        """What the format leaves open and has to be said of a file, and `declared` does not say.
+        """Names of the fields that the format leaves open and `declared` does not give.
 
         Args:
             declared: "energy_unit", "length_unit" and "energy_kind".
-            guessed: the format was told from the file's name, which says nothing of the kind of
-                energy where there are several.
+            guessed: whether the format was guessed from the file's name, which does not give the
+                kind of energy where there are several.
         """
         open_ones = [] if self.fixes_units else ["length_unit"]
         if declared.get("energy_kind") != "none" and self.energy_unit is None:

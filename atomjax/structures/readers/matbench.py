@@ -39,10 +39,10 @@ class MatbenchOptions(ReadOptions):
     """Options of MatBench.
 
     Attributes:
-        fold: which of the benchmark's five, 0 to 4, is the test part.
-        train_share: share of the other four to train on; the rest is the validation part. The
+        fold: number of the benchmark's fold that is the test part, 0 to 4.
+        train_share: fraction of the other four to train on; the rest is the validation part. The
             benchmark leaves that open; 90 % and the shuffle are JMP's.
-        split_seed: of that shuffle.
+        split_seed: seed of that shuffle.
     """
 
     fold: int = 0

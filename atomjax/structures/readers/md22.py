@@ -35,10 +35,10 @@ class Md22Options(ReadOptions):
     """Options of MD22.
 
     Attributes:
-        molecule: one of `TRAIN_SIZES`; None tells it from the file's name.
+        molecule: one of `TRAIN_SIZES`; None takes it from the file's name.
         train_size: frames to train and validate on; None takes the benchmark's number.
-        validation_share: share of those that is validated on; JMP: 5 %.
-        split_seed: of the shuffle; JMP's.
+        validation_share: fraction of those that is validated on; JMP: 5 %.
+        split_seed: seed of the shuffle; JMP's.
     """
 
     energy_unit: str = "kcal/mol"
@@ -74,7 +74,7 @@ class Md22Frames(StructureFile):
             self._frame_options = options
 
     def _energy_name(self) -> str:
-        """How the frames call their energy: sGDML writes "Energy", ASE "energy"."""
+        """Key of the energy in the frames: sGDML writes "Energy", ASE "energy"."""
         comment = self._lines(0)[1]
         for name in ("Energy", "energy"):
             if f"{name}=" in comment:

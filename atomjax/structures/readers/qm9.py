@@ -55,7 +55,7 @@ class Qm9Options(ReadOptions):
         train_size, validation_size: molecules; the rest are the test part.
         division: "standard" (110,000, 10,000 and the rest), or "jmp": 10,000 each for
             validation and test and the rest for training. Both by JMP's shuffle.
-        split_seed: of the shuffle; JMP's.
+        split_seed: seed of the shuffle; JMP's.
     """
 
     uncharacterized: Path | Literal[""] | None = None
@@ -199,7 +199,7 @@ class Qm9Database(Qm9File):
             for theirs, ours in DATABASE_NAMES.items()
             if theirs in values
         }
-        # Whatever the unit that the database states, Hartree is what the free atoms are in.
+        # The energies of free atoms are in Hartree, whatever unit the database states.
         for name, factor in self._factors.items():
             if name in properties:
                 properties[name] *= factor / HARTREE

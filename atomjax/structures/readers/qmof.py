@@ -36,8 +36,8 @@ class QmofOptions(ReadOptions):
     Attributes:
         division: "standard": `train_size` frameworks to train on, and half of the rest each for
             validation and test; "jmp": 80 %, 10 % and 10 %. Both by JMP's shuffle.
-        train_size: of division "standard".
-        split_seed: of the shuffle; JMP's.
+        train_size: training structures of division "standard".
+        split_seed: seed of the shuffle; JMP's.
     """
 
     division: Literal["standard", "jmp"] = "standard"

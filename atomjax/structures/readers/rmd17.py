@@ -25,13 +25,13 @@ class Rmd17Options(ReadOptions):
     """Options of rMD17.
 
     Attributes:
-        fold: which of the five official divisions, 1 to 5.
+        fold: number of the official division, 1 to 5.
         train_size: frames to train on, of the division's 1000; 50 for the few-shot variant.
         validation_size: frames to validate on, the next ones of the same 1000.
         division: "official", or "jmp": a random one by JMP's script, in which all other frames
             are the test part.
-        split_seed: of division "jmp".
-        splits_folder: where the official divisions are; None looks beside the file and its folder.
+        split_seed: seed of division "jmp".
+        splits_folder: folder of the official divisions; None looks beside the file and its folder.
     """
 
     energy_unit: str = "kcal/mol"

@@ -37,9 +37,9 @@ class SpiceOptions(ReadOptions):
         subset: one of `SUBSETS`, or how a subset's name in the file begins; None reads all
             molecules.
         energy_kind: "total", or "referenced" for the formation energy.
-        train_size, test_size: number or share of the conformations; the rest are the validation
+        train_size, test_size: number or fraction of the conformations; the rest are the validation
             part. JMP: 80 %, 10 %, 10 %.
-        split_seed: of the shuffle; JMP's.
+        split_seed: seed of the shuffle; JMP's.
     """
 
     energy_unit: str = "Ha"

@@ -23,12 +23,12 @@ def check(path: str, source: str | None, options: Mapping[str, Any]) -> str:
     """Read every record of a file, or of a store, and compare what can be compared.
 
     Args:
-        path: of the file or folder.
-        source: its format; None tells it from the name.
-        options: of the reader.
+        path: path of the file or folder.
+        source: its format; None guesses it from the name.
+        options: options of the reader.
 
     Returns:
-        A line that says what there is.
+        A line that sums up the content.
 
     Raises:
         StoreError: something is damaged; the message lists the first records.
@@ -52,7 +52,7 @@ def check(path: str, source: str | None, options: Mapping[str, Any]) -> str:
 
 
 def work(request: dict[str, Any]) -> None:
-    """Check one file or folder; tells the records read and what is wrong with some."""
+    """Check one file or folder; reports the records read and errors of some."""
     path = Path(request["path"])
     if (path / MANIFEST).exists():
         store = Store(path)

@@ -44,8 +44,8 @@ def convert_on_cluster(
     It goes on where an earlier call, or `convert`, was interrupted.
 
     Args:
-        conversion: what to convert; its paths must be the same for all workers.
-        directory: of the store, shared by all workers.
+        conversion: files and options; the paths must be the same for all workers.
+        directory: directory of the store, shared by all workers.
         scheduler: address of the scheduler, or a cluster object of Dask's.
         display: shows progress.
 
@@ -83,7 +83,7 @@ def convert_on_cluster(
 
 
 def _num_shares(conversion: Conversion, total: int, threads: int) -> int:
-    """How many tasks; a file that is read from its start is passed over by every one of them."""
+    """Number of tasks; each has to scan files without random access from their start."""
     shards = -(-total // conversion.shard_size)
     by_number = all(isinstance(open_source(conversion, p), StructureFile) for p in conversion.paths)
     return max(1, min(shards, threads * (_SHARES if by_number else 1)))

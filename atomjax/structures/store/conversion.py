@@ -34,7 +34,7 @@ from atomjax.structures.units import UnitError
 _PLAN = "plan.json"
 _MEND = "delete it and convert again, which keeps what is whole"
 ENERGY_KINDS = ("total", "referenced", "adsorption", "none")
-# Options that a conversion fills in where its files or its own fields say them.
+# Options that a conversion fills in where its files or its own fields give them.
 FILLED_IN = ("energy_unit", "length_unit", "force_unit", "energy_kind", "energy_key")
 DECLARE = {
     "energy_unit": "--option energy_unit=eV (or another)",
@@ -49,17 +49,17 @@ Parse = Callable[[], Structure]
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What is converted, and how; a store keeps it as its origin.
+    """Files to convert, with options; a store keeps it as its origin.
 
     Attributes:
         paths: the files, or folders where the format has folders.
-        source: the format; None tells it from the names.
-        options: of the reader, such as {"split": "train"}; JSON values. Units that the format
+        source: the format; None guesses it from the names.
+        options: reader options, such as {"split": "train"}; JSON values. Units that the format
             leaves open and the files do not state must be there: energy_unit, length_unit.
-        energy_kind: what the energies mean: "total", "referenced", "adsorption" or "none"; required
+        energy_kind: kind of the energies: "total", "referenced", "adsorption" or "none"; required
             where the format leaves it open.
         on_error: "skip" leaves damaged records out, counts and lists them; "raise" stops.
-        precision: of positions and forces; energies and cells keep float64.
+        precision: type of positions and forces; energies and cells keep float64.
         shard_size: records of a shard.
     """
 
@@ -94,9 +94,9 @@ def convert(
     """Convert files to a store, going on where an earlier call was interrupted.
 
     Args:
-        conversion: what to convert.
-        directory: of the store.
-        shard: (i, n): the share of machine i of n; with n > 1 `merge` follows.
+        conversion: files to convert, with options.
+        directory: directory of the store.
+        shard: (i, n): the part of machine i of n; with n > 1 `merge` follows.
         workers: processes.
         display: shows progress.
 
@@ -206,7 +206,7 @@ def _run(
 
 
 def count_records(conversion: Conversion) -> int:
-    """How many records there are; files that are read from their start are gone through for it."""
+    """Number of records; files without random access are scanned for it."""
     total = 0
     for path in conversion.paths:
         records = open_source(conversion, path)
@@ -257,9 +257,9 @@ def open_source(conversion: Conversion, path: str, notes: RecordNotes | None = N
     """The records of one file.
 
     Args:
-        conversion: what is converted.
+        conversion: files to convert, with options.
         path: one of its paths.
-        notes: takes what is seen in the records beside what is read.
+        notes: takes the contents of the records beside the labels read.
 
     Raises:
         StoreError: it cannot be read.
@@ -271,7 +271,7 @@ def open_source(conversion: Conversion, path: str, notes: RecordNotes | None = N
 
 
 def work(request: dict[str, Any]) -> None:
-    """Make the shards of one worker; tells the records done, and at the end the shards' names."""
+    """Make the shards of one worker; reports the records done, and at the end the shards' names."""
     target = Path(request.pop("directory"))
     shard, worker = request.pop("shard"), request.pop("worker")
     conversion = Conversion(**{**request, "paths": tuple(request["paths"])})
@@ -288,7 +288,7 @@ def make_shards(
     """Make those shards of a conversion that are not there yet.
 
     Args:
-        conversion: what is converted.
+        conversion: files to convert, with options.
         target: folder of the store.
         shard: (i, n): machine i of n.
         worker: (i, n): its worker i of n.
@@ -333,7 +333,7 @@ def _counted(
 
 
 def _runs(records: Any, size: int) -> Iterator[tuple[int, Iterator[tuple[str, Parse]]]]:
-    """Numbered runs of records; what a run leaves is passed over unparsed."""
+    """Numbered runs of records; records left over are skipped unparsed."""
     if isinstance(records, StructureFile):
         for number, start in enumerate(range(0, len(records), size)):
             yield number, records.records(start, start + size)
@@ -372,7 +372,7 @@ def _as_origin(conversion: Conversion) -> dict[str, Any]:
 
 
 def _compare(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    # What the files stated themselves, or an older version did not ask for, was not asked again.
+    # Options that the files stated, or that an older version did not require, may be left out.
     stated = {k: v for k, v in found.get("options", {}).items() if k in FILLED_IN}
     asked = {**asked, "options": {**stated, **asked["options"]}}
     if asked["energy_kind"] is None or "energy_kind" not in found:

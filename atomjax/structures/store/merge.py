@@ -32,7 +32,7 @@ _SHOWN = 10
 
 
 class StoreError(ValueError):
-    """A folder that is no store, or a damaged or unfinished one; says how to mend it."""
+    """A folder that is no store, or a damaged or unfinished one; the message names the remedy."""
 
 
 def merge_shards(
@@ -41,10 +41,10 @@ def merge_shards(
     """Make a store of the shards in `directory`.
 
     Args:
-        directory: that holds them.
+        directory: directory of the shards.
         shards: their names, in order.
-        precision: of their positions and forces.
-        origin: where the structures come from, as JSON.
+        precision: type of their positions and forces.
+        origin: origin of the structures, as JSON.
 
     Returns:
         The manifest, as written.
@@ -95,7 +95,7 @@ def merge_shards(
 
 
 def remove_parts(directory: Path) -> None:
-    """Remove what only an unfinished store needs, and what killed processes left."""
+    """Remove files that only an unfinished store needs, and leftovers of killed processes."""
     shutil.rmtree(directory / PARTS, ignore_errors=True)
     for folder in (directory, directory / RECORDS, directory / INDEX):
         for left in folder.glob(".*"):

@@ -1,4 +1,4 @@
-"""Worker processes that are told once what to do and say on the way how far they are.
+"""Worker processes that take one request each and report their progress.
 
 They are plain subprocesses that run a module, not forks or copies of the caller: a script needs no
 ``if __name__ == "__main__"``, and a caller with threads or an accelerator stays safe. A worker
@@ -37,7 +37,7 @@ def run_workers(
     """Have each request worked on by a process of its own, all at once.
 
     Args:
-        module: that calls `serve`.
+        module: name of a module that calls `serve`.
         requests: one for each process, as JSON.
         told: called with each line of any worker, from one thread at a time.
 
@@ -77,7 +77,7 @@ def serve(work: Callable[[dict[str, Any]], None], expected: type[Exception]) -> 
     """The main function of a worker's module.
 
     Args:
-        work: gets the request, calls `tell` on the way.
+        work: takes the request and reports progress by `tell`.
         expected: errors that explain themselves, shown without a traceback.
     """
     try:

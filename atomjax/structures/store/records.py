@@ -38,12 +38,12 @@ _F8 = np.dtype("<f8")
 
 
 class Group(NamedTuple):
-    """What structures share.
+    """Fields that several structures share.
 
     Attributes:
-        class_key: of `Structure`.
-        source: of `Structure`.
-        identifier: of `Structure`, each number in it replaced by a placeholder.
+        class_key: field of `Structure`.
+        source: field of `Structure`.
+        identifier: field of `Structure`, each number in it replaced by a placeholder.
         targets: names of the targets, in the order of their values.
     """
 
@@ -55,11 +55,11 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """What the index holds of one structure.
+    """Index entry of one structure.
 
     Attributes:
         n_atom: N.
-        flags: which arrays the record has, and pbc.
+        flags: bits for the arrays that the record has, and for pbc.
         energy: eV, zero where there is none.
         checksum: CRC-32 of the record and of the fields above.
     """
@@ -108,7 +108,7 @@ def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, byte
 
 
 def checksum(record: bytes, n_atom: int, flags: int, energy: float) -> int:
-    """CRC-32 of a record and of what the index says of it."""
+    """CRC-32 of a record and of its index entry."""
     return zlib.crc32(record, zlib.crc32(struct.pack("<IBd", n_atom, flags, energy)))
 
 

@@ -1,4 +1,4 @@
-"""Shards: the records of a run of structures in one file, and beside it what the index needs.
+"""Shards: the records of a run of structures in one file, and beside it their index data.
 
     records/<shard>.bin     the records one after the other
     parts/<shard>.npz       index rows, groups, statistics and what was left out; until merged
@@ -57,7 +57,7 @@ def records_path(directory: Path, name: str) -> Path:
 
 
 def part_path(directory: Path, name: str) -> Path:
-    """The file of what the index needs of a shard."""
+    """The file of a shard's index data."""
     return directory / PARTS / f"{name}.npz"
 
 
@@ -72,12 +72,12 @@ def write_shard(
     """Write structures as one shard.
 
     Args:
-        directory: of the store.
-        name: of the shard; shards are put together in the order of their names.
-        structures: what it holds.
-        precision: of positions and forces.
-        skipped: what was left out, known when `structures` is at its end.
-        notes: what was seen in the records beside what was read, known likewise.
+        directory: directory of the store.
+        name: name of the shard; shards are put together in the order of their names.
+        structures: structures of the shard.
+        precision: type of positions and forces.
+        skipped: records left out, complete when `structures` is at its end.
+        notes: contents of the records beside the labels read, complete likewise.
 
     Returns:
         The number of structures.
@@ -109,7 +109,7 @@ def write_shard(
 
 
 def read_part(directory: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `write_shard` left for the index.
+    """Index data of a shard, as `write_shard` wrote it.
 
     Returns:
         The arrays (columns, "offset" and those of the statistics), and "groups", "sha256",

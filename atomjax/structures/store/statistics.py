@@ -60,7 +60,7 @@ class StatisticsAccumulator:
             self.sums[2:5] += 1, free.size, float(np.sum(free**2))
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Count what another accumulator counted, given its `arrays`."""
+        """Add the counts of another accumulator, given its `arrays`."""
         self._reduce()
         self.sums[:5] += arrays["sums"][:5]
         self._add_energies(*arrays["sums"][5:].tolist())
@@ -73,7 +73,7 @@ class StatisticsAccumulator:
         return {"sums": self.sums, "elements": self.elements, "factor": self._factor}
 
     def references(self, *, conservative: bool = False) -> References:
-        """What `References.fit` gives for the same structures.
+        """References as `References.fit` fits them on the same structures.
 
         Args:
             conservative: forces will be the energy's gradient, so both get one scale.

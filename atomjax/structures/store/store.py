@@ -1,4 +1,4 @@
-"""A store: a sequence of structures on disk, read when asked for, in any order."""
+"""A store: a sequence of structures on disk, read on access, in any order."""
 
 import hashlib
 import json
@@ -32,10 +32,10 @@ MEND = "copy the store again, or convert the data set again"
 class Store(Sequence[Structure]):
     """The structures of a store, or some of them.
 
-    The index is mapped, not read, and records are read from their files at each access: what a
-    process holds in memory does not grow with the set. Threads may share an instance, and it can
+    The index is mapped, not read, and records are read from their files at each access: the
+    memory of a process does not grow with the set. Threads may share an instance, and it can
     be sent to other processes. A column of the index is compared with its checksum when a process
-    first reads it; what the index says of one record, the checksum of the record covers.
+    first reads it; the checksum of a record covers its own index entry.
 
     Args:
         path: folder that ``python -m atomjax.structures.convert`` made.
@@ -45,7 +45,7 @@ class Store(Sequence[Structure]):
 
     Attributes:
         path: the folder.
-        manifest: what ``manifest.json`` says: statistics, origin, shards, checksums.
+        manifest: content of ``manifest.json``: statistics, origin, shards, checksums.
         indices: [S] numbers of the structures in the store, None for all.
     """
 
@@ -251,7 +251,7 @@ class _OpenStore:
         return self._compared[name]
 
     def group(self, number: int) -> Group:
-        """What structures share; made when asked for, since there may be millions."""
+        """Fields that several structures share; built on demand, since there may be millions."""
         class_key, source, identifier, targets = self._groups[number]
         return Group(class_key, source, identifier, tuple(targets))
 
@@ -274,7 +274,7 @@ class _OpenStore:
                 opened = os.open(path, os.O_RDONLY)
             except OSError as error:
                 raise StoreError(f"{path} cannot be opened ({error}); copy it again") from error
-            # Of two threads that open it at once, one closes its own again.
+            # If two threads open it at once, one closes its own again.
             if self._files.setdefault(shard, opened) != opened:
                 os.close(opened)
         return os.pread(self._files[shard], length, start)

@@ -26,9 +26,9 @@ def write_store(
     """Write structures as a store; files are converted by `convert`, in parallel.
 
     Args:
-        directory: to be made; it may exist if it is empty.
+        directory: store directory to make; it may exist if it is empty.
         structures: gone through once.
-        precision: of positions and forces; energies and cells keep float64.
+        precision: type of positions and forces; energies and cells keep float64.
         shard_size: structures in a file.
         origin: JSON values to keep in the manifest.
 

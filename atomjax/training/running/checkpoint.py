@@ -43,14 +43,14 @@ _MEND = (
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing or does not fit what it is to be loaded into."""
+    """A checkpoint that is missing or does not fit the model that it is loaded into."""
 
 
 class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: where they lie; created where absent.
+        directory: their directory; created where absent.
     """
 
     def __init__(self, directory: str | Path):
@@ -155,11 +155,11 @@ def save_converted(
     """Writes weights that no run of ours made as a run's best checkpoint, whole or not at all.
 
     Args:
-        directory: to be made; it may exist if it is empty.
-        params: of the model, numpy arrays.
+        directory: directory to make; it may exist if it is empty.
+        params: parameters of the model, numpy arrays.
         ema_params: averages of them; the same arrays where there are none.
-        scale_factors: of the model.
-        metadata: as runs write it; "step" names the checkpoint.
+        scale_factors: scale factors of the model.
+        metadata: metadata as runs write it; "step" names the checkpoint.
 
     Raises:
         CheckpointError: if the directory holds something.
@@ -188,7 +188,7 @@ def load_backbone(
         variables: {"params", "scale_factors"} of the model to be finetuned; its heads are kept.
         source: {"params", "scale_factors"} as :func:`load_checkpoint` returns; its heads are
             left out.
-        name: how errors call the source.
+        name: name of the source in errors.
 
     Raises:
         CheckpointError: if a leaf of the two backbones is missing, left over, or of another
@@ -304,7 +304,7 @@ def _read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _explained(folder: Path, item: str | None = None) -> Iterator[None]:
-    """Compares the checksums of all items, or of one, first, and says of any error where it was."""
+    """Compares the checksums of all items, or of one, first, and names the place of any error."""
     try:
         compare_checksums(folder, _MEND, within=item)
         yield
@@ -312,7 +312,7 @@ def _explained(folder: Path, item: str | None = None) -> Iterator[None]:
         raise
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
-    # Orbax and what it is built on have no common error.
+    # Orbax and its libraries have no common error.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"{folder} cannot be read ({reason}); {_MEND}") from error

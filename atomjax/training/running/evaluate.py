@@ -29,7 +29,7 @@ StackedBatches = Callable[[], Iterable[GraphBatch]]
 
 @dataclass(frozen=True)
 class StructurePrediction:
-    """What the model says of one structure, in model units.
+    """Prediction for one structure, in model units.
 
     Attributes:
         dataset: index of its dataset.
@@ -52,12 +52,12 @@ class Evaluator:
     """Evaluates any parameters on one set of batches.
 
     Args:
-        step: of :func:`make_evaluation_step`; evaluators of one model share it, so that batches
+        step: result of :func:`make_evaluation_step`; evaluators of one model share it, so that
             of one shape are compiled once.
         tasks: task i serves dataset index i.
         mesh: devices.
         batches: gives a new pass over the stacked batches.
-        num_structures: how many real structures a pass holds.
+        num_structures: number of real structures in a pass.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ def make_evaluation_step(
         apply: the model.
         tasks: task i serves dataset index i.
         mesh: devices.
-        reduction: of the force loss.
+        reduction: reduction of the force loss.
     """
 
     def device_step(variables: Any, batch: GraphBatch):

@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints and what is logged of them.
+"""The training loop: steps, validations, checkpoints and logging.
 
 It constructs nothing: model, data, optimiser and checkpoints come in ready. Step n + 1 is
 dispatched before the metrics of step n are read, so the device does not wait for the host.
@@ -33,7 +33,7 @@ LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value", "loss_stress")
 
 
 class Loader(Protocol):
-    """What the loop asks of ``atomjax.batching.loader.BatchLoader``."""
+    """Interface of ``atomjax.batching.loader.BatchLoader`` that the loop uses."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,11 +93,11 @@ class Loop:
     """Everything a run needs to go from one state to the last.
 
     Attributes:
-        step: of :func:`atomjax.training.update.step.make_train_step`.
+        step: result of :func:`atomjax.training.update.step.make_train_step`.
         loader: training batches.
-        evaluator: of the validation data, or None without any.
-        checkpoints: where states go.
-        run: where metrics go.
+        evaluator: evaluator on the validation data, or None without any.
+        checkpoints: checkpoints to save states in.
+        run: run directory, which takes the metrics.
         settings: intervals, patience and selection.
         tasks: in the order of the dataset indices.
         mesh: devices.
@@ -146,7 +146,7 @@ class Loop:
 
         Args:
             state: placed on the mesh; its buffers are consumed.
-            record: of the validations up to this state; updated in place.
+            record: record of the validations up to this state; updated in place.
 
         Returns:
             The last state.
@@ -229,7 +229,7 @@ class Loop:
 
     def _describe_non_finite(self, pending: _Dispatched, metrics: Mapping[str, Any]) -> str:
         seen = np.stack([pending.dataset, pending.structure])
-        # Every process knows the structures of its own devices.
+        # Every process has the structures of its own devices.
         seen = processes.from_all(seen)
         datasets, structures = np.moveaxis(seen, -3, 0).reshape(2, -1)
         real = structures >= 0
@@ -254,7 +254,7 @@ class Loop:
     def _validate_and_save(
         self, state: TrainState, record: Record, done: int
     ) -> tuple[TrainState, dict[str, float]]:
-        """What is due after step ``done``.
+        """Validate and save the state after step ``done``, each if it is due.
 
         Returns:
             The state, with another rate after a plateau, and what the progress line shows.

@@ -1,4 +1,4 @@
-"""How long a run will take, from steps that were measured on the hardware at hand."""
+"""Estimated duration of a run, from steps measured on the hardware at hand."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Pace:
     Args:
         total: steps of the whole run.
         samples_per_step: structures of a step.
-        device: what it runs on, in words.
+        device: description of the device.
         may_end_sooner: the run ends by itself before, by patience, rate or time.
         clock: seconds, monotonic.
     """
@@ -51,7 +51,7 @@ class Pace:
 
         Args:
             step: its number, from 1.
-            discounted: seconds spent so far on what is no step: compilations and validations.
+            discounted: seconds spent so far outside of steps: compilations and validations.
 
         Returns:
             Once, a line about the time of the whole run; None otherwise.

@@ -17,7 +17,7 @@ def physical_predictions(
     """Labels and predictions of one dataset, where there are labels.
 
     Args:
-        rows: of :meth:`atomjax.training.running.evaluate.Evaluator.predictions`.
+        rows: result of :meth:`atomjax.training.running.evaluate.Evaluator.predictions`.
         dataset: structures, references and property scales.
         index: the dataset's index in ``rows``.
 

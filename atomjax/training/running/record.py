@@ -1,4 +1,4 @@
-"""How far a training has come: the best validation, patience, and the plateau of the rate."""
+"""Progress of a training: best validation, patience and plateaus of the learning rate."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from atomjax.training.settings import PlateauSettings, TrainSettings
 
 @dataclass
 class Record:
-    """How far selection has come; saved with the state, so that resuming continues it.
+    """Progress of model selection; saved with the state, so that resuming continues it.
 
     Attributes:
         best_value: smallest validation value so far, None before the first.
@@ -30,7 +30,7 @@ class Record:
     plateau_scale: float = 1.0
 
     def update(self, value: float, step: int, settings: TrainSettings) -> bool:
-        """Takes one validation into account and says whether it is the best so far."""
+        """Takes one validation into account; returns whether it is the best so far."""
         bound = self.best_value
         if bound is None or value < bound - settings.min_improvement * abs(bound):
             self.best_value, self.best_step, self.stale = value, step, 0
@@ -59,7 +59,7 @@ class Record:
         self.stopped, self.reason = True, reason
 
     def go_on(self) -> str:
-        """Takes the end back; returns what the reason was."""
+        """Takes the end back; returns its reason."""
         reason, self.stopped, self.reason = self.reason, False, ""
         return reason
 

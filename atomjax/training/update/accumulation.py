@@ -11,7 +11,7 @@ def summed(function: Callable[..., Any], parts: int) -> Callable[..., Any]:
     """``function``, or where there are several parts its sum over the leading axis of arguments.
 
     Args:
-        function: of arrays, to a tree of arrays.
+        function: function from arrays to a tree of arrays.
         parts: k; where it is more than one, every argument has a leading axis of that length.
     """
     if parts == 1:

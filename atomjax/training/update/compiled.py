@@ -21,7 +21,7 @@ class CompiledFunctions:
         """The function of this key, made where there is none yet.
 
         Args:
-            key: everything that decides what the function computes.
+            key: all facts that determine the function.
             make: makes it.
         """
         if key not in self._made:

@@ -61,7 +61,7 @@ def part_pattern(name: str, backbone: Backbone) -> str:
 
     Args:
         name: "backbone", "embedding", "heads", or "block_<i>" for block number i from 0.
-        backbone: whose parts they are.
+        backbone: network that the parts belong to.
 
     Raises:
         ConfigError: on another name.

@@ -40,22 +40,22 @@ class Task:
     """A dataset and the head that it trains; the i-th task has dataset index i.
 
     Attributes:
-        name: of the dataset and of the head.
+        name: name of the dataset and of the head.
         kind: "energy_forces", "energy" or "scalar".
         target: property of kind "scalar".
-        unit: of that property.
+        unit: unit of that property.
         energy_coefficient: weight of the energy (or property) loss.
         force_coefficient: weight of the force loss.
         energy_scale: eV per unit of the model's energy.
         force_scale: eV/Å per unit of the model's forces.
         value_scale: unit of the property, or of its logarithm, per unit of the model's value.
         value_mean: the same of the model's value zero, where no elements' shares were taken out.
-        transform: of the property, "identity" or "log".
+        transform: transform of the property, "identity" or "log".
         stress: whether the stress is trained.
         stress_coefficient: weight of the stress loss.
-        scalar_loss: of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
-        force_loss: of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over its
-            components) or "huber" (of the length).
+        scalar_loss: loss of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
+        force_loss: loss of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over
+            its components) or "huber" (of the length).
         huber_delta: model units; Huber's function is quadratic below it and linear above.
     """
 
@@ -123,7 +123,7 @@ class Terms:
 
 
 def _masks(batch: GraphBatch, tasks: Sequence[Task]) -> tuple[jax.Array, ...]:
-    """Which structures [G], atoms [N] and structures [G] count in each term."""
+    """Masks of the labels in each term: energies [G], forces [N] and properties [G]."""
     targets = batch.targets
     has_energy = jnp.array([task.kind != "scalar" for task in tasks])
     has_forces = jnp.array([task.kind == "energy_forces" for task in tasks])
@@ -138,7 +138,7 @@ def _masks(batch: GraphBatch, tasks: Sequence[Task]) -> tuple[jax.Array, ...]:
 def own_predictions(
     predictions: Mapping[str, Prediction], batch: GraphBatch, tasks: Sequence[Task]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """For each structure what the head of its own dataset predicts, zero where it does not.
+    """Predictions of each structure's own dataset's head, zero where it has none.
 
     Returns:
         Energies [G], forces [N, 3] and property values [G], in model units.
@@ -229,7 +229,7 @@ def _value_sizes(
 
 
 def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction) -> Terms:
-    """How many structures (or atoms) each term averages over; independent of the model."""
+    """Number of structures (or atoms) that each term averages over; independent of the model."""
     energy_mask, force_mask, value_mask = _masks(batch, tasks)
     if reduction == "structure":
         force_mask = sum_slots(force_mask.astype(jnp.float32), batch.atoms) > 0
@@ -243,7 +243,7 @@ def label_counts(batch: GraphBatch, tasks: Sequence[Task], reduction: Reduction)
 
 
 def _scalar_losses(error: jax.Array, task: Task) -> jax.Array:
-    """What a task makes of the errors [G] of energies or properties, or [G, 3, 3] of stresses."""
+    """Elementwise loss of the errors [G] of energies or properties, or [G, 3, 3] of stresses."""
     if task.scalar_loss == "mse":
         return error**2
     if task.scalar_loss == "huber":
@@ -252,7 +252,7 @@ def _scalar_losses(error: jax.Array, task: Task) -> jax.Array:
 
 
 def _force_losses(error: jax.Array, task: Task) -> jax.Array:
-    """[N] what a task makes of the errors [N, 3] of forces."""
+    """[N] loss of the force errors [N, 3]."""
     if task.force_loss == "mae":
         return jnp.abs(error).mean(axis=-1)
     if task.force_loss == "mse":

@@ -19,7 +19,7 @@ def tree_norm(tree: Any) -> jax.Array:
     a tenth of the kernels and moves no byte more.
 
     Args:
-        tree: of floating arrays, not empty.
+        tree: tree of floating-point arrays, not empty.
 
     Returns:
         [] in their dtype.

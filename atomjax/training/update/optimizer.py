@@ -78,7 +78,7 @@ def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
 
 
 class ScheduleState(NamedTuple):
-    """Number of updates made, and what a plateau has multiplied the rates by."""
+    """Number of updates made, and the factor of the rates after plateaus."""
 
     count: jax.Array
     plateau_scale: jax.Array
@@ -127,8 +127,8 @@ def shared_divisors(params: Params, shared: Sequence[tuple[str, int]]) -> Params
     """Number of blocks that read each parameter.
 
     Args:
-        params: of the model.
-        shared: what ``Backbone.shared`` gives.
+        params: parameters of the model.
+        shared: result of ``Backbone.shared``.
     """
 
     def blocks(path: str) -> int:
@@ -164,8 +164,8 @@ def make_optimizer(
     ``final_factor`` replaces the cosine's floor.
 
     Args:
-        settings: of the training.
-        params: of the model.
+        settings: settings of the training.
+        params: parameters of the model.
         num_steps: length of the run.
         groups: ``all_groups`` of the settings; the first whose pattern is found counts.
         shared: parameters that several blocks read, for ``scale_shared_gradients``; see
@@ -200,7 +200,7 @@ def average_decay(decay: float, updates: jax.Array, *, warmup: bool) -> jax.Arra
     """The decay of an exponential moving average at one update.
 
     Args:
-        decay: that it has in the long run.
+        decay: its value after many updates.
         updates: number of updates, this one included.
         warmup: take (1 + n) / (10 + n) until that reaches ``decay`` (TensorFlow's
             ``ExponentialMovingAverage`` with ``num_updates``): the average then reaches back over

@@ -29,7 +29,7 @@ class TrainState:
         step: [] int32, updates made.
         params: trained parameters.
         scale_factors: fitted factors of the model, constant while training.
-        opt_state: of the optax optimiser.
+        opt_state: state of the optax optimiser.
         ema_params: exponential moving average of ``params``, which validation and test use.
         rng: [2] uint32 key data; the key of step n is folded from it and n.
     """
@@ -55,7 +55,7 @@ def create_state(
     Args:
         variables: {"params", "scale_factors"}.
         optimizer: as given to ``make_train_step``.
-        seed: of the dropout keys.
+        seed: seed of the dropout keys.
 
     Raises:
         ScaleFactorError: if a scale factor is not fitted.
@@ -85,10 +85,10 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def own_rows(mesh: Mesh, parts: int = 1) -> list[int]:
-    """Which devices of the mesh, and so rows of a stacked batch, are this process's.
+    """Rows of a stacked batch that belong to this process's devices of the mesh.
 
     Args:
-        mesh: of :func:`data_mesh`.
+        mesh: result of :func:`data_mesh`.
         parts: consecutive rows of each device.
     """
     rows = np.arange(mesh.size * parts).reshape(mesh.size, parts)
@@ -98,7 +98,7 @@ def own_rows(mesh: Mesh, parts: int = 1) -> list[int]:
 
 
 def shard_axes(params: Any, mesh: Mesh) -> Any:
-    """For each parameter the axis along which its optimiser state is divided over the mesh.
+    """Axis along which the optimiser state of each parameter is divided over the mesh.
 
     Returns:
         A tree like ``params``: the longest axis that the devices divide evenly, or -1 where there
@@ -118,11 +118,11 @@ def axis_spec(axis: int) -> P:
 
 
 def state_shardings(state: TrainState, mesh: Mesh, *, shard_optimizer: bool) -> TrainState:
-    """Where each array of a state lives.
+    """Sharding of each array of a state.
 
     Args:
         state: the state or its shapes.
-        mesh: of :func:`data_mesh`.
+        mesh: result of :func:`data_mesh`.
         shard_optimizer: divide the moments of the optimiser and the averaged parameters over the
             devices (the first stage of ZeRO, Rajbhandari et al., arXiv:1910.02054). Shapes, and so
             checkpoints, stay what they are.
@@ -146,9 +146,9 @@ def place(tree: T, mesh: Mesh, shardings: Any = None) -> T:
     """Copies a state or variables to the devices of the mesh, in buffers of their own.
 
     Args:
-        tree: of arrays, whole in every process.
-        mesh: of :func:`data_mesh`.
-        shardings: of :func:`state_shardings`; None puts all of it on every device.
+        tree: tree of arrays, whole in every process.
+        mesh: result of :func:`data_mesh`.
+        shardings: result of :func:`state_shardings`; None puts all of it on every device.
     """
     # Donated buffers must not be shared: params and ema_params begin as one array, and arrays
     # restored from disk may lie in memory that numpy owns.
@@ -181,7 +181,7 @@ def place_batch(batch: GraphBatch, mesh: Mesh, accumulation: int = 1) -> GraphBa
     Args:
         batch: leaves [D * accumulation, ...] with D the size of the mesh; of a run with several
             processes, either all rows or only those of this process's devices.
-        mesh: of :func:`data_mesh`.
+        mesh: result of :func:`data_mesh`.
         accumulation: k rows for each device to work through.
 
     Returns:

@@ -86,7 +86,7 @@ class CountedFunction:
         return result
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
-        """The traced function, which tells its cost and memory once compiled."""
+        """The traced function; compiled, it gives cost and memory."""
         return self._compiled.lower(*args)
 
 
@@ -197,14 +197,14 @@ def make_train_step(
     Args:
         apply: the model.
         tasks: task i serves dataset index i.
-        optimizer: of :func:`atomjax.training.update.optimizer.make_optimizer`.
-        mesh: of :func:`atomjax.training.update.state.data_mesh`.
-        reduction: of the force loss, see ``atomjax.training.update.losses``.
-        ema_decay: of the averaged parameters.
+        optimizer: result of :func:`atomjax.training.update.optimizer.make_optimizer`.
+        mesh: result of :func:`atomjax.training.update.state.data_mesh`.
+        reduction: reduction of the force loss, see ``atomjax.training.update.losses``.
+        ema_decay: decay of the averaged parameters.
         ema_warmup: see :func:`atomjax.training.update.optimizer.average_decay`.
         accumulation: parts that each device works through in a step, see ``place_batch``.
-        shardings: of ``state_shardings`` where the optimiser's state is divided over the devices;
-            None keeps all of it on each.
+        shardings: result of ``state_shardings`` where the optimiser's state is divided over the
+            devices; None keeps all of it on each.
 
     Returns:
         A function of a placed state and batch. ``metrics`` holds "loss", its terms "loss_<term>",

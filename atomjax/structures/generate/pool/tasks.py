@@ -1,4 +1,4 @@
-"""A set as tasks: what one task makes, whichever process runs it and in whatever order."""
+"""A set as tasks, whose results depend neither on the process nor on the order."""
 
 import dataclasses
 import difflib
@@ -13,7 +13,7 @@ import numpy as np
 from atomjax.structures.generate.errors import GenerateError, LabelError
 from atomjax.structures.structure import Structure, StructureError
 
-# Failures a task may have before it gives up: some, and some more for each structure asked of it.
+# Failures after which a task gives up: some, and some more for each structure to make.
 FAILURES_ALLOWED = 60
 FAILURES_PER_STRUCTURE = 8
 
@@ -26,7 +26,7 @@ class Task:
         index: place among the set's tasks; seeds the task's random numbers.
         start: place of its first structure in the set.
         count: number of structures to make.
-        subject: what to make them of, in the kind's own words.
+        subject: description of the systems to make, in the kind's own words.
     """
 
     index: int
@@ -36,7 +36,7 @@ class Task:
 
 
 class Kind(Protocol):
-    """How one kind of set is made; each module of this package that makes sets is one."""
+    """Interface of a kind of set; the modules of this package that make sets implement it."""
 
     Options: type
     PACKAGES: tuple[str, ...]
@@ -48,7 +48,7 @@ class Kind(Protocol):
     def begin(
         self, subject: str, options: Any, rng: np.random.Generator
     ) -> Callable[[], Structure]:
-        """What draws one structure of `subject` after another.
+        """Start a generator: each call of the result draws one structure of `subject`.
 
         Raises:
             LabelError: this attempt failed; another may not.
@@ -155,7 +155,7 @@ def _like(default: Any, value: Any, where: str) -> Any:
 
 
 def check_range(where: str, pair: tuple[float, ...], lowest: float = 0.0) -> None:
-    """Nothing, unless `pair` is not (smallest, largest) from `lowest` on.
+    """Check that `pair` is (smallest, largest), both at least `lowest`.
 
     Raises:
         GenerateError: it is not.

@@ -13,7 +13,7 @@ from atomjax.structures.generate.pool.tasks import Task, options_from, produce
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Make one task's structures, store them in ``request["path"]``, and say how it went."""
+    """Make one task's structures, store them in ``request["path"]``, and report the outcome."""
     kind = find_kind(request["kind"])
     options = options_from(kind.Options, request["options"], request["kind"])
     task = Task(**request["task"])
@@ -36,7 +36,7 @@ def main() -> None:
     """Serve on this process's own input and output."""
     keep_freed_memory()
     answers = os.fdopen(os.dup(1), "w")
-    # What libraries print must not mix with the answers.
+    # Output of libraries must not mix with the answers.
     os.dup2(2, 1)
     serve(sys.stdin, answers)
 

@@ -40,7 +40,7 @@ def run_requests(
     """Have every request answered by some worker.
 
     Args:
-        requests: what the worker module's `answer` takes.
+        requests: arguments of the worker module's `answer`.
         workers: number of processes.
         done: called with each answer, from one thread at a time.
 

@@ -28,7 +28,7 @@ class AseOptions(ReadOptions):
     """Options of files that ASE parses.
 
     Attributes:
-        ase_format: ASE's name of the format, such as "vasp-xml"; None lets ASE tell it.
+        ase_format: ASE's name of the format, such as "vasp-xml"; None lets ASE guess it.
     """
 
     ase_format: str | None = None

@@ -103,7 +103,7 @@ def _json(shard: Shard, key: str) -> Any:
         return decode(inflate(stored, f"{shard.path}: the entry {key!r}").decode())
     except ReadError:
         raise
-    # What ASE's decoder makes of damaged arrays may be any of these.
+    # Errors of ASE's decoder on damaged arrays.
     except (*RECORD_ERRORS, zlib.error) as error:
         raise ReadError(
             f"{shard.path}: the entry {key!r} is not compressed JSON ({error}); it is damaged or"

@@ -1,4 +1,4 @@
-"""What a file may make of memory: a multiple of what it holds, whatever its headers say."""
+"""Limits on the memory that a file may take: a multiple of its size, whatever its headers say."""
 
 import gzip
 import lzma
@@ -7,19 +7,19 @@ from pathlib import Path
 
 from atomjax.structures.readers.layouts.records import ReadError
 
-# No data set is compressed to a fiftieth; small files may say anything up to the first.
+# Bytes that any file may take, and the factor of its size beyond: no data set compresses so far.
 FREE = 1 << 27
 PER_BYTE = 50
 _CHUNK = 1 << 20
 
 
 def check_made(made: int, stored: int, what: str) -> None:
-    """Refuse to make much more of a file than it holds.
+    """Refuse to take much more memory than a file's size.
 
     Args:
-        made: bytes that are asked for.
-        stored: bytes that they are made of.
-        what: asks for them, for the message.
+        made: bytes in memory.
+        stored: bytes in the file.
+        what: name of the data, for the message.
 
     Raises:
         ReadError: it is too much.
@@ -55,7 +55,7 @@ def read_compressed(path: Path) -> bytes:
 
 
 def inflate(data: bytes, what: str) -> bytes:
-    """What zlib compressed.
+    """Content of data that zlib compressed.
 
     Raises:
         ReadError: it would fill the memory.

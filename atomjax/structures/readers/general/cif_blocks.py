@@ -17,7 +17,7 @@ _CUT = "the file is cut short or damaged, copy it again"
 
 @contextmanager
 def groups_explained() -> Iterator[None]:
-    """Say of a space group that there is none such as a reader says it.
+    """Raise ReadError for an unknown space group.
 
     Raises:
         ReadError: in place of ASE's error, which is of no common type.

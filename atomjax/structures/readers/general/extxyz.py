@@ -38,7 +38,7 @@ def frames(file: TextIO, path: Path, size: int) -> Iterator[list[str]]:
     Args:
         file: read from where it stands.
         path: for messages.
-        size: of the file.
+        size: size of the file in bytes.
 
     Raises:
         ReadError: as `records`.
@@ -56,10 +56,10 @@ def frame_size(line: str | bytes, index: int, path: Path, size: int) -> int:
     """The number of atoms that the first line of a frame states.
 
     Args:
-        line: that states it.
-        index: of the frame.
+        line: first line of the frame.
+        index: index of the frame.
         path: for messages.
-        size: of the file, which no number of lines exceeds.
+        size: size of the file in bytes, which no number of lines exceeds.
 
     Raises:
         ReadError: it is no number, or none that the file can hold.
@@ -86,7 +86,7 @@ def parse_frame(lines: list[str]) -> Atoms:
     """The atoms of one frame.
 
     Args:
-        lines: of the frame; those that the file lacks are empty.
+        lines: lines of the frame; those that the file lacks are empty.
 
     Raises:
         ReadError: the frame is cut short or empty.
@@ -122,7 +122,7 @@ def _check_columns(lines: list[str]) -> None:
 
 
 def _unknown_symbol(found: str, lines: list[str]) -> ReadError:
-    """What to say of a symbol that is no element's."""
+    """Error for a symbol that is no element's."""
     words = (line.split()[0] for line in lines[2:] if line.split())
     symbol = next((word for word in words if word.capitalize() == found), found)
     atom = next((i for i, line in enumerate(lines[2:]) if line.split()[:1] == [symbol]), None)

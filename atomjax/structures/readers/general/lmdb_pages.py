@@ -1,4 +1,4 @@
-"""The tree of an LMDB file, looked through before the library follows its pointers.
+"""The tree of an LMDB file, checked before the library follows its pointers.
 
 LMDB maps a file into memory and trusts what is in it: a damaged length or page number makes it
 touch what is not there, which ends the process. Layout of version 1 as in LMDB's ``mdb.c``
@@ -16,7 +16,7 @@ import numpy as np
 
 from atomjax.structures.readers.layouts.records import ReadError
 
-# Pages of keys that opening a file looks through: some 300,000 records, a quarter of a second.
+# Pages of keys that opening a file checks: some 300,000 records, a quarter of a second.
 MOST_PAGES = 8192
 _HEADER = 16
 _META = struct.Struct("<II16x" + "IHHQQQQQ" * 2 + "QQ")
@@ -28,14 +28,14 @@ _OWN_PAGES = 1
 
 @dataclass(frozen=True)
 class Tree:
-    """What the newer of the first two pages says.
+    """Description of the tree in the newer of the first two pages.
 
     Attributes:
         page_size: bytes of a page.
         last: number of the last page.
         root: page of the tree; None where there are no records.
         depth: pages from the root to a leaf.
-        pages: of keys, branches and leaves.
+        pages: number of pages of keys, branches and leaves.
         entries: records.
     """
 
@@ -48,7 +48,7 @@ class Tree:
 
 
 def check_pages(path: Path, most: int | None = MOST_PAGES) -> None:
-    """Refuse a file whose pages point to what it does not hold.
+    """Refuse a file whose pages point outside of it.
 
     Args:
         path: the file.
@@ -144,7 +144,7 @@ def _check_values(
 
 
 def damaged_lmdb(path: Path, reason: object) -> ReadError:
-    """The error of an LMDB file, which says why."""
+    """The error of an LMDB file, which gives the reason."""
     return ReadError(
         f"{path}: not a readable LMDB file ({reason}); it is damaged or truncated, copy it again"
     )

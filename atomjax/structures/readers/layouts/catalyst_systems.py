@@ -18,7 +18,7 @@ class CatalystOptions(ReadOptions):
     """Options of OC20 and OC22.
 
     Attributes:
-        energy_kind: what the energies shall mean: "adsorption" (OC20 as stored) or "total"
+        energy_kind: meaning of the energies: "adsorption" (OC20 as stored) or "total"
             (OC22 as stored; OC20 needs ``reference_energies``).
         reference_energies: ``oc20_ref.pkl``, the energies that make adsorption energies total.
         mapping: ``oc20_data_mapping.pkl`` or ``oc22_metadata.pkl``, from which classes come.
@@ -46,7 +46,7 @@ class CatalystOptions(ReadOptions):
 
 @dataclass(frozen=True)
 class SystemTable:
-    """What the system's number tells.
+    """Class and reference energy of each system, by its number.
 
     Attributes:
         classes: system to class, or None for one class a system.
@@ -69,7 +69,7 @@ class SystemTable:
         return self.classes[system]
 
     def energy(self, stored: float | None, system: int | None) -> float | None:
-        """The energy that was asked for, eV.
+        """The energy of the requested kind, eV.
 
         Raises:
             ReadError: the reference energies lack the system.

@@ -1,4 +1,4 @@
-"""Whether vectors stored beside energies are forces or gradients, told by the energies.
+"""Whether vectors stored beside energies are forces or gradients, judged by the energies.
 
 Along a step between two geometries of one molecule the energy changes by the work of the gradient,
 ΔE = Σ (g₁ + g₂)/2 · Δx up to third order in the step (the trapezoid rule). The slope of ΔE over
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# Å; over longer steps the rule says little.
+# Å; over longer steps the rule is unreliable.
 LONGEST_STEP = 1.5
 # Least correlation that decides, and by how much the slope may differ from one.
 CORRELATION = 0.8

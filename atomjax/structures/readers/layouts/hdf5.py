@@ -49,9 +49,9 @@ class ConformerFile(StructureFile):
     Subclasses say which groups are molecules (`_groups`) and what is special about them.
 
     Attributes:
-        what: what a file has to hold, for messages.
+        what: required content of a file, for messages.
         layout: names of the arrays.
-        names: of the molecules.
+        names: names of the molecules.
     """
 
     what = "molecule with conformations"
@@ -83,7 +83,7 @@ class ConformerFile(StructureFile):
         return name.rpartition("/")[2]
 
     def _index(self, name: str, group: Any) -> np.ndarray:
-        """Conformations to keep of one molecule, after a check of what it holds."""
+        """Conformations to keep of one molecule, after a check of its arrays."""
         count = _check(self.path, name, group, self.layout, self.options)
         self._exclude("empty molecules, without conformations or atoms", int(count == 0))
         self._believe_units(group)
@@ -173,7 +173,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Say of an error of HDF5, which may be of any type, which file it is about.
+    """Name the file in errors of HDF5, which may be of any type.
 
     Raises:
         ReadError: in place of it.
@@ -202,7 +202,7 @@ def molecule_groups(file: h5py.File, layout: Layout) -> list[str]:
 
 
 def _check_stored(array: Any, what: str) -> None:
-    """Raise where an array is much larger than what is stored of it, as one that nobody wrote."""
+    """Raise where an array is much larger than its stored part, as one that was never written."""
     if not isinstance(array, h5py.Dataset):
         raise ReadError(f"{what} is a group, expected an array; the file is damaged")
     check_made(array.size * array.dtype.itemsize, array.id.get_storage_size(), what)

@@ -24,7 +24,7 @@ class JsonRecords:
 
     Attributes:
         path: the file, which may be compressed (``.gz``).
-        others: what the object holds under its other keys.
+        others: takes the object's entries under its other keys.
     """
 
     def __init__(self, path: Path, key: str | None = None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
-# What a label's name is built on, and the option of the reader that names it.
+# Stems of a label's names, and the reader's option for its key.
 STEMS = {
     "energy": ("energy", "energies", "etot", "toten"),
     "forces": ("forces", "force", "frc"),
@@ -32,7 +32,7 @@ OPTIONS = {
     "virial": "virial_key",
 }
 CELL_STEMS = ("lattice", "cell", "unitcell", "latticevectors")
-# Words that leave a name what it is: REF_energy is an energy, formation_energy another quantity.
+# Words that do not change the kind: REF_energy is an energy, formation_energy another quantity.
 QUALIFIERS = frozenset(
     "ref reference dft qm true target label total tot free potential electronic corrected xtb vasp"
     " pbe scf final abinitio".split()
@@ -42,12 +42,12 @@ LARGE_STRESS = 1.0
 
 
 class UnusedKeysWarning(UserWarning):
-    """Records hold what looks like a label and is not read; the message counts and names it."""
+    """Records hold likely labels that are not read; the message counts and names them."""
 
 
 @dataclass
 class RecordNotes:
-    """What was seen in the records of a file, beside what was read.
+    """Keys, suspect labels and units found in the records of a file, beside the labels read.
 
     Attributes:
         held: key → number of records that hold it.
@@ -62,13 +62,13 @@ class RecordNotes:
     units: dict[str, str] = field(default_factory=dict)
 
     def clear(self) -> None:
-        """Forget what was counted."""
+        """Reset all counts."""
         self.held.clear()
         self.unused.clear()
         self.large_stresses = 0
 
     def merge(self, values: Mapping[str, Any]) -> None:
-        """Count what other notes counted, given their `to_dict`."""
+        """Add the counts of other notes, given their `to_dict`."""
         self.held.update(values["held"])
         self.unused.update({(kind, key): count for kind, key, count in values["unused"]})
         self.large_stresses += values["large_stresses"]
@@ -80,7 +80,7 @@ class RecordNotes:
         return {"held": held, "unused": unused, "large_stresses": self.large_stresses}
 
     def lines(self) -> list[str]:
-        """What somebody should know of the file, a line each."""
+        """Findings that a user of the file should know, one line each."""
         lines = []
         for (kind, key), count in sorted(self.unused.items()):
             lines.append(
@@ -97,7 +97,7 @@ class RecordNotes:
         return lines
 
     def warn(self, path: str) -> None:
-        """Warn of what `lines` says, once for the file."""
+        """Warn with the text of `lines`, once for the file."""
         if lines := self.lines():
             warnings.warn(f"{path}: {'; '.join(lines)}", UnusedKeysWarning, stacklevel=3)
 
@@ -110,7 +110,7 @@ def likely_keys(kind: str, keys: Iterable[str]) -> list[str]:
 
 
 def describe_keys(kind: str, keys: Iterable[str]) -> str:
-    """What records hold, and which of it a kind of label could be, in words."""
+    """Keys that records hold, and the one likely meant by a kind of label, in words."""
     held = sorted(keys)
     listed = ", ".join(held) or "nothing"
     near = likely_keys(kind, held) or difflib.get_close_matches(kind, held, n=1)
@@ -121,7 +121,7 @@ def describe_keys(kind: str, keys: Iterable[str]) -> str:
 
 
 def kind_of_name(key: str) -> str | None:
-    """The kind of label that a key's name tells, one of `STEMS`, or None."""
+    """The kind of label that a key's name stands for, one of `STEMS`, or None."""
     if key in LETTERS:
         return LETTERS[key]
     words = _words(key)
@@ -132,7 +132,7 @@ def kind_of_name(key: str) -> str | None:
 
 
 def is_cell_name(key: str) -> bool:
-    """Whether a key's name tells lattice vectors."""
+    """Whether a key's name stands for lattice vectors."""
     return "".join(_words(key)) in CELL_STEMS
 
 
@@ -152,13 +152,13 @@ def note_unused(
         read: kind → the value that is read as this label, None where there is none.
         wanted: the kinds that are looked for under the format's own keys.
         count: number of atoms.
-        volume: of the cell, in the file's unit; zero where not all directions repeat.
+        volume: volume of the cell, in the file's unit; zero where not all directions repeat.
     """
     kinds = set(wanted)
     for key, value in held.items():
         kind = kind_of_name(key)
         label = {"gradients": "forces", "virial": "stress"}.get(kind or "", kind)
-        # An entry of the label's own name is what is read.
+        # An entry of the label's own name is read.
         if kind is None or key == label or label not in kinds or not _has_form(label, value, count):
             continue
         if label == "stress" and volume == 0.0:
@@ -196,7 +196,7 @@ def _has_form(label: str | None, value: Any, count: int) -> bool:
 
 
 def _is_plain(key: str) -> bool:
-    """Whether a name says no more than the kind of label, qualifiers aside."""
+    """Whether a name holds no more than the kind of label, qualifiers aside."""
     stems = {stem for kind in STEMS.values() for stem in kind}
     return key in LETTERS or all(word in QUALIFIERS or word in stems for word in _words(key))
 

@@ -22,7 +22,7 @@ def open_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
     Args:
         path: the file.
-        names: of arrays.
+        names: names of arrays.
 
     Raises:
         ReadError: the file is damaged, lacks an array, or holds pickled objects.

@@ -9,7 +9,7 @@ from typing import Any
 
 from atomjax.safe_pickle import TENSORS, PickleError, Record, load
 
-# What fields hold beside arrays: lists of numbers, a few names.
+# Content of fields beside arrays: lists of numbers, a few names.
 MOST_LEVELS, MOST_PARTS, MOST_TEXT = 4, 1 << 20, 1 << 20
 GRAPH_CLASSES = (
     "torch_geometric.data.data.Data",
@@ -47,7 +47,7 @@ def stored_fields(graph: Any) -> Mapping[str, Any]:
 
 
 def _check_extent(fields: Mapping[str, Any]) -> None:
-    """Refuse what is no field of a graph: deep, wide or long, or the same part again and again."""
+    """Refuse values that are no field of a graph: deep, wide or long, or of one part repeated."""
     parts, left = 0, [(fields, 0)]
     while left:
         value, level = left.pop()

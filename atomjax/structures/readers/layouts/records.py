@@ -1,4 +1,4 @@
-"""What all readers share: declared units, the choice of labels, and what happens to bad records."""
+"""Options and errors of all readers: declared units, choice of labels, damaged records."""
 
 import csv
 import sqlite3
@@ -14,7 +14,7 @@ from atomjax.structures import units
 from atomjax.structures.readers.layouts.label_keys import LARGE_STRESS, RecordNotes, kind_of_name
 from atomjax.structures.structure import Structure
 
-# What parsing a damaged record may raise, whatever library parses it.
+# Errors that parsing a damaged record may raise, whatever library parses it.
 RECORD_ERRORS = (
     ValueError,
     KeyError,
@@ -45,7 +45,7 @@ class SkippedRecord:
 
     Attributes:
         identifier: file and record, such as ``run.xyz:17``.
-        reason: what was wrong with it.
+        reason: reason why it was left out.
     """
 
     identifier: str
@@ -54,28 +54,28 @@ class SkippedRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How numbers in a file become labels.
+    """Options for reading labels from the numbers in a file.
 
     Attributes:
-        energy_unit: of the file's energies, such as "eV", "Ha", "kcal/mol"; None takes what the
-            file states, and eV where it states nothing.
-        length_unit: of positions and cells, such as "Å", "bohr"; None likewise, and Å.
-        force_unit: of forces, such as "Ha/bohr"; None means energy_unit / length_unit.
+        energy_unit: unit of energies, such as "eV", "Ha", "kcal/mol"; None takes the unit that the
+            file states, and eV where it states none.
+        length_unit: unit of positions and cells, such as "Å", "bohr"; None likewise, and Å.
+        force_unit: unit of forces, such as "Ha/bohr"; None means energy_unit / length_unit.
         energy_key: the name under which energies are stored, None for the format's own; "" reads
             no energies.
         forces_key: the same for forces.
-        gradients_key: where gradients dE/dx are, whose negative are the forces.
+        gradients_key: the same for gradients dE/dx, whose negatives are the forces.
         stress_key: the same for stresses, which count where all three directions repeat.
-        virial_key: where virials are (energy unit), from which the stress is -virial / V.
-        stress_unit: of stresses, such as "GPa"; None means energy_unit / length_unit³.
-        targets: the scalar properties to keep, each record must have them; None keeps what there
-            is.
+        virial_key: the same for virials (energy unit), from which the stress is -virial / V.
+        stress_unit: unit of stresses, such as "GPa"; None means energy_unit / length_unit³.
+        targets: the scalar properties to keep, each record must have them; None keeps those
+            present.
         target_units: energy units of some targets; these are converted to eV, others are kept as
             stored.
         use_tags: False forgets the file's tags: all atoms then have tag 2.
         split: part of the data set to read, for formats that have splits; None reads all.
         source: data set name of the structures; empty means the file's name.
-        notes: takes what the records hold beside what is read.
+        notes: takes the contents of the records beside the labels read.
     """
 
     energy_unit: str | None = None
@@ -142,7 +142,7 @@ class ReadOptions:
         """
         scalars = {name: scalar(value) for name, value in values.items()}
         known = {name: value for name, value in scalars.items() if value is not None}
-        # What nobody asked for may be missing, and a NaN says no more than that it is.
+        # A target that was not requested may be missing, and a NaN marks it as missing.
         finite = [name for name, value in known.items() if np.isfinite(value)]
         asked = finite if self.targets is None else list(self.targets)
         asked += [name for name in self.target_units if name not in asked]
@@ -206,8 +206,8 @@ def structures_from(
     """Parse records one by one.
 
     Args:
-        records: for each, its identifier and what makes its structure.
-        on_error: what a record that fails does.
+        records: identifier of each, and a function for its structure.
+        on_error: treatment of a record that fails.
         skipped: takes the records that were left out.
 
     Raises:

@@ -76,7 +76,7 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
     Args:
         options: as declared.
         stated: "energy_unit", "length_unit" and "force_unit" as the file has them, where it does.
-        path: of the file, for messages.
+        path: path of the file, for messages.
 
     Raises:
         ReadError: a declared unit is another one, or the file's is unknown and none is declared.

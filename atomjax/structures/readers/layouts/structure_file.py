@@ -1,4 +1,4 @@
-"""Files whose records have numbers: a sequence of structures that are read when asked for."""
+"""Files whose records have numbers: a sequence of structures that are read on access."""
 
 import difflib
 import os
@@ -90,7 +90,7 @@ class StructureFile(Sequence[Structure], ABC):
 
     @abstractmethod
     def _identifier(self, record: int) -> str:
-        """How errors name a record."""
+        """Name of a record in error messages."""
 
     @abstractmethod
     def _structure(self, record: int) -> Structure:
@@ -129,7 +129,7 @@ class StructureFile(Sequence[Structure], ABC):
         return index if self._chosen is None else int(self._chosen[index])
 
     def identifier(self, index: int) -> str:
-        """How errors name the structure at `index`."""
+        """Name of the structure at `index` in error messages."""
         return self._identifier(self._record(index))
 
     @overload
@@ -154,7 +154,7 @@ class StructureFile(Sequence[Structure], ABC):
     def records(
         self, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[str, Callable[[], Structure]]]:
-        """For each structure from `start` to before `stop` its identifier, and what reads it."""
+        """Identifier and reading function of each structure from `start` to before `stop`."""
         for index in range(len(self))[start:stop]:
             record = self._record(index)
             yield self._identifier(record), partial(self._structure, record)
@@ -177,9 +177,9 @@ def cut(
 
     Args:
         order: the permutation.
-        sizes: name to number of records, or share of them (rounded down) if a float; None, for
+        sizes: name to number of records, or fraction of them (rounded down) if a float; None, for
             one part, takes what the others leave.
-        name: of the part.
+        name: name of the part.
         where: for messages.
 
     Raises:

@@ -1,6 +1,7 @@
 """Every config of the papers' recipes, with the papers' values."""
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,27 @@ ARGUMENTS = {
 }
 SUITES = {"csi": 4, "ood": 7, "rmd17": 10, "rmd17_few": 10, "md22": 7, "spice": 2, "qm9": 12,
           "qmof": 1, "matbench": 40, "all,large": 82}  # fmt: skip
+PAPERS = ("jmp", "efficient_atom")
 ALL = [f"{name}.py:{argument}" for name, given in ARGUMENTS.items() for argument in given]
+
+
+def settings_table(paper: str) -> list[dict[str, Any]]:
+    """Rows of a paper's settings: where they are stated, a config, and values by dotted path."""
+    path = Path(__file__).with_name("tables") / f"{paper}.json"
+    return json.loads(path.read_text())["settings"]
+
+
+def value_at(owner: Any, path: list[str]) -> Any:
+    """The value at a path through attributes, keys and places; "*" makes a list of all."""
+    if not path:
+        return owner
+    key, rest = path[0], path[1:]
+    if key == "*":
+        return [value_at(item, rest) for item in owner]
+    if key.isdigit():
+        return value_at(owner[int(key)], rest)
+    inner = owner[key] if isinstance(owner, dict) else getattr(owner, key)
+    return value_at(inner, rest)
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +121,6 @@ def test_the_command_validates(root, capsys):
     assert "gemnet_oc_large on aspirin: energy_forces" in capsys.readouterr().out
 
 
-def test_jmp_pretraining(root):
-    settings = settings_of("pretrain/jmp.py:large", root)
-    train, data = settings.train, settings.data
-    assert (train.batch_size, train.epochs, train.learning_rate) == (768, 2, 2e-4)
-    assert settings_of("pretrain/jmp.py:small", root).train.batch_size == 1024
-    assert (data.mixture.kind, data.mixture.temperature) == ("temperature", 2.0)
-    assert (train.warmup_steps, train.warmup_factor, train.final_factor) == (2000, 0.2, 0.1)
-    assert (train.weight_decay, train.edge_dropout, train.ema_decay) == (0.1, 0.1, 0.99)
-    assert [d.force_coefficient for d in data.train] == [15, 14, 73, 80]
-    assert [d.name for d in data.validation] == ["oc20", "oc22"]
-    assert data.max_validation == 2000
-
-
 @pytest.mark.parametrize("source", ALL)
 def test_recipes_do_what_both_codes_do_between_loss_and_update(source, root):
     settings = settings_of(source, root)
@@ -126,78 +134,17 @@ def test_recipes_do_what_both_codes_do_between_loss_and_update(source, root):
     assert train.fixed_atoms == pretraining
 
 
-@pytest.mark.parametrize(
-    ("argument", "batch_size", "rate", "structures", "epochs"),
-    [
-        ("ani1x", 20, 1e-4, 2_000_000, 5),
-        ("oc22,large", 12, 1e-5, 2_000_000, 5),
-        ("oc20,large,3M", 12, 1e-4, 3_000_000, 5),
-        ("transition1x,1Mx10", 20, 1e-4, 1_000_000, 10),
-        ("balanced", 20, 1e-4, 2_000_000, 5),
-    ],
-)
-def test_pretraining_under_a_budget(root, argument, batch_size, rate, structures, epochs):
-    settings = settings_of(f"pretrain/budget.py:{argument}", root)
-    train = settings.train
-    assert (train.batch_size, train.learning_rate) == (batch_size, rate)
-    assert (train.max_structures, train.epochs) == (structures, epochs)
-    assert train.budget == structures * epochs
-    assert train.force_coefficient == 10
-    assert train.eval_every == structures // batch_size // 20
+@pytest.mark.parametrize(("paper", "row"), [(p, r) for p in PAPERS for r in settings_table(p)])
+def test_configs_have_the_settings_of_the_papers(root, paper, row):
+    settings = settings_of(row["config"], root)
+    for path, expected in row.items():
+        if path not in ("where", "config"):
+            assert value_at(settings, path.split(".")) == expected, (row["where"], path)
 
 
 def test_relevant_data_and_less_relevant_data(root):
     settings = settings_of("pretrain/budget.py:ani1x+oc22", root)
-    sizes = {d.name: d.max_structures for d in settings.data.train}
-    assert sizes == {"ani1x": 2_000_000, "oc22": 1_000_000}
     assert "C = 5 epochs × 3,000,000 structures = 15,000,000" in check_settings(settings)[1]
-
-
-def test_finetuning(root):
-    small = settings_of("finetune/md22.py:DHA", root)
-    train = small.train
-    assert (train.learning_rate, train.warmup_epochs, train.decay_epochs) == (8e-5, 5, 32)
-    assert (train.clip_value, train.clip_norm, train.layer_rates) == (1.0, None, "jmp_small")
-    assert train.plateau is not None
-    assert (train.plateau.patience, train.plateau.factor) == (5, 0.1)
-    assert (train.early_stopping_patience, train.epochs, train.max_hours) == (50, 500, 168)
-    rmd17 = settings_of("finetune/rmd17.py:few,large", root)
-    assert (rmd17.train.epochs, rmd17.train.early_stopping_patience) == (100_000, 1000)
-    assert (rmd17.train.final_factor, rmd17.train.layer_rates) == (0.01, "jmp_large")
-    assert rmd17.data.train[0].arguments["train_size"] == 50
-    heads = {
-        source: settings_of(f"finetune/{source}", root).finetune.head  # pyright: ignore
-        for source in ("md22.py:DHA", "md22.py:buckyball-catcher", "qm9.py:gap", "qm9.py:U0")
-    }
-    assert [head.forces for head in heads.values()][:2] == ["conservative", "direct"]
-    assert [head.extensive for head in heads.values()][2:] == [False, True]
-
-
-def test_finetuning_of_equiformer_v2(root):
-    settings = settings_of("finetune/rmd17.py:equiformer_v2", root)
-    train, finetune = settings.train, settings.finetune
-    assert (settings.model.name, train.learning_rate) == ("equiformer_v2_31M", 8e-5)
-    assert (train.warmup_epochs, train.warmup_factor, train.final_factor) == (5, 0.2, 0.01)
-    assert (train.epochs, train.layer_rates) == (600, None)
-    assert (train.decay_epochs, train.plateau) == (None, None)
-    assert finetune is not None
-    assert finetune.head.forces == "direct"
-    qm9 = settings_of("finetune/qm9.py:equiformer_v2", root)
-    graph = qm9.data.train[0].graph
-    assert (graph.cutoff_molecule, graph.max_neighbors, qm9.train.weight_decay) == (12, 500, 0)
-
-
-def test_pooling(root):
-    def pooling(source: str) -> str:
-        finetune = settings_of(f"finetune/{source}", root).finetune
-        assert finetune is not None
-        return finetune.head.pooling
-
-    assert pooling("matbench.py:phonons") == "max"
-    assert pooling("matbench.py:mp_gap") == pooling("qmof.py:small") == "mean"
-    assert pooling("qm9.py:homo") == "sum"
-    assert pooling("qm9.py:mu") == "dipole"
-    assert pooling("qm9.py:r2") == "extent"
 
 
 def test_words_choose_in_any_order():

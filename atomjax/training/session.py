@@ -123,7 +123,10 @@ class Session:
             FloatingPointError: at a loss that is not finite.
             RunInterrupted: after SIGTERM.
         """
-        shapes = jax.eval_shape(self._fresh_variables)
+        # The model is traced once, which takes seconds: for values where they are needed.
+        resumed = self.checkpoints.latest_step is not None
+        fresh = None if resumed else self._fresh_variables()
+        shapes = jax.eval_shape(self._fresh_variables if fresh is None else lambda: fresh)
         train = self.job.train
         backbone = find_backbone(self.model_config)
         optimizer = make_optimizer(
@@ -133,7 +136,7 @@ class Session:
             all_groups(train, backbone),
             backbone.shared(backbone_config(self.model_config)),
         )
-        state, record, seconds = self._first_or_latest_state(shapes, optimizer, load)
+        state, record, seconds = self._first_or_latest_state(shapes, fresh, optimizer, load)
         loop = self._make_loop(optimizer, state, seconds)
         before = loop.step.num_compilations
         final = loop.train(state, record)
@@ -189,6 +192,7 @@ class Session:
     def _first_or_latest_state(
         self,
         shapes: Variables,
+        fresh: Variables | None,
         optimizer: optax.GradientTransformation,
         load: Callable[[Variables], Variables] | None,
     ) -> tuple[TrainState, Record, float]:
@@ -198,18 +202,17 @@ class Session:
         self.run.say(f"{self.job.model.name} with {count:,} parameters on {devices}")
         target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.job.seed))
         shardings = self._shardings(target)
-        if self.checkpoints.latest_step is not None:
+        if fresh is None:
             state, metadata = self.checkpoints.restore(target)
             self.run.say(f"resuming after step {metadata['step']}")
             record = Record(**metadata["record"])
             return place(state, self.mesh, shardings), record, metadata["seconds"]
-        variables = self._fresh_variables()
         if load is None:
-            if variables["scale_factors"]:
+            if fresh["scale_factors"]:
                 self.run.say("fitting scale factors")
-            variables = fit_scale_factors(self.model, variables, self._first_batches())
+            variables = fit_scale_factors(self.model, fresh, self._first_batches())
         else:
-            variables = load(variables)
+            variables = load(fresh)
         # Hosts may differ in the last bits of what each has computed for itself.
         variables = processes.from_first(variables)
         state = create_state(variables, optimizer, self.job.seed)

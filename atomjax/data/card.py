@@ -307,7 +307,7 @@ def outside_counts(
 
 
 def _referenced(structures: Sequence[Structure], references: References) -> Spread:
-    return Spread.of([references.normalize_energy(s) * references.energy_scale for s in structures])
+    return Spread.of([references.residual_energy(s) for s in structures])
 
 
 def render(

@@ -31,6 +31,8 @@ from atomjax.structures.splits import SplitError, split_indices
 # Apart from every other use of a split's seed.
 SUBSET_STREAM = 0x5AB5
 NOTHING: Mapping[str, str] = {}
+# Place of a training set, and its training part → its references; None has them fitted.
+FitReferences = Callable[[int, Sequence[Structure]], References | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def load_datasets(
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     fixed_atoms: bool = False,
-    fit: Callable[[int, Sequence[Structure]], References | None] | None = None,
+    fit: FitReferences | None = None,
     graphs: Sequence[BaseGraphs] | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.

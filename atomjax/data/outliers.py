@@ -74,7 +74,7 @@ def _residual(structure: Structure, references: References | None) -> float | No
     numbers = structure.atomic_numbers
     if structure.energy is None or references is None or not references.seen[numbers].all():
         return None
-    return (structure.energy - references.reference_energy(numbers)) / len(structure)
+    return references.residual_energy(structure) / len(structure)
 
 
 def _far_off(values: np.ndarray) -> np.ndarray:

@@ -107,8 +107,7 @@ def build_given(
     """
     cutoffs = config.cutoffs(periodic=bool(np.any(structure.pbc)))
     edges, reverse = find_edges([structure], max(cutoffs.values()))
-    keys = [tuple(row) for row in np.c_[edges.senders, edges.receivers, edges.offsets].tolist()]
-    masks = {}
+    keys, masks = edge_keys(edges), {}
     for name in ("a2a", "main", "a2ee2a", "qint"):
         wanted = set(given[name])
         masks[name] = np.array([key in wanted for key in keys], dtype=bool)
@@ -117,12 +116,12 @@ def build_given(
                 f"{structure!r}: {len(wanted) - masks[name].sum()} given edges of graph {name!r} "
                 f"are farther than {max(cutoffs.values())} Å; raise the cutoff"
             )
-    masks["main_directed"] = masks["main"]
-    masks["main"] = both = _symmetric(edges, reverse, masks["main"], config)
-    swap = (np.cumsum(both) - 1)[reverse[both]]
-    tables = {name: _chosen(edges, mask) for name, mask in masks.items()}
-    first = np.array([0, len(structure.positions)])
-    return _split(config.kind, first[1:], first, tables, swap)[0]
+    return _assemble(config, edges, reverse, masks, np.array([0, len(structure.positions)]))[0]
+
+
+def edge_keys(edges: Edges) -> list[tuple[int, ...]]:
+    """(sender, receiver, three offsets) of each edge."""
+    return [tuple(row) for row in np.c_[edges.senders, edges.receivers, edges.offsets].tolist()]
 
 
 def _block_ends(structures: Sequence[Structure]) -> list[int]:
@@ -142,8 +141,7 @@ def _build_block(
     config: GraphConfig,
     rngs: Sequence[np.random.Generator] | None,
 ) -> list[InteractionGraphs]:
-    n_node = np.array([len(s.positions) for s in structures], dtype=np.int64)
-    first = np.concatenate([[0], np.cumsum(n_node)])
+    first = np.cumsum([0, *(len(s.positions) for s in structures)])
     cutoffs = config.cutoffs(periodic=bool(np.any(structures[0].pbc)))
     # Every edge has its reverse here; each graph is a choice of these edges.
     edges, reverse = find_edges(structures, max(cutoffs.values()))
@@ -161,20 +159,39 @@ def _build_block(
 
     # Slices are shared with a2a where they are the same, so that it comes first.
     masks = {"a2a": present} if "a2a" in cutoffs else {}
-    masks["main"] = directed = choose("main", config.max_neighbors)
-    swap = np.zeros(0, dtype=np.int64)  # of a directed graph there is none
-    if KINDS[config.kind].symmetric:
-        masks["main_directed"] = directed
-        masks["main"] = both = _symmetric(edges, reverse, directed, config)
-        swap = (np.cumsum(both) - 1)[reverse[both]]
+    masks["main"] = choose("main", config.max_neighbors)
     if "a2ee2a" in cutoffs:
         masks["a2ee2a"] = choose("a2ee2a", config.max_neighbors_a2ee2a)
     if "qint" in cutoffs:
         tags = np.concatenate([s.tags for s in structures])
         tagged = _with_tags(edges, tags, config.qint_tags)
         masks["qint"] = tagged & choose("qint", config.max_neighbors_qint)
+    return _assemble(config, edges, reverse, masks, first)
+
+
+def _assemble(
+    config: GraphConfig,
+    edges: Edges,
+    reverse: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    first: np.ndarray,
+) -> list[InteractionGraphs]:
+    """The graphs of the chosen edges, the main one with its reverses where the kind has them.
+
+    Args:
+        config: kind, and rule of symmetrisation.
+        edges: all edges.
+        reverse: [E] place of the reverse of each.
+        masks: graph → [E] chosen edges; "main" is directed. "a2a" comes first.
+        first: [S + 1] first atom of each structure, and the number of atoms.
+    """
+    swap = np.zeros(0, dtype=np.int64)  # of a directed graph there is none
+    if KINDS[config.kind].symmetric:
+        both = _symmetric(edges, reverse, masks["main"], config)
+        masks = {**masks, "main": both, "main_directed": masks["main"]}
+        swap = (np.cumsum(both) - 1)[reverse[both]]
     tables = {name: _chosen(edges, mask) for name, mask in masks.items()}
-    return _split(config.kind, n_node, first, tables, swap)
+    return _split(config.kind, first, tables, swap)
 
 
 def _chosen(edges: Edges, mask: np.ndarray) -> Edges:
@@ -254,7 +271,6 @@ def _symmetric(
 
 def _split(
     kind: str,
-    n_node: np.ndarray,
     first: np.ndarray,
     tables: Mapping[str, Edges],
     swap: np.ndarray,
@@ -267,7 +283,7 @@ def _split(
     bounds = {name: cut.tolist() for name, cut in cuts.items()}
     absent: dict[str, Edges] = dict.fromkeys(OTHERS, _slice(local["main"], 0, 0))
     graphs = []
-    for i, n in enumerate(n_node.tolist()):
+    for i, n in enumerate(np.diff(first).tolist()):
         own, a2a = absent.copy(), None
         for name, table in tables.items():
             start, stop = bounds[name][i : i + 2]

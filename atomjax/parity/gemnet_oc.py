@@ -20,7 +20,7 @@ from atomjax.graphs import (
     pack,
 )
 from atomjax.graphs.batch import GraphBatch
-from atomjax.graphs.interactions import Edges, InteractionGraphs
+from atomjax.graphs.interactions import Edges, InteractionGraphs, edge_keys
 from atomjax.models import AtomicModel, HeadConfig, build_model
 from atomjax.models.gemnet_oc import PUBLISHED_GRAPH, GemNetOCConfig
 from atomjax.parity.oracle import GRAPHS, Case, EdgeSet, Reference, rule_uniform
@@ -196,11 +196,6 @@ def count_ties(
     return (lengths(ours) & lengths(theirs)).total()
 
 
-def edge_keys(edges: Edges) -> list[tuple[int, ...]]:
-    """(source, target, offset) of our edges."""
-    return [tuple(row) for row in np.c_[edges.senders, edges.receivers, edges.offsets].tolist()]
-
-
 def oracle_edge_keys(edges: EdgeSet) -> list[tuple[int, ...]]:
     """(source, target, offset) of reference edges."""
     return [tuple(row) for row in np.c_[edges.edge_index.T, edges.offsets].tolist()]
@@ -231,7 +226,9 @@ def compare_model(
     singles = {}
     for case in cases.values():
         singles[case.name] = runner.run([case])
-        yield from compare_structure(reference, case, singles[case.name], limits)
+        yield from compare_structure(
+            reference, case, runner.graphs[case.name], singles[case.name], limits
+        )
     yield from compare_batch(reference, members, batched, singles, limits)
 
 
@@ -289,11 +286,14 @@ def rounding_errors(runner: Runner) -> dict[tuple[str, str], float]:
 
 
 def compare_structure(
-    reference: Reference, case: Case, values: dict[str, np.ndarray], limits: Limits
+    reference: Reference,
+    case: Case,
+    graphs: InteractionGraphs,
+    values: dict[str, np.ndarray],
+    limits: Limits,
 ) -> Iterator[Result]:
-    """All reference quantities of one structure."""
+    """All reference quantities of one structure, whose outputs on ``graphs`` are ``values``."""
     num_atoms = len(case.structure)
-    graphs = given_graphs(case)
     mine = _places(edge_keys(graphs.main))
     # Of an edge that is not there, a place beyond all: its outputs are not a number.
     order = [mine.get(key, len(mine)) for key in symmetrised_keys(case)]

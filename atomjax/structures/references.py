@@ -115,13 +115,20 @@ class References:
         Raises:
             ReferencesError: the structure has no energy, or an element that the fit never met.
         """
+        return self.residual_energy(structure) / self.energy_scale
+
+    def residual_energy(self, structure: Structure) -> float:
+        """A structure's energy less what the model does not predict; eV.
+
+        Raises:
+            ReferencesError: the structure has no energy, or an element that the fit never met.
+        """
         if structure.energy is None:
             raise ReferencesError(f"{structure!r} has no energy")
         try:
-            reference = self.reference_energy(structure.atomic_numbers)
+            return structure.energy - self.reference_energy(structure.atomic_numbers)
         except ReferencesError as error:
             raise ReferencesError(f"{structure!r}: {error}") from error
-        return (structure.energy - reference) / self.energy_scale
 
     def normalize_forces(self, structure: Structure) -> np.ndarray:
         """A structure's forces [N, 3] in the model's unit.

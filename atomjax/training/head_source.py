@@ -118,11 +118,7 @@ def carry_over(
         return refitted, note
     if not labelled:
         return base, "scales and element energies of the head"
-    shifts = [
-        (float(s.energy or 0.0) - base.reference_energy(s.atomic_numbers)) / len(s)
-        for s in labelled
-    ]
-    shift = float(np.mean(shifts))
+    shift = float(np.mean([base.residual_energy(s) / len(s) for s in labelled]))
     note = f"energies lie {shift:+.3g} eV/atom from the head's element energies"
     if abs(shift) <= SAME_REFERENCE:
         return base, f"{note}, which are kept"

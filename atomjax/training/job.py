@@ -1,12 +1,12 @@
 """Settings of one training, and the model, data and loss that follow from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from atomjax.batching import GraphDataset
 from atomjax.data.graphs import BaseGraphs
-from atomjax.data.load import DataSplits, load_datasets
+from atomjax.data.load import DataSplits, FitReferences, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.data.store_view import fit_references
 from atomjax.graphs import GraphConfig
@@ -22,8 +22,6 @@ from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, Trai
 from atomjax.training.update.losses import Task
 
 Variables = dict[str, Any]
-# Place of a training set, and its training part → its references; None has them fitted.
-FitReferences = Callable[[int, Sequence[Structure]], References | None]
 
 
 @dataclass(frozen=True, kw_only=True)

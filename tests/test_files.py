@@ -1,4 +1,4 @@
-"""What this project writes for itself: one flipped bit is found when it is read."""
+"""Files of this project's own formats: one flipped bit is found when they are read."""
 
 import contextlib
 import json

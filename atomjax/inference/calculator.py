@@ -85,7 +85,7 @@ class AtomjaxCalculator(Calculator):
 
     @property
     def use_tags(self) -> bool:
-        """Whether tags are read; setting it discards the last results."""
+        """Use of tags; setting it discards the last results."""
         return self._use_tags
 
     @use_tags.setter

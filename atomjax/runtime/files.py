@@ -228,7 +228,7 @@ def _explained(path: Path, mend: str) -> Iterator[None]:
 
 
 def _compare(file: BinaryIO) -> bool:
-    """Whether a file has a checksum, which it then matches; it stands at its beginning again."""
+    """Compare a file with its checksum, False if it has none; it stands at its start again."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - _TAIL, 0))
     mark = _MARK.search(file.read())

@@ -174,7 +174,7 @@ def deaths(folder: Path) -> list[str]:
 
 
 def _has_ended(name: str) -> bool:
-    """Whether the process of a note is known to have ended."""
+    """Check whether the process of a note is known to have ended."""
     host, _, process = name.rpartition("-")
     if host != socket.gethostname() or not process.isdigit():
         return False

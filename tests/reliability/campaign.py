@@ -69,7 +69,7 @@ class Trial:
 
     @property
     def forbidden(self) -> bool:
-        """Whether it must not end so."""
+        """True for an end that must not be."""
         silent = self.outcome in ("silent change", "error without file")
         return self.outcome in FORBIDDEN or (silent and INPUTS[self.name].own)
 
@@ -175,14 +175,14 @@ class Campaign:
 
 
 def read_apart(one: Input, folder: Path) -> tuple[str, str]:
-    """How reading an input ends in a process of its own: an outcome, or "read" and the digest."""
+    """Outcome of reading an input in a process of its own, or "read" and the digest."""
     return in_process(lambda: digest(one.read(folder)), folder, seconds=SECONDS, memory=MEMORY)
 
 
 def in_process(
     call: Callable[[], str], folder: Path, *, seconds: float, memory: int
 ) -> tuple[str, str]:
-    """How a call ends in a forked process whose memory and time are bounded.
+    """Outcome of a call in a forked process whose memory and time are bounded.
 
     Returns:
         "read" and the result, or one of `OUTCOMES` and what was said.
@@ -235,7 +235,7 @@ def _child(call: Callable[[], str], folder: Path, writer: int, memory: int) -> i
 
 
 def _judge(error: BaseException, folder: Path) -> tuple[str, str]:
-    """Whether an error is one of ours that says where."""
+    """Check for an error of ours that names the place."""
     text = f"{type(error).__name__}: {error}"
     cause: BaseException | None = error
     while cause is not None:

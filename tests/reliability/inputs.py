@@ -300,7 +300,7 @@ def _write_cif(path: Path) -> None:
 
 
 def _foreign(name: str, format_name: str, **options: Any) -> Callable[[Path], Any]:
-    """What reads `name` in a folder; all of it where `name` is empty."""
+    """A function that reads `name` in a folder; all of it where `name` is empty."""
     return lambda folder: read(folder / name if name else folder, format_name, **options)
 
 

@@ -1,4 +1,4 @@
-"""What may happen to the bytes of a file, by accident or on purpose."""
+"""Damage to the bytes of a file, by accident or on purpose."""
 
 import re
 from collections.abc import Callable

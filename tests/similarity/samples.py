@@ -21,7 +21,7 @@ def statistics_of(rows: np.ndarray) -> Statistics:
 def features_of(
     rows: np.ndarray, owner: np.ndarray, numbers: np.ndarray | None = None
 ) -> SetFeatures:
-    """What is kept of rows [n, d], of the structures ``owner`` and of atoms ``numbers`` [n]."""
+    """Summary of rows [n, d], of the structures ``owner`` and of atoms ``numbers`` [n]."""
     projection = random_projection(rows.shape[1])
     builder = StructureSumsBuilder(projection)
     builder.add(rows, owner)

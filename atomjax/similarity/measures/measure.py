@@ -92,11 +92,11 @@ class Measure:
 
     @property
     def only_moments(self) -> bool:
-        """Whether it follows from the moments of all features, which those of mixtures do too."""
+        """True where it follows from the moments of all features, as those of mixtures do too."""
         return self.table is not None and not self.needs and self.rows == "any"
 
     def suits(self, features: SetFeatures) -> bool:
-        """Whether the features of a set are of the kind that it compares."""
+        """Check that the features of a set are of the kind that it compares."""
         return self.rows == "any" or bool(features.elements)
 
     def tabulate(self, upstream: Sets, downstream: Sets) -> Values:

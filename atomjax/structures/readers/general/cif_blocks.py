@@ -46,7 +46,7 @@ def check_cif(text: str) -> None:
 
 
 def _ends_with_atoms(text: str) -> bool:
-    """Whether the last loop is that of the atoms, and nothing follows it."""
+    """Check that the last loop is that of the atoms, and nothing follows it."""
     last = text.rfind("loop_")
     return last >= 0 and re.match(r"loop_\s+_atom_site_(?!aniso)", text[last:]) is not None
 

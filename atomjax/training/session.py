@@ -46,7 +46,7 @@ from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, re
 from atomjax.training.running.evaluate import Evaluator, StructurePrediction, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.running.metrics import by_dataset, describe_metrics
-from atomjax.training.running.predictions import physical_predictions, write_predictions
+from atomjax.training.running.predictions import evaluated_set
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.compiled import CompiledFunctions
 from atomjax.training.update.layer_rates import all_groups
@@ -350,7 +350,7 @@ class Session:
             assert dataset.index is not None
             path = self.run.path("predictions", f"{dataset.name}.npz")
             if self.run.primary:
-                write_predictions(path, physical_predictions(rows, dataset, dataset.index))
+                evaluated_set(rows, dataset, dataset.index).write(path)
             files[dataset.name] = str(path)
         return files
 

@@ -22,6 +22,7 @@ from atomjax.data.given import Source, structures_of
 from atomjax.graphs.batch import GraphBatch
 from atomjax.reporting.tables import data_frame
 from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.progress import live_display
 from atomjax.similarity.features.extractor import (
     BackboneExtractor,
     check_invariants,
@@ -203,6 +204,7 @@ def features(
     *,
     invariant_only: bool = False,
     batch_size: int = 32,
+    progress: bool = True,
     **options: Any,
 ) -> Embeddings:
     """Features of structures; see :func:`load_embedder` and :class:`Embedder`.
@@ -215,6 +217,7 @@ def features(
             EquiformerV2 that comes with the package.
         invariant_only: leave out parts that turn with the structure.
         batch_size: most structures in a batch.
+        progress: show a bar, in terminals and notebooks.
         **options: units and label keys of files and atoms, as in a config.
 
     Raises:
@@ -230,4 +233,6 @@ def features(
         ((9, 288), (3, 288))
     """
     embedder = _loaded(checkpoint, invariant_only=invariant_only, batch_size=batch_size)
-    return embedder(structures_of(structures, outdated="drop", **options))
+    found = structures_of(structures, outdated="drop", **options)
+    with live_display(progress).track(len(found), "features") as tracker:
+        return embedder(found, tracker.advance)

@@ -59,7 +59,7 @@ def data_frame(columns: Mapping[str, Any]) -> Any:
         pandas = importlib.import_module("pandas")
     except ImportError as error:
         raise ImportError(
-            "data frames need pandas, which atomjax does not install: pip install pandas. The"
-            " arrays of a result hold the same numbers"
+            'data frames need pandas: pip install pandas, or "atomjax[dataframes]". The arrays of a'
+            " result hold the same numbers"
         ) from error
     return pandas.DataFrame(dict(columns))

@@ -9,6 +9,7 @@ import numpy as np
 
 from atomjax.batching import GraphDataset
 from atomjax.runtime.files import write_npz
+from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.training.running.evaluate import StructurePrediction
 from atomjax.training.running.metrics import MILLI
@@ -208,10 +209,11 @@ class PredictedSet(Quantities):
 
         Returns:
             Mean absolute errors under the names of `atomjax.training.running.metrics.METRICS`, and
-            "…_rmse_…", root mean squares; of forces over components of free atoms. "force_cosine"
-            is the mean cosine between predicted and true forces. "within_threshold" is the fraction
-            of structures whose energy errs by less than 0.02 eV and all of whose force components
-            by less than 0.03 eV/Å (Chanussot et al., ACS Catal. 2021).
+            further ones under those of `FURTHER_METRICS` there: root mean squares, of forces over
+            components of free atoms; "force_cosine", the mean cosine between predicted and true
+            forces; "within_threshold", the fraction of structures whose energy errs by less than
+            0.02 eV and all of whose force components by less than 0.03 eV/Å (Chanussot et al.,
+            ACS Catal. 2021).
         """
         arrays, found = self.arrays(), {}
 
@@ -231,6 +233,7 @@ class PredictedSet(Quantities):
             add("energy", "_mev_per_atom", differences["energy"] / self.n_atoms, MILLI)
         if "forces" in differences:
             add("force", "_mev_per_angstrom", differences["forces"], MILLI)
+        if "force_mae_mev_per_angstrom" in found:
             found["force_cosine"] = _cosine(arrays["forces_predicted"], arrays["forces_true"])
         if "stress" in differences:
             add("stress", "_ev_per_cubic_angstrom", differences["stress"])
@@ -293,3 +296,18 @@ def evaluated_set(
         target=scale.name if scale else None,
         identifiers=[dataset.identify(row.structure) for row in own],
     )
+
+
+def write_predictions(
+    rows: Sequence[StructurePrediction], datasets: Sequence[GraphDataset], run: Run
+) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+    """Writes the predictions of test sets; returns the file and the errors of each by its name."""
+    files, errors = {}, {}
+    for dataset in datasets:
+        assert dataset.index is not None
+        found = evaluated_set(rows, dataset, dataset.index)
+        path = run.path("predictions", f"{dataset.name}.npz")
+        if run.primary:
+            found.write(path)
+        files[dataset.name], errors[dataset.name] = str(path), found.errors()
+    return files, errors

@@ -1,7 +1,6 @@
 """The console command: every word has help with an example and does what it says."""
 
 import csv
-import json
 import subprocess
 import sys
 import tomllib
@@ -15,7 +14,7 @@ from atomjax.command.__main__ import COMMANDS, main
 from atomjax.command.doctor import missing_extras
 from atomjax.runtime.files import read_npz
 from atomjax.structures.readers import read
-from tests.own_files import SHORT, SMALL, write_files
+from tests.own_files import SMALL, write_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,22 +63,15 @@ def test_the_command_is_installed_and_lists_its_words() -> None:
     assert "invalid choice: 'fintune'" in wrong.stderr
 
 
-def test_train_finetune_predict_and_features(inside, capsys) -> None:
+def test_train_predict_and_features(inside, capsys) -> None:
     parts = ["--validation", "validation.xyz", "--test", "test.xyz"]
-    assert main(["train", "train.xyz", *parts, "--workdir=first", *changes(SMALL)]) == 0
-    start = ["finetune", "first", "--train=train.xyz", *parts, "--workdir=mine", *changes(SHORT)]
-    assert main(start) == 0
-    shown = capsys.readouterr().out
-    assert "conservative forces" in shown
-    assert "heads from own" in shown
-    files = {"train": "train.xyz", "validation": "validation.xyz", "test": "test.xyz"}
-    twin = atomjax.finetune("first", **files, settings=SHORT, workdir="twin", progress=False)
-    results = [json.loads(Path(name, "results.json").read_text()) for name in ("mine", "twin")]
-    assert results[0]["test"] == results[1]["test"]
+    assert main(["train", "train.xyz", *parts, "--workdir=mine", *changes(SMALL)]) == 0
+    assert "conservative forces" in capsys.readouterr().out
+    model = atomjax.load("mine")
 
     assert main(["predict", "mine", "test.xyz", "--output=out/predicted.xyz"]) == 0
     assert "force_mae_mev_per_angstrom" in capsys.readouterr().out
-    expected = twin.predict("test.xyz")
+    expected = model.predict("test.xyz")
     written = read("out/predicted.xyz")
     np.testing.assert_allclose([one.energy for one in written], expected.energies, atol=1e-5)
     found = np.concatenate([np.asarray(one.forces) for one in written])
@@ -106,6 +98,20 @@ def test_train_finetune_predict_and_features(inside, capsys) -> None:
     arrays = read_npz(Path("out/f.npz"), "")
     assert arrays["n_atoms"].tolist() == [9, 9, 9]
     np.testing.assert_allclose(arrays["structures"][0], arrays["atoms"][:9].mean(axis=0), atol=1e-5)
+
+
+def test_finetune_is_what_the_launcher_runs(monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr("atomjax.command.training.launch", lambda given: calls.append(given) or 0)
+    words = ["finetune", "first", "--train=a.xyz", "--validation=b.xyz", "--energy-key=E"]
+    assert main([*words, "--workdir=mine", "--config.train.epochs=3"]) == 0
+    ((config, *rest),) = calls
+    path, _, argument = config.removeprefix("--config=").partition(".py:")
+    assert Path(f"{path}.py").samefile(ROOT / "atomjax" / "recipes" / "own_data.py")
+    assert argument == "a.xyz,checkpoint=first,validation=b.xyz,energy_key=E"
+    assert rest == ["--workdir=mine", "--config.train.epochs=3"]
+    assert main(["train", "--config=configs/quickstart.py", "--validate"]) == 0
+    assert calls[1] == ["--config=configs/quickstart.py", "--validate"]
 
 
 def test_trainings_say_what_is_missing(inside, capsys) -> None:

@@ -33,9 +33,7 @@ def folder(tmp_path_factory) -> Path:
     given = {"settings": SMALL, "progress": False}
     files = {"train": folder / "train.xyz", "validation": folder / "validation.xyz"}
     atomjax.finetune(None, **files, workdir=folder / "runs" / "pretrained", **given)
-    few = {"settings": SHORT, "progress": False}
-    pretrained = folder / "runs" / "pretrained"
-    atomjax.finetune(pretrained, **files, workdir=folder / "runs" / "mine", **few)
+    shutil.copytree(folder / "runs" / "pretrained", folder / "runs" / "mine")
     return folder
 
 
@@ -57,6 +55,7 @@ def test_examples_of_public_names_run(name: str, inside) -> None:
     assert sorted(inside.rglob("*")) == before, "nothing is written without a workdir"
 
 
+@pytest.mark.slow
 def test_finetuning_gives_the_numbers_of_the_command_line(inside, tmp_path, capsys) -> None:
     words = "train.xyz,validation.xyz,test.xyz,checkpoint=runs/pretrained"
     arguments = [f"--config={OWN}:{words}", f"--workdir={tmp_path / 'command'}"]
@@ -83,6 +82,7 @@ def test_finetuning_gives_the_numbers_of_the_command_line(inside, tmp_path, caps
         atomjax.finetune(None, **files, workdir=tmp_path / "python", **given)
 
 
+@pytest.mark.slow
 def test_csi_gives_the_numbers_of_the_command_line(inside, tmp_path, capsys) -> None:
     sets = {"near": "train.xyz", "far": labelled(16, 9, "H2O")}
     given = {"settings": CSI, "progress": False}
@@ -104,6 +104,7 @@ def test_csi_gives_the_numbers_of_the_command_line(inside, tmp_path, capsys) -> 
     assert "| near |" in str(table)
 
 
+@pytest.mark.slow
 def test_the_ten_lines_run_as_they_stand(inside, monkeypatch) -> None:
     text = (ROOT / "docs" / "python.md").read_text()
     (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

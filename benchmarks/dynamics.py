@@ -3,8 +3,8 @@
     python -m benchmarks.dynamics CHECKPOINT [--molecule CH3CH2OH] [--out dynamics.json]
 
 ASE's velocity Verlet moves a molecule from its relaxed geometry and 300 K at several time steps,
-each from the same start. Written are the largest deviation of the total energy, its drift (slope of a
-line through it), and for comparison the range of the potential energy; beside the file a figure.
+each from the same start. Written are the largest deviation of the total energy, its drift (slope of
+a line through it), and for comparison the range of the potential energy; beside the file a figure.
 """
 
 import argparse

@@ -105,11 +105,8 @@ def test_finetune_is_what_the_launcher_runs(monkeypatch) -> None:
     monkeypatch.setattr("atomjax.command.training.launch", lambda given: calls.append(given) or 0)
     words = ["finetune", "first", "--train=a.xyz", "--validation=b.xyz", "--energy-key=E"]
     assert main([*words, "--workdir=mine", "--config.train.epochs=3"]) == 0
-    ((config, *rest),) = calls
-    path, _, argument = config.removeprefix("--config=").partition(".py:")
-    assert Path(f"{path}.py").samefile(ROOT / "atomjax" / "recipes" / "own_data.py")
-    assert argument == "a.xyz,checkpoint=first,validation=b.xyz,energy_key=E"
-    assert rest == ["--workdir=mine", "--config.train.epochs=3"]
+    own = "--config=finetune/own:a.xyz,checkpoint=first,validation=b.xyz,energy_key=E"
+    assert calls == [[own, "--workdir=mine", "--config.train.epochs=3"]]
     assert main(["train", "--config=configs/quickstart.py", "--validate"]) == 0
     assert calls[1] == ["--config=configs/quickstart.py", "--validate"]
 
@@ -173,6 +170,9 @@ def test_doctor_describes_the_installation(capsys, monkeypatch) -> None:
     for title in ("Versions", "Devices", "GFLOP/s (32 x 32)", "Compilation cache", "Extras"):
         assert title in shown
     assert atomjax.__version__ in shown
-    extras = missing_extras()
-    assert extras["dev"] == "installed"
-    assert extras["cuda12"] == 'without jax-cuda12-plugin: pip install "atomjax[cuda12]"'
+    needed = ["numpy>=2", "numpy>=2; extra == 'a'", 'no-such[x]>=1; sys_platform and extra == "b"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: needed)
+    assert missing_extras() == {
+        "a": "installed",
+        "b": 'without no-such: pip install "atomjax[b]"',
+    }

@@ -37,7 +37,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(
         about="train a model from random weights, on files or by a config",
         example="atomjax train train.xyz --workdir runs/first\n"
-        "atomjax train --config configs/quickstart.py --workdir runs/quickstart",
+        "atomjax train --config quickstart --workdir runs/quickstart",
         function=f"{_TRAINING}:train",
         options=f"{_TRAINING}:add_train_options",
         passes=True,

@@ -11,8 +11,8 @@ from atomjax.launch import main as launch
 from atomjax.runtime.config import ConfigError, load_config, override
 from atomjax.runtime.workflows import resolve
 
-# A config file with get_config() that comes with the package.
-OWN_DATA = "atomjax.recipes.own_data"
+# The config for data files, which the launcher knows by name.
+OWN_DATA = "finetune/own"
 PARTS = ("validation", "test")
 
 
@@ -96,4 +96,4 @@ def _source(options: argparse.Namespace) -> list[str]:
         if "," in value:
             raise ConfigError(f"'{value}' has a comma, which separates files; rename it")
     words = [options.train, *(f"{name}={value}" for name, value in chosen.items())]
-    return [f"--config={resolve(f'{OWN_DATA}:__file__')}:{','.join(words)}"]
+    return [f"--config={OWN_DATA}:{','.join(words)}"]

@@ -61,10 +61,6 @@ def own_config(argument: str) -> dict[str, Any]:
     return training_config(entries, options.get("checkpoint"), options.get("network"))
 
 
-# This module is a config file, for the command line of an installed package.
-get_config = own_config
-
-
 def training_config(
     entries: Mapping[str, Mapping[str, Any]],
     checkpoint: str | None = None,

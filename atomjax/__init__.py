@@ -1,18 +1,49 @@
-"""atomjax: data-efficient pretraining of atomic-property models in JAX."""
+"""atomjax: data-efficient pretraining of atomic-property models in JAX.
 
+model = atomjax.load("runs/mine")
+results = model.predict("frames.xyz")
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomjax.inference.embeddings import features
+    from atomjax.inference.model import Model, load
+    from atomjax.inference.results import Predictions
+    from atomjax.recipes.finetuning import finetune
+    from atomjax.similarity.workflow.table import CsiTable, csi
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "features"]
+__all__ = [
+    "CsiTable",
+    "Model",
+    "Predictions",
+    "__version__",
+    "csi",
+    "features",
+    "finetune",
+    "load",
+]
+
+# Public names and the modules that define them, which need jax: importing atomjax alone does not.
+_MODULES = {
+    "CsiTable": "atomjax.similarity.workflow.table",
+    "Model": "atomjax.inference.model",
+    "Predictions": "atomjax.inference.results",
+    "csi": "atomjax.similarity.workflow.table",
+    "features": "atomjax.inference.embeddings",
+    "finetune": "atomjax.recipes.finetuning",
+    "load": "atomjax.inference.model",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """``atomjax.features``, which needs jax: importing atomjax alone does not."""
-    if name == "features":
-        from atomjax.inference.embeddings import features
+    """A public name, imported when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'atomjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
-        return features
-    raise AttributeError(f"module 'atomjax' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

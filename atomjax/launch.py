@@ -11,7 +11,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,12 @@ from atomjax.runtime.config import (
     override,
     to_plain,
 )
-from atomjax.runtime.earlier import as_it_began
-from atomjax.runtime.lock import deaths, noting, sole_run
-from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
+from atomjax.runtime.lock import deaths
+from atomjax.runtime.workflows import READING, WORKFLOWS, Workflow, find_workflow
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-# Folder of the workdir in which processes note the mapped files that they read.
-READING = ".reading"
 
 # Errors whose message names the remedy; anything else is a bug and keeps its traceback.
 EXPLAINED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError)
@@ -202,28 +198,9 @@ def launch(
     """Brings devices and processes up and runs the workflow."""
     connect_processes(options)
     keep_compiled_programs(options.compilation_cache)
-    # Imported only now: creating a run asks jax which process this is.
-    import jax
-
-    from atomjax.runtime.run import Run
-
-    notes: list[str] = []
-    if not options.accept_changes:
-        # Before any process writes there: they all have to read the same.
-        settings, notes = as_it_began(settings, options.workdir)
-    processes.check_shared(options.workdir)
     given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
-    alone = sole_run(options.workdir) if jax.process_index() == 0 else nullcontext()
-    with alone, noting(options.workdir / READING):
-        run = Run(options.workdir, settings, accept_changes=options.accept_changes)
-        if notes:
-            run.say(f"as the version did that began this run: {', '.join(notes)}")
-        for death in deaths(options.workdir / READING):
-            run.say(f"before this start, {death}")
-        try:
-            return workflow.load_function()(settings, run, **given)
-        finally:
-            run.close()
+    changes = options.accept_changes
+    return workflow.carry_out(settings, options.workdir, accept_changes=changes, **given)
 
 
 def connect_processes(options: argparse.Namespace) -> None:

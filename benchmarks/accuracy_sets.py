@@ -16,13 +16,12 @@ import ase.build
 import numpy as np
 from ase import Atoms
 from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from atomjax.runtime.progress import Display
 from atomjax.structures import Structure
 from atomjax.structures.generate import GenerateSpec, generate_with_report
-from atomjax.structures.readers import read
+from atomjax.structures.readers import read, to_atoms
 from atomjax.structures.splits import split_indices
 
 PARTS = ("train", "validation", "test")
@@ -94,16 +93,13 @@ def write_set(name: str, folder: Path) -> Path:
     # The held-out parts come first, as in a config's split.
     order = {part: sizes[part] for part in ("test", "validation", "train")}
     for part, indices in split_indices(frames, order, by=by).items():
-        write(place / f"{part}.xyz", [to_atoms(frames[i]) for i in indices], format="extxyz")
+        write(place / f"{part}.xyz", [with_both_names(frames[i]) for i in indices], format="extxyz")
     return place
 
 
-def to_atoms(structure: Structure) -> Atoms:
+def with_both_names(structure: Structure) -> Atoms:
     """ASE's atoms with their labels, under both sorts of names."""
-    atoms = Atoms(structure.atomic_numbers, structure.positions, pbc=structure.pbc)
-    if structure.is_periodic:
-        atoms.cell = structure.cell
-    atoms.calc = SinglePointCalculator(atoms, energy=structure.energy, forces=structure.forces)
+    atoms = to_atoms(structure)
     atoms.info["REF_energy"] = structure.energy
     atoms.arrays["REF_forces"] = np.array(structure.forces)
     return atoms

@@ -7,7 +7,9 @@ from atomjax.reporting.plots import Comparison, Curve, Panel, plot_comparisons, 
 
 def test_curves_share_color_and_legend_entry_by_label(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("atomjax.reporting.plots._save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(
+        "atomjax.reporting.plots.save_figure", lambda figure, path: drawn.append(figure)
+    )
     curves = [
         Curve(label=label, steps=[1, 2], values=[2.0, 1.0]) for label in ("tuned", "tuned", "raw")
     ]
@@ -31,7 +33,9 @@ def test_empty_panel_and_non_positive_values_are_drawn(tmp_path):
 
 def test_comparison_states_the_error(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("atomjax.reporting.plots._save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(
+        "atomjax.reporting.plots.save_figure", lambda figure, path: drawn.append(figure)
+    )
     true = np.zeros((30_000, 3))
     items = [
         Comparison(label="tuned", true=true, predicted=true + 0.25),

@@ -187,6 +187,23 @@ def load_structures(
             return generate_with_report(generate_spec(dataset), cache_dir, workers, run.display)[0]
     if dataset.kind == "store":
         return open_store(dataset.name, dataset.path, notes)
+    left_out = [] if skipped is None else skipped
+    before = len(left_out)
+    structures = read_dataset(dataset, split, skipped=left_out, notes=notes, unwanted=unwanted)
+    if left_out[before:]:
+        run.say(f"{dataset.name}: {describe_skipped(left_out[before:])}")
+    return structures
+
+
+def read_dataset(
+    dataset: DatasetSettings,
+    split: str | None = None,
+    *,
+    skipped: list[SkippedRecord] | None = None,
+    notes: RecordNotes | None = None,
+    unwanted: Mapping[str, str] = NOTHING,
+) -> list[Structure]:
+    """All structures of a data set of kind "read"; see :func:`load_structures`."""
     arguments = {**unwanted, **dataset.arguments}
     if dataset.energy_kind == "none":
         arguments["energy_key"] = ""
@@ -196,21 +213,16 @@ def load_structures(
             arguments["energy_kind"] = dataset.energy_kind
     if split is not None:
         arguments["split"] = split
-    left_out = [] if skipped is None else skipped
-    before = len(left_out)
-    structures = read(
+    return read(
         find_file(dataset),
         dataset.format,
         length_unit=dataset.length_unit,
         force_unit=dataset.force_unit,
         source=dataset.name,
-        skipped=left_out,
+        skipped=skipped,
         notes=notes,
         **arguments,
     )
-    if left_out[before:]:
-        run.say(f"{dataset.name}: {describe_skipped(left_out[before:])}")
-    return structures
 
 
 def generate_spec(dataset: DatasetSettings) -> GenerateSpec:

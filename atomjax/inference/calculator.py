@@ -1,6 +1,6 @@
 """A trained model as an ASE calculator, for relaxations and molecular dynamics.
 
-atoms.calc = AtomjaxCalculator("runs/quickstart")
+atoms.calc = atomjax.load("runs/quickstart").calculator()
 """
 
 import warnings

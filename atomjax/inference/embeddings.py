@@ -2,31 +2,39 @@
 
 import atomjax
 
-found = atomjax.features(structures)                        # the extractor of the package
+found = atomjax.features("frames.xyz")                      # the extractor of the package
 found = atomjax.features(structures, "checkpoints/jmp-s")   # any checkpoint
 found.atoms[0]      # [atoms of the first structure, d]
 found.structures    # [structures, d], means over atoms
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from atomjax.batching import GrowingShape
+from atomjax.data.given import Source, structures_of
 from atomjax.graphs.batch import GraphBatch
+from atomjax.reporting.tables import data_frame
 from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.progress import live_display
 from atomjax.similarity.features.extractor import (
     BackboneExtractor,
     check_invariants,
     load_extractor,
 )
 from atomjax.similarity.settings import ExtractorSettings, Invariance
+from atomjax.similarity.workflow.figures import plot_map
 from atomjax.structures import Structure
 from atomjax.training.update.step import CountedFunction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,48 @@ class Embeddings:
             last layer. Entry (l² + l + m) · C + c of EquiformerV2's is channel c of degree l and
             order m; only degree 0, the first C, does not turn with the structure. GemNet-OC's are
             invariant.
+        identifiers: [S] names of the structures.
     """
 
     atoms: list[np.ndarray]
+    identifiers: np.ndarray
 
     @property
     def structures(self) -> np.ndarray:
         """[S, d] mean over the atoms of each structure."""
         return np.stack([atoms.mean(axis=0) for atoms in self.atoms])
+
+    def to_dataframe(self) -> Any:
+        """A ``pandas.DataFrame`` of the means: a row for each structure, a column for each feature.
+
+        Raises:
+            ImportError: pandas is missing.
+        """
+        return data_frame(self.columns())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of :meth:`to_dataframe`."""
+        means = self.structures
+        return {"identifier": self.identifiers} | {
+            f"feature_{i}": means[:, i] for i in range(means.shape[1])
+        }
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """The structures' means in the plane of their two principal components.
+
+        Args:
+            path: PNG to write; None writes nothing.
+
+        Returns:
+            The figure, which a notebook shows.
+
+        Raises:
+            ValueError: there are fewer than three structures.
+        """
+        if len(self.atoms) < 3:
+            raise ValueError(f"{len(self.atoms)} structures span no plane; give at least three")
+        target = None if path is None else Path(path)
+        return plot_map({"structures": self.structures}, (), target)
 
 
 class Embedder:
@@ -80,8 +122,14 @@ class Embedder:
         self._variables = jax.device_put(dict(extractor.variables))
         self._apply = CountedFunction(self._features)
 
-    def __call__(self, structures: Sequence[Structure]) -> Embeddings:
+    def __call__(
+        self, structures: Sequence[Structure], told: Callable[[int], None] | None = None
+    ) -> Embeddings:
         """Features of structures, in their order; their labels are not read.
+
+        Args:
+            structures: structures to compute for.
+            told: called after each batch with its number of structures.
 
         Raises:
             GraphError: the graph of a structure cannot be built.
@@ -100,7 +148,10 @@ class Embedder:
                         f"features of structure {i} ({structures[i].identifier or 'unnamed'}) are "
                         f"not finite; does {self.extractor.name} know its elements {elements}?"
                     )
-        return Embeddings([found[i] for i in range(len(structures))])
+            if told is not None:
+                told(len(group))
+        names = np.array([structure.identifier for structure in structures], dtype=np.str_)
+        return Embeddings([found[i] for i in range(len(structures))], names)
 
     @property
     def num_compilations(self) -> int:
@@ -134,30 +185,54 @@ def load_embedder(
     extractor = load_extractor(
         ExtractorSettings(checkpoint=None if checkpoint is None else str(checkpoint))
     )
-    # Features without degrees are invariant as they are.
-    turning = invariant_only and extractor.lmax is not None
-    invariance: Invariance = "norms" if turning else "none"
+    invariance = find_invariance(extractor, invariant_only)
     return Embedder(extractor, invariance=invariance, batch_size=batch_size)
+
+
+def find_invariance(extractor: BackboneExtractor, invariant_only: bool) -> Invariance:
+    """The features that stay the same when a structure turns, or all features."""
+    # Features without degrees are invariant as they are.
+    return "norms" if invariant_only and extractor.lmax is not None else "none"
 
 
 _loaded = functools.lru_cache(maxsize=4)(load_embedder)
 
 
 def features(
-    structures: Sequence[Structure],
+    structures: Source,
     checkpoint: str | Path | None = None,
     *,
     invariant_only: bool = False,
     batch_size: int = 32,
+    progress: bool = True,
+    **options: Any,
 ) -> Embeddings:
     """Features of structures; see :func:`load_embedder` and :class:`Embedder`.
 
     The backbone is kept, with what was compiled for it, for the next call.
 
+    Args:
+        structures: path, `ase.Atoms`, `Structure`, store, or a list of these.
+        checkpoint: directory of a run or of a converted checkpoint; None takes the small
+            EquiformerV2 that comes with the package.
+        invariant_only: leave out parts that turn with the structure.
+        batch_size: most structures in a batch.
+        progress: show a bar, in terminals and notebooks.
+        **options: units and label keys of files and atoms, as in a config.
+
     Raises:
         CheckpointError: there is no such checkpoint.
         GraphError: the graph of a structure cannot be built.
+        ReadError: the structures cannot be read.
         ValueError: features are not finite.
+
+    Example:
+        >>> import atomjax
+        >>> found = atomjax.features("frames.xyz")
+        >>> found.atoms[0].shape, found.structures.shape
+        ((9, 288), (3, 288))
     """
     embedder = _loaded(checkpoint, invariant_only=invariant_only, batch_size=batch_size)
-    return embedder(structures)
+    found = structures_of(structures, outdated="drop", **options)
+    with live_display(progress).track(len(found), "features") as tracker:
+        return embedder(found, tracker.advance)

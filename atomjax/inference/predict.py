@@ -8,7 +8,7 @@ out of its labels; here that is put back.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.structures import PropertyScale, References, ReferencesError, Structure
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.running.checkpoint import CheckpointError, Which, load_checkpoint
+from atomjax.training.running.predictions import StructureResult
 from atomjax.training.update.step import CountedFunction
 
 RELATIVE_ENERGY = "relative_energy"
@@ -39,28 +40,6 @@ MARKS = {
     " of the other kind",
     ELEMENTS: "the structure has elements that the model was not trained on",
 }
-
-
-@dataclass(frozen=True)
-class StructureResult:
-    """Predictions for one structure, in physical units; None for those that the model lacks.
-
-    A head predicts what it was trained on: no energies where its data set had none, unless they
-    are what the forces are the gradient of, and then they are marked.
-
-    Attributes:
-        energy: eV, of the kind that the model was trained on.
-        forces: [N, 3] eV/Å.
-        value: the scalar property, in the unit of its data set.
-        stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
-        marks: keys of `MARKS`, reasons to doubt the result.
-    """
-
-    energy: float | None
-    forces: np.ndarray | None
-    value: float | None
-    stress: np.ndarray | None = None
-    marks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -136,13 +115,17 @@ class Predictor:
         return made, (self._model, jax.device_get(self._variables), list(self.heads.values()))
 
     def __call__(
-        self, structures: Sequence[Structure], dataset: str | None = None
+        self,
+        structures: Sequence[Structure],
+        dataset: str | None = None,
+        told: Callable[[int], None] | None = None,
     ) -> list[StructureResult]:
         """Predictions for structures, in their order.
 
         Args:
             structures: structures to predict for; their labels are not read.
             dataset: data set whose head predicts; may be left out if there is one head.
+            told: called after each batch with its number of structures.
 
         Raises:
             ValueError: there is no such head, or there are several and none is named.
@@ -150,7 +133,7 @@ class Predictor:
                 the references do not tell.
             GraphError: the graph of a structure cannot be built.
         """
-        head = self._head(dataset)
+        head = self.head(dataset)
         # Elements and compositions that cannot be predicted are found before any computation.
         marks = [self._marks(head, structure) for structure in structures]
         results: dict[int, StructureResult] = {}
@@ -158,6 +141,8 @@ class Predictor:
             raw = jax.device_get(self._predict(self._variables, batch)[head.config.name])
             own = [structures[i] for i in group]
             results.update(zip(group.tolist(), _physical(head, own, raw), strict=True))
+            if told is not None:
+                told(len(group))
         return [replace(results[i], marks=marks[i]) for i in range(len(structures))]
 
     def _marks(self, head: TrainedHead, structure: Structure) -> frozenset[str]:
@@ -193,7 +178,12 @@ class Predictor:
         """Number of compilations of the model."""
         return self._predict.num_compilations
 
-    def _head(self, dataset: str | None) -> TrainedHead:
+    def head(self, dataset: str | None = None) -> TrainedHead:
+        """The head of a data set; of the only one if none is named.
+
+        Raises:
+            ValueError: there is no such head, or there are several and none is named.
+        """
         names = ", ".join(self.heads)
         if dataset is None and len(self.heads) > 1:
             raise ValueError(f"the model has several heads; give dataset=, one of {names}")
@@ -228,21 +218,43 @@ def load_predictor(
             scaled.
     """
     keep_freed_memory()
-    variables, metadata = load_checkpoint(directory, which, averaged=averaged)
+    options: dict[str, Any] = {"batch_size": batch_size, "slack": slack}
+    loaded = load_checkpoint(directory, which, averaged=averaged)
+    return make_predictor(*loaded, str(directory), outside_span=outside_span, **options)
+
+
+def make_predictor(
+    variables: Mapping[str, Any], metadata: Mapping[str, Any], name: str, **options: Any
+) -> Predictor:
+    """A predictor from the content of a checkpoint.
+
+    Args:
+        variables: {"params", "scale_factors"}.
+        metadata: metadata of the checkpoint.
+        name: name of the checkpoint in errors.
+        **options: options of `Predictor`.
+
+    Raises:
+        CheckpointError: the checkpoint has no heads, or does not say how labels were scaled.
+    """
+    if not metadata["heads"]:
+        raise CheckpointError(
+            f"{name}: the checkpoint has no head, only a backbone, which gives features; finetune"
+            " from it to predict"
+        )
     heads = []
     for fields in metadata["heads"]:
-        name = fields["name"]
-        labels = metadata.get("datasets", {}).get(name)
-        graph = metadata.get("graphs", {}).get(name)
+        own = fields["name"]
+        labels = metadata.get("datasets", {}).get(own)
+        graph = metadata.get("graphs", {}).get(own)
         if labels is None or graph is None:
             raise CheckpointError(
-                f"{directory}: the checkpoint does not say how graphs and labels of data set"
-                f" {name!r} were made; finetune from it, or convert it again with its data's"
+                f"{name}: the checkpoint does not say how graphs and labels of data set"
+                f" {own!r} were made; finetune from it, or convert it again with its data's"
                 " normalisation"
             )
         heads.append(_trained_head(fields, graph, labels))
-    options: dict[str, Any] = {"batch_size": batch_size, "slack": slack}
-    return Predictor(metadata["model"], variables, heads, outside_span=outside_span, **options)
+    return Predictor(metadata["model"], variables, heads, **options)
 
 
 def _trained_head(
@@ -273,24 +285,17 @@ def _physical(
     head: TrainedHead, structures: Sequence[Structure], raw: Any
 ) -> list[StructureResult]:
     """Results of the structures of one batch."""
+    energies = not head.without_energies or head.config.forces == "conservative"
     results, first = [], 0
     for i, structure in enumerate(structures):
-        numbers, atoms = structure.atomic_numbers, slice(first, first + len(structure))
+        atoms = slice(first, first + len(structure))
         first += len(structure)
-        energy = forces = value = stress = None
-        if raw.energy is not None and (
-            not head.without_energies or head.config.forces == "conservative"
-        ):
-            energy = float(raw.energy[i])
-            energy = head.references.energy(numbers, energy) if head.references else energy
-        if raw.forces is not None:
-            forces = np.asarray(raw.forces[atoms], dtype=np.float64)
-            forces = head.references.forces(forces) if head.references else forces
-        if raw.value is not None:
-            value = float(raw.value[i])
-            value = head.scale.value(numbers, value) if head.scale else value
-        if raw.stress is not None and structure.pbc.all():
-            stress = np.asarray(raw.stress[i], dtype=np.float64)
-            stress = head.references.stress(stress) if head.references else stress
-        results.append(StructureResult(energy, forces, value, stress))
+        given = {
+            "energy": raw.energy[i] if raw.energy is not None and energies else None,
+            "forces": None if raw.forces is None else raw.forces[atoms],
+            "value": None if raw.value is None else raw.value[i],
+            "stress": raw.stress[i] if raw.stress is not None and structure.pbc.all() else None,
+        }
+        numbers, references, scale = structure.atomic_numbers, head.references, head.scale
+        results.append(StructureResult.physical(numbers, references, scale, **given))
     return results

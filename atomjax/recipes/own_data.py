@@ -1,11 +1,12 @@
-"""A config for one's own files: how they are divided, and settings by the rule for small data."""
+"""A config for one's own data: how they are divided, and settings by the rule for small data."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from atomjax.data.given import file_entry, load_entry
 from atomjax.data.load import divide
-from atomjax.data.settings import SplitSettings
+from atomjax.data.settings import DatasetSettings, SplitSettings
 from atomjax.recipes.small_data import (
     NETWORKS,
     Choice,
@@ -14,26 +15,30 @@ from atomjax.recipes.small_data import (
     facts_of,
 )
 from atomjax.runtime.config import ConfigError, build, nearest
-from atomjax.structures.readers import read
+from atomjax.structures.readers import guess_format
 from atomjax.training.running.checkpoint import read_metadata
 
 NAME = "own"
-KEYS = ("energy_key", "forces_key", "stress_key")
-OPTIONS = ("checkpoint", "network", *KEYS)
-# Number of files → shares of the first that are held out, for parts that have no file of their own.
-SPLITS = {1: {"validation": 0.15, "test": 0.25}, 2: {"validation": 0.15}, 3: None}
+KEYS = ("energy_key", "forces_key", "stress_key", "energy_unit", "length_unit", "force_unit")
+PARTS = ("validation", "test")
+OPTIONS = ("checkpoint", "network", *PARTS, *KEYS)
+# Number of files → the parts that they are.
+FILES = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")}
+# Shares of the training data that are held out for parts without data of their own.
+HELD_OUT = {"validation": 0.15, "test": 0.25}
 
 
 def own_config(argument: str) -> dict[str, Any]:
-    """The config of a training on extended XYZ files, which are read for it.
+    """The config of a training on files or stores, which are read for it.
 
     Args:
         argument: files and options, separated by commas. One file is divided into training,
             validation and test structures; of two files the first is divided into training and
             validation structures, and the second is the test; three are taken as they are.
             Options: "checkpoint=DIR" finetunes it; "network=equiformer_v2" takes that one instead
-            of GemNet-OC; "energy_key=NAME" and likewise forces_key and stress_key say where labels
-            are, if not under ASE's names.
+            of GemNet-OC; "validation=FILE" and "test=FILE" name parts; "energy_key=NAME" and
+            likewise forces_key and stress_key say where labels are, if not under ASE's names;
+            "energy_unit=UNIT", length_unit and force_unit give units other than eV and Å.
 
     Raises:
         ConfigError: there are no files, more than three, or an unknown option.
@@ -41,36 +46,58 @@ def own_config(argument: str) -> dict[str, Any]:
         CheckpointError: there is no such checkpoint.
     """
     files, options = _parse(argument)
-    arguments: dict[str, Any] = {key: options[key] for key in KEYS if key in options}
-    split = SPLITS[len(files)]
-    structures = read(files[0], "extxyz", **arguments)
+    keys = {key: options[key] for key in KEYS if key in options}
+    # Own files have names of any kind, which tell no format.
+    entries = {
+        part: file_entry(
+            NAME,
+            Path(path),
+            keys
+            if Path(path).is_dir() or guess_format(Path(path))
+            else {**keys, "format": "extxyz"},
+        )
+        for part, path in files.items()
+    }
+    return training_config(entries, options.get("checkpoint"), options.get("network"))
+
+
+def training_config(
+    entries: Mapping[str, Mapping[str, Any]],
+    checkpoint: str | None = None,
+    network: str | None = None,
+) -> dict[str, Any]:
+    """The config of a training on data sets, with settings by the rule for small data.
+
+    Args:
+        entries: "train", and "validation" and "test" where these have data of their own → entry of
+            a config. Without validation data, shares of the training data are held out.
+        checkpoint: directory of the model to finetune; None trains from random weights.
+        network: network to train from random weights; None takes GemNet-OC.
+
+    Raises:
+        ConfigError: no structure has a label, or the network is unknown.
+        ReadError: a file cannot be read.
+        CheckpointError: there is no such checkpoint.
+    """
+    if network is not None and network not in NETWORKS:
+        raise ConfigError(f"network={network!r}: write one of {', '.join(NETWORKS)}")
+    if network is not None and checkpoint is not None:
+        raise ConfigError("the checkpoint says which network it is; leave network out")
+    held_out = {part: share for part, share in HELD_OUT.items() if part not in entries}
+    split = held_out if "validation" in held_out else None
+    structures = load_entry(build(DatasetSettings, {**entries["train"], "split": None}))
     training = divide(structures, build(SplitSettings, split) if split else None, NAME)["train"]
     facts = facts_of(training)
-    checkpoint = options.get("checkpoint")
     if checkpoint is None:
-        choice = choose_settings(facts, options.get("network", NETWORKS[0]))
+        choice = choose_settings(facts, network or NETWORKS[0])
     else:
         choice = choose_finetuning(facts, read_metadata(checkpoint, "best"))
-
-    def dataset(path: str, **fields: Any) -> dict[str, Any]:
-        return {
-            "name": NAME,
-            "kind": "read",
-            "path": path,
-            "format": "extxyz",
-            "energy_unit": "eV",
-            "length_unit": "Å",
-            "energy_kind": "total" if facts.energies else "none",
-            "arguments": arguments,
-            "graph": choice.graph,
-            **fields,
-        }
-
-    data: dict[str, Any] = {"train": [dataset(files[0], split=split)]}
-    if len(files) > 1:
-        data["test"] = [dataset(files[-1])]
-    if len(files) > 2:
-        data["validation"] = [dataset(files[1])]
+    data: dict[str, Any] = {}
+    for part, entry in entries.items():
+        complete = {**entry, "name": NAME, "graph": choice.graph}
+        if entry["kind"] == "read" and not facts.energies:
+            complete["energy_kind"] = "none"
+        data[part] = [complete | ({"split": split} if part == "train" else {})]
     return config_of(choice, data, checkpoint)
 
 
@@ -97,28 +124,31 @@ def config_of(choice: Choice, data: Mapping[str, Any], checkpoint: str | None) -
     }
 
 
-def _parse(argument: str) -> tuple[list[str], dict[str, str]]:
-    """The files and the options of an argument."""
-    files: list[str] = []
+def _parse(argument: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The file of each part, and the options of an argument."""
+    paths: list[str] = []
     options: dict[str, str] = {}
     for word in filter(None, (part.strip() for part in argument.split(","))):
         key, separator, value = word.partition("=")
         if not separator:
-            files.append(word)
+            paths.append(word)
         elif key in OPTIONS:
             options[key] = value
         else:
             raise ConfigError(f"option '{key}' of own.py is unknown.{nearest(key, OPTIONS)}")
-    if len(files) not in SPLITS:
+    if len(paths) not in FILES:
         raise ConfigError(
-            f"own.py takes one to three files, not {len(files)}: "
+            f"own.py takes one to three files, not {len(paths)}: "
             "--config configs/finetune/own.py:train.xyz,validation.xyz,test.xyz"
         )
-    if options.get("network", NETWORKS[0]) not in NETWORKS:
-        raise ConfigError(f"own.py: network is one of {', '.join(NETWORKS)}")
-    if "network" in options and "checkpoint" in options:
-        raise ConfigError("own.py: the checkpoint says which network it is; leave network out")
-    for file in files:
-        if not Path(file).is_file():
-            raise ConfigError(f"own.py: '{file}' is not a file; give extended XYZ files")
+    files = dict(zip(FILES[len(paths)], paths, strict=True))
+    for part in PARTS:
+        if part in options and part in files:
+            raise ConfigError(
+                f"own.py: {part}={options[part]} and the file {files[part]}: give one"
+            )
+    files |= {part: options[part] for part in PARTS if part in options}
+    for file in files.values():
+        if not Path(file).exists():
+            raise ConfigError(f"own.py: '{file}' is not a file or a store")
     return files, options

@@ -1,4 +1,4 @@
-"""Plots of a run: curves over steps, predictions against labels. Files only, no display."""
+"""Plots of a run: curves over steps, predictions against labels. Files and figures, no display."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from atomjax.reporting.tables import with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +72,7 @@ class Comparison:
 
 def plot_curves(panels: Sequence[Panel], path: Path) -> None:
     """Draws panels of curves side by side, on a logarithmic scale, and writes a PNG."""
-    figure, axes = _make_figure(len(panels))
+    figure, axes = make_figure(len(panels))
     for ax, panel in zip(axes, panels, strict=True):
         colors = _colors(curve.label for curve in panel.curves)
         named = set()
@@ -100,12 +102,12 @@ def plot_curves(panels: Sequence[Panel], path: Path) -> None:
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_formatter(_sparse_label)
         ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_scatter(panels: Sequence[Panel], path: Path) -> None:
     """Draws panels of points side by side, a colour for each label, and writes a PNG."""
-    figure, axes = _make_figure(len(panels))
+    figure, axes = make_figure(len(panels))
     for ax, panel in zip(axes, panels, strict=True):
         colors = _colors(curve.label for curve in panel.curves)
         for curve in panel.curves:
@@ -116,7 +118,7 @@ def plot_scatter(panels: Sequence[Panel], path: Path) -> None:
         ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if panels[-1].curves:
         axes[-1].legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_comparisons(
@@ -130,26 +132,49 @@ def plot_comparisons(
         unit: unit on both axes.
         path: PNG to write.
     """
-    figure, axes = _make_figure(len(comparisons))
+    figure, axes = make_figure(len(comparisons))
     ends = [
         end
         for item in comparisons
         for end in (item.true.min(), item.true.max(), item.predicted.min(), item.predicted.max())
     ]
-    low, high = min(ends), max(ends)
     for ax, item, color in zip(axes, comparisons, COLORS, strict=False):
-        true, predicted = np.ravel(item.true), np.ravel(item.predicted)
-        chosen = slice(None, None, max(1, -(-len(true) // MOST_POINTS)))
-        ax.plot([low, high], [low, high], color="0.6", linewidth=0.8)
-        ax.scatter(true[chosen], predicted[chosen], s=3, color=color, linewidths=0, alpha=0.5)
-        error = np.abs(predicted - true).mean()
-        ax.set(
-            title=f"{item.label}: MAE {error:.4g} {unit}",
-            xlabel=f"true {quantity} ({unit})",
-            ylabel=f"predicted {quantity} ({unit})",
-            aspect="equal",
-        )
-    _save(figure, path)
+        draw_comparison(ax, item, quantity, unit, color=color, ends=(min(ends), max(ends)))
+    save_figure(figure, path)
+
+
+def draw_comparison(
+    ax: "Axes",
+    item: Comparison,
+    quantity: str,
+    unit: str,
+    *,
+    color: str = COLORS[0],
+    ends: tuple[float, float] | None = None,
+) -> None:
+    """Draws predictions against labels.
+
+    Args:
+        ax: axes to draw on.
+        item: predictions and labels.
+        quantity: name of the quantity.
+        unit: unit on both axes.
+        color: colour of the points.
+        ends: ends of both axes; None takes those of the numbers.
+    """
+    true, predicted = np.ravel(item.true), np.ravel(item.predicted)
+    both = np.concatenate([true, predicted])
+    low, high = (both.min(), both.max()) if ends is None else ends
+    chosen = slice(None, None, max(1, -(-len(true) // MOST_POINTS)))
+    ax.plot([low, high], [low, high], color="0.6", linewidth=0.8)
+    ax.scatter(true[chosen], predicted[chosen], s=3, color=color, linewidths=0, alpha=0.5)
+    error = np.abs(predicted - true).mean()
+    ax.set(
+        title=f"{item.label}: MAE {error:.4g} {unit}".rstrip(),
+        xlabel=f"true {with_unit(quantity, unit)}",
+        ylabel=f"predicted {with_unit(quantity, unit)}",
+        aspect="equal",
+    )
 
 
 def _sparse_label(value: float, _position: float) -> str:
@@ -163,17 +188,23 @@ def _colors(labels) -> dict[str, str]:
     return {label: COLORS[i % len(COLORS)] for i, label in enumerate(unique)}
 
 
-def _make_figure(panels: int) -> "tuple[Figure, Sequence[Axes]]":
+def make_figure(
+    panels: int, width: float = 5.2, height: float = 4.2
+) -> "tuple[Figure, Sequence[Axes]]":
+    """A figure of panels side by side, each so many inches wide."""
     # The canvas is named outright: pyplot would look for a display and keep global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * panels, 4.2), layout="constrained")
+    figure = Figure(figsize=(width * panels, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False)
     return figure, list(axes[0])
 
 
-def _save(figure: "Figure", path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+def save_figure(figure: "Figure", path: Path | None) -> "Figure":
+    """Writes a figure as PNG where there is a path, and returns it."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    return figure

@@ -1,6 +1,10 @@
-"""Tables in Markdown, and numbers with their spread."""
+"""Tables in Markdown, CSV and pandas, and numbers with their spread."""
 
-from collections.abc import Sequence
+import csv
+import importlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,3 +38,28 @@ def mean_and_std(values: Sequence[float], digits: int = 4) -> str:
     if len(values) > 1:
         text += f" ± {format_digits(float(np.std(values, ddof=1)), 2)}"
     return text
+
+
+def table_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def data_frame(columns: Mapping[str, Any]) -> Any:
+    """A ``pandas.DataFrame`` of columns of one length.
+
+    Raises:
+        ImportError: pandas, which atomjax does not need otherwise, is missing.
+    """
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError as error:
+        raise ImportError(
+            'data frames need pandas: pip install pandas, or "atomjax[dataframes]". The arrays of a'
+            " result hold the same numbers"
+        ) from error
+    return pandas.DataFrame(dict(columns))

@@ -1,5 +1,6 @@
 """Progress of long work: a live bar on a terminal, plain periodic lines elsewhere."""
 
+import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -199,7 +200,7 @@ class Display:
     def _shown(self, total: int, description: str, start: int) -> Iterator[Tracker]:
         if self.console is None:
             yield SilentTracker()
-        elif self.console.is_terminal:
+        elif draws_bars(self.console):
             with self._bar(total, description, start) as tracker:
                 yield tracker
         else:
@@ -237,6 +238,18 @@ class Display:
             if self._open == 0:
                 progress.stop()
                 self._progress = None
+
+
+def draws_bars(console: Console) -> bool:
+    """Whether a console shows live bars: a terminal, or a notebook that has ipywidgets."""
+    in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal or in_notebook
+
+
+def live_display(shown: bool = True) -> Display:
+    """Live bars on standard error, for calls from Python; nothing where there can be none."""
+    console = Console(stderr=True)
+    return Display(console if shown and draws_bars(console) else None)
 
 
 def describe_fields(fields: dict[str, Any]) -> str:

@@ -298,6 +298,8 @@ def command_line() -> str:
     program, *arguments = sys.argv
     if Path(program).parts[-2:] == ("atomjax", "launch.py"):
         program = "python -m atomjax.launch"
+    if Path(program).name == "atomjax" or Path(program).parts[-3:-1] == ("atomjax", "command"):
+        program = "atomjax"
     return " ".join([program, *arguments])
 
 

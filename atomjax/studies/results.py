@@ -16,7 +16,7 @@ import numpy as np
 
 from atomjax.runtime.files import read_json
 from atomjax.runtime.run import Run
-from atomjax.training.running.metrics import METRICS
+from atomjax.training.running.metrics import FURTHER_METRICS, METRICS
 from atomjax.training.settings import RunSettings
 
 
@@ -51,8 +51,8 @@ def rows_of(point: Point, record: Mapping[str, Any]) -> Iterator[Row]:
     """The rows of one point: test errors, distances between data sets, and its wall time."""
     for data_set, errors in record.get("test", {}).items():
         for metric, value in errors.items():
-            unit = METRICS.get(metric, ("", ""))[1]
-            if metric == "value_mae" and isinstance(point.settings, RunSettings):
+            unit = {**METRICS, **FURTHER_METRICS}.get(metric, ("", ""))[1]
+            if metric in ("value_mae", "value_rmse") and isinstance(point.settings, RunSettings):
                 unit = (point.settings.finetune or point.settings).head.unit
             yield Row(point.label, point.seed, data_set, metric, value, unit)
     for pair in record.get("pairs", ()):

@@ -51,6 +51,22 @@ def finetune(
         RunInterrupted: after SIGTERM, with the state saved.
     """
     settings = RunSettings.from_config(config)
+    session = Session(finetuning_job(settings), run, compiled)
+    start = settings.finetune
+    if start is None or start.checkpoint is None:
+        return session.train()
+    checkpoint, which, averaged = start.checkpoint, start.which, start.averaged
+    return session.train(
+        lambda variables: load_pretrained(session, variables, checkpoint, which, averaged)
+    )
+
+
+def finetuning_job(settings: RunSettings) -> Job:
+    """The training of a config of workflow "finetune".
+
+    Raises:
+        ConfigError: the section "finetune" is missing, or asks for several trainings.
+    """
     if settings.finetune is None:
         raise ConfigError('section "finetune" is missing; add finetune.head')
     if len(settings.finetune.seeds) > 1 or settings.finetune.folds:
@@ -58,7 +74,7 @@ def finetune(
             "several finetune.seeds or finetune.folds make several trainings; run them with "
             "atomjax.studies.benchmark.finetune, as the launcher does"
         )
-    job = Job(
+    return Job(
         model=settings.model,
         data=settings.finetune.data or settings.data,
         train=settings.finetune.train or settings.train,
@@ -68,14 +84,6 @@ def finetune(
         checkpoint=settings.finetune.checkpoint,
         which=settings.finetune.which,
         head_from=settings.finetune.head_from,
-    )
-    session = Session(job, run, compiled)
-    start = settings.finetune
-    if start.checkpoint is None:
-        return session.train()
-    checkpoint, which, averaged = start.checkpoint, start.which, start.averaged
-    return session.train(
-        lambda variables: load_pretrained(session, variables, checkpoint, which, averaged)
     )
 
 

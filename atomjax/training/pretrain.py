@@ -31,7 +31,12 @@ def pretrain(
         RunInterrupted: after SIGTERM, with the state saved.
     """
     settings = RunSettings.from_config(config)
-    job = Job(
+    return Session(pretraining_job(settings), run, compiled).train()
+
+
+def pretraining_job(settings: RunSettings) -> Job:
+    """The training of a config of workflow "pretrain"."""
+    return Job(
         model=settings.model,
         data=settings.data,
         train=settings.train,
@@ -39,4 +44,3 @@ def pretrain(
         seed=settings.seed,
         config=settings.to_dict(),
     )
-    return Session(job, run, compiled).train()

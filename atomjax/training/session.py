@@ -43,10 +43,10 @@ from atomjax.training.job import (
     model_config,
 )
 from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, read_metadata
-from atomjax.training.running.evaluate import Evaluator, StructurePrediction, make_evaluation_step
+from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.running.metrics import by_dataset, describe_metrics
-from atomjax.training.running.predictions import physical_predictions, write_predictions
+from atomjax.training.running.predictions import write_predictions
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.compiled import CompiledFunctions
 from atomjax.training.update.layer_rates import all_groups
@@ -322,12 +322,15 @@ class Session:
     def _results(self, steps: int, seconds: float, compilations: int) -> dict[str, Any]:
         variables, metadata = load_checkpoint(self.checkpoints.directory, "best")
         evaluator, files = self._evaluator("test"), {}
-        test: dict[str, float] = {}
+        test: dict[str, dict[str, float]] = {}
         if evaluator is not None:
             variables = place(variables, self.mesh)
-            test = evaluator.metrics(variables)
-            files = self._write_predictions(evaluator.predictions(variables))
-            self.run.say(describe_metrics("test", test, self.tasks))
+            metrics = evaluator.metrics(variables)
+            rows, datasets = evaluator.predictions(variables), self.loaders["test"].datasets
+            files, further = write_predictions(rows, datasets, self.run)
+            found = by_dataset(metrics).items()
+            test = {name: {**one, **further[name], **one} for name, one in found}
+            self.run.say(describe_metrics("test", metrics, self.tasks))
         return {
             "seed": self.job.seed,
             "steps": steps,
@@ -339,20 +342,10 @@ class Session:
             "compilations": compilations,
             "padding": self.train_loader.padding_report(),
             "validation": by_dataset(metadata["validation"]),
-            "test": by_dataset(test),
+            "test": test,
             "checkpoint": str(self.checkpoints.directory),
             "predictions": files,
         }
-
-    def _write_predictions(self, rows: Sequence[StructurePrediction]) -> dict[str, str]:
-        files = {}
-        for dataset in self.loaders["test"].datasets:
-            assert dataset.index is not None
-            path = self.run.path("predictions", f"{dataset.name}.npz")
-            if self.run.primary:
-                write_predictions(path, physical_predictions(rows, dataset, dataset.index))
-            files[dataset.name] = str(path)
-        return files
 
     @property
     def _num_structures(self) -> int:

@@ -4,11 +4,12 @@
         --workdir runs/mine
 
 Lengths in Å, energies in eV, forces in eV/Å, under ASE's names. One file is divided; of two the
-second is the test. Further options, after commas: checkpoint=DIR finetunes a pretrained model,
-network=equiformer_v2 takes that one instead of GemNet-OC, energy_key=NAME, forces_key=NAME and
-stress_key=NAME say where labels are. The data card says what
-was chosen and why; --print-config shows the config, each value of which can be changed, as in
---config.train.learning_rate=1e-3. Test errors are in results.json.
+second is the test. Other files that atomjax reads, and stores, will do as well. Further options,
+after commas: checkpoint=DIR finetunes a pretrained model, network=equiformer_v2 takes that one
+instead of GemNet-OC, validation=FILE and test=FILE name parts, energy_key=NAME, forces_key=NAME and
+stress_key=NAME say where labels are, energy_unit=UNIT, length_unit=UNIT and force_unit=UNIT give
+other units. The data card says what was chosen and why; --print-config shows the config, each value
+of which can be changed, as in --config.train.learning_rate=1e-3. Test errors are in results.json.
 """
 
 from atomjax.recipes.own_data import own_config

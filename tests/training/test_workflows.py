@@ -17,6 +17,7 @@ from atomjax.training.checks import check_settings
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
+from atomjax.training.running.metrics import FURTHER_METRICS, METRICS
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.compiled import CompiledFunctions
 from tests.training.workflow import make_config, write_structures
@@ -90,6 +91,8 @@ def test_predictions_agree_with_the_metrics(pretrained):
     test = results["test"]["chains"]
     assert test["energy_mae_mev"] == pytest.approx(1000 * energy, rel=1e-3)
     assert test["force_mae_mev_per_angstrom"] == pytest.approx(1000 * forces, rel=1e-4)
+    assert test["force_rmse_mev_per_angstrom"] > test["force_mae_mev_per_angstrom"]
+    assert -1 < test["force_cosine"] < 1
 
 
 def test_finished_run_is_not_trained_again(pretrained, structures):
@@ -126,11 +129,12 @@ def test_finetuning_starts_from_the_backbone_alone(pretrained, structures, tmp_p
     jax.tree.map(np.testing.assert_array_equal, ours["scale_factors"], source["scale_factors"])
     assert "heads discarded: chains" in text
     assert metadata["heads"][0]["name"] == "task"
-    assert set(results["test"]["task"]) == {
+    assert set(results["test"]["task"]) & METRICS.keys() == {
         "energy_mae_mev",
         "energy_mae_mev_per_atom",
         "force_mae_mev_per_angstrom",
     }
+    assert set(results["test"]["task"]) - METRICS.keys() <= FURTHER_METRICS.keys()
 
 
 @pytest.mark.parametrize("head_from", ["chains", "mean"])
@@ -212,7 +216,9 @@ def test_finetuning_on_a_property_drops_the_edge_features(pretrained, structures
     assert " Å" in text
     with np.load(tmp_path / "run" / "predictions" / "task.npz") as arrays:
         error = np.abs(arrays["value_true"] - arrays["value_predicted"]).mean()
-    assert results["test"]["task"] == {"value_mae": pytest.approx(error, rel=1e-4)}
+    errors = results["test"]["task"]
+    assert errors.keys() == {"value_mae", "value_rmse"}
+    assert errors["value_mae"] == pytest.approx(error, rel=1e-4)
 
 
 def test_scratch_model_has_its_factors_fitted(structures, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atomjax.reporting.plots import COLORS
+from atomjax.reporting.plots import COLORS, make_figure, save_figure
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,7 @@ def plot_coverage(sets: Mapping[str, Mapping[str, Coverage]], path: Path) -> Non
         sets: set → strategy → coverage.
         path: PNG to write.
     """
-    # The canvas is named outright: pyplot would look for a display and keep global state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * len(sets), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(sets), squeeze=False)[0]
+    figure, axes = make_figure(len(sets))
     for ax, (name, strategies) in zip(axes, sets.items(), strict=True):
         for (strategy, coverage), color in zip(strategies.items(), COLORS, strict=False):
             order = np.argsort(-coverage.population, kind="stable")
@@ -73,8 +67,7 @@ def plot_coverage(sets: Mapping[str, Mapping[str, Coverage]], path: Path) -> Non
         ax.set(title=name, xlabel="class, most frequent first", ylabel="structures in the sample")
         ax.set_yscale("log")
         ax.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def describe_coverage(name: str, strategies: Mapping[str, Coverage]) -> Sequence[str]:

@@ -112,7 +112,32 @@ def load_extractor(settings: ExtractorSettings) -> BackboneExtractor:
         name = f"{metadata['name']}, which comes with atomjax"
     else:
         variables, metadata = load_checkpoint(settings.checkpoint, settings.which)
-        name = f"{metadata['model']['name']} of {settings.checkpoint}, step {metadata['step']}"
+        name = checkpoint_name(metadata, settings.checkpoint)
+    return make_extractor(variables, metadata, name, settings)
+
+
+def checkpoint_name(metadata: Mapping[str, Any], source: str) -> str:
+    """Name of an extractor for reports, from a checkpoint's metadata and where it lies."""
+    return f"{metadata['model']['name']} of {source}, step {metadata['step']}"
+
+
+def make_extractor(
+    variables: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    name: str,
+    settings: ExtractorSettings,
+) -> BackboneExtractor:
+    """The extractor made of the content of a checkpoint.
+
+    Args:
+        variables: {"params", "scale_factors"}.
+        metadata: metadata of the checkpoint.
+        name: for reports.
+        settings: graph and conventions; where the weights are is not read.
+
+    Raises:
+        ConfigError: the graph is not one that the backbone reads.
+    """
     config = metadata["model"]
     check_kind(settings.graph.kind, config, "extractor.graph.kind")
     base = BaseGraphs(checkpoint_graph(metadata), find_backbone(config).published_graph)

@@ -7,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-from atomjax.reporting.plots import COLORS
+from atomjax.reporting.plots import COLORS, make_figure, save_figure
 from atomjax.structures import Structure
 from atomjax.structures.generate.geometry import random_rotation
 
@@ -80,13 +80,7 @@ def plot_orientation(tests: Mapping[str, Mapping[str, OrientationTest]], path: P
         tests: upstream set → kind of features → distances.
         path: PNG to write.
     """
-    # The canvas is named outright: pyplot would look for a display and keep global state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(2.5 + 1.5 * len(tests), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    ax = figure.subplots()
+    figure, (ax,) = make_figure(1, 2.5 + 1.5 * len(tests))
     kinds = list(dict.fromkeys(kind for kinds in tests.values() for kind in kinds))
     for place, (kind, color) in enumerate(zip(kinds, COLORS, strict=False)):
         shift = 0.2 * (place - (len(kinds) - 1) / 2)
@@ -99,5 +93,4 @@ def plot_orientation(tests: Mapping[str, Mapping[str, OrientationTest]], path: P
     ax.set_xticks(range(len(tests)), list(tests))
     ax.set(ylabel="CSI of the rotated set / CSI as stored", xlabel="upstream set")
     ax.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)

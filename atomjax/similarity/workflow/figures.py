@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atomjax.reporting.plots import COLORS
+from atomjax.reporting.plots import COLORS, make_figure, save_figure
 from atomjax.similarity.analysis.comparison import Comparison, Table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def plot_bars(comparison: Comparison, path: Path) -> None:
         path: PNG to write.
     """
     tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
-    figure, axes = _figure(len(comparison.tables), 2.5 + 1.2 * len(tasks))
+    figure, axes = make_figure(len(comparison.tables), 2.5 + 1.2 * len(tasks))
     width = BAR_WIDTH / len(sets)
     for ax, table in zip(axes, comparison.tables, strict=True):
         distance = table.distance
@@ -50,41 +50,41 @@ def plot_bars(comparison: Comparison, path: Path) -> None:
         nearer = "lower" if table.measure.near == "small" else "higher"
         ax.set(title=table.column.variant, ylabel=f"{table.measure.label} ({nearer} is nearer)")
     axes[-1].legend(frameon=False, title="upstream", loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_heat_map(comparison: Comparison, path: Path) -> None:
     """Values as colours, each relative to the closest of its task, one panel for each measure."""
     tasks, sets = ([s.name for s in side] for side in (comparison.downstream, comparison.upstream))
     tables = [table for table in comparison.tables if table.column.first]
-    figure, axes = _figure(len(tables), 3 + len(tasks))
+    figure, axes = make_figure(len(tables), 3 + len(tasks))
     for ax, table in zip(axes, tables, strict=True):
-        _heat(ax, table.distance, sets, tasks, table.measure.label, table.measure.sign)
-    _save(figure, path)
+        draw_heat(ax, table.distance, sets, tasks, table.measure.label, table.measure.sign)
+    save_figure(figure, path)
 
 
 def plot_parts(comparison: Comparison, table: Table, path: Path) -> None:
     """Values within each part, one panel for each task; white where a set lacks the part."""
     sets = [s.name for s in comparison.upstream]
-    figure, axes = _figure(len(comparison.downstream), 5)
+    figure, axes = make_figure(len(comparison.downstream), 5)
     for j, (ax, task) in enumerate(zip(axes, comparison.downstream, strict=True)):
         rows = [table.values.parts[i, j] for i in range(len(sets))]
         names = [f"{part} {share:.0%}" for part, share in rows[0].share.items()]
         values = [[row.distance.get(part, np.nan) for part in row.share] for row in rows]
         title = f"{task.name}: {table.column.title}"
-        _heat(ax, np.array(values), sets, names, title, table.measure.sign)
-    _save(figure, path)
+        draw_heat(ax, np.array(values), sets, names, title, table.measure.sign)
+    save_figure(figure, path)
 
 
 def plot_map(
-    rows: Mapping[str, np.ndarray], tasks: Sequence[str], path: Path, seed: int = 0
-) -> None:
-    """Feature rows of all sets in the plane of their two principal components; writes a PNG.
+    rows: Mapping[str, np.ndarray], tasks: Sequence[str], path: Path | None, seed: int = 0
+) -> "Figure":
+    """Feature rows of all sets in the plane of their two principal components.
 
     Args:
         rows: name of the set → [n, d] feature rows; sets weigh alike.
         tasks: names that are downstream, drawn on top.
-        path: PNG to write.
+        path: PNG to write, or None.
         seed: seed of the choice of rows.
     """
     rng = np.random.default_rng(seed)
@@ -95,7 +95,7 @@ def plot_map(
     variances, directions = np.linalg.eigh(np.cov(pooled - mean, rowvar=False))
     plane = directions[:, [-1, -2]]
     shares = variances[[-1, -2]] / max(variances.sum(), np.finfo(float).tiny)
-    figure, (ax,) = _figure(1, 7)
+    figure, (ax,) = make_figure(1, 7)
     upstream = [name for name in rows if name not in tasks]
     for i, name in enumerate([*upstream, *tasks]):
         points = (rows[name] - mean) @ plane
@@ -105,10 +105,10 @@ def plot_map(
     ax.set(
         xlabel=f"first principal component ({shares[0]:.0%} of the variance)",
         ylabel=f"second ({shares[1]:.0%})",
-        title="features of atoms",
+        title="features",
     )
     ax.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_embeddings(embeddings: Mapping[str, np.ndarray], path: Path) -> None:
@@ -121,13 +121,13 @@ def plot_embeddings(embeddings: Mapping[str, np.ndarray], path: Path) -> None:
     symbols = list(embeddings)
     similarity = cosine_similarity(np.stack(list(embeddings.values())))
     width = 2.5 + 0.32 * len(symbols)
-    figure, (ax,) = _figure(1, width, 0.8 * width)
+    figure, (ax,) = make_figure(1, width, 0.8 * width)
     image = ax.imshow(similarity, cmap="RdBu_r", vmin=-1, vmax=1)
     ax.set_xticks(range(len(symbols)), symbols)
     ax.set_yticks(range(len(symbols)), symbols)
     ax.set(title="cosine similarity of learned element embeddings")
     figure.colorbar(image, ax=ax)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def cosine_similarity(rows: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def cosine_similarity(rows: np.ndarray) -> np.ndarray:
     return unit @ unit.T
 
 
-def _heat(
+def draw_heat(
     ax: "Axes",
     values: np.ndarray,
     rows: Sequence[str],
@@ -144,6 +144,16 @@ def _heat(
     title: str,
     sign: int,
 ) -> None:
+    """Draws values [rows, columns] as colours, each relative to the nearest of its column.
+
+    Args:
+        ax: axes to draw on.
+        values: the values, which are written into the fields.
+        rows: labels of the rows.
+        columns: labels of the columns.
+        title: above the axes.
+        sign: 1 where small values are near, -1 where large ones are.
+    """
     nearest = np.nanmin if sign > 0 else np.nanmax
     with np.errstate(invalid="ignore", divide="ignore"):
         best = np.array([nearest(v) if np.isfinite(v).any() else np.nan for v in values.T])
@@ -161,18 +171,3 @@ def _heat(
 
 def _color(i: int) -> str:
     return COLORS[i % len(COLORS)]
-
-
-def _figure(panels: int, width: float, height: float = 4.2) -> "tuple[Figure, Sequence[Axes]]":
-    # The canvas is named outright: pyplot would look for a display and keep global state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * panels, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)

@@ -27,12 +27,15 @@ from atomjax.similarity.workflow.selection_job import select_structures
 from atomjax.training.checks import check_settings
 
 
-def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict[str, Any]:
+def similarity(
+    config: Mapping[str, Any] | SimilaritySettings, run: Run, *, figures: bool = True
+) -> dict[str, Any]:
     """Compares candidates with downstream sets; sets that were extracted before are not again.
 
     Args:
         config: settings of workflow "csi", or a config that makes them.
         run: receives features, tables, report and figures.
+        figures: draw figures.
 
     Returns:
         The content of ``csi.json``.
@@ -73,7 +76,7 @@ def similarity(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict
         if settings.select is not None
     ]
     extras = Extras(extractor.name, extractor.element_embeddings, orientation, chosen)
-    summary = write_report(comparison, recommendations, plans, extras, run)
+    summary = write_report(comparison, recommendations, plans, extras, run, figures)
     for choice in recommendations:
         run.say(" ".join(describe_recommendation(choice, comparison)))
         run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")

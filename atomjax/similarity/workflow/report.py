@@ -1,8 +1,6 @@
 """Results of a similarity job, as ``csi.csv``, ``csi.json`` and ``report.md``."""
 
-import csv
 import dataclasses
-import io
 import math
 import pprint
 from collections.abc import Mapping, Sequence
@@ -10,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.reporting.tables import table_text
 from atomjax.runtime.run import Run, repetition
 from atomjax.similarity.analysis.comparison import Comparison
 from atomjax.similarity.analysis.recommendation import Recommendation, describe_recommendation
@@ -57,21 +56,13 @@ class Extras:
     selections: Sequence[Selection] = ()
 
 
-def table_text(records: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
-
-
 def write_report(
     comparison: Comparison,
     recommendations: Sequence[Recommendation],
     plans: Mapping[str, RunSettings],
     extras: Extras,
     run: Run,
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Writes tables, report, figures and the configs of the pretraining that follows.
 
@@ -81,6 +72,7 @@ def write_report(
         plans: task → the pretraining it implies.
         extras: extractor, orientation and choices.
         run: its directory takes the files.
+        figures: draw figures.
 
     Returns:
         The content of ``csi.json``.
@@ -99,7 +91,10 @@ def write_report(
             )
             for name, values in comparison.mixtures.items()
         },
-        "recommendations": [_without_nan(r.to_dict()) for r in recommendations],
+        "recommendations": [
+            {**_without_nan(r.to_dict()), "words": " ".join(describe_recommendation(r, comparison))}
+            for r in recommendations
+        ],
         "available": {s.name: s.available for s in comparison.upstream},
         "configs": configs,
         "orientation": {
@@ -116,7 +111,7 @@ def write_report(
         run.path("csi.csv").write_text(table_text(records))
         for task, plan in plans.items():
             run.path(configs[task]).write_text(config_text(task, plan))
-        plots = write_figures(comparison, extras, run)
+        plots = write_figures(comparison, extras, run) if figures else []
         text = render(comparison, recommendations, plans, extras, plots)
         run.path("report.md").write_text(text)
     return summary
@@ -201,13 +196,14 @@ def render(
         *_coverage(comparison),
         *_plans(plans),
         *_selections(extras),
-        "## Figures",
-        "",
-        *(f"![{plot}]({plot})" for plot in plots),
-        "",
+        *_figures(plots),
         *repetition(),
     ]
     return "\n".join(lines)
+
+
+def _figures(plots: Sequence[str]) -> list[str]:
+    return ["## Figures", "", *(f"![{plot}]({plot})" for plot in plots), ""] if plots else []
 
 
 def _mixtures(comparison: Comparison) -> list[str]:

@@ -4,9 +4,11 @@ import dataclasses
 import difflib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
+
+from ase import Atoms
 
 from atomjax.runtime.workflows import resolve
 from atomjax.structures.readers import (
@@ -23,14 +25,24 @@ from atomjax.structures.readers import (
     transition1x,
 )
 from atomjax.structures.readers.format import LABEL_KEYS, Format, Records
-from atomjax.structures.readers.general import ase_db, ase_files, aselmdb, cif_csv, extxyz
+from atomjax.structures.readers.general import (
+    archive,
+    ase_db,
+    ase_files,
+    aselmdb,
+    cif_csv,
+    extxyz,
+)
 from atomjax.structures.readers.general.ase_db import property_units
+from atomjax.structures.readers.layouts.atoms import structure_from_atoms, to_atoms
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, UnusedKeysWarning
 from atomjax.structures.readers.layouts.records import (
+    RECORD_ERRORS,
     ReadError,
     ReadOptions,
     SkippedRecord,
     SkippedRecordsWarning,
+    failure,
     structures_from,
     warn_of_skipped,
 )
@@ -49,6 +61,7 @@ __all__ = [
     "StructureFile",
     "UnusedKeysWarning",
     "find_format",
+    "from_atoms",
     "guess_format",
     "iterate",
     "open_file",
@@ -56,6 +69,7 @@ __all__ = [
     "property_units",
     "read",
     "register_format",
+    "to_atoms",
 ]
 
 READERS = (
@@ -63,6 +77,7 @@ READERS = (
     ase_db.FORMAT,
     aselmdb.FORMAT,
     ase_files.FORMAT,
+    archive.FORMAT,
     comp6.FORMAT,
     cif_csv.FORMAT,
     ani1x.FORMAT,
@@ -177,6 +192,60 @@ def read(
     if not structures:
         raise ReadError(f"{path}: holds no readable structure")
     return structures
+
+
+def from_atoms(
+    frames: Iterable[Atoms],
+    *,
+    outdated: Literal["raise", "drop"] = "raise",
+    notes: RecordNotes | None = None,
+    **options: Any,
+) -> list[Structure]:
+    """Structures from ASE's atoms, with the rules and errors of files that ASE reads.
+
+    Args:
+        frames: atoms in ASE's units, or in those that the options declare; a molecule needs no
+            cell. Labels are those of the attached calculators, as computed.
+        outdated: treatment of results that a calculator computed for other positions: "raise" an
+            error, or "drop" them.
+        notes: as for `iterate`.
+        **options: fields of `ReadOptions`.
+
+    Raises:
+        ReadError: an option is unknown, or a frame is bad; the message numbers it from 0.
+        UnitError: a unit is unknown.
+    """
+    if outdated not in ("raise", "drop"):
+        raise ValueError(f"outdated={outdated!r}; write 'raise' or 'drop'")
+    facts = ase_files.FORMAT
+    _check_names(facts, options)
+    chosen = facts.options(**options, notes=RecordNotes() if notes is None else notes)
+    source = chosen.source or "atoms"
+
+    structures = []
+    for index, atoms in enumerate(frames):
+        name = f"{source}:{index}"
+        try:
+            if _is_outdated(atoms):
+                if outdated == "raise":
+                    raise ReadError(
+                        "its calculator's results are those of other positions; compute them"
+                        " again, or keep each frame with a SinglePointCalculator of its own"
+                    )
+                # A copy has no calculator.
+                atoms = atoms.copy()
+            structures.append(structure_from_atoms(atoms, chosen, atoms.info, name, source))
+        except RECORD_ERRORS as error:
+            raise failure(name, error, skippable=False) from error
+    chosen.notes.warn(source)
+    return structures
+
+
+def _is_outdated(atoms: Atoms) -> bool:
+    """Whether the attached calculator holds results of other atoms."""
+    calculator: Any = atoms.calc
+    held, check = getattr(calculator, "atoms", None), getattr(calculator, "check_state", None)
+    return bool(getattr(calculator, "results", None) and held and check and check(atoms))
 
 
 def open_file(

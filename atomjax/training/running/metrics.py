@@ -20,6 +20,16 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "energy_mae_mev": ("energy MAE", "meV"),
     STRESS_MAE: ("stress MAE", "eV/Å³"),
 }
+# Further errors of test sets, which are in results and in no table of a report.
+FURTHER_METRICS: Mapping[str, tuple[str, str]] = {
+    "energy_rmse_mev": ("energy RMSE", "meV"),
+    "energy_rmse_mev_per_atom": ("energy RMSE", "meV/atom"),
+    "force_rmse_mev_per_angstrom": ("force RMSE", "meV/Å"),
+    "force_cosine": ("cosine of forces", ""),
+    "within_threshold": ("energy and forces within 0.02 eV and 0.03 eV/Å", ""),
+    "stress_rmse_ev_per_cubic_angstrom": ("stress RMSE", "eV/Å³"),
+    "value_rmse": ("RMSE", ""),
+}
 
 
 def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict[str, jax.Array]:

@@ -1,82 +1,313 @@
-"""Predictions of a split in physical units, as files that plots are made from."""
+"""Predictions in physical units, beside the labels there are."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from atomjax.batching import GraphDataset
 from atomjax.runtime.files import write_npz
+from atomjax.runtime.run import Run
+from atomjax.structures import PropertyScale, References, Structure
 from atomjax.training.running.evaluate import StructurePrediction
+from atomjax.training.running.metrics import MILLI
+
+# Errors that count as near: eV, and eV/Å of each component.
+ENERGY_NEAR, FORCE_NEAR = 0.02, 0.03
 
 
-def physical_predictions(
+@dataclass(frozen=True)
+class StructureResult:
+    """Predictions for one structure, in physical units; None for those that the model lacks.
+
+    A head predicts what it was trained on: no energies where its data set had none, unless they
+    are what the forces are the gradient of, and then they are marked.
+
+    Attributes:
+        energy: eV, of the kind that the model was trained on.
+        forces: [N, 3] eV/Å.
+        value: the scalar property, in the unit of its data set.
+        stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
+        marks: keys of `atomjax.inference.predict.MARKS`, reasons to doubt the result.
+    """
+
+    energy: float | None
+    forces: np.ndarray | None
+    value: float | None
+    stress: np.ndarray | None = None
+    marks: frozenset[str] = frozenset()
+
+    @classmethod
+    def physical(
+        cls,
+        numbers: np.ndarray,
+        references: References | None,
+        scale: PropertyScale | None,
+        *,
+        energy: Any = None,
+        forces: Any = None,
+        value: Any = None,
+        stress: Any = None,
+    ) -> Self:
+        """The result of what a model computes in its own units.
+
+        Args:
+            numbers: [N] atomic numbers.
+            references: references of energies and forces; None leaves them as they are.
+            scale: scale of the property; None likewise.
+            energy: output of the model; None where it has none, as the others.
+            forces: [N, 3].
+            value: the property.
+            stress: [3, 3].
+        """
+        if energy is not None:
+            energy = references.energy(numbers, energy) if references else float(energy)
+        if forces is not None:
+            forces = np.asarray(forces, dtype=np.float64)
+            forces = references.forces(forces) if references else forces
+        if value is not None:
+            value = scale.value(numbers, value) if scale else float(value)
+        if stress is not None:
+            stress = np.asarray(stress, dtype=np.float64)
+            stress = references.stress(stress) if references else stress
+        return cls(energy, forces, value, stress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantities:
+    """Energies, forces, stresses and a property of S structures; None where none has any.
+
+    What a single structure lacks is NaN.
+
+    Attributes:
+        energies: [S] eV.
+        forces: for each structure [N, 3] eV/Å.
+        stresses: [S, 3, 3] eV/Å³, positive under tension.
+        values: [S] the property, in the unit of its data set.
+    """
+
+    energies: np.ndarray | None
+    forces: Sequence[np.ndarray] | None
+    stresses: np.ndarray | None
+    values: np.ndarray | None
+
+    @staticmethod
+    def collect(items: Sequence[StructureResult], atoms: Sequence[int]) -> "Quantities":
+        """Quantities of results, or of labels in their form, of structures of so many atoms."""
+
+        def stacked(name: str, shape: tuple[int, ...] = ()) -> np.ndarray | None:
+            found = [getattr(item, name) for item in items]
+            if all(value is None for value in found):
+                return None
+            return np.array([np.full(shape, np.nan) if v is None else v for v in found], float)
+
+        forces = [item.forces for item in items]
+        known = any(array is not None for array in forces)
+        pairs = zip(forces, atoms, strict=True)
+        return Quantities(
+            energies=stacked("energy"),
+            forces=[np.full((n, 3), np.nan) if f is None else f for f, n in pairs]
+            if known
+            else None,
+            stresses=stacked("stress", (3, 3)),
+            values=stacked("value"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedSet(Quantities):
+    """Predictions for S structures, with their labels.
+
+    Attributes:
+        identifiers: [S] names of the structures.
+        atomic_numbers: for each structure [N].
+        fixed: for each structure [N], atoms held in place, whose forces no error counts.
+        marks: for each structure reasons to doubt its result.
+        labels: labels of the structures; of properties those that the model predicts.
+    """
+
+    identifiers: np.ndarray
+    atomic_numbers: Sequence[np.ndarray]
+    fixed: Sequence[np.ndarray]
+    marks: Sequence[frozenset[str]]
+    labels: Quantities
+
+    @classmethod
+    def of(
+        cls,
+        structures: Sequence[Structure],
+        results: Sequence[StructureResult],
+        *,
+        target: str | None = None,
+        identifiers: Sequence[str] | None = None,
+    ) -> Self:
+        """Predictions and labels of structures.
+
+        Args:
+            structures: the structures.
+            results: result of each.
+            target: name of the property among the structures' targets.
+            identifiers: names of the structures; None takes their own.
+        """
+        structures = list(structures)
+        atoms = [len(structure) for structure in structures]
+        labels = [
+            StructureResult(s.energy, s.forces, s.targets.get(target or ""), s.stress)
+            for s in structures
+        ]
+        names = [s.identifier for s in structures] if identifiers is None else list(identifiers)
+        return cls(
+            **vars(Quantities.collect(results, atoms)),
+            identifiers=np.array(names, dtype=np.str_),
+            atomic_numbers=[structure.atomic_numbers for structure in structures],
+            fixed=[structure.fixed for structure in structures],
+            marks=[result.marks for result in results],
+            labels=Quantities.collect(labels, atoms),
+        )
+
+    def __len__(self) -> int:
+        return len(self.identifiers)
+
+    @property
+    def n_atoms(self) -> np.ndarray:
+        """[S] numbers of atoms."""
+        return np.array([len(numbers) for numbers in self.atomic_numbers], dtype=np.int64)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Predictions and labels as arrays for a file.
+
+        Returns:
+            "identifier", "n_atoms" [S]; of energies "energy_predicted" [S] eV, of stresses
+            "stress_predicted" [S, 3, 3] eV/Å³, of a property "value_predicted" [S] in its unit, and
+            "…_true" where there are labels, NaN where a structure has none; of forces
+            "forces_predicted" [A, 3] eV/Å and "forces_structure" [A], the row in "identifier" of
+            each. With labels of forces, "forces_true", there are only the free atoms of structures
+            that have them.
+        """
+        arrays = {"identifier": self.identifiers, "n_atoms": self.n_atoms}
+        for name, key in (("energy", "energies"), ("stress", "stresses"), ("value", "values")):
+            predicted, true = getattr(self, key), getattr(self.labels, key)
+            if predicted is not None and true is not None:
+                arrays[f"{name}_true"] = true
+            if predicted is not None:
+                arrays[f"{name}_predicted"] = predicted
+        if self.forces is None:
+            return arrays
+        true, rows = self.labels.forces, np.repeat(np.arange(len(self)), self.n_atoms)
+        predicted, counted = np.concatenate(self.forces), np.full(len(rows), True)
+        if true is not None:
+            joined = np.concatenate(true)
+            counted = np.isfinite(joined).all(axis=1) & ~np.concatenate(self.fixed)
+            arrays["forces_true"] = joined[counted]
+        arrays["forces_predicted"], arrays["forces_structure"] = predicted[counted], rows[counted]
+        return arrays
+
+    def errors(self) -> dict[str, float]:
+        """Errors of the structures that have labels; nothing for quantities without.
+
+        Returns:
+            Mean absolute errors under the names of `atomjax.training.running.metrics.METRICS`, and
+            further ones under those of `FURTHER_METRICS` there: root mean squares, of forces over
+            components of free atoms; "force_cosine", the mean cosine between predicted and true
+            forces; "within_threshold", the fraction of structures whose energy errs by less than
+            0.02 eV and all of whose force components by less than 0.03 eV/Å (Chanussot et al.,
+            ACS Catal. 2021).
+        """
+        arrays, found = self.arrays(), {}
+
+        def add(name: str, unit: str, difference: np.ndarray, factor: float = 1.0) -> None:
+            known = difference[np.isfinite(difference)]
+            if known.size:
+                found[f"{name}_mae{unit}"] = factor * float(np.abs(known).mean())
+                found[f"{name}_rmse{unit}"] = factor * float(np.sqrt((known**2).mean()))
+
+        differences = {
+            name: arrays[f"{name}_predicted"] - arrays[f"{name}_true"]
+            for name in ("energy", "forces", "stress", "value")
+            if {f"{name}_predicted", f"{name}_true"} <= arrays.keys()
+        }
+        if "energy" in differences:
+            add("energy", "_mev", differences["energy"], MILLI)
+            add("energy", "_mev_per_atom", differences["energy"] / self.n_atoms, MILLI)
+        if "forces" in differences:
+            add("force", "_mev_per_angstrom", differences["forces"], MILLI)
+        if "force_mae_mev_per_angstrom" in found:
+            found["force_cosine"] = _cosine(arrays["forces_predicted"], arrays["forces_true"])
+        if "stress" in differences:
+            add("stress", "_ev_per_cubic_angstrom", differences["stress"])
+        if "value" in differences:
+            add("value", "", differences["value"])
+        if {"energy", "forces"} <= differences.keys():
+            largest = np.full(len(self), -np.inf)
+            errors = np.abs(differences["forces"]).max(axis=1)
+            np.maximum.at(largest, arrays["forces_structure"], errors)
+            judged = np.isfinite(differences["energy"]) & np.isfinite(largest)
+            near = (np.abs(differences["energy"]) < ENERGY_NEAR) & (largest < FORCE_NEAR)
+            if judged.any():
+                found["within_threshold"] = float(near[judged].mean())
+        return found
+
+    def write(self, path: Path) -> None:
+        """Writes :meth:`arrays` as one ``.npz``, whole or not at all."""
+        write_npz(path, self.arrays(), compressed=True)
+
+
+def _cosine(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Mean cosine of the angle between vectors [A, 3]; zero for a vector without length."""
+    lengths = np.linalg.norm(predicted, axis=1) * np.linalg.norm(true, axis=1)
+    products = (predicted * true).sum(axis=1)
+    return float(np.mean(products / np.maximum(lengths, np.finfo(np.float64).tiny)))
+
+
+def evaluated_set(
     rows: Sequence[StructurePrediction], dataset: GraphDataset, index: int
-) -> dict[str, np.ndarray]:
-    """Labels and predictions of one dataset, where there are labels.
+) -> PredictedSet:
+    """Predictions of an evaluation for one data set, of the quantities that it has labels of.
 
     Args:
         rows: result of :meth:`atomjax.training.running.evaluate.Evaluator.predictions`.
         dataset: structures, references and property scales.
-        index: the dataset's index in ``rows``.
-
-    Returns:
-        "identifier" [S]; with energies "energy_true", "energy_predicted" [S] eV (NaN where a
-        structure has none), "n_atoms" [S]; with forces "forces_true", "forces_predicted" [A, 3]
-        eV/Å of the free atoms and "forces_structure" [A], the row in "identifier" of each; with
-        stresses "stress_true", "stress_predicted" [S, 3, 3] eV/Å³ (NaN likewise); with a property
-        "value_true", "value_predicted" [S] in its unit.
+        index: the data set's index in ``rows``.
     """
     own = [row for row in rows if row.dataset == index]
     structures = [dataset.structure(row.structure) for row in own]
-    arrays: dict[str, Any] = {
-        "identifier": np.array([dataset.identify(row.structure) for row in own], dtype=np.str_),
-        "n_atoms": np.array([len(structure) for structure in structures]),
+    scale = dataset.scales[0] if dataset.scales else None
+    references = None if scale else dataset.references
+    labelled = {
+        "energy": references is not None and any(s.energy is not None for s in structures),
+        "forces": references is not None and any(s.forces is not None for s in structures),
+        "stress": references is not None,
+        "value": scale is not None,
     }
-    if dataset.scales:
-        (scale,) = dataset.scales
-        arrays["value_true"] = np.array([s.targets[scale.name] for s in structures])
-        arrays["value_predicted"] = np.array(
-            [scale.value(s.atomic_numbers, r.value) for s, r in zip(structures, own, strict=True)]
+    results = [
+        StructureResult.physical(
+            structure.atomic_numbers,
+            references,
+            scale,
+            **{name: getattr(row, name) if known else None for name, known in labelled.items()},
         )
-        return arrays
-    references = dataset.references
-    if references is None:
-        return arrays
-    if any(structure.energy is not None for structure in structures):
-        arrays["energy_true"] = np.array(
-            [np.nan if s.energy is None else s.energy for s in structures]
-        )
-        arrays["energy_predicted"] = np.array(
-            [
-                references.energy(s.atomic_numbers, row.energy)
-                for s, row in zip(structures, own, strict=True)
-            ]
-        )
-    stresses = [row.stress for row in own if row.stress is not None]
-    if stresses:
-        unknown = np.full((3, 3), np.nan)
-        arrays["stress_true"] = np.array(
-            [unknown if s.stress is None else s.stress for s in structures]
-        )
-        arrays["stress_predicted"] = np.array([references.stress(stress) for stress in stresses])
-    labelled = [i for i, s in enumerate(structures) if s.forces is not None]
-    if labelled:
-        free = [~structures[i].fixed for i in labelled]
-        pairs = list(zip(labelled, free, strict=True))
-        arrays["forces_true"] = np.concatenate([_forces(structures[i])[f] for i, f in pairs])
-        arrays["forces_predicted"] = np.concatenate(
-            [references.forces(own[i].forces)[f] for i, f in pairs]
-        )
-        arrays["forces_structure"] = np.repeat(labelled, [int(f.sum()) for f in free])
-    return arrays
+        for structure, row in zip(structures, own, strict=True)
+    ]
+    return PredictedSet.of(
+        structures,
+        results,
+        target=scale.name if scale else None,
+        identifiers=[dataset.identify(row.structure) for row in own],
+    )
 
 
-def _forces(structure: Any) -> np.ndarray:
-    return np.asarray(structure.forces)
-
-
-def write_predictions(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays as one ``.npz``, whole or not at all."""
-    write_npz(path, arrays, compressed=True)
+def write_predictions(
+    rows: Sequence[StructurePrediction], datasets: Sequence[GraphDataset], run: Run
+) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+    """Writes the predictions of test sets; returns the file and the errors of each by its name."""
+    files, errors = {}, {}
+    for dataset in datasets:
+        assert dataset.index is not None
+        found = evaluated_set(rows, dataset, dataset.index)
+        path = run.path("predictions", f"{dataset.name}.npz")
+        if run.primary:
+            found.write(path)
+        files[dataset.name], errors[dataset.name] = str(path), found.errors()
+    return files, errors

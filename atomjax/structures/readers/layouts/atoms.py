@@ -1,12 +1,13 @@
-"""ASE atoms to structures, for the formats that ASE parses."""
+"""ASE's atoms to structures, for the formats that ASE parses, and back."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
-from ase.stress import voigt_6_to_full_3x3_stress
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from atomjax.structures.readers.layouts.label_keys import (
     describe_keys,
@@ -15,7 +16,7 @@ from atomjax.structures.readers.layouts.label_keys import (
 )
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions, scalar
 from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
-from atomjax.structures.structure import Structure
+from atomjax.structures.structure import TAG_ADSORBATE, Structure
 
 # Arrays of ASE's atoms that are no label.
 OWN_ARRAYS = ("numbers", "positions", "tags")
@@ -67,6 +68,34 @@ def structure_from_atoms(
         identifier=identifier,
         source=options.source or source,
     )
+
+
+def to_atoms(structure: Structure, **results: Any) -> Atoms:
+    """ASE's atoms of a structure, with results, or with its labels where none are given.
+
+    Args:
+        structure: the structure.
+        **results: energy (eV), forces [N, 3] (eV/Å), stress [3, 3] (eV/Å³); None is left out.
+    """
+    tagged = bool(np.any(structure.tags != TAG_ADSORBATE))
+    atoms = Atoms(
+        structure.atomic_numbers,
+        structure.positions,
+        cell=structure.cell,
+        pbc=structure.pbc,
+        tags=structure.tags if tagged else None,
+        constraint=FixAtoms(mask=structure.fixed) if structure.fixed.any() else None,
+    )
+    if structure.class_key != structure.formula:
+        atoms.info["class_key"] = structure.class_key
+    names = ("energy", "forces", "stress")
+    given = results or {name: getattr(structure, name) for name in names}
+    held = {name: value for name, value in given.items() if value is not None}
+    if "stress" in held:
+        held["stress"] = full_3x3_to_voigt_6_stress(held["stress"])
+    if held:
+        atoms.calc = SinglePointCalculator(atoms, **held)
+    return atoms
 
 
 def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:

@@ -226,12 +226,10 @@ def structures_from(
             yield structure
 
 
-def failure(identifier: str, error: Exception) -> ReadError:
+def failure(identifier: str, error: Exception, *, skippable: bool = True) -> ReadError:
     """The error to raise for a record that could not be parsed."""
-    return ReadError(
-        f"{identifier}: {_reason(identifier, error)}"
-        ' (on_error="skip" leaves such records out and counts them)'
-    )
+    mend = ' (on_error="skip" leaves such records out and counts them)' if skippable else ""
+    return ReadError(f"{identifier}: {_reason(identifier, error)}{mend}")
 
 
 def _reason(identifier: str, error: Exception) -> str:

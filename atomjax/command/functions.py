@@ -1,0 +1,190 @@
+"""Commands that call a function of `atomjax` and write or print what it returns."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+
+import atomjax
+from atomjax.command.labels import add_labels, given_labels
+from atomjax.data.given import structures_of
+from atomjax.reporting.tables import markdown_table, table_text
+from atomjax.runtime.config import Argument, ConfigError
+from atomjax.runtime.files import write_npz
+from atomjax.structures import save_archive
+from atomjax.structures.generate import generate as make_structures
+from atomjax.structures.generate.kinds import KINDS
+from atomjax.structures.readers import to_atoms
+
+XYZ = (".xyz", ".extxyz")
+# Rows of a table on the terminal.
+SHOWN = 20
+
+
+def add_csi_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``atomjax csi``."""
+    add = parser.add_argument
+    add("candidates", nargs="+", metavar="NAME=FILE", help="files or stores to choose from")
+    add("--task", required=True, metavar="[NAME=]FILE", help="file or store of the task")
+    add("--checkpoint", metavar="DIR", help="run or converted checkpoint whose features count")
+    add("--size", type=int, metavar="N", help="structures drawn from each set")
+    add("--seed", type=int, default=0, help="seed of samples and resampling (default: 0)")
+    add("--workdir", metavar="DIR", help="takes features, report and figures; without, nothing is")
+    add_labels(parser)
+
+
+def csi(options: argparse.Namespace) -> int:
+    """Prints the table of distances."""
+    named = dict(_named(text) for text in options.candidates)
+    table = atomjax.csi(
+        named,
+        dict([_named(options.task)]),
+        checkpoint=options.checkpoint,
+        size=options.size,
+        seed=options.seed,
+        workdir=options.workdir,
+        **given_labels(options),
+    )
+    print(table)
+    return 0
+
+
+def add_predict_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``atomjax predict``."""
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="run or checkpoint")
+    add("files", nargs="+", metavar="FILE", help="files or stores")
+    add("--output", type=Path, metavar="FILE", help=".xyz or .extxyz, .csv or .npz to write")
+    add("--dataset", metavar="NAME", help="data set whose head predicts, where there are several")
+    add("--which", choices=("best", "latest"), default="best", help="weights (default: best)")
+    add("--batch-size", type=int, default=16, metavar="N", help="structures at once (default: 16)")
+    add_labels(parser)
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Writes predictions to a file, or prints the first of them."""
+    write = None if options.output is None else _writer(options.output)
+    model = atomjax.load(options.checkpoint, options.which)
+    structures = structures_of(options.files, outdated="drop", **given_labels(options))
+    results = model.predict(structures, options.dataset, batch_size=options.batch_size)
+    if write is None:
+        _print_table(results.columns())
+    else:
+        write(options.output, structures, results)
+        print(f"{len(results)} structures: {options.output}")
+    for name, value in results.errors().items():
+        print(f"{name}: {value:.4g}")
+    return 0
+
+
+def add_features_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``atomjax features``."""
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="files or stores")
+    add("--output", type=Path, required=True, metavar="FILE.npz", help="arrays to write")
+    add("--checkpoint", metavar="DIR", help="run or checkpoint (default: the package's extractor)")
+    add("--invariant-only", action="store_true", help="leave out what turns with the structure")
+    add_labels(parser)
+
+
+def features(options: argparse.Namespace) -> int:
+    """Writes features: "atoms" [ΣN, d], "n_atoms" [S], "structures" [S, d], "identifier" [S]."""
+    invariant = options.invariant_only
+    given: dict[str, Any] = {"invariant_only": invariant, **given_labels(options)}
+    found = atomjax.features(options.files, options.checkpoint, **given)
+    arrays = {
+        "atoms": np.concatenate(found.atoms),
+        "n_atoms": np.array([len(rows) for rows in found.atoms]),
+        "structures": found.structures,
+        "identifier": found.identifiers,
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_npz(options.output, arrays)
+    print(f"{len(found.atoms)} structures, {arrays['atoms'].shape[1]} features: {options.output}")
+    return 0
+
+
+def add_generate_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``atomjax generate``."""
+    add = parser.add_argument
+    add("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    add("options", nargs="*", metavar="NAME=VALUE", help="options of the kind: docs/data.md")
+    add("--count", type=int, required=True, metavar="N", help="number of structures")
+    add("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    add("--workers", type=int, default=0, help="processes (default: one per core)")
+    add("--output", type=Path, required=True, metavar="FILE", help=".xyz, .extxyz or .archive.npz")
+
+
+def generate(options: argparse.Namespace) -> int:
+    """Writes labelled structures."""
+    archive = options.output.name.endswith(".archive.npz")
+    if not archive and options.output.suffix not in XYZ:
+        raise ConfigError(f"--output {options.output}: write .xyz, .extxyz or .archive.npz")
+    pairs = [text.partition("=") for text in options.options]
+    wrong = [name for name, separator, _ in pairs if not separator]
+    if wrong:
+        raise ConfigError(f"option '{wrong[0]}' has no value; write {wrong[0]}=VALUE")
+    given = {name: Argument(value).literal for name, _, value in pairs}
+    spec = {"kind": options.kind, "count": options.count, "seed": options.seed, "options": given}
+    structures = make_structures(spec, workers=options.workers)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    if archive:
+        save_archive(options.output, structures)
+    else:
+        ase.io.write(options.output, [to_atoms(one) for one in structures], format="extxyz")
+    print(f"{len(structures)} structures: {options.output}")
+    return 0
+
+
+def _writer(path: Path) -> Any:
+    """The function that writes predictions to a file of such a name."""
+    writers = {".csv": _write_csv, ".npz": _write_arrays, **dict.fromkeys(XYZ, _write_xyz)}
+    if path.suffix not in writers:
+        raise ConfigError(f"--output {path}: the name ends in one of {', '.join(writers)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return writers[path.suffix]
+
+
+def _write_arrays(path: Path, structures: Any, results: atomjax.Predictions) -> None:
+    results.write(path)
+
+
+def _write_csv(path: Path, structures: Any, results: atomjax.Predictions) -> None:
+    columns = results.columns()
+    rows = zip(*columns.values(), strict=True)
+    path.write_text(table_text([dict(zip(columns, row, strict=True)) for row in rows]))
+
+
+def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> None:
+    frames = []
+    for i, structure in enumerate(structures):
+        given = {
+            "energy": None if results.energies is None else results.energies[i],
+            "forces": None if results.forces is None else results.forces[i],
+            "stress": None if results.stresses is None else results.stresses[i],
+        }
+        if given["stress"] is not None and not np.isfinite(given["stress"]).all():
+            given["stress"] = None
+        atoms = to_atoms(structure, **given)
+        if results.values is not None:
+            atoms.info["value"] = float(results.values[i])
+        if results.marks[i]:
+            atoms.info["marks"] = ",".join(sorted(results.marks[i]))
+        frames.append(atoms)
+    ase.io.write(path, frames, format="extxyz")
+
+
+def _print_table(columns: dict[str, Any]) -> None:
+    rows = list(zip(*columns.values(), strict=True))
+    shown = [[f"{x:.6g}" if isinstance(x, float) else str(x) for x in row] for row in rows[:SHOWN]]
+    print("\n".join(markdown_table(list(columns), shown, left=2)))
+    if len(rows) > SHOWN:
+        print(f"and {len(rows) - SHOWN} more; --output writes all")
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Name and path of "NAME=FILE"; a file alone gives its name."""
+    name, separator, path = text.partition("=")
+    return (name, path) if separator else (Path(text).name.partition(".")[0], text)

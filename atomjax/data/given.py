@@ -1,0 +1,153 @@
+"""Structures as people have them: files, stores, ASE's atoms, structures, or lists of these."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from ase import Atoms
+
+from atomjax.data.declarations import facts_of
+from atomjax.data.fingerprint import fingerprint
+from atomjax.data.load import read_dataset
+from atomjax.data.settings import DECLARED, DatasetSettings
+from atomjax.data.store_view import open_store
+from atomjax.runtime.config import build
+from atomjax.structures import Structure, save_archive
+from atomjax.structures.readers import StructureFile, from_atoms, guess_format
+from atomjax.structures.store import Store
+
+# What functions for use from Python take wherever they take structures.
+Source: TypeAlias = str | os.PathLike[str] | Atoms | Structure | Iterable[Any]
+# Units and the kind of energies of files whose format leaves them open; ASE's.
+DEFAULTS: Mapping[str, str] = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "total"}
+
+
+def structures_of(
+    source: Source, *, outdated: Literal["raise", "drop"] = "raise", **options: Any
+) -> Sequence[Structure]:
+    """Structures of a source, in its order; a store and an open file are left on disk.
+
+    Args:
+        source: path of a file or store, `ase.Atoms`, a `Structure`, or several of these.
+        outdated: treatment of labels that a calculator of ASE computed for other positions.
+        **options: fields of a data set in a config, such as format, energy_unit and length_unit,
+            and options of its reader, such as energy_key. Without them, units are those of the
+            format, else eV and Å. A `Structure` and a store are in eV and Å already.
+
+    Raises:
+        ConfigError: a file does not exist, or its options contradict its format.
+        ReadError: a file or a frame cannot be read.
+        TypeError: the source is of another type.
+        ValueError: it holds no structure.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _from_path(Path(source), options)
+    if isinstance(source, Store | StructureFile):
+        return source
+    if isinstance(source, Atoms | Structure):
+        source = [source]
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise _unknown(source)
+    found: list[Structure] = []
+    # Atoms that follow each other are read together, so that warnings come once.
+    for is_atoms, items in itertools.groupby(source, lambda item: isinstance(item, Atoms)):
+        if is_atoms:
+            found += from_atoms(items, outdated=outdated, **_atoms_options(options))
+            continue
+        for item in items:
+            if isinstance(item, Structure):
+                found.append(item)
+            elif isinstance(item, str | os.PathLike | Store | StructureFile):
+                found += structures_of(item, outdated=outdated, **options)
+            else:
+                raise _unknown(item)
+    if not found:
+        raise ValueError("there are no structures: the list is empty")
+    return found
+
+
+def dataset_entry(
+    name: str, source: Source | Mapping[str, Any], folder: Path, **options: Any
+) -> dict[str, Any]:
+    """The entry of a config for a source, so that the config's workflows take it.
+
+    Args:
+        name: name of the data set.
+        source: as for :func:`structures_of`, or an entry of a config.
+        folder: takes structures that no single file holds, as an archive named by its content.
+        **options: as for :func:`structures_of`.
+
+    Raises:
+        ReadError: a file or a frame cannot be read.
+        TypeError: the source is of another type.
+    """
+    if isinstance(source, Mapping):
+        return {**source, "name": name}
+    if isinstance(source, str | os.PathLike):
+        return file_entry(name, Path(source), options)
+    if isinstance(source, Store) and source.indices is None:
+        return file_entry(name, source.path, options)
+    structures = structures_of(source, **options)
+    digest = hashlib.sha256(json.dumps(fingerprint(structures)).encode()).hexdigest()[:16]
+    path = folder / f"{name}-{digest}.archive.npz"
+    if not path.exists():
+        save_archive(path, structures)
+    has_energies = any(structure.energy is not None for structure in structures)
+    kind = options.get("energy_kind", "total") if has_energies else "none"
+    return file_entry(name, path, {"energy_kind": kind})
+
+
+def load_entry(dataset: DatasetSettings) -> Sequence[Structure]:
+    """The structures of a file or a store, as its entry in a config declares them."""
+    if dataset.kind == "store":
+        return open_store(dataset.name, dataset.path)
+    return read_dataset(dataset)
+
+
+def file_entry(name: str, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of a config for a file or store.
+
+    Args:
+        name: name of the data set.
+        path: the file, or the folder of a store.
+        options: as for :func:`structures_of`; fields of a data set are told from options of its
+            reader.
+    """
+    path = path.expanduser()
+    known = {field.name for field in dataclasses.fields(DatasetSettings)}
+    fields = {key: value for key, value in options.items() if key in known}
+    arguments = {key: value for key, value in options.items() if key not in known}
+    if path.is_dir() and "format" not in fields and guess_format(path) is None:
+        entry: dict[str, Any] = {"name": name, "kind": "store", "path": str(path), **fields}
+        return {**entry, "arguments": arguments} if arguments else entry
+    facts = facts_of(name, fields.get("format"), str(path))
+    declared = {key: fields.get(key) for key in DECLARED}
+    for key in facts.undeclared(declared):
+        fields[key] = DEFAULTS[key]
+    # A name does not say which of several energies is meant.
+    if facts.name and len(facts.energy_kinds) < 2:
+        fields.setdefault("format", facts.name)
+    return {"name": name, "kind": "read", "path": str(path), **fields, "arguments": arguments}
+
+
+def _from_path(path: Path, options: Mapping[str, Any]) -> Sequence[Structure]:
+    return load_entry(build(DatasetSettings, file_entry("structures", path, options)))
+
+
+def _atoms_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of atoms, whose energies have a kind in configs alone."""
+    given = dict(options)
+    return {**given, "energy_key": ""} if given.pop("energy_kind", None) == "none" else given
+
+
+def _unknown(source: Any) -> TypeError:
+    kind = type(source).__name__
+    return TypeError(
+        f"structures are given as a path, ase.Atoms, Structure, a store, or a list of these, not "
+        f"as {kind}"
+    )

@@ -1,0 +1,205 @@
+"""A trained model in hand: predictions, features and an ASE calculator in a line each.
+
+model = atomjax.load("runs/mine")
+results = model.predict("frames.xyz")
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from atomjax.data.given import Source, structures_of
+from atomjax.inference.calculator import SLACK, AtomjaxCalculator
+from atomjax.inference.embeddings import Embedder, Embeddings, find_invariance
+from atomjax.inference.predict import Predictor, make_predictor
+from atomjax.inference.results import Predictions
+from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.progress import live_display
+from atomjax.similarity.features.extractor import checkpoint_name, make_extractor
+from atomjax.similarity.settings import ExtractorSettings
+from atomjax.structures.elements import SYMBOLS
+from atomjax.training.running.checkpoint import Which, load_checkpoint
+
+
+class Model:
+    """A trained model, of which :func:`load` and :func:`atomjax.finetune` return one.
+
+    What was compiled is kept with it, so that later calls are fast.
+
+    Args:
+        variables: {"params", "scale_factors"}.
+        metadata: metadata of the checkpoint.
+        name: directory that it was read from, for messages.
+
+    Attributes:
+        name: directory that it was read from.
+        metadata: metadata of the checkpoint: model, heads, graphs, references, settings, errors.
+    """
+
+    def __init__(self, variables: Mapping[str, Any], metadata: Mapping[str, Any], name: str):
+        keep_freed_memory()
+        self.name, self.metadata = name, dict(metadata)
+        self._variables = variables
+        self._predictors: dict[tuple[Any, ...], Predictor] = {}
+        self._embedders: dict[tuple[Any, ...], Embedder] = {}
+
+    def __repr__(self) -> str:
+        heads = ", ".join(f"{head['name']}: {head['kind']}" for head in self.metadata["heads"])
+        model, step = self.metadata["model"]["name"], self.metadata["step"]
+        return f"Model({model} of {self.name}, step {step}; heads {heads or 'none'})"
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets that it was trained on, each with a head of its own."""
+        return tuple(head["name"] for head in self.metadata["heads"])
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Symbols of the elements that it was trained on; none where its checkpoint has no list."""
+        labels = self.metadata.get("datasets", {}).values()
+        known = {s for one in labels for s in one.get("trained_on", {}).get("elements", ())}
+        return tuple(symbol for symbol in SYMBOLS if symbol in known)
+
+    def predict(
+        self,
+        structures: Source,
+        dataset: str | None = None,
+        *,
+        batch_size: int = 16,
+        outside_span: Literal["raise", "mark"] = "raise",
+        progress: bool = True,
+        **options: Any,
+    ) -> Predictions:
+        """Energies (eV), forces (eV/Å), stresses (eV/Å³) or the property of structures.
+
+        Predicting all structures in one call is faster than one by one. Labels of the structures
+        are kept beside the predictions.
+
+        Args:
+            structures: path, `ase.Atoms`, `Structure`, store, or a list of these; a molecule needs
+                no cell.
+            dataset: data set whose head predicts; may be left out if there is one head.
+            batch_size: most structures in a batch.
+            outside_span: treatment of compositions whose references are undetermined: "raise", or
+                "mark" their results.
+            progress: show a bar, in terminals and notebooks.
+            **options: units and label keys of files and atoms, as in a config: energy_unit,
+                length_unit, energy_key, forces_key, ...
+
+        Raises:
+            CheckpointError: the checkpoint has no heads, or does not say how labels were scaled.
+            ReadError: the structures cannot be read.
+            ReferencesError: an element that the training set did not hold, or a composition that
+                the references do not tell.
+            ValueError: there is no such head, or there are several and none is named.
+
+        Example:
+            >>> model = atomjax.load("runs/mine")
+            >>> results = model.predict("frames.xyz")
+            >>> len(results), results.energies.shape
+            (3, (3,))
+        """
+        found = structures_of(structures, outdated="drop", **options)
+        predictor = self.predictor(batch_size=batch_size, outside_span=outside_span)
+        target = predictor.head(dataset).config.target
+        with live_display(progress).track(len(found), "predicting") as tracker:
+            results = predictor(found, dataset, tracker.advance)
+        return Predictions.of(found, results, target=target)
+
+    def features(
+        self,
+        structures: Source,
+        *,
+        invariant_only: bool = False,
+        batch_size: int = 32,
+        progress: bool = True,
+        **options: Any,
+    ) -> Embeddings:
+        """Features of atoms and structures: what the heads read.
+
+        Args:
+            structures: as for :meth:`predict`.
+            invariant_only: leave out parts that turn with the structure: of EquiformerV2's features
+                keep degree 0 and the norms of higher degrees.
+            batch_size: most structures in a batch.
+            progress: show a bar, in terminals and notebooks.
+            **options: as for :meth:`predict`.
+
+        Raises:
+            ReadError: the structures cannot be read.
+            ValueError: features are not finite.
+
+        Example:
+            >>> features = atomjax.load("runs/mine").features("frames.xyz")
+            >>> features.atoms[0].shape[0], features.structures.shape[0]
+            (9, 3)
+        """
+        found = structures_of(structures, outdated="drop", **options)
+        embedder = self.embedder(invariant_only=invariant_only, batch_size=batch_size)
+        with live_display(progress).track(len(found), "features") as tracker:
+            return embedder(found, tracker.advance)
+
+    def calculator(
+        self, dataset: str | None = None, *, use_tags: bool = False, **options: Any
+    ) -> AtomjaxCalculator:
+        """An ASE calculator: see :class:`atomjax.inference.calculator.AtomjaxCalculator`.
+
+        Args:
+            dataset: data set whose head predicts; may be left out if there is one head.
+            use_tags: whether the tags of the atoms mean what they did in training.
+            **options: options of ASE's ``Calculator``.
+
+        Raises:
+            CheckpointError: as for :meth:`predict`.
+
+        Example:
+            >>> from ase.io import read
+            >>> atoms = read("frames.xyz")
+            >>> atoms.calc = atomjax.load("runs/mine").calculator()
+            >>> atoms.get_forces().shape
+            (9, 3)
+        """
+        predictor = self.predictor(batch_size=1, slack=SLACK)
+        predictor.head(dataset)
+        return AtomjaxCalculator(predictor, dataset, use_tags=use_tags, **options)
+
+    def predictor(self, **options: Any) -> Predictor:
+        """The :class:`atomjax.inference.predict.Predictor` of these options, made once."""
+        key = tuple(sorted(options.items()))
+        if key not in self._predictors:
+            self._predictors[key] = make_predictor(
+                self._variables, self.metadata, self.name, **options
+            )
+        return self._predictors[key]
+
+    def embedder(self, *, invariant_only: bool = False, batch_size: int = 32) -> Embedder:
+        """The :class:`atomjax.inference.embeddings.Embedder` of these options, made once."""
+        key = invariant_only, batch_size
+        if key not in self._embedders:
+            name = checkpoint_name(self.metadata, self.name)
+            extractor = make_extractor(self._variables, self.metadata, name, ExtractorSettings())
+            invariance = find_invariance(extractor, invariant_only)
+            self._embedders[key] = Embedder(extractor, invariance=invariance, batch_size=batch_size)
+        return self._embedders[key]
+
+
+def load(directory: str | Path, which: Which = "best", *, averaged: bool = True) -> Model:
+    """A trained model.
+
+    Args:
+        directory: a run's directory, the ``checkpoints`` directory in it, or a converted
+            checkpoint.
+        which: "best" by validation, or "latest".
+        averaged: take the moving average of the parameters, which validation used.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or a damaged one.
+
+    Example:
+        >>> import atomjax
+        >>> model = atomjax.load("runs/mine")
+        >>> model.datasets
+        ('own',)
+    """
+    variables, metadata = load_checkpoint(directory, which, averaged=averaged)
+    return Model(variables, metadata, str(directory))

@@ -1,0 +1,131 @@
+"""Predictions for many structures, as arrays, tables and figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atomjax.reporting.plots import Comparison, draw_comparison, make_figure, save_figure
+from atomjax.reporting.tables import data_frame
+from atomjax.structures.elements import SYMBOLS, hill_formula
+from atomjax.training.running.predictions import PredictedSet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions(PredictedSet):
+    """Predictions of a model for structures, in their order; None for what it does not predict.
+
+    Example:
+        >>> results = atomjax.load("runs/mine").predict("frames.xyz")
+        >>> results.energies.shape, results.forces[0].shape
+        ((3,), (9, 3))
+        >>> results.labels.energies is None
+        False
+    """
+
+    def to_dataframe(self, per: str = "structure") -> Any:
+        """A ``pandas.DataFrame`` with a row for each structure, or for each atom.
+
+        Args:
+            per: "structure" (identifier, formula, atoms, energies in eV, errors of forces in eV/Å,
+                marks) or "atom" (structure, element, components of forces in eV/Å). Columns of
+                labels end in "_true".
+
+        Raises:
+            ImportError: pandas is missing.
+            ValueError: `per` is neither.
+        """
+        return data_frame(self.columns(per))
+
+    def columns(self, per: str = "structure") -> dict[str, Any]:
+        """The columns of :meth:`to_dataframe`, each a list or array of one length."""
+        if per == "structure":
+            return self._of_structures()
+        if per == "atom":
+            return self._of_atoms()
+        raise ValueError(f"per={per!r}; write 'structure' or 'atom'")
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Predictions against labels, or the spread of the predictions where there are none.
+
+        Args:
+            path: PNG to write; None writes nothing.
+
+        Returns:
+            The figure, which a notebook shows.
+
+        Raises:
+            ValueError: there is no prediction.
+        """
+        panels = self._panels()
+        if not panels:
+            raise ValueError("nothing is predicted, so there is nothing to draw")
+        figure, axes = make_figure(len(panels))
+        for ax, (name, unit, predicted, true) in zip(axes, panels, strict=True):
+            if true is None:
+                ax.hist(predicted, bins="auto")
+                ax.set(xlabel=f"predicted {name} ({unit})" if unit else name, ylabel="count")
+            else:
+                item = Comparison(label=name, true=true, predicted=predicted)
+                draw_comparison(ax, item, name, unit)
+        return save_figure(figure, None if path is None else Path(path))
+
+    def _of_structures(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {
+            "identifier": self.identifiers,
+            "formula": [hill_formula(numbers) for numbers in self.atomic_numbers],
+            "n_atoms": self.n_atoms,
+        }
+        for name, key in (("energy", "energies"), ("value", "values")):
+            for suffix, held in (("", self), ("_true", self.labels)):
+                array = getattr(held, key)
+                if getattr(self, key) is not None and array is not None:
+                    columns[name + suffix] = array
+        if self.forces is not None:
+            columns["force_max"] = [np.linalg.norm(f, axis=1).max() for f in self.forces]
+            if self.labels.forces is not None:
+                errors = zip(self.forces, self.labels.forces, self.fixed, strict=True)
+                columns["force_mae"] = [_mean(np.abs(a - b)[~fixed]) for a, b, fixed in errors]
+        columns["marks"] = [", ".join(sorted(marks)) for marks in self.marks]
+        return columns
+
+    def _of_atoms(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {
+            "structure": np.repeat(self.identifiers, self.n_atoms),
+            "atom": np.concatenate([np.arange(n) for n in self.n_atoms]),
+            "element": [SYMBOLS[z] for numbers in self.atomic_numbers for z in numbers],
+        }
+        for suffix, held in (("", self), ("_true", self.labels)):
+            if self.forces is not None and held.forces is not None:
+                joined = np.concatenate(held.forces)
+                columns |= {f"force_{axis}{suffix}": joined[:, i] for i, axis in enumerate("xyz")}
+        return columns
+
+    def _panels(self) -> list[tuple[str, str, np.ndarray, np.ndarray | None]]:
+        """Name, unit, predictions and labels of each quantity to draw."""
+        arrays = self.arrays()
+        panels = []
+        for name, key, unit in (
+            ("energy per atom", "energy", "eV"),
+            ("force component", "forces", "eV/Å"),
+            ("stress component", "stress", "eV/Å³"),
+            ("property", "value", ""),
+        ):
+            predicted, true = arrays.get(f"{key}_predicted"), arrays.get(f"{key}_true")
+            if predicted is None:
+                continue
+            if key == "energy":
+                predicted = predicted / self.n_atoms
+                true = None if true is None else true / self.n_atoms
+            known = np.isfinite(predicted if true is None else predicted + true)
+            if known.any():
+                panels.append((name, unit, predicted[known], None if true is None else true[known]))
+        return panels
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,29 @@
+"""The data card of a training that is not made."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from atomjax.runtime.run import Run
+from atomjax.training.checks import check_settings
+from atomjax.training.finetune import finetuning_job
+from atomjax.training.pretrain import pretraining_job
+from atomjax.training.session import Session
+from atomjax.training.settings import RunSettings
+
+
+def show_card(config: Mapping[str, Any], folder: Path) -> None:
+    """Prints the data card of workflow "pretrain" or "finetune".
+
+    Args:
+        config: the config.
+        folder: directory for what is made meanwhile, such as generated sets.
+
+    Raises:
+        ConfigError: settings contradict each other or the data.
+        ReadError: a file cannot be read.
+    """
+    settings = RunSettings.from_config(config)
+    check_settings(settings)
+    job = (finetuning_job if settings.workflow == "finetune" else pretraining_job)(settings)
+    Session(job, Run(folder)).checkpoints.close()

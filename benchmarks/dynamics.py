@@ -1,0 +1,98 @@
+"""Energy conservation of dynamics with a trained model of conservative forces.
+
+    python -m benchmarks.dynamics CHECKPOINT [--molecule CH3CH2OH] [--out dynamics.json]
+
+ASE's velocity Verlet moves a molecule from its relaxed geometry and 300 K at several time steps,
+each from the same start. Written are the largest deviation of the total energy, its drift (slope of
+a line through it), and for comparison the range of the potential energy; beside the file a figure.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import ase.build
+import numpy as np
+from ase import units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+
+import atomjax
+from atomjax.inference.calculator import AtomjaxCalculator
+from atomjax.reporting.plots import make_figure, save_figure
+from benchmarks.measure import machine
+
+TIMESTEPS = (1.0, 0.5, 0.25)  # fs
+TEMPERATURE = 300.0  # K; half of it is soon potential energy
+
+
+def trajectory(
+    calculator: AtomjaxCalculator, molecule: str, timestep: float, length: float
+) -> dict[str, Any]:
+    """Energies of one trajectory, eV, at times in fs."""
+    atoms = ase.build.molecule(molecule)
+    atoms.calc = calculator
+    BFGS(atoms, logfile=None).run(fmax=0.02, steps=100)
+    rng = np.random.default_rng(0)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=rng)
+    Stationary(atoms)
+    dynamics = VelocityVerlet(atoms, timestep=timestep * units.fs)
+    total, potential = [atoms.get_total_energy()], [atoms.get_potential_energy()]
+    for _ in range(round(length / timestep)):
+        dynamics.run(1)
+        total.append(atoms.get_total_energy())
+        potential.append(atoms.get_potential_energy())
+    times = timestep * np.arange(len(total))
+    deviation = np.array(total) - total[0]
+    return {"times": times, "deviation": deviation, "potential": np.array(potential)}
+
+
+def summarise(found: dict[str, Any]) -> dict[str, float]:
+    """The figures of one trajectory, meV."""
+    slope = np.polyfit(found["times"], found["deviation"], 1)[0]
+    return {
+        "largest_deviation_mev": 1e3 * float(np.abs(found["deviation"]).max()),
+        "drift_mev_per_picosecond": 1e6 * float(slope),
+        "range_of_potential_mev": 1e3 * float(np.ptp(found["potential"])),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("checkpoint", help="run or checkpoint of a model with conservative forces")
+    add("--molecule", default="CH3CH2OH", help="ASE's name (default: %(default)s)")
+    add("--femtoseconds", type=float, default=250.0, help="length (default: %(default)g)")
+    add("--out", type=Path, help="results as JSON, and the figure beside it")
+    options = parser.parse_args()
+    model = atomjax.load(options.checkpoint)
+    calculator, length = model.calculator(), options.femtoseconds
+    found = {
+        timestep: trajectory(calculator, options.molecule, timestep, length)
+        for timestep in TIMESTEPS
+    }
+    results = {
+        "command": "python -m benchmarks.dynamics CHECKPOINT",
+        "machine": machine(),
+        "model": model.metadata["model"]["name"],
+        "trained_on": model.metadata["structures"],
+        "molecule": options.molecule,
+        "temperature_kelvin": TEMPERATURE,
+        "femtoseconds": length,
+        "timesteps": {f"{timestep:g}": summarise(one) for timestep, one in found.items()},
+    }
+    print(json.dumps(results, indent=2))
+    if options.out is not None:
+        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        figure, (ax,) = make_figure(1, 6.5)
+        for timestep, one in found.items():
+            ax.plot(one["times"], 1e3 * one["deviation"], linewidth=0.8, label=f"{timestep:g} fs")
+        ax.set(xlabel="time (fs)", ylabel="total energy - start (meV)")
+        ax.legend(frameon=False, title="time step")
+        save_figure(figure, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""A model in hand: predictions, features and a calculator, from whatever holds structures."""
+
+import dataclasses
+import sys
+import types
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+
+import atomjax
+from atomjax.data.given import structures_of
+from atomjax.inference.calculator import SLACK
+from atomjax.inference.predict import load_predictor
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
+from atomjax.structures import Structure
+from atomjax.structures.readers import ReadError, read
+from atomjax.structures.store.writing import write_store
+from atomjax.training.pretrain import pretrain
+from atomjax.training.running.checkpoint import CheckpointError
+from atomjax.training.running.predictions import Quantities
+from atomjax.training.settings import RunSettings
+from tests.training.workflow import make_config, write_structures
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return write_structures(tmp_path_factory.mktemp("data") / "chains.xyz", count=24)
+
+
+@pytest.fixture(scope="module")
+def model(path) -> atomjax.Model:
+    config = make_config(path, epochs=1)
+    config["head"] = {"forces": "conservative"}
+    # Without a limit of neighbours, energies are smooth.
+    config["data"]["train"][0]["graph"] = {"cutoff": 4.0}
+    settings = RunSettings.from_config(config)
+    pretrain(settings, Run(path.parent / "run", settings))
+    return atomjax.load(path.parent / "run")
+
+
+def frames_of(path: Path, count: int) -> list[Atoms]:
+    return list(ase.io.iread(path))[:count]
+
+
+def test_predictions_are_the_predictors_and_keep_the_labels(model, path):
+    structures = read(path, "extxyz", energy_unit="eV")
+    results = model.predict(path)
+    expected = load_predictor(model.name)(structures)
+    np.testing.assert_allclose(results.energies, [one.energy for one in expected], rtol=1e-6)
+    np.testing.assert_array_equal(results.labels.energies, [one.energy for one in structures])
+    for given, one, label in zip(results.forces, expected, structures, strict=True):
+        assert given.shape == (len(label), 3)
+        np.testing.assert_allclose(given, one.forces, atol=1e-5)
+    assert results.values is None
+    assert results.stresses is None
+    assert list(results.identifiers) == [one.identifier for one in structures]
+
+
+def test_every_source_gives_the_same(model, path, tmp_path):
+    structures = read(path, "extxyz", energy_unit="eV")[:5]
+    frames = frames_of(path, 5)
+    ase.io.write(tmp_path / "five.extxyz", frames)
+    write_store(tmp_path / "store", structures)
+    expected = model.predict(structures)
+    sources = (frames, tmp_path / "five.extxyz", str(tmp_path / "store"), iter(structures))
+    for source in (*sources, [*frames[:2], *structures[2:]]):
+        found = model.predict(source)
+        np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-6)
+        np.testing.assert_array_equal(found.labels.energies, expected.labels.energies)
+    assert model.predict(frames[0]).energies.shape == (1,)
+    assert model.predict([path, path]).energies.shape == (48,)
+
+
+def test_units_and_keys_are_those_of_configs(path):
+    frames = frames_of(path, 2)
+    for atoms in frames:
+        atoms.info["REF"] = atoms.get_potential_energy()
+        atoms.calc = None
+    (one, two) = structures_of(frames, energy_key="REF", energy_unit="Ha", length_unit="bohr")
+    assert one.energy == pytest.approx(frames[0].info["REF"] * units.Hartree, rel=1e-6)
+    np.testing.assert_allclose(two.positions, frames[1].positions * units.Bohr, rtol=1e-6)
+    with pytest.raises(ReadError, match=r"atoms:0: no energy under the key 'E'"):
+        structures_of(frames, energy_key="E")
+    with pytest.raises(ReadError, match="no option 'energy_kee'; did you mean 'energy_key'"):
+        structures_of(frames, energy_kee="REF")
+    with pytest.raises(ReadError, match="no option 'energy_kee'; did you mean 'energy_key'"):
+        structures_of(path, energy_kee="REF")
+    with pytest.raises(ConfigError, match=r"'nowhere\.xyz' is not a file"):
+        structures_of("nowhere.xyz")
+    with pytest.raises(TypeError, match="not as int"):
+        structures_of(3)
+    with pytest.raises(ValueError, match="the list is empty"):
+        structures_of([])
+
+
+def test_outdated_labels_are_no_labels(path):
+    (atoms,) = frames_of(path, 1)
+    assert structures_of(atoms)[0].energy is not None
+    atoms.rattle(0.01)
+    with pytest.raises(ReadError, match="results are those of other positions"):
+        structures_of(atoms)
+    (moved,) = structures_of(atoms, outdated="drop")
+    assert (moved.energy, moved.forces) == (None, None)
+    np.testing.assert_array_equal(moved.positions, atoms.positions)
+
+
+def test_errors_are_those_of_the_labels():
+    numbers = [np.array([1, 1]), np.array([6])]
+    labels = Quantities(
+        energies=np.array([1.0, np.nan]),
+        forces=[np.array([[0.0, 0, 1], [0, 0, -1]]), np.array([[3.0, 4, 0]])],
+        stresses=None,
+        values=None,
+    )
+    results = atomjax.Predictions(
+        energies=np.array([1.01, 7.0]),
+        forces=[np.array([[0.0, 0, 1.02], [0, 0, -1]]), np.array([[-4.0, 3, 0]])],
+        stresses=None,
+        values=None,
+        identifiers=np.array(["a", "b"]),
+        atomic_numbers=numbers,
+        fixed=[np.zeros(2, bool), np.zeros(1, bool)],
+        marks=[frozenset()] * 2,
+        labels=labels,
+    )
+    errors = results.errors()
+    assert errors["energy_mae_mev"] == pytest.approx(10)
+    assert errors["energy_rmse_mev_per_atom"] == pytest.approx(5)
+    assert errors["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * (0.02 + 7 + 1) / 9)
+    assert errors["force_cosine"] == pytest.approx((1 + 1 + 0) / 3)
+    # The second structure has no energy to judge.
+    assert errors["within_threshold"] == 1.0
+    fixed = [np.zeros(2, bool), np.ones(1, bool)]
+    held = dataclasses.replace(results, fixed=fixed, energies=np.array([1.03, 7.0])).errors()
+    assert held["force_rmse_mev_per_angstrom"] == pytest.approx(1e3 * 0.02 / np.sqrt(6))
+    assert held["within_threshold"] == 0.0
+
+
+def test_tables_and_figures(model, path, tmp_path, monkeypatch):
+    results = model.predict(path)
+    columns = results.columns()
+    assert {"identifier", "formula", "energy", "energy_true", "force_mae"} <= set(columns)
+    assert {len(column) for column in columns.values()} == {24}
+    error = np.abs(results.forces[3] - results.labels.forces[3]).mean()
+    assert columns["force_mae"][3] == pytest.approx(error)
+    atoms = results.columns("atom")
+    assert {len(column) for column in atoms.values()} == {int(results.n_atoms.sum())}
+    with pytest.raises(ValueError, match="write 'structure' or 'atom'"):
+        results.columns("bond")
+    figure = results.plot(tmp_path / "parity.png")
+    assert [ax.get_title().partition(":")[0] for ax in figure.axes] == [
+        "energy per atom",
+        "force component",
+    ]
+    assert (tmp_path / "parity.png").stat().st_size > 1000
+    unlabelled = model.predict([Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])])
+    assert unlabelled.labels.energies is None
+    assert len(unlabelled.plot().axes) == 2
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        results.to_dataframe()
+    pandas = types.SimpleNamespace(DataFrame=lambda columns: columns)
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    assert results.to_dataframe().keys() == columns.keys()
+    assert model.features(path).to_dataframe()["feature_0"].shape == (24,)
+
+
+def test_features_are_inputs_of_the_heads(model, path, tmp_path):
+    features = model.features(path)
+    same = atomjax.features(path, model.name)
+    np.testing.assert_allclose(features.structures, same.structures, atol=1e-5)
+    assert [len(rows) for rows in features.atoms] == model.predict(path).n_atoms.tolist()
+    assert features.plot(tmp_path / "map.png").axes[0].get_xlabel().startswith("first principal")
+    with pytest.raises(ValueError, match="at least three"):
+        model.features(frames_of(path, 2)).plot()
+
+
+def test_a_backbone_alone_has_features_and_no_predictions(model, path):
+    metadata = {**model.metadata, "datasets": {}}
+    alone = atomjax.Model(model._variables, metadata, "converted")
+    assert alone.features(path).structures.shape[0] == 24
+    with pytest.raises(CheckpointError, match="converted: the checkpoint does not say"):
+        alone.predict(path)
+    headless = atomjax.Model(model._variables, {**metadata, "heads": []}, "backbone")
+    with pytest.raises(CheckpointError, match="backbone: the checkpoint has no head"):
+        headless.calculator()
+    assert "heads none" in repr(headless)
+
+
+def test_it_says_what_it_is(model):
+    assert model.datasets == ("chains",)
+    assert model.elements == ("H", "C", "O")
+    assert "gemnet_oc_tiny" in repr(model)
+    assert "chains: energy_forces" in repr(model)
+
+
+def test_energy_is_conserved_in_dynamics_and_falls_in_relaxation(model, path):
+    atoms = frames_of(path, 4)[3]
+    atoms.calc = model.calculator()
+    start = atoms.get_potential_energy()
+    BFGS(atoms, logfile=None).run(fmax=1e-6, steps=5)
+    assert atoms.get_potential_energy() < start - 1e-3
+    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+
+    def errors(timestep: float, steps: int) -> tuple[float, float]:
+        """Largest deviation of the total energy, and range of the potential energy, eV."""
+        moving = atoms.copy()
+        moving.calc = atoms.calc
+        dynamics = VelocityVerlet(moving, timestep=timestep * units.fs)
+        total, potential = [moving.get_total_energy()], [moving.get_potential_energy()]
+        for _ in range(steps):
+            dynamics.run(1)
+            total.append(moving.get_total_energy())
+            potential.append(moving.get_potential_energy())
+        return float(np.abs(np.array(total) - total[0]).max()), float(np.ptp(potential))
+
+    (coarse, _), (fine, exchanged) = errors(1.0, 30), errors(0.25, 120)
+    # The integrator errs by the square of the step, down to rounding in float32.
+    assert fine < max(coarse / 8, 3e-5)
+    assert exchanged > 50 * fine
+    assert model.predictor(batch_size=1, slack=SLACK).num_compilations <= 2
+
+
+def test_structures_are_taken_as_they_are():
+    atom = Structure(atomic_numbers=[1], positions=np.zeros((1, 3)), identifier="H")
+    assert structures_of(atom) == [atom]

@@ -17,13 +17,12 @@ from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.data.labels import check_energy_kind, unwanted_labels
 from atomjax.data.origin import describe_origin, describe_skipped
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
+from atomjax.data.sources import believe_units, find_file, generate_spec
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
-from atomjax.structures.generate import GenerateError, GenerateSpec, generate_with_report
-from atomjax.structures.generate.kinds import find_kind
-from atomjax.structures.generate.pool.tasks import options_from
+from atomjax.structures.generate import generate_with_report
 from atomjax.structures.readers import RecordNotes, SkippedRecord, read
 from atomjax.structures.references import Transform
 from atomjax.structures.splits import SplitError, split_indices
@@ -187,6 +186,7 @@ def load_structures(
             return generate_with_report(generate_spec(dataset), cache_dir, workers, run.display)[0]
     if dataset.kind == "store":
         return open_store(dataset.name, dataset.path, notes)
+    file, dataset = find_file(dataset), believe_units(dataset)
     arguments = {**unwanted, **dataset.arguments}
     if dataset.energy_kind == "none":
         arguments["energy_key"] = ""
@@ -199,7 +199,7 @@ def load_structures(
     left_out = [] if skipped is None else skipped
     before = len(left_out)
     structures = read(
-        find_file(dataset),
+        file,
         dataset.format,
         length_unit=dataset.length_unit,
         force_unit=dataset.force_unit,
@@ -211,38 +211,6 @@ def load_structures(
     if left_out[before:]:
         run.say(f"{dataset.name}: {describe_skipped(left_out[before:])}")
     return structures
-
-
-def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
-    """Specification of the set that a data set of kind "generate" asks for.
-
-    Raises:
-        ConfigError: an unknown generator or argument, or one of a wrong type.
-    """
-    try:
-        spec = GenerateSpec.from_mapping({**dataset.arguments, "kind": dataset.generator})
-        find_kind(spec.kind)
-        options_from(find_kind(spec.kind).Options, spec.options, spec.kind)
-    except GenerateError as error:
-        raise ConfigError(f"dataset '{dataset.name}': {error}") from error
-    return spec
-
-
-def find_file(dataset: DatasetSettings) -> Path:
-    """The file or folder of a data set of kind "read".
-
-    Raises:
-        ConfigError: it does not exist.
-    """
-    path = Path(dataset.path or "").expanduser()
-    is_folder = dataset.facts.is_folder
-    if not (path.is_file() or (is_folder and path.is_dir())):
-        kind = "a file or folder" if is_folder else "a file"
-        raise ConfigError(
-            f"dataset '{dataset.name}': path '{path}' is not {kind}; set the path in the config "
-            "or on the command line"
-        )
-    return path
 
 
 def _load_parts(

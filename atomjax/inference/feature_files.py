@@ -17,8 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from atomjax.data.load import find_file, generate_spec, load_structures
+from atomjax.data.labels import without_labels
+from atomjax.data.load import load_structures
 from atomjax.data.settings import DatasetSettings
+from atomjax.data.sources import check_source
 from atomjax.inference.embeddings import Embedder
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import (
@@ -80,7 +82,7 @@ def check_features(settings: FeatureSettings) -> list[str]:
     extractor = load_extractor(settings.extractor)
     check_invariants(extractor, (settings.invariance,))
     for dataset in settings.datasets:
-        find_file(dataset) if dataset.kind != "generate" else generate_spec(dataset)
+        check_source(dataset)
     names = ", ".join(dataset.name for dataset in settings.datasets)
     return [f"workflow features of {names}", f"extractor {extractor.name}"]
 
@@ -109,7 +111,7 @@ def write_feature_files(config: Mapping[str, Any] | FeatureSettings, run: Run) -
     summary = {}
     for dataset in settings.datasets:
         structures = load_structures(
-            dataset,
+            without_labels(dataset),
             cache_dir=Path(settings.cache_dir) if settings.cache_dir else run.root / "data",
             workers=settings.workers,
             run=run,

@@ -13,7 +13,12 @@ from atomjax.structures.readers.layouts.label_keys import (
     is_cell_name,
     note_unused,
 )
-from atomjax.structures.readers.layouts.records import ReadError, ReadOptions, scalar
+from atomjax.structures.readers.layouts.records import (
+    EmptyRecord,
+    ReadError,
+    ReadOptions,
+    scalar,
+)
 from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.structure import Structure
 
@@ -36,6 +41,8 @@ def structure_from_atoms(
         ReadError: a label that the options name is missing, an entry looks like a cell that the
             format does not read, or the record states other units than those that are declared.
     """
+    if not len(atoms):
+        raise EmptyRecord("there are no atoms")
     options = with_stated_units(options, record_units(values), "the record")
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     arrays = {name: array for name, array in atoms.arrays.items() if name not in OWN_ARRAYS}

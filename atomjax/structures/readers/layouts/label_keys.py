@@ -53,34 +53,43 @@ class RecordNotes:
         held: key → number of records that hold it.
         unused: (kind, key) → number of records in which it looks like a label that is not read.
         large_stresses: number of records whose stress exceeds `LARGE_STRESS`.
+        empty: number of records without atoms, which are left out.
         units: "energy_unit", "length_unit" and "force_unit", those that the file states.
     """
 
     held: Counter[str] = field(default_factory=Counter)
     unused: Counter[tuple[str, str]] = field(default_factory=Counter)
     large_stresses: int = 0
+    empty: int = 0
     units: dict[str, str] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Reset all counts."""
         self.held.clear()
         self.unused.clear()
-        self.large_stresses = 0
+        self.large_stresses = self.empty = 0
 
     def merge(self, values: Mapping[str, Any]) -> None:
         """Add the counts of other notes, given their `to_dict`."""
         self.held.update(values["held"])
         self.unused.update({(kind, key): count for kind, key, count in values["unused"]})
         self.large_stresses += values["large_stresses"]
+        # Stores of before know of none.
+        self.empty += values.get("empty", 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         unused = [[kind, key, count] for (kind, key), count in sorted(self.unused.items())]
         held = {str(key): count for key, count in sorted(self.held.items())}
-        return {"held": held, "unused": unused, "large_stresses": self.large_stresses}
+        counts = {"large_stresses": self.large_stresses, "empty": self.empty}
+        return {"held": held, "unused": unused, **counts}
 
     def lines(self) -> list[str]:
         """Findings that a user of the file should know, one line each."""
+        empty = [describe_empty(self.empty)] if self.empty else []
+        return [*empty, *self._label_lines()]
+
+    def _label_lines(self) -> list[str]:
         lines = []
         for (kind, key), count in sorted(self.unused.items()):
             lines.append(
@@ -97,9 +106,14 @@ class RecordNotes:
         return lines
 
     def warn(self, path: str) -> None:
-        """Warn with the text of `lines`, once for the file."""
-        if lines := self.lines():
+        """Warn of labels that are not read or suspect, once for the file."""
+        if lines := self._label_lines():
             warnings.warn(f"{path}: {'; '.join(lines)}", UnusedKeysWarning, stacklevel=3)
+
+
+def describe_empty(count: int) -> str:
+    """Number of records without atoms, in words."""
+    return f"{count:,} records without atoms left out"
 
 
 def likely_keys(kind: str, keys: Iterable[str]) -> list[str]:

@@ -97,6 +97,7 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
             if getattr(options, name) is not None:
                 continue
             raise ReadError(f"{path}: states {name}={text!r}: {error}") from error
+        options.notes.units[name] = unit
         declared = getattr(options, name)
         if declared is None:
             found[name] = unit
@@ -105,7 +106,6 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
                 f"{path}: the file states {name}={text!r}, but {name}={declared!r} is declared;"
                 f" declare what the file says, or leave {name} out"
             )
-    options.notes.units.update(found)
     return dataclasses.replace(options, **found)
 
 

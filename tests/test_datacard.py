@@ -111,6 +111,15 @@ def test_duplicates_are_not_unique_structures() -> None:
     assert "C = 3 epochs × 2 samples of 2 structures, 1 of them unique = 6 samples" in text
 
 
+def test_the_card_names_what_two_data_sets_share() -> None:
+    parts = [[molecule([1, 1], -1.0, 1.0)], [molecule([1, 1], -2.0, 1.5)]]
+    train = [GraphDataset(name, parts[i], index=i) for i, name in enumerate("ab")]
+    test = [GraphDataset("b", parts[0], index=1)]
+    splits = DataSplits(train=train, test=test, origins=["x", "y"])
+    text = data_card(splits, BatchLoader(train, batch_size=2))
+    assert "twice\n    test of b: 1 duplicates of structures in train of a\n" in text
+
+
 def test_spread_shows_rounding_as_zero():
     assert str(Spread(mean=1e-9, std=0.5)) == "0 ± 0.5"
     assert str(Spread(mean=-1.25, std=0.5)) == "-1.25 ± 0.5"

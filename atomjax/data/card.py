@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.batching import BatchLoader
-from atomjax.data.duplicates import Duplicates, count_duplicates
+from atomjax.data.duplicates import Duplicates, count_duplicates, describe_shared
 from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.data.outliers import describe_outliers, find_outliers
@@ -167,7 +167,11 @@ def data_card(
     ]
     batches = [*describe_mixture(loader), *describe_batches(loader)]
     budget = describe_budget(loader, sum(card.distinct for card in cards))
-    return render(cards, batches, budget, graphs, settings)
+    shared = []
+    if len(cards) > 1:
+        parts = {dataset.name: splits.parts(index) for index, dataset in enumerate(splits.train)}
+        shared = describe_shared(parts)
+    return render(cards, batches, budget, graphs, settings, shared)
 
 
 def describe_mixture(loader: BatchLoader) -> list[str]:
@@ -316,6 +320,7 @@ def render(
     budget: str = "",
     graphs: Sequence[str] = (),
     settings: Sequence[str] = (),
+    shared: Sequence[str] = (),
 ) -> str:
     """The whole card as text.
 
@@ -325,8 +330,11 @@ def render(
         budget: line about epochs, unique structures and steps.
         graphs: lines about the graphs of the datasets.
         settings: lines about how settings were chosen from the data.
+        shared: lines about structures in two of the datasets.
     """
     lines = ["data card", *(line for card in cards for line in card.lines())]
+    if shared:
+        lines += ["twice", *(INDENT + line for line in shared)]
     if graphs:
         lines += ["graphs", *(INDENT + line for line in graphs)]
     if batches:

@@ -9,6 +9,7 @@ from ase.constraints import FixAtoms, FixCartesian
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from atomjax.structures.readers.layouts.label_keys import (
+    CELL_PARAMETERS,
     describe_keys,
     is_cell_name,
     note_unused,
@@ -80,6 +81,9 @@ def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:
     """Raise for lattice vectors under a name that the format does not know."""
     if atoms.cell.array.any():
         return
+    lengths = {str(key): value for key, value in values.items() if str(key) in CELL_PARAMETERS}
+    if len(lengths) == len(CELL_PARAMETERS):
+        values = {**values, "cell": [*lengths.values()]}
     for key, value in values.items():
         if is_cell_name(str(key)) and np.asarray(value).size in (3, 6, 9):
             raise ReadError(

@@ -24,6 +24,8 @@ STEMS = {
     "virial": ("virial", "virials"),
 }
 LETTERS = {"E": "energy", "F": "forces"}
+# Names that may mean something else where the label itself is there: U0 and E0 beside an energy.
+FAINT = {"E0": "energy", "U0": "energy", "dEdR": "gradients", "dEdx": "gradients"}
 OPTIONS = {
     "energy": "energy_key",
     "forces": "forces_key",
@@ -31,7 +33,11 @@ OPTIONS = {
     "stress": "stress_key",
     "virial": "virial_key",
 }
-CELL_STEMS = ("lattice", "cell", "unitcell", "latticevectors")
+CELL_STEMS = frozenset(
+    "lattice cell unitcell supercell box latticevectors cellvectors boxvectors latticeparameters"
+    " cellparameters cellpar celllengths boxlengths boxsize".split()
+)
+CELL_PARAMETERS = frozenset(("a", "b", "c", "alpha", "beta", "gamma"))
 # Words that do not change the kind: REF_energy is an energy, formation_energy another quantity.
 QUALIFIERS = frozenset(
     "ref reference dft qm true target label total tot free potential electronic corrected xtb vasp"
@@ -136,8 +142,8 @@ def describe_keys(kind: str, keys: Iterable[str]) -> str:
 
 def kind_of_name(key: str) -> str | None:
     """The kind of label that a key's name stands for, one of `STEMS`, or None."""
-    if key in LETTERS:
-        return LETTERS[key]
+    if key in LETTERS or key in FAINT:
+        return LETTERS.get(key) or FAINT[key]
     words = _words(key)
     for kind, stems in STEMS.items():
         if any(word in stems for word in words) or key.lower().endswith(stems):
@@ -146,8 +152,8 @@ def kind_of_name(key: str) -> str | None:
 
 
 def is_cell_name(key: str) -> bool:
-    """Whether a key's name stands for lattice vectors."""
-    return "".join(_words(key)) in CELL_STEMS
+    """Whether a key's name stands for lattice vectors, or their lengths and angles."""
+    return "".join(word for word in _words(key) if word not in QUALIFIERS) in CELL_STEMS
 
 
 def note_unused(
@@ -200,9 +206,10 @@ def _same(first: np.ndarray, second: Any) -> bool:
 
 
 def _has_form(label: str | None, value: Any, count: int) -> bool:
-    """Whether a value has the shape of a label of `count` atoms."""
+    """Whether a value has the shape and content of a label of `count` atoms."""
     array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
+    # A value that is not finite is one that was not computed.
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         return False
     if label == "energy":
         return array.size == 1

@@ -1,5 +1,7 @@
 """The data card, word for word."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,10 @@ def test_what_the_references_do_not_tell_is_on_the_card() -> None:
     lines = describe_dataset("h", "x", splits, references).lines()
     expected = "    references  H, O cannot be told apart; outside what was fitted: 1 of test"
     assert expected in lines
+    named = {n: [replace(s, targets={"u": 1.0}) for s in part] for n, part in splits.items()}
+    with pytest.warns(ReferencesWarning):
+        scale = PropertyScale.fit(named["train"], "u", extensive=True)
+    assert expected in describe_dataset("h", "x", named, None, [scale]).lines()
 
 
 def test_duplicates_are_not_unique_structures() -> None:

@@ -139,3 +139,20 @@ def test_labels_that_features_do_not_need_may_be_damaged(tmp_path):
         config.write_text(f"def get_config():\n    return {whole!r}\n")
         assert main(["--config", str(config), "--workdir", str(tmp_path / name)]) == 0
         assert len(np.load(tmp_path / name / name / "structures.npy")) == 3
+
+
+def test_features_of_changed_data_are_not_continued(tmp_path, capfd):
+    path = write_structures(tmp_path / "chains.xyz", count=3)
+    units = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "none"}
+    whole = {
+        "workflow": "features",
+        "datasets": [{"name": "chains", "kind": "read", "path": str(path), **units}],
+    }
+    config = tmp_path / "config.py"
+    config.write_text(f"def get_config():\n    return {whole!r}\n")
+    arguments = ["--config", str(config), "--workdir", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    # As many atoms, elsewhere.
+    write_structures(path, count=3, seed=1)
+    assert main(arguments) != 0
+    assert "features of before the data changed" in " ".join(capfd.readouterr().err.split())

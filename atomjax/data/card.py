@@ -262,7 +262,7 @@ def describe_dataset(
     return DatasetCard(
         name=name,
         origin=origin,
-        **_checked(splits, references),
+        **_checked(splits, references, properties),
         counts={split: len(structures) for split, structures in splits.items()},
         classes=classes,
         atoms=(int(sizes.min()), int(sizes.max()), float(np.mean(sizes))),
@@ -284,21 +284,26 @@ def describe_dataset(
 
 
 def _checked(
-    splits: Mapping[str, Sequence[Structure]], references: References | None
+    splits: Mapping[str, Sequence[Structure]],
+    references: References | None,
+    properties: Sequence[PropertyScale],
 ) -> dict[str, Any]:
     """Label counts, duplicates, undetermined references and outliers of all parts of a data set."""
     parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
+    fitted = [references] if references else properties
+    # All are fitted on the compositions of one set, if at all.
+    sharing = next((one for one in fitted if len(one.undetermined)), None)
     return {
         "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
         "duplicates": count_duplicates(splits),
-        "open_elements": undetermined_elements(references.undetermined) if references else (),
-        "outside": outside_counts(parts, references),
+        "open_elements": undetermined_elements(sharing.undetermined) if sharing else (),
+        "outside": outside_counts(parts, sharing),
         "outliers": find_outliers(parts, references),
     }
 
 
 def outside_counts(
-    splits: Mapping[str, Sequence[Structure]], references: References | None
+    splits: Mapping[str, Sequence[Structure]], references: References | PropertyScale | None
 ) -> dict[str, int]:
     """Split → number of structures whose composition the references leave open."""
     if references is None or not len(references.undetermined):

@@ -194,8 +194,7 @@ def load_structures(
         arguments["energy_unit"] = dataset.energy_unit
         if len(dataset.facts.energy_kinds) > 1:
             arguments["energy_kind"] = dataset.energy_kind
-    if split is not None:
-        arguments["split"] = split
+    arguments |= {} if split is None else {"split": split}
     left_out = [] if skipped is None else skipped
     before = len(left_out)
     structures = read(

@@ -13,10 +13,15 @@ from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.run import Run
 from atomjax.similarity.analysis.selection import select_greedily, select_nearest
 from atomjax.similarity.features.cache import ExtractedSet, SetExtractor
-from atomjax.similarity.features.structure_sums import EachStructure, in_chunks, unpack
+from atomjax.similarity.features.structure_sums import (
+    EachStructure,
+    StructureSums,
+    in_chunks,
+    unpack,
+)
 from atomjax.similarity.measures.frechet import frechet_distance
 from atomjax.similarity.measures.statistics import Statistics
-from atomjax.similarity.settings import SimilaritySettings
+from atomjax.similarity.settings import SelectionSettings, SimilaritySettings
 from atomjax.structures import Structure
 from atomjax.structures.store import Store, write_store
 
@@ -98,12 +103,7 @@ def select_structures(
     began = time.perf_counter()
     indices = np.zeros(asked.size, np.int32)
     if run.primary:
-        found = (
-            select_greedily(upstream, target, asked.size, scratch=run.workdir)
-            if asked.method == "greedy"
-            else select_nearest(upstream, target, asked.size)
-        )
-        indices = found.astype(np.int32)
+        indices = choose(asked, upstream, target, run).astype(np.int32)
     indices = np.asarray(processes.from_first(indices))
     choosing = time.perf_counter() - began
     path = f"selected/{downstream.name}"
@@ -127,6 +127,15 @@ def select_structures(
         extraction_seconds=extraction,
         selection_seconds=choosing,
     )
+
+
+def choose(
+    asked: SelectionSettings, upstream: EachStructure, target: StructureSums, run: Run
+) -> np.ndarray:
+    """[size] the structures chosen; the greedy choice has its scratch file in the run directory."""
+    if asked.method == "greedy":
+        return select_greedily(upstream, target, asked.size, scratch=run.workdir)
+    return select_nearest(upstream, target, asked.size)
 
 
 def summed_statistics(sums: EachStructure, indices: np.ndarray) -> Statistics:

@@ -1,5 +1,7 @@
 """The data card, word for word."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,10 @@ def test_what_the_references_do_not_tell_is_on_the_card() -> None:
     lines = describe_dataset("h", "x", splits, references).lines()
     expected = "    references  H, O cannot be told apart; outside what was fitted: 1 of test"
     assert expected in lines
+    named = {n: [replace(s, targets={"u": 1.0}) for s in part] for n, part in splits.items()}
+    with pytest.warns(ReferencesWarning):
+        scale = PropertyScale.fit(named["train"], "u", extensive=True)
+    assert expected in describe_dataset("h", "x", named, None, [scale]).lines()
 
 
 def test_duplicates_are_not_unique_structures() -> None:
@@ -109,6 +115,15 @@ def test_duplicates_are_not_unique_structures() -> None:
     splits = DataSplits(train=[dataset], origins=["x"])
     text = data_card(splits, BatchLoader([dataset], batch_size=2, epochs=3))
     assert "C = 3 epochs × 2 samples of 2 structures, 1 of them unique = 6 samples" in text
+
+
+def test_the_card_names_what_two_data_sets_share() -> None:
+    parts = [[molecule([1, 1], -1.0, 1.0)], [molecule([1, 1], -2.0, 1.5)]]
+    train = [GraphDataset(name, parts[i], index=i) for i, name in enumerate("ab")]
+    test = [GraphDataset("b", parts[0], index=1)]
+    splits = DataSplits(train=train, test=test, origins=["x", "y"])
+    text = data_card(splits, BatchLoader(train, batch_size=2))
+    assert "twice\n    test of b: 1 duplicates of structures in train of a\n" in text
 
 
 def test_spread_shows_rounding_as_zero():

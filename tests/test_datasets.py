@@ -2,18 +2,22 @@
 
 import dataclasses
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.db import connect
 from rich.console import Console
 
-from atomjax.data.load import find_file, load_datasets
+from atomjax.data.load import load_datasets
 from atomjax.data.settings import DatasetSettings, DataSettings, MixtureSettings
+from atomjax.data.sources import check_source, find_file
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.run import Run
-from atomjax.structures.readers import FORMATS
+from atomjax.structures.readers import FORMATS, ReadError
 
 KCAL = 0.0433641042
 
@@ -209,3 +213,25 @@ def test_fixed_atoms_are_for_training_alone(tmp_path: Path) -> None:
     splits = load_datasets(data, run, fixed_atoms=True)
     parts = splits.train[0], splits.validation[0]
     assert [part.labels(0, 0).fixed_atoms for part in parts] == [True, False]
+
+
+def test_units_that_a_file_states_need_no_declaration(cases: Path, tmp_path: Path) -> None:
+    given = {"path": "schnetpack_layout.db", "energy_kind": "total"}
+    one = build(DataSettings, {"train": [{"name": "set", "kind": "read", **given}]})
+    (dataset,) = replace(one, root=str(cases)).train
+    assert dataset.energy_unit is None
+    check_source(dataset)
+    splits = load_datasets(DataSettings(train=(dataset,)), Run(tmp_path))
+    assert splits.train[0].structures[0].energy == pytest.approx(-97000 * KCAL, rel=1e-8)
+    assert "in kcal/mol and Å, forces in kcal/mol/Å; total energies" in splits.origins[0]
+    declared = replace(dataset, energy_unit="eV")
+    with pytest.raises(ReadError, match="states energy_unit='kcal/mol', but energy_unit='eV'"):
+        load_datasets(DataSettings(train=(declared,)), Run(tmp_path))
+
+
+def test_units_that_nobody_states_are_asked_for(tmp_path: Path) -> None:
+    connect(tmp_path / "own.db").write(Atoms("OH", [[0, 0, 0], [0, 0, 1]]))
+    unstated = settings(path=str(tmp_path / "own.db"), energy_kind="total")
+    with pytest.raises(ConfigError, match=r"own\.db says its length_unit and energy_unit; add"):
+        check_source(unstated)
+    check_source(replace(unstated, length_unit="Å", energy_kind="none"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from atomjax.data.duplicates import count_duplicates, surroundings
+from atomjax.data.duplicates import count_duplicates, describe_shared, surroundings
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from atomjax.structures.store import write_store
@@ -86,3 +86,19 @@ def test_a_store_is_read_only_where_energies_return(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", [*listed["train"], *listed["test"]])
     stored = {"train": store.subset(np.arange(7)), "test": store.subset(np.arange(7, 9))}
     assert count_duplicates(stored) == count_duplicates(listed)
+    # A part may be in a file of its own.
+    mixed = {"train": stored["train"], "test": [store[i] for i in (7, 8)]}
+    assert count_duplicates(mixed).shared == {("test", "train"): 2}
+
+
+def test_what_one_data_set_tests_on_and_another_trains_on_is_named() -> None:
+    some, others = molecules(6), molecules(6, seed=1)
+    near = changed(some[3], positions=some[3].positions + 1.0)
+    sets = {
+        "a": {"train": some[:4], "test": [others[0], some[5]]},
+        "b": {"train": others[:4], "validation": [some[0], near], "test": [others[5]]},
+    }
+    assert describe_shared(sets) == [
+        "validation of b: 1 duplicates and 1 near duplicates of structures in train of a",
+        "test of a: 1 duplicates of structures in train of b",
+    ]

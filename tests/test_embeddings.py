@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,3 +120,39 @@ def test_sets_without_names_of_their_own_are_refused():
     one = {"name": "a", "kind": "generate", "generator": "slabs"}
     with pytest.raises(ConfigError, match="name of its own"):
         FeatureSettings.from_config({"workflow": "features", "datasets": [one, one]})
+
+
+def test_labels_that_features_do_not_need_may_be_damaged(tmp_path):
+    from ase.io import read as read_frames
+    from ase.io import write
+
+    path = write_structures(tmp_path / "chains.xyz", count=3)
+    frames: Any = read_frames(path, ":")
+    frames[1].calc.results.update(energy=np.nan, forces=np.full((len(frames[1]), 3), np.nan))
+    write(path, frames)
+    units = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "total"}
+    # Nor need they be there at all.
+    for name, arguments in (("damaged", {}), ("missing", {"energy_key": "REF_energy"})):
+        one = {"name": name, "kind": "read", "path": str(path), "arguments": arguments, **units}
+        config = tmp_path / "config.py"
+        whole = {"workflow": "features", "datasets": [one]}
+        config.write_text(f"def get_config():\n    return {whole!r}\n")
+        assert main(["--config", str(config), "--workdir", str(tmp_path / name)]) == 0
+        assert len(np.load(tmp_path / name / name / "structures.npy")) == 3
+
+
+def test_features_of_changed_data_are_not_continued(tmp_path, capfd):
+    path = write_structures(tmp_path / "chains.xyz", count=3)
+    units = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "none"}
+    whole = {
+        "workflow": "features",
+        "datasets": [{"name": "chains", "kind": "read", "path": str(path), **units}],
+    }
+    config = tmp_path / "config.py"
+    config.write_text(f"def get_config():\n    return {whole!r}\n")
+    arguments = ["--config", str(config), "--workdir", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    # As many atoms, elsewhere.
+    write_structures(path, count=3, seed=1)
+    assert main(arguments) != 0
+    assert "features of before the data changed" in " ".join(capfd.readouterr().err.split())

@@ -95,6 +95,20 @@ def test_only_runtime_speaks_to_other_processes() -> None:
     assert {path.parent.name for path in importing} == {"runtime"}
 
 
+def test_similarity_reaches_training_where_it_trains_or_reads_a_checkpoint_alone() -> None:
+    allowed = {
+        "settings.py",  # the settings of the pretraining that a recommendation implies
+        "features/extractor.py",
+        "features/default.py",
+        "features/cache.py",
+    }
+    found = {
+        line.split()[0].split("similarity/", 1)[1]
+        for line in offenders("similarity", "atomjax.training", allowed="similarity/workflow")
+    }
+    assert found <= allowed
+
+
 # What each folder of a floor may import, beside what the folders that it may import may.
 FLOORS = {
     "runtime": set(),

@@ -151,11 +151,12 @@ class GraphDataset:
     @cached_property
     def sizes(self) -> Sizes:
         """Sizes of all structures, without edge dropout."""
-        blocks = range(0, len(self), _BLOCK)
-        return Sizes.concatenate(
-            Sizes.measure(self.graphs(range(start, min(start + _BLOCK, len(self)))))
-            for start in blocks
-        )
+        return self.measure(np.arange(len(self)))
+
+    def measure(self, indices: np.ndarray) -> Sizes:
+        """Sizes of some structures, without edge dropout; builds their graphs."""
+        blocks = (indices[i : i + _BLOCK] for i in range(0, len(indices), _BLOCK))
+        return Sizes.concatenate(Sizes.measure(self.graphs(block)) for block in blocks)
 
     def size_table(self, seed: int | None = None) -> SizeTable:
         """Sizes of all structures; under one draw of the edge dropout with a ``seed``."""

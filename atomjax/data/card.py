@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.batching import BatchLoader
-from atomjax.data.duplicates import Duplicates, count_duplicates
+from atomjax.data.duplicates import Duplicates, count_duplicates, describe_shared
 from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.data.outliers import describe_outliers, find_outliers
@@ -167,7 +167,11 @@ def data_card(
     ]
     batches = [*describe_mixture(loader), *describe_batches(loader)]
     budget = describe_budget(loader, sum(card.distinct for card in cards))
-    return render(cards, batches, budget, graphs, settings)
+    shared = []
+    if len(cards) > 1:
+        parts = {dataset.name: splits.parts(index) for index, dataset in enumerate(splits.train)}
+        shared = describe_shared(parts)
+    return render(cards, batches, budget, graphs, settings, shared)
 
 
 def describe_mixture(loader: BatchLoader) -> list[str]:
@@ -258,7 +262,7 @@ def describe_dataset(
     return DatasetCard(
         name=name,
         origin=origin,
-        **_checked(splits, references),
+        **_checked(splits, references, properties),
         counts={split: len(structures) for split, structures in splits.items()},
         classes=classes,
         atoms=(int(sizes.min()), int(sizes.max()), float(np.mean(sizes))),
@@ -280,21 +284,26 @@ def describe_dataset(
 
 
 def _checked(
-    splits: Mapping[str, Sequence[Structure]], references: References | None
+    splits: Mapping[str, Sequence[Structure]],
+    references: References | None,
+    properties: Sequence[PropertyScale],
 ) -> dict[str, Any]:
     """Label counts, duplicates, undetermined references and outliers of all parts of a data set."""
     parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
+    fitted = [references] if references else properties
+    # All are fitted on the compositions of one set, if at all.
+    sharing = next((one for one in fitted if len(one.undetermined)), None)
     return {
         "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
         "duplicates": count_duplicates(splits),
-        "open_elements": undetermined_elements(references.undetermined) if references else (),
-        "outside": outside_counts(parts, references),
+        "open_elements": undetermined_elements(sharing.undetermined) if sharing else (),
+        "outside": outside_counts(parts, sharing),
         "outliers": find_outliers(parts, references),
     }
 
 
 def outside_counts(
-    splits: Mapping[str, Sequence[Structure]], references: References | None
+    splits: Mapping[str, Sequence[Structure]], references: References | PropertyScale | None
 ) -> dict[str, int]:
     """Split → number of structures whose composition the references leave open."""
     if references is None or not len(references.undetermined):
@@ -316,6 +325,7 @@ def render(
     budget: str = "",
     graphs: Sequence[str] = (),
     settings: Sequence[str] = (),
+    shared: Sequence[str] = (),
 ) -> str:
     """The whole card as text.
 
@@ -325,8 +335,11 @@ def render(
         budget: line about epochs, unique structures and steps.
         graphs: lines about the graphs of the datasets.
         settings: lines about how settings were chosen from the data.
+        shared: lines about structures in two of the datasets.
     """
     lines = ["data card", *(line for card in cards for line in card.lines())]
+    if shared:
+        lines += ["twice", *(INDENT + line for line in shared)]
     if graphs:
         lines += ["graphs", *(INDENT + line for line in graphs)]
     if batches:

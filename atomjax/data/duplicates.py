@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
+from atomjax.data.settings import SPLITS
 from atomjax.structures.store import Store
 from atomjax.structures.structure import Structure
 
@@ -68,6 +69,24 @@ class Duplicates:
         return lines
 
 
+def describe_shared(sets: Mapping[str, Mapping[str, Sequence[Structure]]]) -> list[str]:
+    """Lines about held-out structures of one data set that another is trained on.
+
+    Args:
+        sets: data set → part → structures; "train" is trained on, the others are held out.
+    """
+    # Training parts first: those that come later are looked for among those before.
+    places = {f"{part} of {name}": (part, name) for part in SPLITS for name in sets}
+    found = count_duplicates({key: sets[n].get(part, ()) for key, (part, n) in places.items()})
+    lines = []
+    for (held_out, other), count in found.shared.items():
+        (part, name), (trained, source) = places[held_out], places[other]
+        near = found.near_shared[held_out, other]
+        if part != "train" and trained == "train" and name != source and (count or near):
+            lines.append(f"{held_out}: {_counted(count, near)} of structures in {other}")
+    return lines
+
+
 def _counted(exact: int, near: int) -> str:
     counts = [f"{exact:,} duplicates"] if exact else []
     counts += [f"{near:,} near duplicates"] if near else []
@@ -109,18 +128,16 @@ def _exact_keys(parts: Mapping[str, Sequence[Structure]]) -> dict[str, list[byte
 
     Of a store, only those are read whose energies, kept in the index, are found elsewhere.
     """
-    energies = {
-        name: np.stack([part.n_atom.astype(np.float64), part.energies], axis=1)
-        for name, part in parts.items()
-        if isinstance(part, Store)
-    }
+    energies = {}
+    if any(isinstance(part, Store) for part in parts.values()):
+        energies = {name: _sizes_and_energies(part) for name, part in parts.items()}
     often: set[bytes] = set()
     if energies:
         rows, counts = np.unique(np.concatenate([*energies.values()]), axis=0, return_counts=True)
         often = {row.tobytes() for row in rows[counts > 1]}
     keys: dict[str, list[bytes]] = {}
     for name, part in parts.items():
-        if name not in energies:
+        if not isinstance(part, Store):
             keys[name] = [exact_key(structure) for structure in part]
             continue
         rows = [row.tobytes() for row in energies[name]]
@@ -130,6 +147,14 @@ def _exact_keys(parts: Mapping[str, Sequence[Structure]]) -> dict[str, list[byte
         for i in again[:MOST_READ]:
             keys[name][i] = exact_key(part[i])
     return keys
+
+
+def _sizes_and_energies(structures: Sequence[Structure]) -> np.ndarray:
+    """[S, 2] numbers of atoms and energies, of a store from its index."""
+    if isinstance(structures, Store):
+        return np.stack([structures.n_atom.astype(np.float64), structures.energies], axis=1)
+    # As in the index of a store, no energy is zero.
+    return np.array([[len(s), s.energy or 0.0] for s in structures])
 
 
 def exact_key(structure: Structure) -> bytes:

@@ -4,13 +4,15 @@ A store says both in its index, so that nothing of it is read.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from atomjax.data.settings import DatasetSettings
 from atomjax.runtime.config import ConfigError
 from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.readers.format import LABEL_KEYS
 from atomjax.structures.store import Store
 from atomjax.structures.store.records import LABELS
 from atomjax.structures.structure import Structure
@@ -131,3 +133,13 @@ def unwanted_labels(*, energies: bool, forces: bool, stress: bool) -> dict[str, 
         "stress_key": energies and stress,
     }
     return {name: "" for name, is_wanted in wanted.items() if not is_wanted}
+
+
+def without_labels(dataset: DatasetSettings) -> DatasetSettings:
+    """A data set whose labels are not read, even those that its arguments ask for."""
+    if dataset.kind != "read":
+        return dataset
+    declined = unwanted_labels(energies=False, forces=False, stress=False)
+    asked = {"forces_key", *LABEL_KEYS}
+    kept = {name: value for name, value in dataset.arguments.items() if name not in asked}
+    return replace(dataset, arguments={**kept, **declined})

@@ -17,13 +17,12 @@ from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.data.labels import check_energy_kind, unwanted_labels
 from atomjax.data.origin import describe_origin, describe_skipped
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
+from atomjax.data.sources import believe_units, find_file, generate_spec
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
-from atomjax.structures.generate import GenerateError, GenerateSpec, generate_with_report
-from atomjax.structures.generate.kinds import find_kind
-from atomjax.structures.generate.pool.tasks import options_from
+from atomjax.structures.generate import generate_with_report
 from atomjax.structures.readers import RecordNotes, SkippedRecord, read
 from atomjax.structures.references import Transform
 from atomjax.structures.splits import SplitError, split_indices
@@ -204,6 +203,7 @@ def read_dataset(
     unwanted: Mapping[str, str] = NOTHING,
 ) -> list[Structure]:
     """All structures of a data set of kind "read"; see :func:`load_structures`."""
+    file, dataset = find_file(dataset), believe_units(dataset)
     arguments = {**unwanted, **dataset.arguments}
     if dataset.energy_kind == "none":
         arguments["energy_key"] = ""
@@ -211,10 +211,9 @@ def read_dataset(
         arguments["energy_unit"] = dataset.energy_unit
         if len(dataset.facts.energy_kinds) > 1:
             arguments["energy_kind"] = dataset.energy_kind
-    if split is not None:
-        arguments["split"] = split
+    arguments |= {} if split is None else {"split": split}
     return read(
-        find_file(dataset),
+        file,
         dataset.format,
         length_unit=dataset.length_unit,
         force_unit=dataset.force_unit,
@@ -223,38 +222,6 @@ def read_dataset(
         notes=notes,
         **arguments,
     )
-
-
-def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
-    """Specification of the set that a data set of kind "generate" asks for.
-
-    Raises:
-        ConfigError: an unknown generator or argument, or one of a wrong type.
-    """
-    try:
-        spec = GenerateSpec.from_mapping({**dataset.arguments, "kind": dataset.generator})
-        find_kind(spec.kind)
-        options_from(find_kind(spec.kind).Options, spec.options, spec.kind)
-    except GenerateError as error:
-        raise ConfigError(f"dataset '{dataset.name}': {error}") from error
-    return spec
-
-
-def find_file(dataset: DatasetSettings) -> Path:
-    """The file or folder of a data set of kind "read".
-
-    Raises:
-        ConfigError: it does not exist.
-    """
-    path = Path(dataset.path or "").expanduser()
-    is_folder = dataset.facts.is_folder
-    if not (path.is_file() or (is_folder and path.is_dir())):
-        kind = "a file or folder" if is_folder else "a file"
-        raise ConfigError(
-            f"dataset '{dataset.name}': path '{path}' is not {kind}; set the path in the config "
-            "or on the command line"
-        )
-    return path
 
 
 def _load_parts(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atomjax.data.settings import DatasetSettings
+from atomjax.data.sources import with_units
 from atomjax.data.store_view import describe_store, open_store
 from atomjax.structures.readers import RecordNotes, SkippedRecord
 
@@ -21,7 +22,9 @@ def describe_origin(
         notes: contents of the records beside the labels read.
     """
     said = [describe_skipped(skipped)] if skipped else []
-    said += [] if notes is None else notes.lines()
+    if notes is not None:
+        said += notes.lines()
+        dataset = with_units(dataset, notes.units)
     return "; ".join([_origin(dataset), *said])
 
 

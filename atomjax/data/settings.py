@@ -10,7 +10,8 @@ from atomjax.runtime.config import ConfigError
 from atomjax.runtime.names import check_name
 from atomjax.structures.readers import Format
 
-DECLARED = ("energy_unit", "length_unit", "force_unit", "energy_kind")
+UNITS = ("energy_unit", "length_unit", "force_unit")
+DECLARED = (*UNITS, "energy_kind")
 SPLITS = ("train", "validation", "test")
 
 
@@ -99,7 +100,7 @@ class DatasetSettings:
             folder.
         format: for "read", the file's format; None guesses from the name.
         energy_unit, length_unit: for "read", units of the file, required unless the format fixes
-            them.
+            them or the file states them.
         force_unit: for "read"; None means energy_unit / length_unit.
         energy_kind: for "read", kind of the file's energies, required unless the format fixes
             it; "total" for OC20 and "referenced" for SPICE select those energies.
@@ -144,7 +145,10 @@ class DatasetSettings:
             self._require("path")
             # Facts that the format fixes are filled in, so that saved configs hold them.
             declared = {name: getattr(self, name) for name in DECLARED}
-            self._require(*self.facts.undeclared(declared, guessed=self.format is None))
+            open_ones = self.facts.undeclared(declared, guessed=self.format is None)
+            # Those that the file may state are looked up when it is read.
+            stated = UNITS if self.facts.states_units else ()
+            self._require(*(name for name in open_ones if name not in stated))
             for name, value in fixed_fields(self.name, declared, self.facts).items():
                 object.__setattr__(self, name, value)
         if self.max_structures is not None and self.max_structures < 1:

@@ -17,8 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from atomjax.data.load import find_file, generate_spec, load_structures
+from atomjax.data.fingerprint import fingerprint
+from atomjax.data.labels import without_labels
+from atomjax.data.load import load_structures
 from atomjax.data.settings import DatasetSettings
+from atomjax.data.sources import check_source
 from atomjax.inference.embeddings import Embedder
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import (
@@ -80,7 +83,7 @@ def check_features(settings: FeatureSettings) -> list[str]:
     extractor = load_extractor(settings.extractor)
     check_invariants(extractor, (settings.invariance,))
     for dataset in settings.datasets:
-        find_file(dataset) if dataset.kind != "generate" else generate_spec(dataset)
+        check_source(dataset)
     names = ", ".join(dataset.name for dataset in settings.datasets)
     return [f"workflow features of {names}", f"extractor {extractor.name}"]
 
@@ -109,7 +112,7 @@ def write_feature_files(config: Mapping[str, Any] | FeatureSettings, run: Run) -
     summary = {}
     for dataset in settings.datasets:
         structures = load_structures(
-            dataset,
+            without_labels(dataset),
             cache_dir=Path(settings.cache_dir) if settings.cache_dir else run.root / "data",
             workers=settings.workers,
             run=run,
@@ -131,7 +134,8 @@ def _write_set(
     n_node = np.array([len(structure) for structure in structures])
     ends = np.cumsum(n_node)
     counts = int(ends[-1]), len(structures)
-    written, sums = _written(folder, ends, run)
+    made_of = {"data": fingerprint(structures)["order"], "extractor": embedder.extractor.digest}
+    written, sums = _written(folder, ends, made_of, run)
     step = CHUNK_BATCHES * embedder.batch_size
     arrays: list[np.memmap] = []
     with run.progress(len(structures), f"features of {name}") as tracker:
@@ -148,7 +152,7 @@ def _write_set(
                 array[begin : begin + len(rows)] = rows
                 sums[i] = zlib.crc32(rows.data, sums[i])
                 array.flush()
-            write_json(folder / DONE, {"structures": last, "crc32": sums})
+            write_json(folder / DONE, {"structures": last, "crc32": sums, **made_of})
             tracker.advance(len(chunk))
     _write_index(folder / "index.npz", structures)
     width = int(np.load(folder / "structures.npy", mmap_mode="r").shape[1])
@@ -156,17 +160,26 @@ def _write_set(
     return {"structures": len(structures), "atoms": int(ends[-1]), "features": width}
 
 
-def _written(folder: Path, ends: np.ndarray, run: Run) -> tuple[int, list[int]]:
+def _written(
+    folder: Path, ends: np.ndarray, made_of: Mapping[str, str], run: Run
+) -> tuple[int, list[int]]:
     """Structures of an earlier start, and CRC-32 of their rows in each array; 0 where damaged.
 
     Raises:
-        ConfigError: the arrays there are of other structures.
+        ConfigError: the arrays there are of other structures, or of another extractor.
     """
     if not (folder / DONE).exists():
         return 0, [0, 0]
     try:
         done = read_json(folder / DONE, "its features are computed again")
         written = int(done["structures"])
+        # Earlier versions did not say.
+        changed = [name for name, value in made_of.items() if done.get(name, value) != value]
+        if changed:
+            raise ConfigError(
+                f"{folder} holds features of before the {' and the '.join(changed)} changed; give"
+                " another --workdir, or delete the folder"
+            )
         arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ARRAYS]
         _compare_shapes(folder, arrays, (int(ends[-1]), len(ends)))
         counts = int(ends[written - 1]), written

@@ -5,7 +5,6 @@ labels, one seed each; that they also hold for metals and oxides, and the most n
 not measured. Each value of a config that the rule makes can be changed like any other.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from atomjax.models import HeadConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
+from atomjax.training.head_source import head_changes
 
 # Å, longest first. Beyond 4 Å molecules gained nothing, and every edge is paid for.
 CUTOFFS = (4.0, 3.75, 3.5, 3.25, 3.0, 2.75, 2.5)
@@ -256,11 +256,10 @@ def _choose_head(facts: Facts) -> tuple[dict[str, Any], str]:
 
 def _matching_head(head: Mapping[str, Any], stored: Sequence[Mapping[str, Any]]) -> str | None:
     """The checkpoint's only head, if it predicts the quantities of the new one."""
-    wanted = dataclasses.asdict(HeadConfig(name="", **head))
-    same = [
-        s["name"] for s in stored if all(s[key] == wanted[key] for key in wanted if key != "name")
-    ]
-    return same[0] if len(stored) == len(same) == 1 else None
+    if len(stored) != 1:
+        return None
+    only = HeadConfig(**stored[0])
+    return None if head_changes(only, HeadConfig(name=only.name, **head)) else only.name
 
 
 def _choose_cutoff(facts: Facts) -> tuple[float, str]:

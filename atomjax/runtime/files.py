@@ -158,6 +158,17 @@ def read_npz(path: Path, mend: str) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files}
 
 
+def compare_npy(path: Path, mend: str) -> tuple[tuple[int, ...], int]:
+    """Shape of the array of an ``.npy`` file, and where it begins, after a look at its checksum.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFile: it is not as it was written; as for `read_json`.
+    """
+    array, offset = _map_npy(path, mend)
+    return array.shape, offset
+
+
 def map_npy(path: Path, mend: str) -> np.ndarray:
     """The array of an ``.npy`` file, mapped into memory after its checksum was compared.
 
@@ -165,14 +176,20 @@ def map_npy(path: Path, mend: str) -> np.ndarray:
         FileNotFoundError: there is no such file.
         DamagedFile: it is not as it was written; as for `read_json`.
     """
+    return _map_npy(path, mend)[0]
+
+
+def _map_npy(path: Path, mend: str) -> tuple[np.ndarray, int]:
+    """The mapped array, and the place in the file where it begins."""
     with _explained(path, mend):
         with path.open("rb") as file:
             marked = _compare(file)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        rest = path.stat().st_size - getattr(array, "offset", 0) - array.nbytes
+        offset = getattr(array, "offset", 0)
+        rest = path.stat().st_size - offset - array.nbytes
         if rest != _MARK_BYTES * marked:
             raise ValueError(f"{rest} bytes behind the array")
-        return np.asarray(array)
+        return np.asarray(array), offset
 
 
 def append_checksum(file: BinaryIO) -> None:

@@ -1,7 +1,7 @@
 """Checks of a config that need neither data nor an accelerator."""
 
-from atomjax.data.load import find_file
 from atomjax.data.settings import DataSettings
+from atomjax.data.sources import believe_units
 from atomjax.models import build_model, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.training.basis import with_basis
@@ -52,8 +52,7 @@ def _check_training(
         raise ConfigError(f"config.model: {error}") from error
     all_groups(train, find_backbone(config))
     for dataset in (*data.train, *data.validation, *data.test):
-        if dataset.kind == "read":
-            find_file(dataset)
+        believe_units(dataset)
     _check_selection(train, head)
     budget = "C is known once the data are read"
     structures = train.max_structures

@@ -89,7 +89,7 @@ def source_parameters(
     """
     heads = source_heads(metadata, head_from)
     for head in heads:
-        _compare(head, dataclasses.asdict(wanted))
+        _compare(HeadConfig(**head), wanted)
     trees = [params[head_key(head["name"])] for head in heads]
     return jax.tree.map(lambda *leaves: np.mean(leaves, axis=0, dtype=leaves[0].dtype), *trees)
 
@@ -125,15 +125,20 @@ def carry_over(
     return refitted, f"{note}: another reference, fitted anew"
 
 
-def _compare(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    changed = [
-        f"{key}: {stored.get(key)!r} in the checkpoint, {value!r} here"
-        for key, value in wanted.items()
-        if key not in _FREE and stored.get(key) != value
+def head_changes(stored: HeadConfig, wanted: HeadConfig) -> list[str]:
+    """Differences of a checkpoint's head that change what its parameters mean, in words."""
+    before, now = dataclasses.asdict(stored), dataclasses.asdict(wanted)
+    return [
+        f"{key}: {before[key]!r} in the checkpoint, {value!r} here"
+        for key, value in now.items()
+        if key not in _FREE and before[key] != value
     ]
-    if changed:
+
+
+def _compare(stored: HeadConfig, wanted: HeadConfig) -> None:
+    if changed := head_changes(stored, wanted):
         raise ConfigError(
-            f"finetune.head_from: head {stored['name']!r} predicts something else than "
+            f"finetune.head_from: head {stored.name!r} predicts something else than "
             f"finetune.head asks for ({'; '.join(changed)}). Change finetune.head, or leave "
             "head_from out for a new head"
         )

@@ -1,7 +1,8 @@
 """Comparison of the labels that a head needs with those that its data sets have."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from atomjax.batching import GraphDataset
@@ -75,14 +76,18 @@ def check_labels(
 
 def _check_elements(split: str, dataset: GraphDataset) -> None:
     """Raise for an element without a reference; in a store a sample is checked."""
-    if dataset.references is None or split == "training":
+    checks: list[Callable[..., Any]] = [partial(s.value, model_value=0.0) for s in dataset.scales]
+    if dataset.references is not None:
+        checks = [dataset.references.reference_energy]
+    if split == "training":
         return
     structures = dataset.structures
     if isinstance(structures, Store):
         structures = structures.sample(ELEMENT_SAMPLE)
     for structure in structures:
         try:
-            dataset.references.reference_energy(structure.atomic_numbers)
+            for check in checks:
+                check(structure.atomic_numbers)
         except ReferencesError as error:
             raise ConfigError(
                 f'dataset "{dataset.name}", {split} structure {structure!r}: {error}'

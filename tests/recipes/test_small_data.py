@@ -118,6 +118,9 @@ def test_finetuning_keeps_the_model_of_the_checkpoint() -> None:
     }
     choice = choose_finetuning(MOLECULES, checkpoint)
     assert choice.head_from == "upstream"
+    # A stress follows from the same parameters.
+    stressed = {**checkpoint, "heads": [{**head, "stress": True}]}
+    assert choose_finetuning(MOLECULES, stressed).head_from == "upstream"
     for heads in ([head, {**head, "name": "other"}], [{**head, "forces": "direct"}]):
         assert choose_finetuning(MOLECULES, {**checkpoint, "heads": heads}).head_from is None
     assert choice.model == {"name": "gemnet_oc_small", "overrides": {"num_blocks": 3}}

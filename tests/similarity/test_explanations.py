@@ -3,11 +3,20 @@
 import numpy as np
 import pytest
 
+from atomjax.runtime.files import DamagedFile
+from atomjax.similarity.analysis import selection
 from atomjax.similarity.analysis.selection import select_greedily, select_nearest
 from atomjax.similarity.analysis.uncertainty import gap_between
-from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
+from atomjax.similarity.features import structure_sums
+from atomjax.similarity.features.structure_sums import (
+    StoredSums,
+    StructureSums,
+    StructureSumsBuilder,
+    writing_sums,
+)
 from atomjax.similarity.measures.elements import compare_elements, element_shares
 from atomjax.similarity.measures.frechet import frechet_distance
+from atomjax.similarity.workflow.selection_job import summed_statistics
 from tests.similarity.samples import Population, statistics_of
 
 
@@ -117,3 +126,51 @@ def test_sums_of_structures_and_selection_share_one_set(candidates):
     counts, totals, products = (a[chosen] for a in (sums.counts, sums.sums, sums.products))
     picked = StructureSums(counts, totals, products, sums.center, sums.structures[chosen])
     assert gap_between(picked, sums, target, resamples=60).clear()
+
+
+def test_sums_on_disk_select_what_sums_in_memory_do(candidates, tmp_path, monkeypatch):
+    pieces, sums = candidates
+    monkeypatch.setattr(structure_sums, "CHUNK", 7)
+    monkeypatch.setattr(selection, "ROWS", 11)
+    order = np.random.default_rng(2).permutation(300)
+    with writing_sums(tmp_path, 300, seed=0) as writer:
+        # In any order, as batches sorted by size come.
+        for start in range(0, 300, 40):
+            chosen = order[start : start + 40]
+            rows = np.concatenate([pieces[i] for i in chosen])
+            writer.add(rows, np.repeat(chosen, [len(pieces[i]) for i in chosen]))
+    stored = StoredSums(tmp_path, "extract again")
+    assert (len(stored), stored.dimension) == (300, 5)
+    chosen = np.array([3, 299, 0])
+    np.testing.assert_allclose(stored.take(chosen).counts, sums.take(chosen).counts)
+    target = TARGET.sums(150, 9)
+    for select in (select_nearest, select_greedily):
+        np.testing.assert_array_equal(select(stored, target, 40), select(sums, target, 40))
+    ours, theirs = (summed_statistics(s, np.arange(300)) for s in (stored, sums))
+    np.testing.assert_allclose(ours.mean, theirs.mean, rtol=1e-12)
+    np.testing.assert_allclose(ours.scatter, theirs.scatter, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["sums.npy", "sums.json"])
+def test_damaged_sums_on_disk_are_named(candidates, tmp_path, name):
+    pieces, _ = candidates
+    with writing_sums(tmp_path, 1, seed=0) as writer:
+        writer.add(pieces[0], np.zeros(len(pieces[0]), int))
+    content = bytearray((tmp_path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DamagedFile, match=rf"{name}.*damaged.*extract again"):
+        StoredSums(tmp_path, "extract again")
+
+
+def test_sums_that_were_not_finished_leave_no_file(candidates, tmp_path):
+    pieces, _ = candidates
+
+    def interrupted() -> None:
+        with writing_sums(tmp_path, 2, seed=0) as writer:
+            writer.add(pieces[0], np.zeros(len(pieces[0]), int))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Readers: real files and damaged ones, units, and records that are left out."""
 
 import itertools
+import zlib
 
 import h5py
 import numpy as np
@@ -14,6 +15,8 @@ from ase.io import write
 from atomjax.structures import units
 from atomjax.structures.readers import (
     ReadError,
+    ReadOptions,
+    RecordNotes,
     SkippedRecord,
     SkippedRecordsWarning,
     UnusedKeysWarning,
@@ -21,6 +24,8 @@ from atomjax.structures.readers import (
     property_units,
     read,
 )
+from atomjax.structures.store import Conversion, convert
+from tests.structures.readers.test_lmdb import ase_row, write_lmdb
 
 
 def labelled(energy: float = -3.5, **info) -> Atoms:
@@ -279,3 +284,43 @@ def test_real_dimers_forces_are_the_negative_gradient(shared):
     assert len(work) > 200
     slope = np.dot(work, change) / np.dot(work, work)
     assert slope == pytest.approx(-1.0, abs=0.1)
+
+
+def test_declined_labels_are_not_given_in_any_format():
+    label = {"energy": np.nan, "forces": np.full((1, 3), np.nan)}
+    atom = {"atomic_numbers": [1], "positions": np.zeros((1, 3))}
+    structure = ReadOptions(energy_key="", forces_key="").structure(**atom, **label)
+    assert (structure.energy, structure.forces) == (None, None)
+    with pytest.raises(ValueError, match="energy"):
+        ReadOptions(forces_key="").structure(**atom, **label)
+
+
+def test_records_without_atoms_are_counted_and_left_out(tmp_path):
+    from ase.io.trajectory import TrajectoryWriter
+
+    some = [labelled(-1.0), Atoms(cell=[5, 5, 9], pbc=1), labelled(-2.0), Atoms()]
+    frames, database, shard, trajectory = (
+        tmp_path / name for name in ("a.xyz", "a.db", "a.aselmdb", "a.traj")
+    )
+    write(frames, some, format="extxyz")
+    with connect(database) as rows:  # pyright: ignore[reportGeneralTypeIssues]
+        for one in some:
+            rows.write(one)
+    rows = [ase_row(one, float(-i), newer=True) for i, one in enumerate(some)]
+    number = zlib.compress(b"5")
+    write_lmdb(shard, {"nextid": number, **{str(i + 1): row for i, row in enumerate(rows)}})
+    with TrajectoryWriter(str(trajectory)) as file:
+        for one in some:
+            file.write(one)
+    for path in (frames, database, shard, trajectory):
+        notes = RecordNotes()
+        with pytest.warns(SkippedRecordsWarning, match=rf"{path.name}: 2 records without atoms"):
+            assert [len(s) for s in read(path, notes=notes)] == [3, 3]
+        assert notes.empty == 2
+        assert notes.lines()[0] == "2 records without atoms left out"
+    units = {"energy_unit": "eV", "length_unit": "Å"}
+    conversion = Conversion(paths=(str(frames),), options=units, energy_kind="total")
+    store = convert(conversion, tmp_path / "store")
+    assert store is not None
+    assert len(store) == 2
+    assert store.manifest["notes"]["empty"] == 2

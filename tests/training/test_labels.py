@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.run import Run
-from atomjax.structures import References, Structure
+from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
 from atomjax.training.labels import check_labels, check_unchanged
@@ -196,6 +197,16 @@ def test_an_element_without_reference_names_structure_and_part() -> None:
     declared = [DatasetSettings(name="set", kind="store", path="set")]
     with pytest.raises(ConfigError, match=r"validation structure .*gold\.xyz:7.*reference for Au"):
         check_labels(HEAD, splits, declared)
+    # So it does where shares of a property are fitted.
+    known, unknown = (replace(one, targets={"u": 1.0}) for one in (*train, other))
+    scales = [PropertyScale.fit([known, known], "u", extensive=True)]
+    splits = DataSplits(
+        train=[GraphDataset("set", [known], scales=scales, index=0)],
+        test=[GraphDataset("set", [unknown], scales=scales, index=0)],
+    )
+    head = HeadSettings(kind="scalar", target="u")
+    with pytest.raises(ConfigError, match=r"test structure .*gold\.xyz:7.*reference for Au"):
+        check_labels(head, splits, declared)
 
 
 def test_total_energies_are_no_adsorption_energies(tmp_path: Path) -> None:

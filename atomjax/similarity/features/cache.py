@@ -4,27 +4,33 @@ They lie in ``features/<name>-<key>`` (:mod:`.extracted`). The key is a hash of 
 decides the numbers, so a set is extracted once, whatever else changes in the config.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.graphs import BaseGraphs, graph_config
-from atomjax.data.load import divide, find_file, generate_spec, load_structures
+from atomjax.data.labels import without_labels
+from atomjax.data.load import divide, load_structures
 from atomjax.data.settings import DatasetSettings
+from atomjax.data.sources import find_file, generate_spec
 from atomjax.data.store_view import open_store, select
 from atomjax.graphs import GraphConfig
+from atomjax.graphs.batch import GraphBatch
+from atomjax.graphs.capacity import Sizes
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, to_plain
 from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.run import Run
 from atomjax.similarity.features.collect import (
+    MEND,
     Design,
     FeatureCollector,
     SetFeatures,
@@ -44,14 +50,19 @@ from atomjax.similarity.features.sampling import (
     sample,
     weighted_sample,
 )
-from atomjax.similarity.features.structure_sums import random_projection
+from atomjax.similarity.features.structure_sums import (
+    CENTER,
+    StoredSums,
+    random_projection,
+    writing_sums,
+)
 from atomjax.similarity.features.units import independent_units
 from atomjax.similarity.measures.registry import find_measures
-from atomjax.similarity.settings import SimilaritySettings, variant_name
+from atomjax.similarity.settings import Invariance, SimilaritySettings, variant_name
 from atomjax.structures import Structure
 from atomjax.structures.generate.sets import cache_path
 from atomjax.structures.store import Store
-from atomjax.training.update.state import data_mesh, place, place_batch
+from atomjax.training.update.state import data_mesh, own_rows, place, place_batch
 
 # Raised when a change to this package changes the kept files.
 FORMAT = 3
@@ -61,6 +72,7 @@ SHOWN_ROWS = 1500
 CACHED_GRAPHS = 2**28
 # Fields of a data set that concern training alone.
 TRAINING_FIELDS = ("name", "graph", "energy_coefficient", "force_coefficient")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +82,10 @@ class View:
     Attributes:
         downstream: whether it is a task, which matters to some conventions.
         rotation: 0 as stored; n turns every structure at random with seed n.
-        whole: take all structures in their order, not a sample.
     """
 
     downstream: bool = False
     rotation: int = 0
-    whole: bool = False
 
 
 class SetExtractor:
@@ -111,7 +121,7 @@ class SetExtractor:
         folder = self._run.path("features", f"{dataset.name}-{self._key(dataset, view)}")
         if processes.from_first(np.asarray((folder / DONE).exists())):
             self._run.say(f"{dataset.name}: features of an earlier run, {folder}")
-            found = self._read(dataset.name, folder)
+            found = self._kept(lambda: read_set(dataset.name, folder))
             if found is not None:
                 return found
         structures = self.load(dataset)
@@ -124,9 +134,8 @@ class SetExtractor:
         )
         if view.rotation:
             chosen = rotate_structures(chosen, seed=view.rotation)
-        # Selection needs every structure by itself.
-        blocks = np.arange(len(chosen)) if view.whole else units.blocks
-        variants, rows = self._collect(dataset, chosen, Design(drawn.weights, blocks), view)
+        design = Design(drawn.weights, units.blocks)
+        variants, rows = self._collect(dataset, chosen, design, view)
         made = ExtractedSet(
             name=dataset.name,
             available=len(structures),
@@ -144,11 +153,43 @@ class SetExtractor:
         self._run.wait_for_all(f"{folder.name} is written")
         return made
 
-    def _read(self, name: str, folder: Path) -> ExtractedSet | None:
+    def sums(self, dataset: DatasetSettings) -> StoredSums:
+        """Sums over each structure of a whole set, on disk; first aggregation and invariance.
+
+        Raises:
+            ConfigError: the data set cannot be read.
+            GraphError: the graph of a structure cannot be built.
+            ValueError: features are not finite.
+        """
+        folder = self._run.path(
+            "features", f"{dataset.name}-{self._key(dataset, View(), whole=True)}"
+        )
+        if processes.from_first(np.asarray((folder / CENTER).exists())):
+            self._run.say(f"{dataset.name}: features of an earlier run, {folder}")
+            found = self._kept(lambda: StoredSums(folder, MEND))
+            if found is not None:
+                return found
+        structures = self.load(dataset)
+        aggregation, invariance = self._settings.variants[0]
+        count, title = len(structures), f"features of all of {dataset.name}"
+        # Features reach every process; one keeps their sums.
+        written = contextlib.nullcontext()
+        if self._run.primary:
+            written = writing_sums(folder, count, self._settings.seed)
+        with self._run.progress(count, title) as tracker, written as writer:
+            for shares in self._features(dataset, structures, View()):
+                if writer is not None:
+                    rows = rows_of(self._invariant(shares, invariance), aggregation)
+                    writer.add(rows.values, rows.structure)
+                tracker.advance(_num_structures(shares))
+        self._run.wait_for_all(f"{folder.name} is written")
+        return StoredSums(folder, MEND)
+
+    def _kept(self, read: Callable[[], T]) -> T | None:
         """Features of an earlier run; None where process 0 finds them damaged."""
         found, problem = None, ""
         try:
-            found = read_set(name, folder)
+            found = read()
         except DamagedFile as error:
             problem = str(error)
         # All or none extract them again.
@@ -159,9 +200,11 @@ class SetExtractor:
         self._run.say(f"{problem}: this is done now")
         return None
 
-    def load(self, dataset: DatasetSettings) -> Sequence[Structure]:
-        """The training part of a data set."""
+    def load(self, dataset: DatasetSettings, *, labels: bool = False) -> Sequence[Structure]:
+        """The training part of a data set; with labels where they or the measures need them."""
         settings, run = self._settings, self._run
+        if not (labels or self._summaries):
+            dataset = without_labels(dataset)
         official = dataset.split is not None and dataset.split.by == "official"
         structures = load_structures(
             dataset,
@@ -179,8 +222,6 @@ class SetExtractor:
     ) -> WeightedSample:
         """The structures that represent the set."""
         sampling = self._settings.sampling
-        if view.whole:
-            return count_repeats(np.arange(len(structures)))
         if self._original and view.downstream:
             return count_repeats(first_structures(structures, sampling.size))
         arguments = codes, sampling.size, sampling.strategy, sampling.seed
@@ -208,8 +249,8 @@ class SetExtractor:
             return graph_config(dataset.graph, BaseGraphs(self._extractor.graph, published))
         return upstream_graph(self._extractor.graph)
 
-    def _key(self, dataset: DatasetSettings, view: View) -> str:
-        """Hash of everything that decides the features of a data set."""
+    def _key(self, dataset: DatasetSettings, view: View, *, whole: bool = False) -> str:
+        """Hash of everything that decides the features of a data set, or of a whole one."""
         described = to_plain(dataset)
         for name in TRAINING_FIELDS:
             described.pop(name)
@@ -225,7 +266,7 @@ class SetExtractor:
             "source": source,
             "extractor": self._digest,
             "graph": self._graph(dataset, view).cache_key(),
-            "view": dataclasses.asdict(view),
+            "view": {**dataclasses.asdict(view), "whole": whole},
             "sampling": to_plain(self._settings.sampling),
             "variants": self._settings.variants,
             "rows": "all" if self._settings.keep_features else SHOWN_ROWS,
@@ -243,10 +284,7 @@ class SetExtractor:
         with self._run.progress(len(structures), f"features of {dataset.name}") as tracker:
             for shares in self._features(dataset, structures, view):
                 for aggregation, invariance in self._settings.variants:
-                    features = [
-                        (self._extractor.invariant(values, invariance), batch)
-                        for values, batch in shares
-                    ]
+                    features = self._invariant(shares, invariance)
                     variant = variant_name(aggregation, invariance)
                     if variant not in collectors:
                         width = features[0][0].shape[1]
@@ -263,26 +301,56 @@ class SetExtractor:
                 tracker.advance(_num_structures(shares))
         return {variant: c.result() for variant, c in collectors.items()}, shown.result()
 
+    def _invariant(self, shares: Sequence[Share], kind: Invariance) -> list[Share]:
+        return [(self._extractor.invariant(values, kind), batch) for values, batch in shares]
+
     def _features(
         self, dataset: DatasetSettings, structures: Sequence[Structure], view: View
     ) -> Iterator[list[Share]]:
         """The devices' parts of one batch after the other, features [N, C]."""
         graph = self._graph(dataset, view)
+        prepared = GraphDataset(dataset.name, structures, graph, cache_bytes=CACHED_GRAPHS)
+        prepared.sizes = _measure_together(prepared)
         loader = BatchLoader(
-            [GraphDataset(dataset.name, structures, graph, cache_bytes=CACHED_GRAPHS)],
+            [prepared],
             batch_size=min(self._settings.extractor.batch_size, len(structures)),
             seed=self._settings.seed,
             num_devices=self._mesh.size,
             shuffle=False,
             drop_edges=graph.edge_dropout > 0,
+            rows=own_rows(self._mesh),
         )
         for _, batch in loader.batches():
-            stacked = self._compiled(self._variables, place_batch(batch, self._mesh))
+            placed = place_batch(batch, self._mesh)
+            made = self._compiled(self._variables, placed), _without_edges(placed)
             # Every process collects the same; rows are few beside the work they cost.
-            values = jax.device_get(processes.from_all(stacked, rows=True))
-            parts = [jax.tree.map(lambda x, d=d: x[d], batch) for d in range(self._mesh.size)]
+            values, whole = jax.device_get(processes.from_all(made, rows=True))
+            parts = [jax.tree.map(lambda x, d=d: x[d], whole) for d in range(self._mesh.size)]
             shares = zip(values, parts, strict=True)
             yield [share for share in shares if np.asarray(share[1].graph_mask).any()]
+
+
+def _measure_together(dataset: GraphDataset) -> Sizes:
+    """Sizes of all structures, of which each process measures its share."""
+    count, own = jax.process_count(), jax.process_index()
+    if count == 1:
+        return dataset.sizes
+    shares = [np.arange(start, len(dataset), count) for start in range(count)]
+    table = dataset.measure(shares[own]).table
+    # The last shares may have one structure less.
+    padded = np.zeros((len(shares[0]), table.shape[1]), np.int32)
+    padded[: len(table)] = table
+    whole = np.empty((len(dataset), table.shape[1]), np.int64)
+    for share, measured in zip(shares, processes.from_all(padded), strict=True):
+        whole[share] = measured[: len(share)]
+    return Sizes(whole)
+
+
+def _without_edges(batch: GraphBatch) -> GraphBatch:
+    """A batch with the atoms, structures and labels that rows are made with alone."""
+    edges = dict.fromkeys(("edges", "senders", "receivers", "n_edge", "globals"))
+    graphs = dict.fromkeys(("slots", "swap", "reverse", "a2ee2a", "a2a", "quadruplets"))
+    return dataclasses.replace(batch, graph=batch.graph._replace(**edges), **graphs)
 
 
 def _num_structures(shares: Sequence[Share]) -> int:
@@ -316,8 +384,8 @@ def _file_state(path: Path) -> list[tuple[str, int, int]]:
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
-def _class_keys(structures: Sequence[Structure]) -> Sequence[str]:
-    """Class of each structure; of a store from its index, without reading a structure."""
+def _class_keys(structures: Sequence[Structure]) -> np.ndarray | Iterable[str]:
+    """Class of each structure; of a store its number in the index, without reading a structure."""
     if isinstance(structures, Store):
-        return np.asarray(structures.class_keys)[structures.class_ids].tolist()
-    return [structure.class_key for structure in structures]
+        return structures.class_ids
+    return (structure.class_key for structure in structures)

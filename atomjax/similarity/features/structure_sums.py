@@ -3,17 +3,36 @@
 Resampling and selection need the statistics of many different choices. A block is one structure,
 or one group of structures that is drawn as a whole. Second moments of every block take q²/2
 numbers, so where there are more than a few dozen features the rows are projected first, on fixed
-random directions that all sets share.
+random directions that all sets share. Where every structure of a set is a block, sums are kept in a
+file, so that memory does not grow with the set:
+
+sums.npy     [S, 1 + q + q (q + 1) / 2] float64: counts, sums, products of each structure
+sums.json    their center; written last
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 from flax import struct
 
+from atomjax.runtime.files import (
+    PARSE_ERRORS,
+    DamagedFile,
+    append_checksum,
+    compare_npy,
+    read_json,
+    replacing,
+    write_json,
+)
+
 # Features up to which rows are taken as they are; and the number of directions beyond.
 DIMENSIONS = 64
+# Structures whose sums are in memory at a time: 17 MB.
+CHUNK = 1024
+SUMS, CENTER = "sums.npy", "sums.json"
 
 
 class Moments(NamedTuple):
@@ -61,6 +80,10 @@ class StructureSums:
         central = second - offset[:, :, None] * offset[:, None, :]
         factor = np.where(rows > 1, rows / np.where(rows > 1, rows - 1, 1), 0)
         return Moments(offset + self.center, central * factor[:, None, None])
+
+    def take(self, indices: np.ndarray) -> "StructureSums":
+        """The blocks of some numbers."""
+        return self.blockwise(lambda array: array[indices])
 
     def blockwise(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
         """The same with a function applied to the first axis of all sums."""
@@ -117,7 +140,7 @@ class StructureSumsBuilder:
         self.projection = projection
         self._center: np.ndarray | None = None
         # Grown by doubling; the first `_blocks` rows are in use.
-        self._arrays: list[np.ndarray] = []
+        self._sums = np.zeros((0, 0))
         self._blocks = 0
 
     def add(self, rows: np.ndarray, block: np.ndarray, weights: np.ndarray | None = None) -> None:
@@ -132,20 +155,12 @@ class StructureSumsBuilder:
             return
         if self.projection is not None:
             rows = rows @ self.projection.astype(rows.dtype)
-        order = np.argsort(block, kind="stable")
-        rows, block = np.asarray(rows, np.float64)[order], block[order]
-        weighted = np.ones(len(rows)) if weights is None else weights[order]
-        if self._center is None:
-            self._center = rows.mean(axis=0)
-        rows = rows - self._center
-        first = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
-        i, j = np.triu_indices(rows.shape[1])
-        scaled = weighted[:, None] * rows
-        self._grow(int(block[-1]) + 1, rows.shape[1], len(i))
-        for total, part in zip(
-            self._arrays, (weighted, scaled, scaled[:, i] * rows[:, j]), strict=True
-        ):
-            total[block[first]] += np.add.reduceat(part, first)
+        center = self._center
+        if center is None:
+            center = self._center = rows.mean(axis=0, dtype=np.float64)
+        numbers, summed = sum_blocks(rows, block, weights, center)
+        self._grow(int(numbers[-1]) + 1, summed.shape[1])
+        self._sums[numbers] += summed
 
     def result(self) -> StructureSums:
         """Sums of all blocks so far, in the order of their numbers.
@@ -155,21 +170,161 @@ class StructureSumsBuilder:
         """
         if self._center is None:
             raise ValueError("no structure was added; sample at least one")
-        counts, sums, products = (array[: self._blocks].copy() for array in self._arrays)
-        return StructureSums(counts, sums, products, self._center, np.ones(len(counts), int))
+        return _split(self._sums[: self._blocks].copy(), self._center)
 
-    def _grow(self, blocks: int, *widths: int) -> None:
+    def _grow(self, blocks: int, width: int) -> None:
         """Makes room for so many blocks."""
-        if not self._arrays:
-            shapes: list[Any] = [(), *((width,) for width in widths)]
-            self._arrays = [np.zeros((blocks, *shape)) for shape in shapes]
-        elif blocks > len(self._arrays[0]):
-            more = max(blocks, 2 * len(self._arrays[0])) - len(self._arrays[0])
-            self._arrays = [
-                np.concatenate([array, np.zeros((more, *array.shape[1:]))])
-                for array in self._arrays
-            ]
+        if blocks > len(self._sums):
+            rows = max(blocks, 2 * len(self._sums))
+            grown = np.zeros((rows, width))
+            if self._blocks:
+                grown[: self._blocks] = self._sums[: self._blocks]
+            self._sums = grown
         self._blocks = max(self._blocks, blocks)
+
+
+def sum_blocks(
+    rows: np.ndarray, block: np.ndarray, weights: np.ndarray | None, center: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the rows of each block.
+
+    Args:
+        rows: [n, q] features.
+        block: [n] number of the block each row belongs to.
+        weights: [n], or None for weights of 1.
+        center: [q], taken from the rows.
+
+    Returns:
+        [b] the numbers of the blocks, ascending, and [b, 1 + q + q (q + 1) / 2] their counts, sums
+        and products.
+    """
+    order = np.argsort(block, kind="stable")
+    block = block[order]
+    moved = np.asarray(rows, np.float64)[order] - center
+    weighted = np.ones(len(moved)) if weights is None else weights[order]
+    first = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
+    i, j = np.triu_indices(moved.shape[1])
+    scaled = weighted[:, None] * moved
+    terms = np.concatenate([weighted[:, None], scaled, scaled[:, i] * moved[:, j]], axis=1)
+    return block[first], np.add.reduceat(terms, first)
+
+
+def _split(table: np.ndarray, center: np.ndarray) -> StructureSums:
+    """Rows of counts, sums and products as sums of single structures."""
+    q = len(center)
+    counts, sums, products = table[:, 0], table[:, 1 : q + 1], table[:, q + 1 :]
+    return StructureSums(counts, sums, products, center, np.ones(len(table), int))
+
+
+class EachStructure(Protocol):
+    """Sums of each structure of a set, in memory or on disk."""
+
+    @property
+    def center(self) -> np.ndarray:
+        """[q] near the mean."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Number q of features."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> StructureSums:
+        """Those of some structures."""
+        ...
+
+
+def in_chunks(sums: EachStructure, indices: np.ndarray | None = None) -> Iterator[StructureSums]:
+    """Sums of all structures, or of some, of at most `CHUNK` at a time."""
+    count = len(sums) if indices is None else len(indices)
+    for start in range(0, count, CHUNK):
+        places = np.arange(start, min(start + CHUNK, count))
+        yield sums.take(places if indices is None else indices[places])
+
+
+class StoredSums:
+    """Sums of each structure of a set, in the folder that a :class:`SumsWriter` filled.
+
+    Args:
+        folder: folder of ``sums.npy`` and ``sums.json``.
+        mend: remedy for damaged files, for messages.
+
+    Raises:
+        DamagedFile: a file is not as it was written.
+    """
+
+    def __init__(self, folder: Path, mend: str):
+        self.path = folder / SUMS
+        try:
+            self.center = np.array(read_json(folder / CENTER, mend)["center"], dtype=np.float64)
+            (self._count, self._width), self._offset = compare_npy(self.path, mend)
+        except DamagedFile:
+            raise
+        except PARSE_ERRORS as error:
+            raise DamagedFile(f"{folder} is damaged ({error!r}); {mend}") from error
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def dimension(self) -> int:
+        """Number q of features."""
+        return len(self.center)
+
+    def take(self, indices: np.ndarray) -> StructureSums:
+        """Sums of some structures, read from the file: mapped pages would count as memory."""
+        table = np.empty((len(indices), self._width))
+        with self.path.open("rb") as file:
+            for row, index in zip(table, indices.tolist(), strict=True):
+                file.seek(self._offset + index * row.nbytes)
+                file.readinto(row.data)
+        return _split(table, self.center)
+
+
+class SumsWriter:
+    """Writes the sums of each structure of a set, in whatever order they come.
+
+    Args:
+        file: file to write, from :func:`writing_sums`.
+        count: number of structures.
+        seed: seed of the projection; use one for all sets.
+    """
+
+    def __init__(self, file: BinaryIO, count: int, seed: int):
+        self._file, self._count, self._seed = file, count, seed
+        self.center: np.ndarray | None = None
+        self._offset = 0
+
+    def add(self, rows: np.ndarray, structure: np.ndarray) -> None:
+        """Takes in all rows [n, d] of some structures, whose places in the set are [n]."""
+        projection = random_projection(rows.shape[1], seed=self._seed)
+        if projection is not None:
+            rows = rows @ projection.astype(rows.dtype)
+        center = self.center
+        if center is None:
+            center = self.center = rows.mean(axis=0, dtype=np.float64)
+        numbers, summed = sum_blocks(rows, structure, None, center)
+        if not self._offset:
+            described = {"descr": "<f8", "fortran_order": False}
+            shape = (self._count, summed.shape[1])
+            np.lib.format.write_array_header_1_0(self._file, {**described, "shape": shape})
+            self._offset = self._file.tell()
+        for number, row in zip(numbers.tolist(), summed, strict=True):
+            self._file.seek(self._offset + number * row.nbytes)
+            self._file.write(row.data)
+
+
+@contextlib.contextmanager
+def writing_sums(folder: Path, count: int, seed: int) -> Iterator[SumsWriter]:
+    """A writer whose files are there when all structures were added, or never."""
+    with replacing(folder / SUMS) as file:
+        writer = SumsWriter(file, count, seed)
+        yield writer
+        append_checksum(file)
+    assert writer.center is not None
+    write_json(folder / CENTER, {"center": writer.center.tolist()})
 
 
 def unpack(products: np.ndarray, dimension: int) -> np.ndarray:

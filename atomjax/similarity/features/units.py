@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from atomjax.data.load import generate_spec
 from atomjax.data.settings import DatasetSettings
+from atomjax.data.sources import generate_spec
 from atomjax.similarity.settings import Unit
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import make_tasks, options_from

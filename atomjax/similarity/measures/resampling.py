@@ -82,7 +82,16 @@ def exchanges(first: int, second: int, draws: int, rng: np.random.Generator) -> 
     return chosen.astype(np.float64)
 
 
-def check_comparable(sets: Sequence[Drawable]) -> None:
+class Projected(Protocol):
+    """Sums of a set over features that all sets share."""
+
+    @property
+    def dimension(self) -> int:
+        """Number of features."""
+        ...
+
+
+def check_comparable(sets: Sequence[Projected]) -> None:
     """Checks that sets were collected alike.
 
     Raises:

@@ -10,8 +10,7 @@ pretrain_<task>.py      the pretraining that the recommendation implies
 from collections.abc import Mapping
 from typing import Any
 
-from atomjax.data.load import find_file, generate_spec
-from atomjax.data.store_view import open_store
+from atomjax.data.sources import check_source
 from atomjax.models import backbone_config
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
@@ -104,12 +103,7 @@ def check_similarity(settings: SimilaritySettings) -> list[str]:
     for other in settings.views.extractors:
         load_extractor(other)
     for dataset in (*settings.candidates, *settings.tasks):
-        if dataset.kind == "read":
-            find_file(dataset)
-        elif dataset.kind == "store":
-            open_store(dataset.name, dataset.path)
-        else:
-            generate_spec(dataset)
+        check_source(dataset)
     model = settings.plan.model
     try:
         backbone_config({"name": model.name, **model.overrides})

@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.run import Run
 from atomjax.similarity.analysis.selection import select_greedily, select_nearest
-from atomjax.similarity.features.cache import ExtractedSet, SetExtractor, View
-from atomjax.similarity.features.structure_sums import StructureSums, unpack
+from atomjax.similarity.features.cache import ExtractedSet, SetExtractor
+from atomjax.similarity.features.structure_sums import (
+    EachStructure,
+    StructureSums,
+    in_chunks,
+    unpack,
+)
 from atomjax.similarity.measures.frechet import frechet_distance
 from atomjax.similarity.measures.statistics import Statistics
-from atomjax.similarity.settings import SimilaritySettings
+from atomjax.similarity.settings import SelectionSettings, SimilaritySettings
 from atomjax.structures import Structure
 from atomjax.structures.store import Store, write_store
-
-METHODS = {"greedy": select_greedily, "nearest": select_nearest}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,19 +93,21 @@ def select_structures(
     assert asked is not None
     (dataset,) = (d for d in settings.candidates if d.name == candidate)
     began = time.perf_counter()
-    whole = sets.extract(dataset, View(whole=True))
+    upstream, target = sets.sums(dataset), downstream.features.structures
     extraction = time.perf_counter() - began
-    upstream, target = whole.features.structures, downstream.features.structures
-    count = len(upstream.counts)
+    count = len(upstream)
     if asked.size > count:
         raise ConfigError(
             f"select.size={asked.size} is more than the {count} structures of {candidate}; lower it"
         )
     began = time.perf_counter()
-    indices = METHODS[asked.method](upstream, target, asked.size)
+    indices = np.zeros(asked.size, np.int32)
+    if run.primary:
+        indices = choose(asked, upstream, target, run).astype(np.int32)
+    indices = np.asarray(processes.from_first(indices))
     choosing = time.perf_counter() - began
     path = f"selected/{downstream.name}"
-    structures = sets.load(dataset)
+    structures = sets.load(dataset, labels=True)
     run.wait_for_all(f"choice for {downstream.name}")
     if run.primary:
         chosen = (structures[i] for i in indices.tolist())
@@ -123,11 +129,23 @@ def select_structures(
     )
 
 
-def summed_statistics(sums: StructureSums, indices: np.ndarray) -> Statistics:
+def choose(
+    asked: SelectionSettings, upstream: EachStructure, target: StructureSums, run: Run
+) -> np.ndarray:
+    """[size] the structures chosen; the greedy choice has its scratch file in the run directory."""
+    if asked.method == "greedy":
+        return select_greedily(upstream, target, asked.size, scratch=run.workdir)
+    return select_nearest(upstream, target, asked.size)
+
+
+def summed_statistics(sums: EachStructure, indices: np.ndarray) -> Statistics:
     """Statistics of the (projected) features of some blocks, from their sums."""
-    rows = sums.counts[indices].sum()
-    offset = sums.sums[indices].sum(axis=0) / rows
-    products = unpack(sums.products[indices].sum(axis=0), sums.dimension)
+    added = [
+        (chunk.counts.sum(), chunk.sums.sum(axis=0), chunk.products.sum(axis=0))
+        for chunk in in_chunks(sums, indices)
+    ]
+    rows, offset, products = (np.sum(parts, axis=0) for parts in zip(*added, strict=True))
+    offset, products = offset / rows, unpack(products, sums.dimension)
     arrays: dict[str, Any] = {
         "count": np.asarray(int(np.ceil(rows))),
         "weight": np.asarray(rows),

@@ -165,11 +165,11 @@ def iterate(
     if isinstance(records, StructureFile):
         records = records.records()
     left_out: list[SkippedRecord] = [] if skipped is None else skipped
-    before, kept = len(left_out), 0
-    for structure in structures_from(records, on_error, left_out):
+    before, empty, kept = len(left_out), chosen.notes.empty, 0
+    for structure in structures_from(records, on_error, left_out, chosen.notes):
         yield structure
         kept += 1
-    warn_of_skipped(str(file), left_out[before:], kept)
+    warn_of_skipped(str(file), left_out[before:], kept, chosen.notes.empty - empty)
     chosen.notes.warn(str(file))
 
 

@@ -125,5 +125,6 @@ FORMAT = Format(
     "or asked for",
     records=records,
     keys=("gradients_key",),
+    states_units=True,
     suffixes=(".h5", ".hdf5"),
 )

@@ -38,6 +38,7 @@ class Format:
     length_unit: str | None = None  # unit of positions; None likewise
     force_unit: str | None = None  # unit of forces; None means energy_unit / length_unit
     energy_kinds: tuple[str, ...] = ()  # kinds of its energies, default first; empty: files differ
+    states_units: bool = False  # whether its files may state their units themselves
     suffixes: tuple[str, ...] = ()  # endings of file names, by which the format is guessed
     is_folder: bool = False  # whether a folder can be given instead of a file
     # "parts": it has train, validation and test parts; "folders": each split is a folder of files.

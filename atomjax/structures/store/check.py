@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atomjax.structures.readers import StructureFile, open_records
+from atomjax.structures.readers import RecordNotes, StructureFile, open_records
 from atomjax.structures.readers.general.lmdb_pages import check_pages
 from atomjax.structures.readers.layouts.lmdb_shards import find_shards
 from atomjax.structures.readers.layouts.records import SkippedRecord, structures_from
@@ -66,7 +66,7 @@ def work(request: dict[str, Any]) -> None:
     if isinstance(records, StructureFile):
         records = records.records()
     damaged: list[SkippedRecord] = []
-    read = sum(1 for _ in structures_from(records, "skip", damaged))
+    read = sum(1 for _ in structures_from(records, "skip", damaged, RecordNotes()))
     listed = [[record.identifier, record.reason] for record in damaged]
     tell(records=read + len(damaged), damaged=listed)
 

@@ -312,7 +312,7 @@ def make_shards(
                 continue
             skipped: list[SkippedRecord] = []
             notes.clear()
-            read = structures_from(records, conversion.on_error, skipped)
+            read = structures_from(records, conversion.on_error, skipped, notes)
             structures = _counted(read, skipped, told)
             write_shard(target, names[-1], structures, conversion.precision, skipped, notes)
     return names

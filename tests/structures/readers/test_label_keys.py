@@ -101,11 +101,42 @@ def test_stresses_that_are_large_as_virials_are_questioned(tmp_path: Path) -> No
         read(frames(tmp_path / "a.xyz", comment))
 
 
-@pytest.mark.parametrize("key", ["lattice", "LATTICE", "cell", "unit_cell"])
+@pytest.mark.parametrize("key", ["lattice", "LATTICE", "cell", "unit_cell", "box", "dft_cell"])
 def test_a_cell_that_is_not_read_is_an_error(tmp_path: Path, key: str) -> None:
     path = frames(tmp_path / "a.xyz", f'{key}="4 0 0 0 4 0 0 0 4" {COLUMNS}')
     with pytest.raises(ReadError, match=rf"a\.xyz:0: {key}=.*write Lattice="):
         read(path)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "a=4 b=4 c=4 alpha=90 beta=90 gamma=90",
+        'box="4 4 4"',
+        'cell_parameters="4 4 4 90 90 90"',
+    ],
+)
+def test_lengths_of_a_cell_are_not_passed_over(tmp_path: Path, comment: str) -> None:
+    with pytest.raises(ReadError, match=r"a\.xyz:0: .*looks like a cell"):
+        read(frames(tmp_path / "a.xyz", f"{comment} {COLUMNS}"))
+    # Three of them may be anything, and so may all beside a cell.
+    assert read(frames(tmp_path / "a.xyz", f"a=1 b=2 c=3 {COLUMNS}"))
+    assert read(frames(tmp_path / "a.xyz", f"{comment} {CELL} {COLUMNS}"))[0].is_periodic
+
+
+@pytest.mark.parametrize("key", ["E0", "U0"])
+def test_short_names_of_energies_are_named_where_there_is_none(tmp_path: Path, key: str) -> None:
+    with pytest.warns(UnusedKeysWarning, match=f"2 records hold '{key}', which looks like an en"):
+        read(frames(tmp_path / "a.xyz", f"{COLUMNS} {key}=-1.0"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(frames(tmp_path / "a.xyz", f"{COLUMNS} energy=-2.0 {key}=-1.0"))
+
+
+def test_a_label_that_is_not_finite_is_none(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(frames(tmp_path / "a.xyz", f"{COLUMNS} energy=-2.0 free_energy=nan"))
 
 
 def test_the_lower_case_lattice_of_the_cases(cases: Path) -> None:

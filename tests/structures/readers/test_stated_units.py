@@ -6,6 +6,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.db import connect
 
 from atomjax.structures.readers import ReadError, SkippedRecordsWarning, read
 from atomjax.structures.readers.layouts.force_sign import slope_of_work
@@ -150,3 +152,23 @@ def test_an_empty_molecule_is_counted_and_left_out(cases: Path, tmp_path: Path) 
     path = molecules(tmp_path / "a.h5", spring(1.0), {**empty, "species": np.array([b"H"])})
     with pytest.warns(SkippedRecordsWarning, match="1: empty molecules"):
         assert len(read(path)) == 4
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"units": {"energy": "kcal/mol", "forces": "kcal/mol/Ang"}, "distance_unit": "Ang"},
+        {"property_units": {"energy": "kcal/mol", "positions": "Ang"}},
+        {"energy_unit": "kcal/mol", "length_unit": "Å"},
+    ],
+)
+def test_metadata_of_other_programs_state_units_too(tmp_path: Path, metadata: dict) -> None:
+    database: Any = connect(tmp_path / "a.db")
+    database.metadata = metadata
+    data = {"energy": np.array([-2.0]), "forces": np.full((2, 3), 0.5)}
+    database.write(Atoms("OH", [[0, 0, 0], [0, 0, 1]]), data=data)
+    (structure,) = read(tmp_path / "a.db")
+    assert structure.energy == pytest.approx(-2.0 * 0.0433641042)
+    assert forces_of(structure)[0, 0] == pytest.approx(0.5 * 0.0433641042)
+    with pytest.raises(ReadError, match="states energy_unit='kcal/mol', but energy_unit='eV'"):
+        read(tmp_path / "a.db", energy_unit="eV")

@@ -108,5 +108,6 @@ FORMAT = Format(
     about="SQLite databases of ASE; scalars in key-value pairs or in `data`",
     records=records,
     keys=LABEL_KEYS,
+    states_units=True,
     suffixes=(".db",),
 )

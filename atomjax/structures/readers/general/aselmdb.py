@@ -126,6 +126,7 @@ FORMAT = Format(
     about="fairchem's databases, one or a folder of them",
     records=records,
     keys=LABEL_KEYS,
+    states_units=True,
     suffixes=(".aselmdb",),
     is_folder=True,
     splits="folders",

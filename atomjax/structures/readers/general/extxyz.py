@@ -12,7 +12,11 @@ from ase.io.extxyz import read_xyz
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
-from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.records import (
+    EmptyRecord,
+    ReadError,
+    ReadOptions,
+)
 from atomjax.structures.structure import Structure
 
 ISOTOPES = ("D", "T")
@@ -94,9 +98,8 @@ def parse_frame(lines: list[str]) -> Atoms:
     expected, found = len(lines) - 2, sum(line != "" for line in lines) - 2
     if found < expected:
         raise ReadError(f"the file ends after {max(found, 0)} of {expected} atoms: it is truncated")
-    # Structure's own error is clearer than the parser's.
     if expected == 0:
-        raise ReadError("there are no atoms")
+        raise EmptyRecord("there are no atoms")
     _check_columns(lines)
     try:
         return next(iter(read_xyz(io.StringIO("".join(lines)), 0)))

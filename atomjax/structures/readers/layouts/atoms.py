@@ -10,11 +10,17 @@ from ase.constraints import FixAtoms, FixCartesian
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from atomjax.structures.readers.layouts.label_keys import (
+    CELL_PARAMETERS,
     describe_keys,
     is_cell_name,
     note_unused,
 )
-from atomjax.structures.readers.layouts.records import ReadError, ReadOptions, scalar
+from atomjax.structures.readers.layouts.records import (
+    EmptyRecord,
+    ReadError,
+    ReadOptions,
+    scalar,
+)
 from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.structure import TAG_ADSORBATE, Structure
 
@@ -37,6 +43,8 @@ def structure_from_atoms(
         ReadError: a label that the options name is missing, an entry looks like a cell that the
             format does not read, or the record states other units than those that are declared.
     """
+    if not len(atoms):
+        raise EmptyRecord("there are no atoms")
     options = with_stated_units(options, record_units(values), "the record")
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     arrays = {name: array for name, array in atoms.arrays.items() if name not in OWN_ARRAYS}
@@ -102,6 +110,9 @@ def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:
     """Raise for lattice vectors under a name that the format does not know."""
     if atoms.cell.array.any():
         return
+    lengths = {str(key): value for key, value in values.items() if str(key) in CELL_PARAMETERS}
+    if len(lengths) == len(CELL_PARAMETERS):
+        values = {**values, "cell": [*lengths.values()]}
     for key, value in values.items():
         if is_cell_name(str(key)) and np.asarray(value).size in (3, 6, 9):
             raise ReadError(

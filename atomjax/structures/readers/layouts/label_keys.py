@@ -24,6 +24,8 @@ STEMS = {
     "virial": ("virial", "virials"),
 }
 LETTERS = {"E": "energy", "F": "forces"}
+# Names that may mean something else where the label itself is there: U0 and E0 beside an energy.
+FAINT = {"E0": "energy", "U0": "energy", "dEdR": "gradients", "dEdx": "gradients"}
 OPTIONS = {
     "energy": "energy_key",
     "forces": "forces_key",
@@ -31,7 +33,11 @@ OPTIONS = {
     "stress": "stress_key",
     "virial": "virial_key",
 }
-CELL_STEMS = ("lattice", "cell", "unitcell", "latticevectors")
+CELL_STEMS = frozenset(
+    "lattice cell unitcell supercell box latticevectors cellvectors boxvectors latticeparameters"
+    " cellparameters cellpar celllengths boxlengths boxsize".split()
+)
+CELL_PARAMETERS = frozenset(("a", "b", "c", "alpha", "beta", "gamma"))
 # Words that do not change the kind: REF_energy is an energy, formation_energy another quantity.
 QUALIFIERS = frozenset(
     "ref reference dft qm true target label total tot free potential electronic corrected xtb vasp"
@@ -53,34 +59,43 @@ class RecordNotes:
         held: key → number of records that hold it.
         unused: (kind, key) → number of records in which it looks like a label that is not read.
         large_stresses: number of records whose stress exceeds `LARGE_STRESS`.
+        empty: number of records without atoms, which are left out.
         units: "energy_unit", "length_unit" and "force_unit", those that the file states.
     """
 
     held: Counter[str] = field(default_factory=Counter)
     unused: Counter[tuple[str, str]] = field(default_factory=Counter)
     large_stresses: int = 0
+    empty: int = 0
     units: dict[str, str] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Reset all counts."""
         self.held.clear()
         self.unused.clear()
-        self.large_stresses = 0
+        self.large_stresses = self.empty = 0
 
     def merge(self, values: Mapping[str, Any]) -> None:
         """Add the counts of other notes, given their `to_dict`."""
         self.held.update(values["held"])
         self.unused.update({(kind, key): count for kind, key, count in values["unused"]})
         self.large_stresses += values["large_stresses"]
+        # Stores of before know of none.
+        self.empty += values.get("empty", 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         unused = [[kind, key, count] for (kind, key), count in sorted(self.unused.items())]
         held = {str(key): count for key, count in sorted(self.held.items())}
-        return {"held": held, "unused": unused, "large_stresses": self.large_stresses}
+        counts = {"large_stresses": self.large_stresses, "empty": self.empty}
+        return {"held": held, "unused": unused, **counts}
 
     def lines(self) -> list[str]:
         """Findings that a user of the file should know, one line each."""
+        empty = [describe_empty(self.empty)] if self.empty else []
+        return [*empty, *self._label_lines()]
+
+    def _label_lines(self) -> list[str]:
         lines = []
         for (kind, key), count in sorted(self.unused.items()):
             lines.append(
@@ -97,9 +112,14 @@ class RecordNotes:
         return lines
 
     def warn(self, path: str) -> None:
-        """Warn with the text of `lines`, once for the file."""
-        if lines := self.lines():
+        """Warn of labels that are not read or suspect, once for the file."""
+        if lines := self._label_lines():
             warnings.warn(f"{path}: {'; '.join(lines)}", UnusedKeysWarning, stacklevel=3)
+
+
+def describe_empty(count: int) -> str:
+    """Number of records without atoms, in words."""
+    return f"{count:,} records without atoms left out"
 
 
 def likely_keys(kind: str, keys: Iterable[str]) -> list[str]:
@@ -122,8 +142,8 @@ def describe_keys(kind: str, keys: Iterable[str]) -> str:
 
 def kind_of_name(key: str) -> str | None:
     """The kind of label that a key's name stands for, one of `STEMS`, or None."""
-    if key in LETTERS:
-        return LETTERS[key]
+    if key in LETTERS or key in FAINT:
+        return LETTERS.get(key) or FAINT[key]
     words = _words(key)
     for kind, stems in STEMS.items():
         if any(word in stems for word in words) or key.lower().endswith(stems):
@@ -132,8 +152,8 @@ def kind_of_name(key: str) -> str | None:
 
 
 def is_cell_name(key: str) -> bool:
-    """Whether a key's name stands for lattice vectors."""
-    return "".join(_words(key)) in CELL_STEMS
+    """Whether a key's name stands for lattice vectors, or their lengths and angles."""
+    return "".join(word for word in _words(key) if word not in QUALIFIERS) in CELL_STEMS
 
 
 def note_unused(
@@ -186,9 +206,10 @@ def _same(first: np.ndarray, second: Any) -> bool:
 
 
 def _has_form(label: str | None, value: Any, count: int) -> bool:
-    """Whether a value has the shape of a label of `count` atoms."""
+    """Whether a value has the shape and content of a label of `count` atoms."""
     array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
+    # A value that is not finite is one that was not computed.
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         return False
     if label == "energy":
         return array.size == 1

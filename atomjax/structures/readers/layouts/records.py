@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from atomjax.structures import units
-from atomjax.structures.readers.layouts.label_keys import LARGE_STRESS, RecordNotes, kind_of_name
+from atomjax.structures.readers.layouts.label_keys import (
+    LARGE_STRESS,
+    RecordNotes,
+    describe_empty,
+    kind_of_name,
+)
 from atomjax.structures.structure import Structure
 
 # Errors that parsing a damaged record may raise, whatever library parses it.
@@ -35,8 +40,12 @@ class ReadError(ValueError):
     """A file or record that cannot be read; the message names the file and the record."""
 
 
+class EmptyRecord(ReadError):
+    """A record without atoms, which is left out and counted whatever ``on_error`` says."""
+
+
 class SkippedRecordsWarning(UserWarning):
-    """Records were left out on request; the message counts them."""
+    """Records were left out: damaged ones on request, and those without atoms."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class ReadOptions:
             file states, and eV where it states none.
         length_unit: unit of positions and cells, such as "Å", "bohr"; None likewise, and Å.
         force_unit: unit of forces, such as "Ha/bohr"; None means energy_unit / length_unit.
-        energy_key: the name under which energies are stored, None for the format's own; "" reads
+        energy_key: the name under which energies are stored, None for the format's own; "" gives
             no energies.
         forces_key: the same for forces.
         gradients_key: the same for gradients dE/dx, whose negatives are the forces.
@@ -168,7 +177,16 @@ class ReadOptions:
         virial: np.ndarray | None = None,
         **fields: Any,
     ) -> Structure:
-        """A structure from numbers in the file's units; a virial stands for its stress."""
+        """A structure from numbers in the file's units, without labels that are declined.
+
+        A virial stands for its stress.
+        """
+        if not np.size(atomic_numbers):
+            raise EmptyRecord("there are no atoms")
+        if self.energy_key == "":
+            energy = None
+        if self.forces_key == "" and not self.gradients_key:
+            forces = None
         # All zero is how ASE writes that nobody set tags.
         tagged = tags is not None and self.use_tags and bool(np.any(tags))
         stress = None if stress is None else np.asarray(stress) * self.stress_factor
@@ -202,6 +220,7 @@ def structures_from(
     records: Iterable[tuple[str, Callable[[], Structure]]],
     on_error: Literal["raise", "skip"],
     skipped: list[SkippedRecord],
+    notes: RecordNotes,
 ) -> Iterator[Structure]:
     """Parse records one by one.
 
@@ -209,6 +228,7 @@ def structures_from(
         records: identifier of each, and a function for its structure.
         on_error: treatment of a record that fails.
         skipped: takes the records that were left out.
+        notes: takes the number of records without atoms.
 
     Raises:
         ReadError: a record fails and `on_error` is "raise".
@@ -218,6 +238,8 @@ def structures_from(
     for identifier, parse in records:
         try:
             structure = parse()
+        except EmptyRecord:
+            notes.empty += 1
         except RECORD_ERRORS as error:
             if on_error == "raise":
                 raise failure(identifier, error) from error
@@ -244,7 +266,7 @@ def _reason(identifier: str, error: Exception) -> str:
     return text
 
 
-def warn_of_skipped(path: str, skipped: Sequence[SkippedRecord], kept: int) -> None:
+def warn_of_skipped(path: str, skipped: Sequence[SkippedRecord], kept: int, empty: int = 0) -> None:
     """Say how many records were left out, and why the first of them were."""
     if skipped:
         shown = "; ".join(f"{record.identifier}: {record.reason}" for record in skipped[:3])
@@ -254,3 +276,5 @@ def warn_of_skipped(path: str, skipped: Sequence[SkippedRecord], kept: int) -> N
             SkippedRecordsWarning,
             stacklevel=3,
         )
+    if empty:
+        warnings.warn(f"{path}: {describe_empty(empty)}", SkippedRecordsWarning, stacklevel=3)

@@ -38,6 +38,10 @@ UNIT_KEYS = {
     "force_unit": "force_unit",
     "forces_unit": "force_unit",
 }
+# Entries of a database's metadata that hold the units of its properties, and that of lengths.
+PROPERTY_UNITS = ("_property_unit_dict", "property_units", "units")
+LENGTH_UNITS = ("_distance_unit", "distance_unit", "length_unit")
+LENGTHS = ("positions", "distance", "length")
 # Versions of CODATA differ in the ninth digit; units differ in the first.
 SAME = 1e-4
 
@@ -50,16 +54,20 @@ def spelled(unit: str) -> str:
 
 
 def stated_units(metadata: Mapping[str, Any], options: ReadOptions) -> dict[str, str]:
-    """The units that the metadata of one of ASE's databases state, as SchNetPack writes them.
+    """The units that the metadata of one of ASE's databases state, as SchNetPack or others write.
 
     Raises:
         ReadError: units that the options give to targets are others.
     """
-    properties = metadata.get("_property_unit_dict") or {}
+    tables = [metadata[key] for key in PROPERTY_UNITS if isinstance(metadata.get(key), Mapping)]
+    properties = tables[0] if tables else {}
+    lengths = [metadata.get(key) for key in LENGTH_UNITS] + [properties.get(k) for k in LENGTHS]
+    plain = record_units(metadata)
     found = {
-        "energy_unit": properties.get(options.energy_key or "energy"),
-        "length_unit": metadata.get("_distance_unit"),
-        "force_unit": properties.get(options.gradients_key or options.forces_key or "forces"),
+        "energy_unit": properties.get(options.energy_key or "energy") or plain.get("energy_unit"),
+        "length_unit": next(filter(None, lengths), None),
+        "force_unit": properties.get(options.gradients_key or options.forces_key or "forces")
+        or plain.get("force_unit"),
     }
     for name, unit in options.target_units.items():
         stated = properties.get(name)
@@ -97,6 +105,7 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
             if getattr(options, name) is not None:
                 continue
             raise ReadError(f"{path}: states {name}={text!r}: {error}") from error
+        options.notes.units[name] = unit
         declared = getattr(options, name)
         if declared is None:
             found[name] = unit
@@ -105,7 +114,6 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
                 f"{path}: the file states {name}={text!r}, but {name}={declared!r} is declared;"
                 f" declare what the file says, or leave {name} out"
             )
-    options.notes.units.update(found)
     return dataclasses.replace(options, **found)
 
 

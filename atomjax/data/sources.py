@@ -1,0 +1,91 @@
+"""Sources of data sets: generators, files and stores, looked at before structures are read."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from atomjax.data.settings import DECLARED, DatasetSettings
+from atomjax.data.store_view import open_store
+from atomjax.runtime.config import ConfigError
+from atomjax.structures.generate import GenerateError, GenerateSpec
+from atomjax.structures.generate.kinds import find_kind
+from atomjax.structures.generate.pool.tasks import options_from
+from atomjax.structures.readers import ReadError, RecordNotes, open_records
+
+
+def check_source(dataset: DatasetSettings) -> None:
+    """Check everything about a data set that can be known before its structures are read.
+
+    Raises:
+        ConfigError: naming the key and how to mend it.
+    """
+    if dataset.kind == "generate":
+        generate_spec(dataset)
+    elif dataset.kind == "store":
+        open_store(dataset.name, dataset.path)
+    else:
+        believe_units(dataset)
+
+
+def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
+    """Specification of the set that a data set of kind "generate" asks for.
+
+    Raises:
+        ConfigError: an unknown generator or argument, or one of a wrong type.
+    """
+    try:
+        spec = GenerateSpec.from_mapping({**dataset.arguments, "kind": dataset.generator})
+        find_kind(spec.kind)
+        options_from(find_kind(spec.kind).Options, spec.options, spec.kind)
+    except GenerateError as error:
+        raise ConfigError(f"dataset '{dataset.name}': {error}") from error
+    return spec
+
+
+def find_file(dataset: DatasetSettings) -> Path:
+    """The file or folder of a data set of kind "read".
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    path = Path(dataset.path or "").expanduser()
+    is_folder = dataset.facts.is_folder
+    if not (path.is_file() or (is_folder and path.is_dir())):
+        kind = "a file or folder" if is_folder else "a file"
+        raise ConfigError(
+            f"dataset '{dataset.name}': path '{path}' is not {kind}; set the path in the config "
+            "or on the command line"
+        )
+    return path
+
+
+def believe_units(dataset: DatasetSettings) -> DatasetSettings:
+    """A data set with the units that its file states, where its config leaves them open.
+
+    Raises:
+        ConfigError: the file does not state them either, or cannot be read.
+    """
+    if dataset.kind != "read":
+        return dataset
+    path = find_file(dataset)
+    declared = {name: getattr(dataset, name) for name in DECLARED}
+    missing = dataset.facts.undeclared(declared)
+    if not missing:
+        return dataset
+    notes = RecordNotes()
+    options = {name: value for name, value in dataset.arguments.items() if name != "on_error"}
+    try:
+        open_records(path, dataset.format, notes=notes, **options)
+    except ReadError as error:
+        raise ConfigError(f"dataset '{dataset.name}': {error}") from error
+    if unknown := [name for name in missing if name not in notes.units]:
+        raise ConfigError(
+            f"dataset '{dataset.name}': neither the config nor the file {path} says its "
+            f"{' and '.join(unknown)}; add {'=..., '.join(unknown)}=..."
+        )
+    return with_units(dataset, notes.units)
+
+
+def with_units(dataset: DatasetSettings, units: Mapping[str, str]) -> DatasetSettings:
+    """A data set with the given units, where its config leaves them open."""
+    return replace(dataset, **{n: u for n, u in units.items() if getattr(dataset, n) is None})

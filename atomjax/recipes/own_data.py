@@ -1,11 +1,11 @@
 """A config for one's own files: how they are divided, and settings by the rule for small data."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from atomjax.data.load import divide
 from atomjax.data.settings import SplitSettings
+from atomjax.recipes.sections import Section, data_of, read, section
 from atomjax.recipes.small_data import (
     NETWORKS,
     Choice,
@@ -14,7 +14,7 @@ from atomjax.recipes.small_data import (
     facts_of,
 )
 from atomjax.runtime.config import ConfigError, build, nearest
-from atomjax.structures.readers import read
+from atomjax.structures.readers import read as read_structures
 from atomjax.training.running.checkpoint import read_metadata
 
 NAME = "own"
@@ -24,7 +24,7 @@ OPTIONS = ("checkpoint", "network", *KEYS)
 SPLITS = {1: {"validation": 0.15, "test": 0.25}, 2: {"validation": 0.15}, 3: None}
 
 
-def own_config(argument: str) -> dict[str, Any]:
+def own_config(argument: str) -> Section:
     """The config of a training on extended XYZ files, which are read for it.
 
     Args:
@@ -43,7 +43,7 @@ def own_config(argument: str) -> dict[str, Any]:
     files, options = _parse(argument)
     arguments: dict[str, Any] = {key: options[key] for key in KEYS if key in options}
     split = SPLITS[len(files)]
-    structures = read(files[0], "extxyz", **arguments)
+    structures = read_structures(files[0], "extxyz", **arguments)
     training = divide(structures, build(SplitSettings, split) if split else None, NAME)["train"]
     facts = facts_of(training)
     checkpoint = options.get("checkpoint")
@@ -52,29 +52,25 @@ def own_config(argument: str) -> dict[str, Any]:
     else:
         choice = choose_finetuning(facts, read_metadata(checkpoint, "best"))
 
-    def dataset(path: str, **fields: Any) -> dict[str, Any]:
-        return {
-            "name": NAME,
-            "kind": "read",
-            "path": path,
-            "format": "extxyz",
-            "energy_unit": "eV",
-            "length_unit": "Å",
-            "energy_kind": "total" if facts.energies else "none",
-            "arguments": arguments,
-            "graph": choice.graph,
-            **fields,
-        }
+    def dataset(path: str) -> Section:
+        entry = read(NAME, path, "extxyz")
+        entry.energy_unit = "eV"
+        entry.length_unit = "Å"
+        entry.energy_kind = "total" if facts.energies else "none"
+        entry.arguments = arguments
+        entry.graph = choice.graph
+        return entry
 
-    data: dict[str, Any] = {"train": [dataset(files[0], split=split)]}
+    data = data_of(dataset(files[0]))
+    data.train[0].split = split
     if len(files) > 1:
-        data["test"] = [dataset(files[-1])]
+        data.test = [dataset(files[-1])]
     if len(files) > 2:
-        data["validation"] = [dataset(files[1])]
+        data.validation = [dataset(files[1])]
     return config_of(choice, data, checkpoint)
 
 
-def config_of(choice: Choice, data: Mapping[str, Any], checkpoint: str | None) -> dict[str, Any]:
+def config_of(choice: Choice, data: Section, checkpoint: str | None) -> Section:
     """The config of a training with the settings that the rule chose.
 
     Args:
@@ -82,19 +78,18 @@ def config_of(choice: Choice, data: Mapping[str, Any], checkpoint: str | None) -
         data: section of the config.
         checkpoint: directory of the pretrained model, or None.
     """
-    return {
-        "workflow": "finetune",
-        "seed": 0,
-        "notes": choice.reasons,
-        "model": choice.model,
-        "data": data,
-        "train": choice.train,
-        "finetune": {
-            "checkpoint": checkpoint,
-            "head_from": choice.head_from,
-            "head": choice.head,
-        },
-    }
+    config = section()
+    config.workflow = "finetune"
+    config.seed = 0
+    config.notes = choice.reasons
+    config.model = choice.model
+    config.data = data
+    config.head = choice.head
+    config.train = choice.train
+    config.finetune = section()
+    config.finetune.checkpoint = checkpoint
+    config.finetune.head_from = choice.head_from
+    return config
 
 
 def _parse(argument: str) -> tuple[list[str], dict[str, str]]:

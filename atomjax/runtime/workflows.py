@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from atomjax.runtime.config import ConfigError, build, nearest, to_plain
+from atomjax.runtime.config import ConfigError, Settings, build, nearest, to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkflowSettings:
+class WorkflowSettings(Settings):
     """Base of the dataclasses that are the schema of a workflow's whole config."""
 
     @classmethod

@@ -1,8 +1,9 @@
 """Settings of a similarity job: the schema of workflows "csi" and "study"."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from atomjax.data.settings import DatasetSettings, DataSettings, GraphSettings
 from atomjax.runtime.config import ConfigError
@@ -12,7 +13,8 @@ from atomjax.similarity.analysis.columns import Column, all_columns
 from atomjax.similarity.features.sampling import DEFAULT_SIZE
 from atomjax.similarity.measures.registry import BUILT_IN, find_measures
 from atomjax.training.settings import (
-    FinetuneSettings,
+    BatchingSettings,
+    FinetuningSettings,
     HeadSettings,
     ModelSettings,
     RunSettings,
@@ -133,7 +135,7 @@ class PlanSettings:
     head: HeadSettings = field(default_factory=HeadSettings)
     # Section 4 and appendix D of arXiv:2502.11085.
     train: TrainSettings = field(
-        default_factory=lambda: TrainSettings(batch_size=20, epochs=5, learning_rate=1e-4)
+        default_factory=lambda: TrainSettings(batching=BatchingSettings(batch_size=20), epochs=5)
     )
     budget: int | None = None
     seed: int = 0
@@ -164,7 +166,7 @@ class SimilaritySettings(WorkflowSettings):
         workflow: "csi" (compare and recommend), or "study" (then pretrain on the closest and on
             the farthest set under one budget, finetune both and a scratch twin).
         candidates: upstream sets. Of a set with a split, the training part is compared.
-        downstream: tasks, likewise; for "study" left out, since ``finetune.data`` names the task.
+        downstream: tasks, likewise; for "study" left out, since ``finetuning.data`` names the task.
         extractor: features.
         sampling: structures that stand for each set.
         aggregations: rules that make rows of atoms. Every combination with ``invariants`` is
@@ -180,7 +182,7 @@ class SimilaritySettings(WorkflowSettings):
         views: further samples, backbones and orientations.
         select: choose structures inside the recommended set, for each task; None: do not.
         plan: the pretraining that follows.
-        finetune: for "study".
+        finetuning: for "study".
         cache_dir: directory of generated sets; None keeps them in the run directory.
         workers: processes that label structures; 0 means one per core.
         seed: seed of resampling, projection and figures.
@@ -201,7 +203,7 @@ class SimilaritySettings(WorkflowSettings):
     views: ViewSettings = field(default_factory=ViewSettings)
     select: SelectionSettings | None = None
     plan: PlanSettings = field(default_factory=PlanSettings)
-    finetune: FinetuneSettings | None = None
+    finetuning: FinetuningSettings | None = None
     cache_dir: str | None = None
     workers: int = 0
     seed: int = 0
@@ -233,27 +235,27 @@ class SimilaritySettings(WorkflowSettings):
         if self.workflow == "csi":
             if not self.downstream:
                 raise ConfigError("downstream is empty; give at least one task")
-            if self.finetune is not None:
-                raise ConfigError('section "finetune" belongs to workflow "study"')
+            if self.finetuning is not None:
+                raise ConfigError('section "finetuning" belongs to workflow "study"')
             return
         if self.downstream or len(self.candidates) < 2:
             raise ConfigError(
                 'workflow "study" needs two or more candidates, and takes its task from '
-                'finetune.data; leave "downstream" out'
+                'finetuning.data; leave "downstream" out'
             )
-        if self.finetune is None or self.finetune.data is None or self.finetune.train is None:
-            raise ConfigError('workflow "study" needs finetune.data and finetune.train')
-        if len(self.finetune.data.train) != 1 or self.finetune.checkpoint is not None:
-            raise ConfigError(
-                'workflow "study" finetunes the models that it pretrained on one task; give '
-                "finetune.data.train one data set, and finetune.checkpoint none"
-            )
+        if self.finetuning is None:
+            raise ConfigError('workflow "study" needs a section "finetuning", with data and train')
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config whose section "finetuning" was called "finetune"."""
+        return {{"finetune": "finetuning"}.get(key, key): previous[key] for key in previous}
 
     @property
     def tasks(self) -> tuple[DatasetSettings, ...]:
         """The downstream sets."""
-        if self.finetune is not None and self.finetune.data is not None:
-            return self.finetune.data.train
+        if self.finetuning is not None:
+            return self.finetuning.data.train
         return self.downstream
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from atomjax.recipes.tables import fill_tables
 from atomjax.runtime.config import ConfigError, build, change
+from atomjax.runtime.earlier import translated_changes, translated_config
 from atomjax.runtime.names import check_name
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
@@ -34,6 +35,13 @@ class BenchmarkSettings(WorkflowSettings):
             raise ConfigError("tasks is empty; give at least one")
         for name in self.tasks:
             check_name(name, "task")
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config with tasks and changed keys of now."""
+        tasks = {name: translated_config(task) for name, task in previous["tasks"].items()}
+        changes = translated_changes("finetune", previous["changes"])
+        return {**previous, "tasks": tasks, "changes": changes}
 
 
 def repeated_points(settings: RunSettings, label: str = "") -> list[Point]:

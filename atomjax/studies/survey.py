@@ -161,7 +161,8 @@ class SurveySettings(WorkflowSettings):
             model=self.model,
             data=DataSettings(train=(task.data,), cache_dir=self.cache_dir, workers=self.workers),
             train=task.train,
-            finetune=FinetuneSettings(head=task.head, seeds=(seed,)),
+            head=task.head,
+            finetune=FinetuneSettings(seeds=(seed,)),
             seed=seed,
         )
 

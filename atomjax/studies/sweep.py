@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from atomjax.reporting.plots import Curve, Panel
-from atomjax.runtime.config import ConfigError, build, change, to_plain
+from atomjax.runtime.config import ConfigError, change, to_plain
+from atomjax.runtime.earlier import translated_changes, translated_config
 from atomjax.runtime.names import check_name
-from atomjax.runtime.workflows import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings, find_workflow
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point, spread
 from atomjax.studies.tables import error_table, heading
 from atomjax.studies.transfer import downstream_settings, upstream_settings
 from atomjax.training.running.metrics import METRICS
-from atomjax.training.settings import FinetuneSettings, RunSettings
+from atomjax.training.settings import FinetuneSettings, RunSettings, TransferSettings
 
 PRETRAINED = "pretrained"
 # Folders of a sweep that are no variants.
@@ -34,7 +35,7 @@ class VariantSettings:
     """One variant of the config."""
 
     name: str  # name of the variant and its folder
-    # Dotted key of the config → value, such as {"train.weight_decay": 0.01}.
+    # Dotted key of the config → value, such as {"train.optimizer.weight_decay": 0.01}.
     changes: dict[str, Any] = field(default_factory=dict)
     # Scratch: a downstream model from random weights.
     start: Literal["pretrained", "scratch"] = "pretrained"
@@ -76,6 +77,16 @@ class SweepSettings(WorkflowSettings):
         if len({bool(variant.line) for variant in self.variants}) > 1:
             raise ConfigError("some variants have a line and x, some have not; give all or none")
 
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config with the base and the changed keys of now."""
+        workflow = previous["base"].get("workflow")
+        variants = [
+            {**variant, "changes": translated_changes(workflow, variant["changes"])}
+            for variant in previous["variants"]
+        ]
+        return {**previous, "base": translated_config(previous["base"]), "variants": variants}
+
 
 def sweep_points(settings: SweepSettings, records: Mapping[str, Any]) -> list[Point]:
     """The trainings of every variant, seed by seed, each pretraining once.
@@ -108,14 +119,17 @@ def divide(
     settings: SweepSettings, variant: VariantSettings, seed: int
 ) -> tuple[RunSettings | None, RunSettings | None]:
     """The pretraining and the finetuning of one variant and seed, as far as it has them."""
-    config = build(RunSettings, change(settings.base, {**variant.changes, "seed": seed}))
+    changed = change(settings.base, {**variant.changes, "seed": seed})
+    config = find_workflow(changed).load_settings(changed)
     scratch = variant.start == "scratch"
+    if isinstance(config, TransferSettings):
+        return None if scratch else upstream_settings(config), downstream_settings(config, seed)
+    if not isinstance(config, RunSettings):
+        raise ConfigError(f'workflow is "{config.workflow}"; a sweep is of trainings')
     if config.workflow == "pretrain":
         if scratch:
             raise ConfigError('start="scratch" is for a base that finetunes')
         return config, None
-    if config.workflow == "transfer":
-        return None if scratch else upstream_settings(config), downstream_settings(config, seed)
     finetuning = config.finetune or FinetuneSettings()
     if finetuning.folds:
         raise ConfigError("finetune.folds is not for a sweep; give one fold in the arguments")

@@ -133,7 +133,6 @@ def _compare(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     ]
     if changed:
         raise ConfigError(
-            f"finetune.head_from: head {stored['name']!r} predicts something else than "
-            f"finetune.head asks for ({'; '.join(changed)}). Change finetune.head, or leave "
-            "head_from out for a new head"
+            f"head_from: head {stored['name']!r} predicts something else than head asks for "
+            f"({'; '.join(changed)}). Change head, or leave head_from out for a new one"
         )

@@ -8,11 +8,13 @@ second is the test. Further options, after commas: checkpoint=DIR finetunes a pr
 network=equiformer_v2 takes that one instead of GemNet-OC, energy_key=NAME, forces_key=NAME and
 stress_key=NAME say where labels are. The data card says what
 was chosen and why; --print-config shows the config, each value of which can be changed, as in
---config.train.learning_rate=1e-3. Test errors are in results.json.
+--config.train.optimizer.learning_rate=1e-3. Test errors are in results.json.
 """
+
+import ml_collections
 
 from atomjax.recipes.own_data import own_config
 
 
-def get_config(files: str = "") -> dict:
+def get_config(files: str = "") -> ml_collections.ConfigDict:
     return own_config(files)

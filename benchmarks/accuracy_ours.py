@@ -38,7 +38,11 @@ UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
     "copper": ("slabs", {"count": 4200, "size": (2, 2, 3), "fixed_layers": 1}),
     "li_mn_o": ("oxides", {"count": 2200, "relaxation_steps": 2}),
 }
-PRETRAINING = {"batch_size": 16, "warmup_steps": 100, "eval_batch_size": 50}
+PRETRAINING = {
+    "train.batching.batch_size": 16,
+    "train.schedule.warmup_steps": 100,
+    "train.validation.eval_batch_size": 50,
+}
 HELD_OUT = 200  # structures that a pretraining is validated on
 # Time of the validations as a share of that of the steps, about.
 VALIDATION_SHARE = 0.1
@@ -108,16 +112,20 @@ def train(
         budget: CPU seconds of steps and validations.
         longest: epochs; None trains as many as the budget allows.
     """
-    pilot = {"train.max_hours": 1e-9, "train.eval_every": PILOT_STEPS, "train.log_every": LOG_EVERY}
+    pilot = {
+        "train.checkpointing.max_hours": 1e-9,
+        "train.validation.eval_every": PILOT_STEPS,
+        "train.log_every": LOG_EVERY,
+    }
     run = TimedRun(workdir.with_name(f"{workdir.name}_pilot"))
     results = function(change(config, pilot), run)
-    an_epoch = math.ceil(results["structures"] / config["train"]["batch_size"])
+    an_epoch = math.ceil(results["structures"] / config["train"]["batching"]["batch_size"])
     step = (run.times[PILOT_STEPS] - run.times[LOG_EVERY]) / (PILOT_STEPS - LOG_EVERY)
     epochs = max(1, round(budget / step / an_epoch / (1 + VALIDATION_SHARE)))
     epochs = epochs if longest is None else min(epochs, longest)
     length = {
         "train.epochs": epochs,
-        "train.eval_every": max(1, epochs * an_epoch // 20),
+        "train.validation.eval_every": max(1, epochs * an_epoch // 20),
         "train.log_every": LOG_EVERY,
     }
     config = change(config, length)
@@ -157,9 +165,9 @@ def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "model": choice.model,
         "head": choice.head,
         "data": {"train": [dataset], "cache_dir": str(cache), "workers": 1},
-        "train": {**choice.train, **PRETRAINING},
+        "train": choice.train,
     }
-    result = train(pretrain, config, place, options.pretraining)
+    result = train(pretrain, change(config, PRETRAINING), place, options.pretraining)
     result |= {"structures": len(frames) - HELD_OUT, "set": generator}
     note.write_text(json.dumps(result, indent=2) + "\n")
     return place, result

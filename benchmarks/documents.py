@@ -9,7 +9,7 @@ of one: a column for each metric, mean ± standard deviation over the seeds, and
 under the name that is given. ``<!-- formats official -->`` and ``<!-- formats general -->`` begin
 tables of the file formats, from what their readers say. A table between
 ``<!-- outcomes NAME: PART -->`` and ``<!-- end -->`` is that part of a campaign of damaged files
-(``python -m tests.reliability``).
+(``python -m tests.reliability``). ``<!-- settings -->`` begins what ``benchmarks.settings`` prints.
 
 Text, and the docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in
 words: see :func:`wrong_figures`.
@@ -29,11 +29,13 @@ from atomjax.structures.readers import BUILT_IN, FORMATS
 from atomjax.studies.results import Results
 from atomjax.studies.tables import heading
 from atomjax.training.running.metrics import METRICS
+from benchmarks.settings import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- table (\w+): ([^;]+);([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 OUTCOMES = re.compile(r"(<!-- outcomes (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 OF_FORMATS = re.compile(r"(<!-- formats (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SETTINGS = re.compile(r"(<!-- settings -->\n).*?(<!-- end -->)", re.DOTALL)
 CITED = re.compile(r"docs/results/(\w+)\.json")
 WORDS = {"csi": "CSI", "noise_floor": "noise floor", "seconds": "wall time (s)"}
 # A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
@@ -79,7 +81,11 @@ def with_tables(text: str, root: Path = ROOT) -> str:
         begin, kind, end = found.groups()
         return begin + "\n".join(["", *format_table(official=kind == "official"), "", end])
 
+    def settings(found: re.Match[str]) -> str:
+        return found[1] + "\n".join(["", *reference(), "", found[2]])
+
     text = OF_FORMATS.sub(formats, TABLE.sub(table, text))
+    text = SETTINGS.sub(settings, text)
     return OUTCOMES.sub(outcomes, text)
 
 

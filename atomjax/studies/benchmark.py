@@ -21,16 +21,19 @@ from atomjax.training.settings import FinetuneSettings, RunSettings
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings(WorkflowSettings):
-    """A whole config of workflow "benchmark"."""
+    """Finetunings on many tasks, in the papers' tables."""
 
     workflow: Literal["benchmark"]
-    # Name of a folder → config of workflow "finetune" on one of the papers' benchmarks.
+    "Finetune on many tasks."
     tasks: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...] = (0,)  # seeds of every task; folds, if any, are in its own config
-    # Dotted key → value, for all tasks: {"finetune.checkpoint": "runs/ani1x"}.
+    'Name of a folder → config of workflow "finetune" on one of the papers\' benchmarks.'
+    seeds: tuple[int, ...] = (0,)
+    "Seeds of every task; folds, if any, are in its own config."
     changes: dict[str, Any] = field(default_factory=dict)
+    'Dotted key → value for all tasks, such as {"finetune.checkpoint": "runs/ani1x"}.'
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.tasks:
             raise ConfigError("tasks is empty; give at least one")
         for name in self.tasks:

@@ -167,12 +167,11 @@ class Session:
     ) -> BatchLoader:
         """A loader for training where ``samples`` are given, for evaluation otherwise."""
         train, training = self.job.train, samples is not None
-        batching = train.batching
+        batching, size = train.batching, train.batching.batch_size
         parts = batching.accumulation if training else 1
-        evaluated = train.validation.eval_batch_size or batching.batch_size
         return BatchLoader(
             datasets,
-            batch_size=batching.batch_size if training else evaluated,
+            batch_size=size if training else train.validation.eval_batch_size or size,
             seed=self.job.seed,
             epochs=train.epochs if training else 1,
             num_devices=self.mesh.size * parts,

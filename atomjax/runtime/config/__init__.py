@@ -19,6 +19,7 @@ from atomjax.runtime.config.plain import (
 from atomjax.runtime.config.schema import build, convert, describe, section_type
 from atomjax.runtime.config.settings import (
     Count,
+    Documented,
     Fraction,
     NotNegative,
     Positive,
@@ -33,6 +34,7 @@ __all__ = [
     "Argument",
     "ConfigError",
     "Count",
+    "Documented",
     "Fraction",
     "NotNegative",
     "Positive",

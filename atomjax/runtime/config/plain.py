@@ -33,24 +33,22 @@ class Argument(str):
             return str(self)
 
 
-def nearest(name: str, choices: Iterable[str], shown: Iterable[str] | None = None) -> str:
+def nearest(name: str, choices: Iterable[str] | Mapping[str, str]) -> str:
     """A sentence that points from a mistyped or abbreviated ``name`` to the valid ones.
 
     Args:
         name: the unknown name.
-        choices: valid names; of dotted ones the last part is compared.
-        shown: names to list where none is near; None: all.
+        choices: valid names, or such with the word of each that is compared.
 
     Returns:
         " Did you mean 'x'?" with the nearest choice, else the list of choices.
     """
-    last = {choice: choice.rpartition(".")[2] for choice in sorted(choices)}
-    close = difflib.get_close_matches(name, last.values(), n=1, cutoff=0.6)
-    for choice, word in last.items():
+    words = choices if isinstance(choices, Mapping) else {choice: choice for choice in choices}
+    close = difflib.get_close_matches(name, words.values(), n=1, cutoff=0.6)
+    for choice, word in words.items():
         if word in close or (not close and name == "".join(part[:1] for part in word.split("_"))):
             return f" Did you mean '{choice}'?"
-    known = sorted(last if shown is None else shown)
-    return f" Known: {', '.join(known)}." if known else ""
+    return f" Known: {', '.join(sorted(words))}." if words else ""
 
 
 def load_config(source: str | Path) -> dict[str, Any]:

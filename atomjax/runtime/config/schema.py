@@ -20,16 +20,17 @@ class UnknownKey(ConfigError):
 
     def __init__(self, where: str, key: str, cls: type):
         self.where, self.key = where, key
-        names = {**dict.fromkeys(_field_types(cls)), **_names_below(cls)}
-        self.advice = nearest(key, names, shown=_field_types(cls))
+        own, below = _field_types(cls), _names_below(cls)
+        self.advice = nearest(key, {path: path.rpartition(".")[2] for path in (*own, *below)})
+        if not self.advice.startswith(" Did"):
+            self.advice = nearest(key, own.keys())
         self.found = False
         self.look_in(cls, where)
 
     def look_in(self, cls: type, where: str) -> None:
-        """Finds the key among the fields of the sections below one."""
-        place = next((p for p in _names_below(cls) if p.endswith(f".{self.key}")), None)
-        if place is None and self.key in _field_types(cls):
-            place = self.key
+        """Finds the key among the fields of a section and of those below it."""
+        paths = (*_field_types(cls), *_names_below(cls))
+        place = next((path for path in paths if path.rpartition(".")[2] == self.key), None)
         if not self.found and place is not None:
             self.advice, self.found = f" Write {where}.{place}.", True
 

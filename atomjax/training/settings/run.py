@@ -13,7 +13,7 @@ from atomjax.training.settings.train import TrainSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StartSettings(Settings):
-    """What a finetuning takes of its checkpoint, and how often it is repeated."""
+    """Parts of a checkpoint that a finetuning takes, and its repetitions."""
 
     which: Literal["best", "latest"] = "best"
     "Checkpoint of the pretraining, by validation or the last one."

@@ -12,7 +12,7 @@ from atomjax.training.settings.train import TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartSettings(Settings):
+class CheckpointStart(Settings):
     """Parts of a checkpoint that a finetuning takes, and its repetitions."""
 
     which: Literal["best", "latest"] = "best"
@@ -31,7 +31,7 @@ class StartSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(StartSettings):
+class FinetuneSettings(CheckpointStart):
     """The start of a finetuning."""
 
     checkpoint: str | None = None
@@ -98,7 +98,7 @@ class PretrainingSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuningSettings(StartSettings):
+class FinetuningSettings(CheckpointStart):
     """The finetunings that follow a pretraining, and their twins from random weights."""
 
     data: DataSettings
@@ -169,6 +169,6 @@ class TransferSettings(WorkflowSettings):
 _EARLIER = ("data", "train", "head", "finetune")
 
 
-def _check_head(head: HeadSettings, start: StartSettings | None) -> None:
+def _check_head(head: HeadSettings, start: CheckpointStart | None) -> None:
     if start is not None and start.head_from is not None and head.kind == "scalar":
         raise ConfigError("head_from is for energies and forces; leave it out for a property")

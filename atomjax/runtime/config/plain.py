@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,22 @@ class Argument(str):
             return str(self)
 
 
-def nearest(name: str, choices: Iterable[str] | Mapping[str, str]) -> str:
+def nearest(name: str, choices: Iterable[str], word: Callable[[str], str] = str) -> str:
     """A sentence that points from a mistyped or abbreviated ``name`` to the valid ones.
 
     Args:
         name: the unknown name.
-        choices: valid names, or such with the word of each that is compared.
+        choices: valid names.
+        word: the part of a valid name that is compared.
 
     Returns:
         " Did you mean 'x'?" with the nearest choice, else the list of choices.
     """
-    words = choices if isinstance(choices, Mapping) else {choice: choice for choice in choices}
+    words = {choice: word(choice) for choice in choices}
     close = difflib.get_close_matches(name, words.values(), n=1, cutoff=0.6)
-    for choice, word in words.items():
-        if word in close or (not close and name == "".join(part[:1] for part in word.split("_"))):
+    for choice, compared in words.items():
+        initials = "".join(part[:1] for part in compared.split("_"))
+        if compared in close or (not close and name == initials):
             return f" Did you mean '{choice}'?"
     return f" Known: {', '.join(sorted(words))}." if words else ""
 

@@ -21,21 +21,25 @@ class UnknownKey(ConfigError):
     def __init__(self, where: str, key: str, cls: type):
         self.where, self.key = where, key
         own, below = _field_types(cls), _names_below(cls)
-        self.advice = nearest(key, {path: path.rpartition(".")[2] for path in (*own, *below)})
+        self.advice = nearest(key, (*own, *below), _last)
         if not self.advice.startswith(" Did"):
-            self.advice = nearest(key, own.keys())
+            self.advice = nearest(key, own)
         self.found = False
         self.look_in(cls, where)
 
     def look_in(self, cls: type, where: str) -> None:
         """Finds the key among the fields of a section and of those below it."""
         paths = (*_field_types(cls), *_names_below(cls))
-        place = next((path for path in paths if path.rpartition(".")[2] == self.key), None)
+        place = next((path for path in paths if _last(path) == self.key), None)
         if not self.found and place is not None:
             self.advice, self.found = f" Write {where}.{place}.", True
 
     def __str__(self) -> str:
         return f"{self.where}.{self.key}: unknown key '{self.key}'.{self.advice}"
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def build(cls: type, mapping: Any, where: str = "config") -> Any:

@@ -2,7 +2,7 @@
 
 No logic of its own: it reads the config, brings devices and processes up, and calls the config's
 workflow. Any value of the config can be changed on the command line, as in
-``--config.train.batch_size=8``.
+``--config.train.batching.batch_size=8``.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m atomjax.launch",
         description="Run a config's workflow.",
-        epilog=f"Any config value can be set on the command line: {PREFIX}train.batch_size=8",
+        epilog=f"Any config value can be set on the command line: {PREFIX}train.epochs=8",
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -42,7 +42,11 @@ UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
     "copper": ("slabs", {"count": 4200, "size": (2, 2, 3), "fixed_layers": 1}),
     "li_mn_o": ("oxides", {"count": 2200, "relaxation_steps": 2}),
 }
-PRETRAINING = {"batch_size": 16, "warmup_steps": 100, "eval_batch_size": 50}
+PRETRAINING = {
+    "train.batching.batch_size": 16,
+    "train.schedule.warmup_steps": 100,
+    "train.validation.eval_batch_size": 50,
+}
 HELD_OUT = 200  # structures that a pretraining is validated on
 
 
@@ -147,14 +151,15 @@ def train(
     logged = {"train.log_every": LOG_EVERY}
     pilot = TimedRun(workdir.with_name(f"{workdir.name}_pilot"), pilot=True)
     with contextlib.suppress(Enough):
-        function(change(config, {**logged, "train.eval_every": PILOT_STEPS}), pilot)
+        function(change(config, {**logged, "train.validation.eval_every": PILOT_STEPS}), pilot)
     step = pilot.typical("training") / LOG_EVERY
-    an_epoch = math.ceil(structures / config["train"]["batch_size"])
+    an_epoch = math.ceil(structures / config["train"]["batching"]["batch_size"])
     left = budget - VALIDATIONS * pilot.validation_seconds()
     epochs = max(1, round(left / step / an_epoch))
     epochs = epochs if longest is None else min(epochs, longest)
     every = LOG_EVERY * max(1, epochs * an_epoch // VALIDATIONS // LOG_EVERY)
-    config = change(config, {**logged, "train.epochs": epochs, "train.eval_every": every})
+    length = {"train.epochs": epochs, "train.validation.eval_every": every}
+    config = change(config, {**logged, **length})
     run = TimedRun(workdir, config)
     results = function(config, run)
     seconds = run.seconds()
@@ -191,9 +196,10 @@ def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "model": choice.model,
         "head": choice.head,
         "data": {"train": [dataset], "cache_dir": str(cache), "workers": 1},
-        "train": {**choice.train, **PRETRAINING},
+        "train": choice.train,
     }
     structures = len(frames) - HELD_OUT
+    config = change(config, PRETRAINING)
     result = train(pretrain, config, place, structures, options.pretraining)
     result |= {"structures": structures, "set": generator}
     note.write_text(json.dumps(result, indent=2) + "\n")

@@ -27,7 +27,14 @@ from atomjax.runtime.run import Run
 from atomjax.training.basis import with_basis
 from atomjax.training.job import Job, head_config, load_splits, make_tasks, model_config
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
-from atomjax.training.settings import HeadSettings, ModelSettings, TrainSettings
+from atomjax.training.settings import (
+    BatchingSettings,
+    HeadSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    TrainSettings,
+)
 from atomjax.training.update.optimizer import average_decay, make_optimizer, update_average
 from atomjax.training.update.state import create_state, data_mesh, place, place_batch
 from atomjax.training.update.step import make_train_step
@@ -58,10 +65,10 @@ def job_of(steps: int, cache: Path) -> Job:
         model=ModelSettings(name="gemnet_oc_tiny", overrides=MODEL),
         data=build(DataSettings, {**DATA, "cache_dir": str(cache)}),
         train=TrainSettings(
-            batch_size=BATCH_SIZE,
+            batching=BatchingSettings(batch_size=BATCH_SIZE),
             epochs=steps * BATCH_SIZE // FRAMES,
-            learning_rate=2e-3,
-            warmup_steps=10,
+            optimizer=OptimizerSettings(learning_rate=2e-3),
+            schedule=ScheduleSettings(warmup_steps=10),
         ),
         head=HeadSettings(forces="conservative"),
         seed=0,

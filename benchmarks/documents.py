@@ -17,6 +17,8 @@ comment that says what it holds and ``<!-- end -->``:
     a part of a campaign of damaged files (``python -m tests.reliability``).
 ``<!-- formats official -->`` and ``<!-- formats general -->``
     the file formats, from what their readers say.
+``<!-- settings all -->``
+    every setting of every workflow (``python -m benchmarks.settings``).
 
 Text, and the docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in
 words: see :func:`wrong_figures`.
@@ -38,6 +40,7 @@ from atomjax.studies.results import Results
 from atomjax.studies.tables import heading
 from atomjax.training.running.metrics import METRICS
 from benchmarks import accuracy
+from benchmarks.settings import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (\w+) ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -161,6 +164,7 @@ KINDS: dict[str, Callable[[str, Path], list[str]]] = {
     "accuracy": accuracy_table,
     "outcomes": campaign_table,
     "formats": lambda what, root: format_table(official=what == "official"),
+    "settings": lambda what, root: reference(),
 }
 
 

@@ -8,19 +8,19 @@ digit for digit, and bfloat16 is emulated: right in its numbers, slow in its tim
 """
 
 import argparse
-import copy
 import io
 import tempfile
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from rich.console import Console
 
 from atomjax.models.precision import Precision
-from atomjax.runtime.config import load_config
+from atomjax.runtime.config import build, change, load_config
 from atomjax.runtime.run import Run
+from atomjax.studies.transfer import upstream_settings
 from atomjax.training.pretrain import pretrain
-from atomjax.training.settings import RunSettings
+from atomjax.training.settings import RunSettings, TransferSettings
 from benchmarks.measure import machine
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "transfer.py"
@@ -28,14 +28,16 @@ CONFIG = Path(__file__).resolve().parent.parent / "configs" / "transfer.py"
 
 def settings_of(policy: str, options: argparse.Namespace) -> RunSettings:
     """The config's pretraining, shortened, with one policy."""
-    config: dict[str, Any] = copy.deepcopy(load_config(CONFIG))
-    config["workflow"] = "pretrain"
-    del config["finetune"]
-    config["data"]["train"][0]["arguments"]["count"] = options.structures
-    config["data"]["train"][0]["split"] = {"validation": options.structures // 8}
-    config["train"] |= {"epochs": options.epochs, "precision": policy, "log_every": 5}
-    config["train"] |= {"warmup_steps": 10, "eval_every": 0}
-    return RunSettings.from_config(config)
+    changes = {
+        "pretraining.data.train.0.arguments.count": options.structures,
+        "pretraining.data.train.0.split": {"validation": options.structures // 8},
+        "pretraining.train.epochs": options.epochs,
+        "pretraining.train.precision": policy,
+        "pretraining.train.log_every": 5,
+        "pretraining.train.schedule.warmup_steps": 10,
+        "pretraining.train.validation.eval_every": 0,
+    }
+    return upstream_settings(build(TransferSettings, change(load_config(CONFIG), changes)))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.models import HeadConfig, build_model, fit_scale_factors, init_variables, predict
 from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import BatchingSettings, TrainSettings
 from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import (
@@ -77,7 +77,7 @@ def prepare(options: argparse.Namespace) -> tuple[Any, Any, Any, int]:
     example = loader.example_batch()
     variables = init_variables(model, jax.random.key(0), example)
     variables = fit_scale_factors(model, variables, [example])
-    settings = TrainSettings(batch_size=count, epochs=1)
+    settings = TrainSettings(batching=BatchingSettings(batch_size=count), epochs=1)
     optimizer = make_optimizer(settings, variables["params"], 1000, ())
     state = create_state(variables, optimizer, seed=0)
     places = state_shardings(state, mesh, shard_optimizer=True) if options.shard else None

@@ -20,7 +20,7 @@ from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.structures import Structure
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import BatchingSettings, TrainSettings
 from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import create_state, data_mesh, place, place_batch
@@ -113,7 +113,8 @@ class Workload:
 
     def step(self, params: Any, mesh: jax.sharding.Mesh) -> tuple[Any, CountedFunction]:
         """The optimiser and the step of training on a mesh."""
-        settings = TrainSettings(batch_size=len(self.structures), epochs=1)
+        batching = BatchingSettings(batch_size=len(self.structures))
+        settings = TrainSettings(batching=batching, epochs=1)
         optimizer = make_optimizer(settings, params, 1000, ())
         apply = functools.partial(predict, self.network)
         return optimizer, make_train_step(apply, self.tasks, optimizer, mesh)

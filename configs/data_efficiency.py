@@ -8,9 +8,14 @@ is trained for about 500 steps and tested on the same dimers; a smaller set lies
 larger one.
 """
 
+import functools
 import math
 from pathlib import Path
+from typing import Any
 
+import ml_collections
+
+from atomjax.recipes.sections import section, variant
 from atomjax.runtime.config import load_config
 
 SIZES = (10, 40, 80, 160)
@@ -18,31 +23,25 @@ SIZES = (10, 40, 80, 160)
 STEPS = 500
 
 
-def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> dict:
+def limit(config: Any, size: int) -> None:
+    train = config.finetuning.train
+    train.max_structures = size
+    train.epochs = STEPS // math.ceil(size / train.batching.batch_size)
+
+
+def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
+    config = section()
+    config.workflow = "sweep"
     base = load_config(f"{Path(__file__).with_name('s66x8.py')}:{path}")
-    downstream = base["finetune"]
-    (task,) = downstream["data"]["train"]
-    task["split"]["train"] = max(SIZES)
-    batch_size = downstream["train"]["batch_size"]
-    variants = [
-        {
-            "name": f"{start}_{size}",
-            "start": start,
-            "line": start,
-            "x": size,
-            "changes": {
-                "finetune.train.max_structures": size,
-                "finetune.train.epochs": STEPS // math.ceil(size / batch_size),
-            },
-        }
-        for start in ("pretrained", "scratch")
-        for size in SIZES
-    ]
-    return {
-        "workflow": "sweep",
-        "base": base,
-        "variants": variants,
-        "seeds": [0, 1, 2],
-        "reference": f"scratch_{max(SIZES)}",
-        "x_label": "labelled structures",
-    }
+    base["finetuning"]["data"]["train"][0]["split"]["train"] = max(SIZES)
+    config.base = base
+    config.variants = []
+    for start in ("pretrained", "scratch"):
+        for size in SIZES:
+            parts = [functools.partial(limit, size=size)]
+            point = variant(f"{start}_{size}", config.base, parts, start=start, line=start, x=size)
+            config.variants.append(point)
+    config.seeds = (0, 1, 2)
+    config.reference = f"scratch_{max(SIZES)}"
+    config.x_label = "labelled structures"
+    return config

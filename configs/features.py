@@ -4,25 +4,23 @@
 
 Small molecules that are labelled here stand for one's own data; these are read by
 
-    config.datasets = [{"name": "mine", "kind": "read", "path": "my.extxyz", "energy_kind": "none"}]
+    config.datasets = [read("mine", "my.extxyz")]
+    config.datasets[0].energy_kind = "none"
 
 and --config.extractor.checkpoint=checkpoints/jmp-s takes another backbone.
 """
 
 import ml_collections
 
+from atomjax.recipes.sections import generated, section
+
 
 def get_config() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "features"
     config.datasets = [
-        {
-            "name": "molecules",
-            "kind": "generate",
-            "generator": "conformers",
-            "arguments": {"count": 64, "heavy_atoms": (2, 5), "seed": 0},
-        }
+        generated("molecules", generator="conformers", count=64, heavy_atoms=(2, 5), seed=0)
     ]
-    config.extractor = {"checkpoint": None, "batch_size": 32}
+    config.extractor = section(checkpoint=None, batch_size=32)
     config.invariance = "none"
     return config

@@ -15,61 +15,43 @@ and not periodic, does not help here.
 import ml_collections
 
 from atomjax.recipes import small_data
+from atomjax.recipes.sections import data_of, generated, read, section
 
 # About 18 neighbours of an atom, as the rule for small data has it.
-GRAPH = {"cutoff": 3.5}
+GRAPH = section(cutoff=3.5)
 
 
 def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = small_data.model_settings(GRAPH["cutoff"])
-    config.data = {
-        "train": [
-            {
-                "name": "oxides",
-                "kind": "generate",
-                "generator": "oxides",
-                "arguments": {"count": 900, "seed": 0},
-                "split": {"validation": 100},
-                "graph": GRAPH,
-            }
-        ]
-    }
-    config.head = small_data.HEAD
-    config.train = {
-        **small_data.TRAIN,
-        "batch_size": 16,
-        "epochs": 12,
-        "warmup_steps": 50,
-        "eval_every": 100,
-        "select_by": "force_mae",
-    }
-    config.finetune = {
-        "seeds": (0, 1, 2),
-        "head": small_data.HEAD,
-        "head_from": "mean",
-        "data": {
-            "train": [
-                {
-                    "name": "li_electrode",
-                    "kind": "read",
-                    "path": path,
-                    "format": "extxyz",
-                    "energy_unit": "eV",
-                    "length_unit": "Å",
-                    "energy_kind": "total",
-                    "split": {"train": 150, "validation": 50, "test": 100},
-                    "graph": GRAPH,
-                }
-            ]
-        },
-        "train": {
-            **small_data.TRAIN,
-            "epochs": 24,
-            "eval_every": 120,
-            "select_by": "force_mae",
-        },
-    }
+    config.model = small_data.model_settings(GRAPH.cutoff)
+
+    oxides = generated("oxides", count=900, seed=0)
+    oxides.split = section(validation=100)
+    oxides.graph = GRAPH
+    upstream = config.pretraining = section()
+    upstream.data = data_of(oxides)
+    upstream.head = small_data.HEAD
+    upstream.train = small_data.train_settings(batch_size=16)
+    upstream.train.epochs = 12
+    upstream.train.schedule.warmup_steps = 50
+    upstream.train.validation.eval_every = 100
+    upstream.train.validation.select_by = "force_mae"
+
+    electrode = read("li_electrode", path, "extxyz")
+    electrode.energy_unit = "eV"
+    electrode.length_unit = "Å"
+    electrode.energy_kind = "total"
+    electrode.split = section(train=150, validation=50, test=100)
+    electrode.graph = GRAPH
+    downstream = config.finetuning = section()
+    downstream.seeds = (0, 1, 2)
+    downstream.data = data_of(electrode)
+    downstream.head = small_data.HEAD
+    downstream.head_from = "mean"
+    downstream.train = small_data.train_settings()
+    downstream.train.epochs = 24
+    downstream.train.validation.eval_every = 120
+    downstream.train.validation.select_by = "force_mae"
     return config

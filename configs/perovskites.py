@@ -15,71 +15,49 @@ from scratch.
 import ml_collections
 
 from atomjax.recipes import small_data
+from atomjax.recipes.sections import data_of, generated, section, stored
 
-GRAPH = {"cutoff": 4.0}
-UPSTREAM = {
-    "oxides": {"count": 500, "relaxation_steps": 2, "seed": 0},
-    "slabs": {"count": 500, "size": (2, 2, 3), "fixed_layers": 1, "seed": 0},
-}
+GRAPH = section(cutoff=4.0)
 
 
 def get_config(path: str = "perov_5") -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = small_data.model_settings(GRAPH["cutoff"])
-    config.head = small_data.HEAD
-    config.data = {
-        "train": [
-            {
-                "name": name,
-                "kind": "generate",
-                "generator": name,
-                "arguments": arguments,
-                "split": {"validation": 50},
-                "graph": GRAPH,
-            }
-            for name, arguments in UPSTREAM.items()
-        ],
-        "mixture": {"kind": "temperature", "temperature": 2.0},
-    }
-    config.train = {
-        **small_data.TRAIN,
-        "batch_size": 16,
-        "epochs": 12,
-        "warmup_steps": 50,
-        "eval_every": 112,
-        "edge_dropout": 0.1,
-        "select_by": "force_mae",
-    }
-    config.finetune = {
-        "seeds": (0, 1, 2),
-        "head": {
-            "kind": "scalar",
-            "target": "heat_all",
-            "unit": "eV/unit cell",
-            "pooling": "mean",
-        },
-        "data": {
-            "train": [
-                {
-                    "name": "perovskites",
-                    "kind": "store",
-                    "path": path,
-                    "split": {"train": 400, "validation": 200, "test": 1000},
-                    "graph": GRAPH,
-                }
-            ]
-        },
-        "train": {
-            **small_data.TRAIN,
-            "batch_size": 16,
-            "epochs": 30,
-            "learning_rate": 1e-3,
-            "warmup_steps": 25,
-            "eval_every": 75,
-            "eval_batch_size": 50,
-            "select_by": "value_mae",
-        },
-    }
+    config.model = small_data.model_settings(GRAPH.cutoff)
+
+    oxides = generated("oxides", count=500, relaxation_steps=2, seed=0)
+    slabs = generated("slabs", count=500, size=(2, 2, 3), fixed_layers=1, seed=0)
+    for dataset in (oxides, slabs):
+        dataset.split = section(validation=50)
+        dataset.graph = GRAPH
+    upstream = config.pretraining = section()
+    upstream.data = data_of(oxides, slabs)
+    upstream.data.mixture = section(kind="temperature", temperature=2.0)
+    upstream.head = small_data.HEAD
+    upstream.train = small_data.train_settings(batch_size=16)
+    upstream.train.epochs = 12
+    upstream.train.schedule.warmup_steps = 50
+    upstream.train.regularization.edge_dropout = 0.1
+    upstream.train.validation.eval_every = 112
+    upstream.train.validation.select_by = "force_mae"
+
+    perovskites = stored("perovskites", path)
+    perovskites.split = section(train=400, validation=200, test=1000)
+    perovskites.graph = GRAPH
+    downstream = config.finetuning = section()
+    downstream.seeds = (0, 1, 2)
+    downstream.data = data_of(perovskites)
+    downstream.head = section()
+    downstream.head.kind = "scalar"
+    downstream.head.target = "heat_all"
+    downstream.head.unit = "eV/unit cell"
+    downstream.head.pooling = "mean"
+    downstream.train = small_data.train_settings(batch_size=16)
+    downstream.train.epochs = 30
+    downstream.train.optimizer.learning_rate = 1e-3
+    downstream.train.schedule.warmup_steps = 25
+    downstream.train.validation.eval_every = 75
+    downstream.train.validation.eval_batch_size = 50
+    downstream.train.validation.select_by = "value_mae"
     return config

@@ -10,70 +10,61 @@ report says whether the prediction held.
 Minutes on two CPU cores; README.md has what came out.
 """
 
+from typing import Any
+
 import ml_collections
 
 from atomjax.recipes import small_data
+from atomjax.recipes.sections import data_of, generated, section
 
-GRAPH = {"cutoff": 4.0}
-# What the rule for small data takes, with one block, to be quick.
-MODEL = small_data.model_settings(GRAPH["cutoff"])
-MODEL["overrides"]["num_blocks"] = 1
-SCHEDULE = {
-    **small_data.TRAIN,
-    "learning_rate": 2e-3,
-    "eval_every": 100,
-    "select_by": "force_mae",
-}
-UPSTREAM = {
-    "conformers": {"count": 850, "heavy_atoms": (2, 7), "seed": 0},
-    "reactions": {"count": 250, "seed": 0},
-    "slabs": {"count": 850, "size": (2, 2, 2), "fixed_layers": 1, "seed": 1},
-    "oxides": {"count": 250, "relaxation_steps": 2, "seed": 0},
-}
+GRAPH = section(cutoff=4.0)
+
+
+def schedule(batch_size: int) -> Any:
+    train = small_data.train_settings(batch_size)
+    train.optimizer.learning_rate = 2e-3
+    train.validation.eval_every = 100
+    train.validation.select_by = "force_mae"
+    return train
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "study"
     config.seed = 0
     # Trainings that wait for nothing run side by side, one a core.
     config.jobs = 0
     config.candidates = [
-        {
-            "name": name,
-            "kind": "generate",
-            "generator": name,
-            "arguments": arguments,
-            "split": {"validation": 50},
-            "graph": GRAPH,
-        }
-        for name, arguments in UPSTREAM.items()
+        generated("conformers", count=850, heavy_atoms=(2, 7), seed=0),
+        generated("reactions", count=250, seed=0),
+        generated("slabs", count=850, size=(2, 2, 2), fixed_layers=1, seed=1),
+        generated("oxides", count=250, relaxation_steps=2, seed=0),
     ]
+    for candidate in config.candidates:
+        candidate.split = section(validation=50)
+        candidate.graph = GRAPH
     # As many structures of each set as the smallest, the task, has for training.
-    config.sampling = {"strategy": "balanced_unique", "size": 50}
-    config.plan = {
-        "model": MODEL,
-        "head": small_data.HEAD,
-        "budget": 12000,
-        "train": {**SCHEDULE, "batch_size": 16, "epochs": 15, "warmup_steps": 50},
-    }
-    config.finetune = {
-        "seeds": (0,),
-        "head": small_data.HEAD,
-        # The head of the pretraining goes on, too: it saves hundreds of steps.
-        "head_from": "mean",
-        "data": {
-            "train": [
-                {
-                    "name": "aspirin",
-                    "kind": "generate",
-                    "generator": "dynamics",
-                    "arguments": {"count": 250, "molecule": "aspirin", "seed": 0},
-                    "split": {"train": 50, "validation": 50, "test": 150},
-                    "graph": GRAPH,
-                }
-            ]
-        },
-        "train": {**SCHEDULE, "epochs": 65},
-    }
+    config.sampling = section(strategy="balanced_unique", size=50)
+
+    plan = config.plan = section()
+    # What the rule for small data takes, with one block, to be quick.
+    plan.model = small_data.model_settings(GRAPH.cutoff)
+    plan.model.overrides.num_blocks = 1
+    plan.head = small_data.HEAD
+    plan.budget = 12000
+    plan.train = schedule(batch_size=16)
+    plan.train.epochs = 15
+    plan.train.schedule.warmup_steps = 50
+
+    aspirin = generated("aspirin", generator="dynamics", count=250, molecule="aspirin", seed=0)
+    aspirin.split = section(train=50, validation=50, test=150)
+    aspirin.graph = GRAPH
+    downstream = config.finetuning = section()
+    downstream.seeds = (0,)
+    downstream.data = data_of(aspirin)
+    downstream.head = small_data.HEAD
+    # The head of the pretraining goes on, too: it saves hundreds of steps.
+    downstream.head_from = "mean"
+    downstream.train = schedule(batch_size=5)
+    downstream.train.epochs = 65
     return config

@@ -13,60 +13,42 @@ weights, 31.0 ± 2.4 from scratch.
 import ml_collections
 
 from atomjax.recipes import small_data
+from atomjax.recipes.sections import data_of, generated, read, section
 
-GRAPH = {"cutoff": 4.0}
+GRAPH = section(cutoff=4.0)
 
 
 def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = small_data.model_settings(GRAPH["cutoff"])
-    config.data = {
-        "train": [
-            {
-                "name": "conformers",
-                "kind": "generate",
-                "generator": "conformers",
-                "arguments": {"count": 1000, "heavy_atoms": (2, 7), "seed": 0},
-                "split": {"validation": 100},
-                "graph": GRAPH,
-            }
-        ]
-    }
-    config.head = small_data.HEAD
-    config.train = {
-        **small_data.TRAIN,
-        "batch_size": 16,
-        "epochs": 12,
-        "warmup_steps": 50,
-        "eval_every": 171,
-        "select_by": "force_mae",
-    }
-    config.finetune = {
-        "seeds": (0, 1, 2),
-        "head": small_data.HEAD,
-        "head_from": "mean",
-        "data": {
-            "train": [
-                {
-                    "name": "s66x8",
-                    "kind": "read",
-                    "path": path,
-                    "format": "comp6",
-                    "energy_unit": "Ha",
-                    "length_unit": "Å",
-                    "energy_kind": "total",
-                    "split": {"train": 80, "validation": 80, "test": 160, "by": "class_key"},
-                    "graph": GRAPH,
-                }
-            ]
-        },
-        "train": {
-            **small_data.TRAIN,
-            "epochs": 32,
-            "eval_every": 100,
-            "select_by": "force_mae",
-        },
-    }
+    config.model = small_data.model_settings(GRAPH.cutoff)
+
+    conformers = generated("conformers", count=1000, heavy_atoms=(2, 7), seed=0)
+    conformers.split = section(validation=100)
+    conformers.graph = GRAPH
+    upstream = config.pretraining = section()
+    upstream.data = data_of(conformers)
+    upstream.head = small_data.HEAD
+    upstream.train = small_data.train_settings(batch_size=16)
+    upstream.train.epochs = 12
+    upstream.train.schedule.warmup_steps = 50
+    upstream.train.validation.eval_every = 171
+    upstream.train.validation.select_by = "force_mae"
+
+    dimers = read("s66x8", path, "comp6")
+    dimers.energy_unit = "Ha"
+    dimers.length_unit = "Å"
+    dimers.energy_kind = "total"
+    dimers.split = section(train=80, validation=80, test=160, by="class_key")
+    dimers.graph = GRAPH
+    downstream = config.finetuning = section()
+    downstream.seeds = (0, 1, 2)
+    downstream.data = data_of(dimers)
+    downstream.head = small_data.HEAD
+    downstream.head_from = "mean"
+    downstream.train = small_data.train_settings()
+    downstream.train.epochs = 32
+    downstream.train.validation.eval_every = 100
+    downstream.train.validation.select_by = "force_mae"
     return config

@@ -11,57 +11,39 @@ A quarter of an hour on two CPU cores. What came out is in docs/studies.md.
 import ml_collections
 
 from atomjax.recipes import small_data
+from atomjax.recipes.sections import data_of, generated, section
 
-GRAPH = {"cutoff": 4.0}
+GRAPH = section(cutoff=4.0)
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "transfer"
     config.seed = 0
-    config.model = small_data.model_settings(GRAPH["cutoff"])
-    config.data = {
-        "train": [
-            {
-                "name": "conformers",
-                "kind": "generate",
-                "generator": "conformers",
-                "arguments": {"count": 1000, "heavy_atoms": (2, 7), "seed": 0},
-                "split": {"validation": 100},
-                "graph": GRAPH,
-            }
-        ]
-    }
-    config.head = small_data.HEAD
-    config.train = {
-        **small_data.TRAIN,
-        "batch_size": 16,
-        "epochs": 12,
-        "warmup_steps": 50,
-        "eval_every": 171,
-        "select_by": "force_mae",
-    }
-    config.finetune = {
-        "seeds": (0, 1, 2),
-        "head": small_data.HEAD,
-        "head_from": "mean",
-        "data": {
-            "train": [
-                {
-                    "name": "aspirin",
-                    "kind": "generate",
-                    "generator": "dynamics",
-                    "arguments": {"count": 300, "molecule": "aspirin", "seed": 0},
-                    "split": {"train": 50, "validation": 50, "test": 200},
-                    "graph": GRAPH,
-                }
-            ]
-        },
-        "train": {
-            **small_data.TRAIN,
-            "epochs": 60,
-            "eval_every": 100,
-            "select_by": "force_mae",
-        },
-    }
+    config.model = small_data.model_settings(GRAPH.cutoff)
+
+    conformers = generated("conformers", count=1000, heavy_atoms=(2, 7), seed=0)
+    conformers.split = section(validation=100)
+    conformers.graph = GRAPH
+    upstream = config.pretraining = section()
+    upstream.data = data_of(conformers)
+    upstream.head = small_data.HEAD
+    upstream.train = small_data.train_settings(batch_size=16)
+    upstream.train.epochs = 12
+    upstream.train.schedule.warmup_steps = 50
+    upstream.train.validation.eval_every = 171
+    upstream.train.validation.select_by = "force_mae"
+
+    aspirin = generated("aspirin", generator="dynamics", count=300, molecule="aspirin", seed=0)
+    aspirin.split = section(train=50, validation=50, test=200)
+    aspirin.graph = GRAPH
+    downstream = config.finetuning = section()
+    downstream.seeds = (0, 1, 2)
+    downstream.data = data_of(aspirin)
+    downstream.head = small_data.HEAD
+    downstream.head_from = "mean"
+    downstream.train = small_data.train_settings()
+    downstream.train.epochs = 60
+    downstream.train.validation.eval_every = 100
+    downstream.train.validation.select_by = "force_mae"
     return config

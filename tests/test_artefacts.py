@@ -5,7 +5,6 @@ an EquiformerV2 of a few thousand parameters), a store, the structures of all th
 version predicted for the first six.
 """
 
-import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from atomjax.graphs import GraphConfig
 from atomjax.inference.predict import load_predictor
 from atomjax.models import backbone_config, find_backbone
+from atomjax.runtime.earlier import read_config
 from atomjax.runtime.run import Run
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
@@ -55,7 +55,7 @@ def test_a_finished_run_predicts_what_it_did(
 
 @pytest.mark.parametrize("name", ["gemnet_oc", "equiformer_v2"])
 def test_the_graphs_and_the_basis_of_a_run_stay(name: str, folder: Path, tmp_path: Path) -> None:
-    config = json.loads((folder / name / "config.json").read_text())
+    config = read_config(folder / name / "config.json")
     config["data"]["train"][0]["path"] = str(folder / "chains.xyz")
     settings = RunSettings.from_config(config)
     fields: dict = {"model": settings.model, "data": settings.data, "train": settings.train}

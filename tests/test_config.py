@@ -8,8 +8,13 @@ import pytest
 
 from atomjax.runtime.config import (
     ConfigError,
+    Count,
+    Fraction,
+    Positive,
+    Settings,
     build,
     differences,
+    documented,
     load_config,
     nearest,
     override,
@@ -36,10 +41,29 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bounded(Settings):
+    cutoff: Positive | None = None
+    "Å."
+    share: Fraction = 0.5
+    "Fraction of something."
+    count: Count = 1
+    """Number of
+    somethings."""
+    free: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described(Bounded):
+    free: int = 1
+    "Anything."
+
+
+@dataclass(frozen=True, kw_only=True)
 class Whole:
     train: Section
     parts: tuple[Section, ...] = ()
     extra: Section | None = None
+    bounded: Bounded = field(default_factory=Bounded)
 
 
 PLAIN = {"train": {"batch_size": 4}, "parts": [{"batch_size": 1}, {"batch_size": 2}]}
@@ -92,7 +116,15 @@ def test_override_in_two_words_and_order():
     [
         ("--config.train.batch_sise=8", ["config.train.batch_sise", "Did you mean 'batch_size'?"]),
         ("--config.trian.batch_size=8", ["config.trian", "Did you mean 'train'?"]),
-        ("--config.zzz=8", ["config.zzz", "Known: extra, parts, train"]),
+        ("--config.zzz=8", ["config.zzz", "Known: bounded, extra, parts, train"]),
+        ("--config.train.lr=1", ["config.train.lr", "Did you mean 'learning_rate'?"]),
+        ("--config.batch_size=8", ["config.batch_size", "Write config.train.batch_size"]),
+        ("--config.train.cutoff=8", ["config.train.cutoff", "Write config.bounded.cutoff"]),
+        ("--config.cutof=8", ["config.cutof", "Did you mean 'bounded.cutoff'?"]),
+        ("--config.bounded.cutoff=-3", ["config.bounded: cutoff=-3", "must be above 0"]),
+        ("--config.bounded.share=2", ["config.bounded: share=2", "between 0 and 1"]),
+        ("--config.bounded.count=0", ["config.bounded: count=0", "must be at least 1"]),
+        ("--config.train.batch_size=5.0", ["config.train.batch_size", "an integer", "5.0"]),
         ("--config.train.batch_size=many", ["config.train.batch_size", "an integer", "'many'"]),
         ("--config.train.batch_size=1.5", ["config.train.batch_size", "an integer", "1.5"]),
         ("--config.train.batch_size=true", ["config.train.batch_size", "an integer", "True"]),
@@ -166,6 +198,23 @@ def test_differences_names_keys_and_both_values():
     other = override(PLAIN, ["--config.parts.1.batch_size=3"])
     assert differences(PLAIN, override(PLAIN, [])) == []
     assert differences(PLAIN, other) == ["config.parts.1.batch_size: 2 -> '3'"]
+
+
+def test_values_are_checked_where_they_are_declared_from_python_too():
+    assert Bounded(cutoff=0.1, share=1, count=3).count == 3
+    with pytest.raises(ConfigError, match=r"cutoff=0 must be above 0"):
+        Bounded(cutoff=0)
+    wrong: Any = 5.0
+    with pytest.raises(ConfigError, match=r"count must be an integer, got 5\.0"):
+        Bounded(count=wrong)
+
+
+def test_fields_are_documented_by_the_text_under_them():
+    with pytest.raises(ValueError, match="Bounded: no text under free"):
+        documented(Bounded)
+    first, _, last, _ = documented(Described)
+    assert (first.name, first.text, str(first.bounds)) == ("cutoff", "Å.", "above 0")
+    assert (last.name, last.text, last.hint) == ("count", "Number of somethings.", int)
 
 
 def test_nearest_without_anything_near_lists_the_choices():

@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from atomjax.data.declarations import check_official_split, facts_of, fixed_fields
 from atomjax.graphs.config import KINDS, Shells, Symmetrization
-from atomjax.runtime.config import ConfigError
+from atomjax.runtime.config import (
+    ConfigError,
+    Count,
+    NotNegative,
+    Positive,
+    Settings,
+    WholeNumber,
+)
 from atomjax.runtime.names import check_name
 from atomjax.structures.readers import Format
 
@@ -16,65 +23,67 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphSettings:
+class GraphSettings(Settings):
     """Interaction graphs; see ``atomjax.graphs.GraphConfig``, which has the same fields.
 
     None takes the value of the checkpoint that a finetuning starts from, and otherwise that of
-    ``GraphConfig``: all neighbours within 5 Å.
-
-    Attributes:
-        preset: "published" for the graphs of the backbone's originals, which depend on the order
-            of atoms: 12 Å, 8 Å for molecules and 30 neighbours for GemNet-OC; 12 Å and 20
-            neighbours for EquiformerV2. Other fields change them.
-        kind: "gemnet_oc" (four graphs) or "nearest" (one, directed); that of the model by default.
-        cutoff: Å, of the main graph.
-        cutoff_molecule: Å, the same for structures without a periodic direction.
-        cutoff_a2ee2a, cutoff_qint, cutoff_a2a: Å, of the other graphs.
-        max_neighbors: limit of the main graph; those of the others follow in the ratios of the
-            original (20/30, 8/30, 1000/30).
-        max_neighbors_qint: limit of the quadruplet graph, instead of the ratio's.
-        symmetrization: "union", "intersection" or "index", for graphs with a limit.
-        shells: "keep", "leave" or "cut": neighbours that are as far away as a limit's last one.
-        qint_tags: tags whose atoms take part in quadruplets.
+    ``GraphConfig``: all neighbours within 5 Å. The published graphs depend on the order of atoms:
+    12 Å, 8 Å for molecules and 30 neighbours for GemNet-OC; 12 Å and 20 neighbours for
+    EquiformerV2.
     """
 
     preset: Literal["published"] | None = None
+    '"published" for the graphs of the backbone\'s originals, which other fields change.'
     kind: str | None = None
-    cutoff: float | None = None
-    cutoff_molecule: float | None = None
-    cutoff_a2ee2a: float | None = None
-    cutoff_qint: float | None = None
-    cutoff_a2a: float | None = None
-    max_neighbors: int | None = None
-    max_neighbors_qint: int | None = None
+    '"gemnet_oc" (four graphs) or "nearest" (one, directed); none: that of the model.'
+    cutoff: Positive | None = None
+    "Å, of the main graph."
+    cutoff_molecule: Positive | None = None
+    "Å, of the main graph of structures without a periodic direction."
+    cutoff_a2ee2a: Positive | None = None
+    "Å, of the graph between atoms and edges."
+    cutoff_qint: Positive | None = None
+    "Å, of the graph of quadruplets."
+    cutoff_a2a: Positive | None = None
+    "Å, of the graph between atoms."
+    max_neighbors: Count | None = None
+    "Limit of the main graph; the others' follow in the ratios 20/30, 8/30 and 1000/30."
+    max_neighbors_qint: Count | None = None
+    "Limit of the quadruplet graph, instead of the ratio's."
     symmetrization: Symmetrization | None = None
+    "Edges of graphs with a limit that are kept in both directions."
     shells: Shells | None = None
+    "Neighbours that are as far away as a limit's last one."
     qint_tags: tuple[int, ...] = (1, 2)
+    "Tags whose atoms take part in quadruplets."
 
     def __post_init__(self):
+        super().__post_init__()
         if self.kind is not None and self.kind not in KINDS:
             raise ConfigError(f'graph.kind="{self.kind}": write one of {", ".join(KINDS)}')
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitSettings:
-    """Division of one dataset into parts.
+class SplitSettings(Settings):
+    """Division of one data set into parts.
 
-    Attributes:
-        train, validation, test: number of structures (int) or fraction of the dataset (float
-            below 1). A train of None takes what the others leave.
-        by: "structure", "class_key" so that no class (molecule, reaction, slab) is in two
-            splits, or "official" for the parts that the data set itself defines.
-        seed: seed of the shuffle, apart from the run's so that seeds share a test set.
+    Sizes are numbers of structures, or fractions of the data set where they are numbers below 1. A
+    class is a molecule, a reaction, a composition.
     """
 
-    train: int | float | None = None
-    validation: int | float = 0
-    test: int | float = 0
+    train: int | NotNegative | None = None
+    "Training structures; none: all that the others leave."
+    validation: int | NotNegative = 0
+    "Validation structures."
+    test: int | NotNegative = 0
+    "Test structures."
     by: Literal["structure", "class_key", "official"] = "structure"
+    "Unit of the division, so that no class is in two parts; or the parts of the data set itself."
     seed: int = 0
+    "Seed of the shuffle, apart from the run's so that seeds share a test set."
 
     def __post_init__(self):
+        super().__post_init__()
         if self.by == "official" and (self.train is not None or self.validation or self.test):
             raise ConfigError(
                 'split by="official" takes the sizes of the data set; leave train, validation and '
@@ -87,48 +96,42 @@ class SplitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetSettings:
-    """One dataset.
-
-    Attributes:
-        name: name in logs, and of the head.
-        kind: "generate" (labelled here), "read" (from a file) or "store" (from a folder that
-            ``python -m atomjax.structures.convert`` made, whose structures are read when needed).
-        generator: for "generate", the name of the generator.
-        arguments: arguments of the generator, or further ones of the reader.
-        path: for "read", the file, or a folder for formats that are folders; for "store", its
-            folder.
-        format: for "read", the file's format; None guesses from the name.
-        energy_unit, length_unit: for "read", units of the file, required unless the format fixes
-            them or the file states them.
-        force_unit: for "read"; None means energy_unit / length_unit.
-        energy_kind: for "read", kind of the file's energies, required unless the format fixes
-            it; "total" for OC20 and "referenced" for SPICE select those energies.
-        split: division of this dataset; None for a dataset used whole.
-        max_structures: use a fixed random subset of this many of its training structures, or of
-            all its structures where it is listed under ``validation`` or ``test``; None: all.
-        graph: interaction graphs of this dataset.
-        energy_coefficient, force_coefficient: weights in the loss instead of those of
-            ``train``.
-    """
+class DatasetSettings(Settings):
+    """One data set."""
 
     name: str
+    "Name in logs, and of the head."
     kind: Literal["generate", "read", "store"]
+    "Labelled here, read from a file or folder, or a folder of `atomjax.structures.convert`."
     generator: str | None = None
+    'For "generate": name of the generator.'
     arguments: dict[str, Any] = field(default_factory=dict)
+    "Arguments of the generator, or further ones of the reader."
     path: str | None = None
+    'For "read" and "store": the file or folder.'
     format: str | None = None
+    'For "read": format of the file; none guesses from the name.'
     energy_unit: str | None = None
+    'For "read": unit of energies; required unless the format fixes it or the file states it.'
     length_unit: str | None = None
+    'For "read": unit of lengths; required unless the format fixes it or the file states it.'
     force_unit: str | None = None
+    'For "read": unit of forces; none: `energy_unit` / `length_unit`.'
     energy_kind: Literal["total", "referenced", "adsorption", "none"] | None = None
+    'For "read": meaning of the energies; required unless the format fixes it.'
     split: SplitSettings | None = None
-    max_structures: int | None = None
+    "Division of this data set; none: it is used whole."
+    max_structures: Count | None = None
+    "Fixed random subset of its training structures, or of all outside `train`; none: all."
     graph: GraphSettings = field(default_factory=GraphSettings)
-    energy_coefficient: float | None = None
-    force_coefficient: float | None = None
+    "Interaction graphs."
+    energy_coefficient: NotNegative | None = None
+    "Weight of its energies in the loss; none: `loss.energy_coefficient`."
+    force_coefficient: NotNegative | None = None
+    "Weight of its forces in the loss; none: `loss.force_coefficient`."
 
     def __post_init__(self):
+        super().__post_init__()
         check_name(self.name, "dataset")
         if self.kind == "generate":
             self._require("generator")
@@ -151,10 +154,6 @@ class DatasetSettings:
             self._require(*(name for name in open_ones if name not in stated))
             for name, value in fixed_fields(self.name, declared, self.facts).items():
                 object.__setattr__(self, name, value)
-        if self.max_structures is not None and self.max_structures < 1:
-            raise ConfigError(
-                f'dataset "{self.name}": max_structures={self.max_structures} must be at least 1'
-            )
         if self.split is not None and self.split.by == "official":
             check_official_split(self.name, self.facts if self.kind == "read" else Format())
 
@@ -178,63 +177,48 @@ class DatasetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureSettings:
-    """Fraction of an epoch's samples that each training dataset gets.
+class MixtureSettings(Settings):
+    """Fraction of an epoch's samples that each training data set gets.
 
     An epoch has as many samples as there are training structures (``train.max_structures`` of
-    them where that is set). A dataset whose share is larger than itself is gone through more than
+    them where that is set). A data set whose share is larger than itself is gone through more than
     once an epoch; one whose share is smaller takes turns, so that all its structures come.
-
-    Attributes:
-        kind: "proportional" to the sizes; "balanced", equal shares; "temperature", n^(1/T) /
-            Σ n^(1/T); "single", which allows one dataset only.
-        temperature: T of kind "temperature"; JMP's is 2.
     """
 
     kind: Literal["single", "balanced", "temperature", "proportional"] = "proportional"
-    temperature: float = 2.0
-
-    def __post_init__(self):
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature={self.temperature} must be positive")
+    'Equal fractions, n^(1/T) / Σ n^(1/T) of sizes n, or fractions by size; "single": one data set.'
+    temperature: Positive = 2.0
+    'T of kind "temperature"; JMP\'s is 2.'
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    """The datasets of a run.
-
-    Attributes:
-        train: at least one; one head is trained for each.
-        validation: datasets with the names of training datasets, used whole. Empty takes the
-            validation split of each training dataset.
-        test: as validation.
-        mixture: fractions of an epoch that are drawn from each training dataset.
-        max_validation: validate on a fixed random subset of this many structures of each dataset;
-            None: all.
-        max_test: the same of the test structures.
-        root: folder that relative paths of datasets are in, None for the working directory. It is
-            put before them at once, and then None.
-        cache_dir: directory of generated sets; None keeps them in the run directory.
-        workers: processes that label structures; 0 means one per core.
-        loader_workers: processes that read structures and build training batches ahead; 0 builds
-            them on threads of the training process.
-    """
+class DataSettings(Settings):
+    """The data sets of a run."""
 
     train: tuple[DatasetSettings, ...]
+    "Training sets, with a head for each."
     validation: tuple[DatasetSettings, ...] = ()
+    "Data sets used whole, with names of training sets; none given: their splits."
     test: tuple[DatasetSettings, ...] = ()
+    "Test sets, likewise."
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
-    max_validation: int | None = None
-    max_test: int | None = None
+    "Fractions of an epoch that are drawn from each training set."
+    max_validation: Count | None = None
+    "Validate on a fixed random subset of so many structures of each set; none: all."
+    max_test: Count | None = None
+    "Test on a fixed random subset of so many structures of each set; none: all."
     root: str | None = None
+    "Folder of relative paths; none: the working directory. It is put before them at once."
     cache_dir: str | None = None
-    workers: int = 0
-    loader_workers: int = 0
+    "Directory of generated sets; none: the run directory."
+    workers: WholeNumber = 0
+    "Processes that label structures; 0: one per core."
+    loader_workers: WholeNumber = 0
+    "Processes that build training batches ahead; 0: threads of the training process."
 
     def __post_init__(self):
+        super().__post_init__()
         self._join_root()
-        if self.loader_workers < 0:
-            raise ConfigError(f"data.loader_workers={self.loader_workers} must not be negative")
         names = [dataset.name for dataset in self.train]
         if not names:
             raise ConfigError("data.train is empty; give at least one dataset")
@@ -245,10 +229,6 @@ class DataSettings:
                 f'data.mixture.kind="single" is for one dataset, and there are {", ".join(names)}; '
                 'write "balanced", "temperature" or "proportional"'
             )
-        for name in ("max_validation", "max_test"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"data.{name}={value} must be at least 1")
         for part in ("validation", "test"):
             for dataset in getattr(self, part):
                 if dataset.name not in names:

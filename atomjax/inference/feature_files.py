@@ -23,7 +23,7 @@ from atomjax.data.load import load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import check_source
 from atomjax.inference.embeddings import Embedder
-from atomjax.runtime.config import ConfigError
+from atomjax.runtime.config import ConfigError, WholeNumber
 from atomjax.runtime.files import (
     PARSE_ERRORS,
     DamagedFile,
@@ -47,27 +47,25 @@ ARRAYS = "atoms.npy", "structures.npy"
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSettings(WorkflowSettings):
-    """A whole config of workflow "features".
-
-    Attributes:
-        workflow: "features".
-        datasets: data sets; all structures of each, whatever its split.
-        extractor: the backbone; its ``batch_size`` structures are computed at once.
-        invariance: "none", "scalars" or "norms".
-        cache_dir: directory of generated sets; None keeps them in the run directory.
-        workers: processes that label structures; 0 means one per core.
-        seed: written with the run; nothing here is random.
-    """
+    """Features of whole data sets as arrays."""
 
     workflow: Literal["features"]
+    "Write features of data sets."
     datasets: tuple[DatasetSettings, ...]
+    "Data sets; all structures of each, whatever its split."
     extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
+    "Backbone that computes the features."
     invariance: Invariance = "none"
+    "Features that are written: all, scalars, or norms."
     cache_dir: str | None = None
-    workers: int = 0
+    "Directory of generated sets; none: the run directory."
+    workers: WholeNumber = 0
+    "Processes that label structures; 0: one per core."
     seed: int = 0
+    "Written with the run; nothing here is random."
 
     def __post_init__(self):
+        super().__post_init__()
         names = [dataset.name for dataset in self.datasets]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"datasets={names}: give at least one, each with a name of its own")

@@ -8,6 +8,8 @@ graphs are those of efficient-atom, the code of the second study; no paper gives
 
 from typing import Any
 
+from atomjax.recipes.sections import Section, data_of, read, section, training
+
 # Word → backbone, and the folder of its pretraining.
 MODELS = {
     "small": ("gemnet_oc_small", "jmp_small"),
@@ -78,199 +80,175 @@ MATBENCH_TASKS = {
     "mp_gap": ("gap pbe", "eV", 2),
     "mp_e_form": ("e_form", "eV/atom", 6),
 }
-# EquiformerV2 has one rate for all layers, and a cosine over the whole run.
-EQUIFORMER = {
-    "warmup_factor": 0.2,
-    "decay_epochs": None,
-    "final_factor": 0.01,
-    "layer_rates": None,
-    "plateau": None,
-    "early_stopping_patience": None,
-    "min_learning_rate": None,
-}
 
 
-def finetuning(model: str, **changes: Any) -> dict[str, Any]:
+def finetuning(model: str, batch_size: int) -> Section:
     """Optimisation of a finetuning run as in JMP's appendix D.2.
 
     Warm-up over 5 epochs, a cosine that ends at epoch 32 with layer-wise rates, then reduction on
     a plateau, until 500 epochs, 7 days, 50 epochs without improvement or a rate below 1e-8.
+    EquiformerV2 has one rate for all layers, and a cosine over the whole run.
 
     Args:
         model: one of ``MODELS``.
-        **changes: other settings of ``train``; batch_size is required.
+        batch_size: structures per step.
     """
-    settings = {
-        "epochs": 500,
-        "learning_rate": 8e-5,
-        "beta1": 0.9,
-        "beta2": 0.95,
-        "weight_decay": 0.1,
-        "clip_norm": None,
-        "clip_value": 1.0,
-        "ema_decay": 0.99,
-        # Neither paper says these two; both codes do so (docs/recipes.md).
-        "ema_warmup": False,
-        "scale_shared_gradients": True,
-        "warmup_epochs": 5,
-        "warmup_factor": 0.1,
-        "decay_epochs": 32,
-        "final_factor": 0.1,
-        "layer_rates": f"jmp_{model}",
-        "plateau": {"patience": 5, "factor": 0.1},
-        "early_stopping_patience": 50,
-        "min_learning_rate": 1e-8,
-        "max_hours": 168.0,
-        "force_reduction": "atom",
-        **changes,
-    }
-    return {**settings, **EQUIFORMER} if model == "equiformer_v2" else settings
+    equiformer = model == "equiformer_v2"
+    train = training(batch_size)
+    train.epochs = 500
+    train.checkpointing.max_hours = 168.0
+    train.optimizer.learning_rate = 8e-5
+    train.optimizer.beta1 = 0.9
+    train.optimizer.beta2 = 0.95
+    train.optimizer.weight_decay = 0.1
+    train.optimizer.clip_norm = None
+    train.optimizer.clip_value = 1.0
+    # Neither paper says these two; both codes do so (docs/recipes.md).
+    train.optimizer.scale_shared_gradients = True
+    train.averaging.ema_warmup = False
+    train.averaging.ema_decay = 0.99
+    train.loss.force_reduction = "atom"
+    train.schedule.warmup_epochs = 5
+    train.schedule.warmup_factor = 0.2 if equiformer else 0.1
+    train.schedule.final_factor = 0.01 if equiformer else 0.1
+    if not equiformer:
+        train.optimizer.layer_rates = f"jmp_{model}"
+        train.schedule.decay_epochs = 32
+        train.schedule.plateau = section()
+        train.schedule.plateau.patience = 5
+        train.schedule.plateau.factor = 0.1
+        train.schedule.min_learning_rate = 1e-8
+        train.validation.early_stopping_patience = 50
+    return train
 
 
-def finetune(
-    model: str, dataset: dict[str, Any], head: dict[str, Any], train: dict[str, Any], root: str
-) -> dict[str, Any]:
-    """A whole config: one data set with its own split, and one head on a pretrained backbone."""
+def finetune(model: str, dataset: Section, root: str, batch_size: int) -> Section:
+    """A config with one data set and its own split, and a pretrained backbone, without a head.
+
+    Args:
+        model: one of ``MODELS``.
+        dataset: its file and graphs, to be put below the published preset.
+        root: folder of all files.
+        batch_size: structures per step.
+    """
     name, pretraining = MODELS[model]
-    graph = {"preset": "published", **dataset["graph"]}
-    entry = {"kind": "read", "split": {"by": "official"}, **dataset, "graph": graph}
-    return {
-        "workflow": "finetune",
-        "model": {"name": name, "overrides": BASES[model]},
-        "data": {"train": [entry], "root": root},
-        "train": train,
-        "finetune": {
-            "checkpoint": f"runs/pretrain/{pretraining}",
-            "averaged": True,
-            "head": head,
-        },
-    }
+    dataset.split = section(by="official")
+    dataset.graph.preset = "published"
+    config = section()
+    config.workflow = "finetune"
+    config.model = section()
+    config.model.name = name
+    config.model.overrides = BASES[model]
+    config.data = data_of(dataset)
+    config.data.root = root
+    config.head = section()
+    config.train = finetuning(model, batch_size)
+    config.finetune = section()
+    config.finetune.checkpoint = f"runs/pretrain/{pretraining}"
+    config.finetune.averaged = True
+    return config
 
 
-def force_head(model: str, forces: str = "conservative") -> dict[str, Any]:
-    """A head of energies and forces; EquiformerV2's are direct, for its energy makes steps."""
-    return {
-        "kind": "energy_forces",
-        "forces": "direct" if model == "equiformer_v2" else forces,
-    }
+def finetune_forces(
+    model: str, dataset: Section, root: str, batch_size: int, forces: str = "conservative"
+) -> Section:
+    """A config for forces; EquiformerV2's are direct, for its energy makes steps."""
+    config = finetune(model, dataset, root, batch_size)
+    config.head.kind = "energy_forces"
+    config.head.forces = "direct" if model == "equiformer_v2" else forces
+    config.train.loss.energy_coefficient = 0.0
+    config.train.loss.force_coefficient = 100.0
+    config.train.validation.select_by = "force_mae"
+    return config
 
 
-def rmd17(molecule: str, model: str, shots: str, root: str) -> dict[str, Any]:
+def finetune_property(
+    model: str, dataset: Section, root: str, batch_size: int, target: str, unit: str
+) -> Section:
+    """A config for one property of structures."""
+    config = finetune(model, dataset, root, batch_size)
+    config.head.kind = "scalar"
+    config.head.target = target
+    config.head.unit = unit
+    config.train.validation.select_by = "value_mae"
+    return config
+
+
+def rmd17(molecule: str, model: str, shots: str, root: str) -> Section:
     """Forces of one small molecule, from 950 frames ("full") or 50 ("few")."""
-    arguments = {"full": {}, "few": {"train_size": 50}}[shots]
-    dataset = {
-        "name": molecule,
-        "format": "rmd17",
-        "path": f"rmd17/npz_data/rmd17_{molecule}.npz",
-        "arguments": {"fold": 1, **arguments},
-        "graph": {"cutoff_molecule": 7.0, "max_neighbors": 100},
-    }
-    train = finetuning(
-        model,
-        batch_size=1,
-        # A plateau ends JMP's run; a cosine needs its length, here that of efficient-atom's runs.
-        epochs=600 if model == "equiformer_v2" else 100_000,
-        early_stopping_patience=1000,
-        # Table 18 gives the large model another floor on this benchmark.
-        final_factor=0.01 if model == "large" else 0.1,
-        energy_coefficient=0.0,
-        force_coefficient=10.0,
-        select_by="force_mae",
-    )
-    return finetune(model, dataset, force_head(model), train, root)
+    dataset = read(molecule, f"rmd17/npz_data/rmd17_{molecule}.npz", "rmd17")
+    dataset.arguments.fold = 1
+    if shots == "few":
+        dataset.arguments.train_size = 50
+    dataset.graph.cutoff_molecule = 7.0
+    dataset.graph.max_neighbors = 100
+    config = finetune_forces(model, dataset, root, batch_size=1)
+    config.train.loss.force_coefficient = 10.0
+    if model == "equiformer_v2":
+        # A cosine needs its length, here that of efficient-atom's runs.
+        config.train.epochs = 600
+        return config
+    # A plateau ends JMP's run.
+    config.train.epochs = 100_000
+    config.train.validation.early_stopping_patience = 1000
+    # Table 18 gives the large model another floor on this benchmark.
+    config.train.schedule.final_factor = 0.01 if model == "large" else 0.1
+    return config
 
 
-def md22(molecule: str, model: str, root: str) -> dict[str, Any]:
+def md22(molecule: str, model: str, root: str) -> Section:
     """Forces of one large molecule."""
     file, batch_size = MD22_MOLECULES[molecule]
-    dataset = {
-        "name": molecule,
-        "format": "md22",
-        "path": f"md22/{file}",
-        "arguments": {"molecule": molecule},
-        "graph": FORCE_GRAPH,
-    }
+    dataset = read(molecule, f"md22/{file}", "md22")
+    dataset.arguments.molecule = molecule
+    dataset.graph = FORCE_GRAPH
     forces = "direct" if molecule in MD22_DIRECT else "conservative"
-    return _forces(model, dataset, forces, batch_size, root)
+    return finetune_forces(model, dataset, root, batch_size, forces)
 
 
-def spice(subset: str, model: str, root: str) -> dict[str, Any]:
+def spice(subset: str, model: str, root: str) -> Section:
     """Forces of dipeptides or of amino acids in water."""
-    dataset = {
-        "name": subset,
-        "format": "spice",
-        "path": "spice/SPICE-1.1.4.hdf5",
-        "energy_kind": "referenced",
-        "arguments": {"subset": subset},
-        "graph": FORCE_GRAPH,
-    }
-    return _forces(model, dataset, "conservative", 2, root)
+    dataset = read(subset, "spice/SPICE-1.1.4.hdf5", "spice")
+    dataset.energy_kind = "referenced"
+    dataset.arguments.subset = subset
+    dataset.graph = FORCE_GRAPH
+    return finetune_forces(model, dataset, root, batch_size=2)
 
 
-def _forces(
-    model: str, dataset: dict[str, Any], forces: str, batch_size: int, root: str
-) -> dict[str, Any]:
-    train = finetuning(
-        model,
-        batch_size=batch_size,
-        energy_coefficient=0.0,
-        force_coefficient=100.0,
-        select_by="force_mae",
-    )
-    return finetune(model, dataset, force_head(model, forces), train, root)
-
-
-def qm9(target: str, model: str, root: str) -> dict[str, Any]:
+def qm9(target: str, model: str, root: str) -> Section:
     """One of the twelve properties of QM9."""
     equiformer = model == "equiformer_v2"
-    dataset = {
-        "name": "qm9",
-        "format": "qm9",
-        "path": "qm9",
-        "arguments": {"targets": [target]},
-        "graph": {
-            "cutoff_molecule": 12.0 if equiformer else 8.0,
-            "max_neighbors": 500 if equiformer else 30,
-        },
-    }
-    head = {
-        "kind": "scalar",
-        "target": target,
-        "unit": QM9_TARGETS[target],
-        "extensive": target in QM9_EXTENSIVE,
-        "pooling": QM9_POOLING.get(target, "sum"),
-    }
-    decay = {"weight_decay": 0.0} if equiformer else {}
-    train = finetuning(model, batch_size=48, select_by="value_mae", **decay)
-    return finetune(model, dataset, head, train, root)
+    dataset = read("qm9", "qm9", "qm9")
+    dataset.arguments.targets = [target]
+    dataset.graph.cutoff_molecule = 12.0 if equiformer else 8.0
+    dataset.graph.max_neighbors = 500 if equiformer else 30
+    config = finetune_property(model, dataset, root, 48, target, QM9_TARGETS[target])
+    config.head.extensive = target in QM9_EXTENSIVE
+    config.head.pooling = QM9_POOLING.get(target, "sum")
+    if equiformer:
+        config.train.optimizer.weight_decay = 0.0
+    return config
 
 
-def qmof(model: str, root: str) -> dict[str, Any]:
+def qmof(model: str, root: str) -> Section:
     """Band gaps of metal-organic frameworks."""
-    dataset = {
-        "name": "qmof",
-        "format": "qmof",
-        "path": "qmof/qmof_database",
-        "arguments": {"targets": ["band_gap"]},
-        "graph": {"cutoff": 19.0, "max_neighbors": 30},
-    }
-    head = {"kind": "scalar", "target": "band_gap", "unit": "eV", "pooling": "mean"}
-    train = finetuning(model, batch_size=4, select_by="value_mae")
-    return finetune(model, dataset, head, train, root)
+    dataset = read("qmof", "qmof/qmof_database", "qmof")
+    dataset.arguments.targets = ["band_gap"]
+    dataset.graph.cutoff = 19.0
+    dataset.graph.max_neighbors = 30
+    config = finetune_property(model, dataset, root, 4, "band_gap", "eV")
+    config.head.pooling = "mean"
+    return config
 
 
-def matbench(task: str, model: str, fold: int, root: str) -> dict[str, Any]:
+def matbench(task: str, model: str, fold: int, root: str) -> Section:
     """One task and fold of MatBench."""
     target, unit, batch_size = MATBENCH_TASKS[task]
-    dataset = {
-        "name": task,
-        "format": "matbench",
-        "path": f"matbench/matbench_{task}.json.gz",
-        "arguments": {"fold": fold},
-        "graph": {"cutoff": 12.0, "max_neighbors": 30},
-    }
+    dataset = read(task, f"matbench/matbench_{task}.json.gz", "matbench")
+    dataset.arguments.fold = fold
+    dataset.graph.cutoff = 12.0
+    dataset.graph.max_neighbors = 30
+    config = finetune_property(model, dataset, root, batch_size, target, unit)
     # A vibration's frequency is neither a sum nor a mean over atoms (JMP, appendix F.2).
-    pooling = "max" if task == "phonons" else "mean"
-    head = {"kind": "scalar", "target": target, "unit": unit, "pooling": pooling}
-    train = finetuning(model, batch_size=batch_size, select_by="value_mae")
-    return finetune(model, dataset, head, train, root)
+    config.head.pooling = "max" if task == "phonons" else "mean"
+    return config

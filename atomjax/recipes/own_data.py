@@ -7,6 +7,7 @@ from typing import Any
 from atomjax.data.given import file_entry, load_entry
 from atomjax.data.load import divide
 from atomjax.data.settings import DatasetSettings, SplitSettings
+from atomjax.recipes.sections import Section, section
 from atomjax.recipes.small_data import (
     NETWORKS,
     Choice,
@@ -28,7 +29,7 @@ FILES = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")
 HELD_OUT = {"validation": 0.15, "test": 0.25}
 
 
-def own_config(argument: str) -> dict[str, Any]:
+def own_config(argument: str) -> Section:
     """The config of a training on files or stores, which are read for it.
 
     Args:
@@ -65,7 +66,7 @@ def training_config(
     entries: Mapping[str, Mapping[str, Any]],
     checkpoint: str | None = None,
     network: str | None = None,
-) -> dict[str, Any]:
+) -> Section:
     """The config of a training on data sets, with settings by the rule for small data.
 
     Args:
@@ -92,7 +93,7 @@ def training_config(
         choice = choose_settings(facts, network or NETWORKS[0])
     else:
         choice = choose_finetuning(facts, read_metadata(checkpoint, "best"))
-    data: dict[str, Any] = {}
+    data = section()
     for part, entry in entries.items():
         complete = {**entry, "name": NAME, "graph": choice.graph}
         if entry["kind"] == "read" and not facts.energies:
@@ -101,7 +102,7 @@ def training_config(
     return config_of(choice, data, checkpoint)
 
 
-def config_of(choice: Choice, data: Mapping[str, Any], checkpoint: str | None) -> dict[str, Any]:
+def config_of(choice: Choice, data: Section, checkpoint: str | None) -> Section:
     """The config of a training with the settings that the rule chose.
 
     Args:
@@ -109,19 +110,18 @@ def config_of(choice: Choice, data: Mapping[str, Any], checkpoint: str | None) -
         data: section of the config.
         checkpoint: directory of the pretrained model, or None.
     """
-    return {
-        "workflow": "finetune",
-        "seed": 0,
-        "notes": choice.reasons,
-        "model": choice.model,
-        "data": data,
-        "train": choice.train,
-        "finetune": {
-            "checkpoint": checkpoint,
-            "head_from": choice.head_from,
-            "head": choice.head,
-        },
-    }
+    config = section()
+    config.workflow = "finetune"
+    config.seed = 0
+    config.notes = choice.reasons
+    config.model = choice.model
+    config.data = data
+    config.head = choice.head
+    config.train = choice.train
+    config.finetune = section()
+    config.finetune.checkpoint = checkpoint
+    config.finetune.head_from = choice.head_from
+    return config
 
 
 def _parse(argument: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 from atomjax.data.labels import LabelCounts
 from atomjax.graphs import GraphConfig, build_many
 from atomjax.models import HeadConfig
+from atomjax.recipes.sections import Section, section, training
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
@@ -48,24 +49,8 @@ GEMNET_OC: dict[str, Any] = {
     "num_atom_emb_layers": 1,
     "num_global_out_layers": 1,
 }
-TRAIN: dict[str, Any] = {
-    "batch_size": 5,
-    "learning_rate": 2e-3,
-    "warmup_steps": 20,
-    "final_factor": 0.01,
-    "weight_decay": 0.1,
-    "energy_coefficient": 1.0,
-    "force_coefficient": 10.0,
-    "scalar_loss": "mae",
-    "force_loss": "l2",
-    "ema_decay": 0.98,
-    "eval_batch_size": 25,
-}
-# A pretrained backbone changes at a fraction of the rate of its new head.
-PRETRAINED: dict[str, Any] = {
-    "warmup_steps": 100,
-    "groups": [{"pattern": "^backbone/", "multiplier": 0.3}],
-}
+BATCH_SIZE = 5
+LEARNING_RATE = 2e-3
 
 NETWORKS = ("gemnet_oc", "equiformer_v2")
 # Small enough for two CPU cores; sums are scaled to the data.
@@ -118,7 +103,7 @@ class Choice:
     model: dict[str, Any]
     graph: dict[str, Any]
     head: dict[str, Any]
-    train: dict[str, Any]
+    train: Section
     reasons: tuple[str, ...]
     head_from: str | None = None
 
@@ -148,15 +133,31 @@ def facts_of(structures: Sequence[Structure]) -> Facts:
     )
 
 
+def train_settings(batch_size: int = BATCH_SIZE) -> Section:
+    """A section "train" for few labels, without its length."""
+    train = training(batch_size)
+    train.optimizer.learning_rate = LEARNING_RATE
+    train.optimizer.weight_decay = 0.1
+    train.schedule.warmup_steps = 20
+    train.schedule.final_factor = 0.01
+    train.loss.energy_coefficient = 1.0
+    train.loss.force_coefficient = 10.0
+    train.loss.scalar_loss = "mae"
+    train.loss.force_loss = "l2"
+    train.averaging.ema_decay = 0.98
+    train.validation.eval_batch_size = 25
+    return train
+
+
 def num_gaussians(cutoff: float) -> int:
     """The number of Gaussians of a radial basis that ends at ``cutoff`` Å."""
     return round(cutoff / SPACING) + 1
 
 
-def model_settings(cutoff: float) -> dict[str, Any]:
+def model_settings(cutoff: float) -> Section:
     """A GemNet-OC for few labels whose graphs end at ``cutoff`` Å."""
     overrides = {**GEMNET_OC, "num_radial": num_gaussians(cutoff)}
-    return {"name": "gemnet_oc_tiny", "overrides": overrides}
+    return section(name="gemnet_oc_tiny", overrides=overrides)
 
 
 def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
@@ -176,15 +177,14 @@ def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
         model=model,
         graph={"cutoff": cutoff},
         head=head,
-        train={**TRAIN, **_choose_length(facts, STEPS), "select_by": _selection(facts)},
+        train=_choose_training(facts, STEPS),
         reasons=(
             _describe(facts),
             why_head,
             why_cutoff,
             why_model,
-            f"learning rate {TRAIN['learning_rate']:g} in batches of "
-            f"{TRAIN['batch_size']}: at 5e-4"
-            " the error is half as large again",
+            f"learning rate {LEARNING_RATE:g} in batches of {BATCH_SIZE}: at 5e-4 the error is "
+            "half as large again",
             _describe_length(facts, STEPS),
         ),
     )
@@ -201,6 +201,10 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
         ConfigError: no structure has an energy or forces.
     """
     head, why_head = _choose_head(facts)
+    train = _choose_training(facts, FINETUNING_STEPS)
+    train.schedule.warmup_steps = 100
+    # A pretrained backbone changes at a fraction of the rate of its new head.
+    train.optimizer.groups = [{"pattern": "^backbone/", "multiplier": 0.3}]
     overrides = dict(checkpoint["model"])
     name = overrides.pop("name")
     head_from = _matching_head(head, checkpoint["heads"])
@@ -214,12 +218,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
         graph={},
         head=head,
         head_from=head_from,
-        train={
-            **TRAIN,
-            **PRETRAINED,
-            **_choose_length(facts, FINETUNING_STEPS),
-            "select_by": _selection(facts),
-        },
+        train=train,
         reasons=(
             _describe(facts),
             why_head,
@@ -250,7 +249,7 @@ def _choose_head(facts: Facts) -> tuple[dict[str, Any], str]:
         return {"kind": "energy"}, "energies alone: there are no forces"
     why = "conservative forces: from few labels the energy's gradient is learnt better than forces"
     if facts.stresses:
-        why += "; stresses are there, and finetune.head.stress=true trains them too"
+        why += "; stresses are there, and head.stress=true trains them too"
     return dict(HEAD), why
 
 
@@ -291,20 +290,26 @@ def _num_steps(facts: Facts, steps: int) -> int:
     return round(steps * max(1.0, math.sqrt(facts.structures / STEPS_FOR)))
 
 
-def _choose_length(facts: Facts, steps: int) -> dict[str, int]:
-    """Whole epochs of about so many steps, and how often to validate."""
-    an_epoch = math.ceil(facts.structures / TRAIN["batch_size"])
-    epochs = max(1, round(_num_steps(facts, steps) / an_epoch))
-    return {"epochs": epochs, "eval_every": max(1, epochs * an_epoch // VALIDATIONS)}
+def _choose_training(facts: Facts, steps: int) -> Section:
+    """The optimisation over whole epochs of about so many steps."""
+    train = train_settings()
+    train.epochs = _num_epochs(facts, steps)
+    num_steps = train.epochs * _steps_per_epoch(facts)
+    train.validation.eval_every = max(1, num_steps // VALIDATIONS)
+    train.validation.select_by = "force_mae" if facts.forces else "energy_mae"
+    return train
+
+
+def _steps_per_epoch(facts: Facts) -> int:
+    return math.ceil(facts.structures / BATCH_SIZE)
+
+
+def _num_epochs(facts: Facts, steps: int) -> int:
+    return max(1, round(_num_steps(facts, steps) / _steps_per_epoch(facts)))
 
 
 def _describe_length(facts: Facts, steps: int) -> str:
-    length = _choose_length(facts, steps)
     return (
-        f"{length['epochs']:,} epochs: {steps:,} steps for {STEPS_FOR} structures, and more with "
-        "the root of their number"
+        f"{_num_epochs(facts, steps):,} epochs: {steps:,} steps for {STEPS_FOR} structures, and "
+        "more with the root of their number"
     )
-
-
-def _selection(facts: Facts) -> str:
-    return "force_mae" if facts.forces else "energy_mae"

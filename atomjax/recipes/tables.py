@@ -20,6 +20,7 @@ import numpy as np
 
 from atomjax.recipes.downstream import MATBENCH_TASKS
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
+from atomjax.runtime.earlier import read_config
 from atomjax.runtime.files import read_json
 from atomjax.runtime.parts import DONE
 
@@ -94,7 +95,7 @@ def task_key(config: Mapping[str, Any]) -> str | None:
     Args:
         config: config of workflow "finetune", as ``config.json`` holds it.
     """
-    (dataset, *_) = (config["finetune"].get("data") or config["data"])["train"]
+    (dataset, *_) = config["data"]["train"]
     kind, name, arguments = dataset["format"], dataset["name"], dataset["arguments"]
     if kind == "rmd17":
         return f"rmd17{'_50' if arguments.get('train_size') == FEW else ''}/{name}"
@@ -103,7 +104,7 @@ def task_key(config: Mapping[str, Any]) -> str | None:
     if kind == "spice" and "subset" in arguments:
         return f"spice/{arguments['subset']}"
     if kind in ("qm9", "qmof"):
-        return f"{kind}/{config['finetune']['head']['target']}"
+        return f"{kind}/{config['head']['target']}"
     if kind == "matbench" and name in MATBENCH_TASKS:
         return f"matbench/{name}"
     return None
@@ -122,9 +123,8 @@ def read_runs(directories: Sequence[Path]) -> list[Finished]:
         for place in inner or [directory]:
             if not (place / "results.json").is_file() or not (place / "config.json").is_file():
                 continue
-            config, results = (
-                read_json(place / name, _MEND) for name in ("config.json", "results.json")
-            )
+            config = read_config(place / "config.json")
+            results = read_json(place / "results.json", _MEND)
             if config.get("workflow") == "finetune" and "seed" in results:
                 found.append((config, results, str(place)))
         if len(found) == before:
@@ -186,7 +186,7 @@ def model_name(config: Mapping[str, Any]) -> str:
     path = Path(checkpoint)
     if not (path / "config.json").is_file():
         return f"{name} from {path.name}"
-    pretraining = read_json(path / "config.json", _MEND)
+    pretraining = read_config(path / "config.json")
     data, train = pretraining["data"], pretraining["train"]
     upstream = ", ".join(dataset["name"] for dataset in data["train"])
     if len(data["train"]) > 1:

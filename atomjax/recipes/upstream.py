@@ -1,6 +1,8 @@
 """Pretraining: the four upstream data sets and the settings of both papers."""
 
-from typing import Any
+from collections.abc import Sequence
+
+from atomjax.recipes.sections import Section, data_of, read, section, training
 
 # Forces weigh ⟨N⟩, the mean number of atoms, in JMP's structure-wise loss (section 4.2).
 MEAN_ATOMS = {"ani1x": 15.0, "transition1x": 14.0, "oc20": 73.0, "oc22": 80.0}
@@ -8,100 +10,93 @@ MEAN_ATOMS = {"ani1x": 15.0, "transition1x": 14.0, "oc20": 73.0, "oc22": 80.0}
 JMP_STRUCTURES = {"ani1x": 2_000_000, "oc20": 100_000_000, "oc22": 8_000_000}
 VALIDATION = 2_000
 
-# The graphs of JMP under a radial basis that ends at 12 Å, whatever their cutoffs.
-PUBLISHED_GRAPH = {"preset": "published"}
-BASIS = {"rbf_cutoff": 12.0}
-
-FILES: dict[str, dict[str, Any]] = {
-    "ani1x": {
-        "path": "ani1x/ani1x-release.h5",
-        "arguments": {"min_atoms": 4},
-        "split": {"by": "official"},
-    },
-    "transition1x": {"path": "transition1x/Transition1x.h5", "split": {"by": "official"}},
-    "oc20": {
-        "path": "oc20/s2ef/all/train",
-        "energy_kind": "total",
-        "arguments": {"reference_energies": "oc20/oc20_ref.pkl"},
-    },
-    "oc22": {"path": "oc22/s2ef_total/train"},
+FILES = {
+    "ani1x": "ani1x/ani1x-release.h5",
+    "transition1x": "transition1x/Transition1x.h5",
+    "oc20": "oc20/s2ef/all/train",
+    "oc22": "oc22/s2ef_total/train",
 }
 VALIDATION_FOLDERS = {"oc20": "oc20/s2ef/all/val_id", "oc22": "oc22/s2ef_total/val_id"}
 SIZES = ("small", "large")
 
 
-def upstream_dataset(name: str, **changes: Any) -> dict[str, Any]:
-    """The entry of one data set in a config."""
-    fields = {"name": name, "kind": "read", "format": name, "graph": PUBLISHED_GRAPH}
-    return {**fields, **FILES[name], **changes}
+def upstream_dataset(name: str, structures: int | None = None) -> Section:
+    """The entry of one data set in a config, with at most so many structures."""
+    dataset = read(name, FILES[name], name)
+    dataset.max_structures = structures
+    dataset.graph.preset = "published"
+    if name in ("ani1x", "transition1x"):
+        dataset.split = section(by="official")
+    if name == "ani1x":
+        dataset.arguments.min_atoms = 4
+    if name == "oc20":
+        dataset.energy_kind = "total"
+        dataset.arguments.reference_energies = "oc20/oc20_ref.pkl"
+    return dataset
 
 
-def upstream_data(datasets: list[dict[str, Any]], root: str, **changes: Any) -> dict[str, Any]:
-    """The data section: training sets, and 2,000 structures of each to validate on.
+def pretrain(size: str, batch_size: int, datasets: Sequence[Section], root: str) -> Section:
+    """A config with JMP's appendix D.1 and table 18, without settings of a single run.
 
     Args:
-        datasets: entries of :func:`upstream_dataset`.
+        size: "small" or "large".
+        batch_size: structures per step.
+        datasets: entries of :func:`upstream_dataset`; 2,000 structures of each are validated.
         root: folder of all files.
-        **changes: further fields of the section.
     """
-    validation = [
-        {**upstream_dataset(d["name"]), "path": VALIDATION_FOLDERS[d["name"]]}
-        for d in datasets
-        if d["name"] in VALIDATION_FOLDERS
-    ]
-    return {
-        "train": datasets,
-        "validation": validation,
-        "max_validation": VALIDATION,
-        "max_test": VALIDATION,
-        "root": root,
-        **changes,
-    }
+    config = section()
+    config.workflow = "pretrain"
+    config.model = section()
+    config.model.name = f"gemnet_oc_{size}"
+    # The graphs of JMP under a radial basis that ends at 12 Å, whatever their cutoffs.
+    config.model.overrides = section()
+    config.model.overrides.rbf_cutoff = 12.0
+    config.data = data_of(*datasets)
+    config.data.validation = []
+    for dataset in datasets:
+        if dataset.name in VALIDATION_FOLDERS:
+            validation = upstream_dataset(dataset.name)
+            validation.path = VALIDATION_FOLDERS[dataset.name]
+            config.data.validation.append(validation)
+    config.data.max_validation = config.data.max_test = VALIDATION
+    config.data.mixture = section()
+    config.data.root = root
+    train = config.train = training(batch_size)
+    train.optimizer.beta1 = 0.9
+    train.optimizer.beta2 = 0.95
+    train.optimizer.weight_decay = 0.1
+    train.optimizer.clip_norm = 1.0
+    train.averaging.ema_decay = 0.99
+    # Neither paper says these three; both codes do so (docs/recipes.md).
+    train.averaging.ema_warmup = False
+    train.optimizer.scale_shared_gradients = True
+    train.loss.fixed_atoms = True
+    train.regularization.edge_dropout = 0.1
+    train.schedule.warmup_steps = 2000
+    train.schedule.warmup_factor = 0.2
+    train.schedule.final_factor = 0.1
+    train.loss.energy_coefficient = 1.0
+    train.loss.force_reduction = "structure"
+    return config
 
 
-def pretraining(**changes: Any) -> dict[str, Any]:
-    """Optimisation as in JMP's appendix D.1 and table 18, without settings of a single run."""
-    return {
-        "beta1": 0.9,
-        "beta2": 0.95,
-        "weight_decay": 0.1,
-        "clip_norm": 1.0,
-        "ema_decay": 0.99,
-        # Neither paper says these three; both codes do so (docs/recipes.md).
-        "ema_warmup": False,
-        "scale_shared_gradients": True,
-        "fixed_atoms": True,
-        "edge_dropout": 0.1,
-        "warmup_steps": 2000,
-        "warmup_factor": 0.2,
-        "final_factor": 0.1,
-        "energy_coefficient": 1.0,
-        "force_reduction": "structure",
-        **changes,
-    }
-
-
-def jmp(size: str, root: str) -> dict[str, Any]:
+def jmp(size: str, root: str) -> Section:
     """Joint pretraining on 120 million structures (JMP-S and JMP-L).
 
     Args:
         size: "small" or "large".
         root: folder of all files.
     """
-    datasets = [
-        upstream_dataset(
-            name, force_coefficient=MEAN_ATOMS[name], max_structures=JMP_STRUCTURES.get(name)
-        )
-        for name in FILES
-    ]
-    mixture = {"kind": "temperature", "temperature": 2.0}
-    batch_size = {"small": 1024, "large": 768}[size]
-    return {
-        "workflow": "pretrain",
-        "model": {"name": f"gemnet_oc_{size}", "overrides": BASIS},
-        "data": upstream_data(datasets, root, mixture=mixture),
-        "train": pretraining(batch_size=batch_size, epochs=2, learning_rate=2e-4, eval_every=5000),
-    }
+    datasets = [upstream_dataset(name, JMP_STRUCTURES.get(name)) for name in FILES]
+    for dataset in datasets:
+        dataset.force_coefficient = MEAN_ATOMS[dataset.name]
+    config = pretrain(size, {"small": 1024, "large": 768}[size], datasets, root)
+    config.data.mixture.kind = "temperature"
+    config.data.mixture.temperature = 2.0
+    config.train.epochs = 2
+    config.train.optimizer.learning_rate = 2e-4
+    config.train.validation.eval_every = 5000
+    return config
 
 
 UPSTREAMS = (*FILES, "balanced", "temperature", "ani1x+oc22")
@@ -109,7 +104,7 @@ BUDGETS = {"2M": (2_000_000, 5), "1M": (1_000_000, 5), "3M": (3_000_000, 5)}
 BUDGETS["1Mx10"] = (1_000_000, 10)
 
 
-def limited(upstream: str, size: str, budget: str, root: str) -> dict[str, Any]:
+def limited(upstream: str, size: str, budget: str, root: str) -> Section:
     """Pretraining under a budget C = N structures × epochs.
 
     Args:
@@ -121,33 +116,25 @@ def limited(upstream: str, size: str, budget: str, root: str) -> dict[str, Any]:
     """
     structures, epochs = BUDGETS[budget]
     batch_size = {"small": 20, "large": 12}[size]
-    train = pretraining(
-        batch_size=batch_size,
-        epochs=epochs,
-        # With 1e-4 the gradients of OC22 on the large model were unstable (appendix D).
-        learning_rate=1e-5 if (upstream, size) == ("oc22", "large") else 1e-4,
-        force_coefficient=10.0,
-    )
-    mixture: dict[str, Any] = {"kind": "proportional"}
     if upstream == "ani1x+oc22":
-        parts = {"ani1x": 2_000_000, "oc22": 1_000_000}
-        datasets = [upstream_dataset(name, max_structures=n) for name, n in parts.items()]
-        structures = sum(parts.values())
+        mixture, structures, limit = "proportional", 3_000_000, None
+        datasets = [upstream_dataset("ani1x", 2_000_000), upstream_dataset("oc22", 1_000_000)]
     elif upstream in ("balanced", "temperature"):
-        datasets = [
-            upstream_dataset(name, max_structures=JMP_STRUCTURES.get(name)) for name in FILES
-        ]
-        mixture = {"kind": upstream, "temperature": 2.0}
-        train["max_structures"] = structures
+        mixture, limit = upstream, structures
+        datasets = [upstream_dataset(name, JMP_STRUCTURES.get(name)) for name in FILES]
     else:
+        mixture, limit = "single", structures
         datasets = [upstream_dataset(upstream)]
-        mixture = {"kind": "single"}
-        train["max_structures"] = structures
+    config = pretrain(size, batch_size, datasets, root)
+    config.data.mixture.kind = mixture
+    config.data.mixture.temperature = 2.0
+    config.train.epochs = epochs
+    config.train.max_structures = limit
+    config.train.budget = structures * epochs
+    config.train.loss.force_coefficient = 10.0
+    # With 1e-4 the gradients of OC22 on the large model were unstable (appendix D).
+    rate = 1e-5 if (upstream, size) == ("oc22", "large") else 1e-4
+    config.train.optimizer.learning_rate = rate
     # Validated twenty times an epoch, as in that study's code.
-    eval_every = structures // (20 * batch_size)
-    return {
-        "workflow": "pretrain",
-        "model": {"name": f"gemnet_oc_{size}", "overrides": BASIS},
-        "data": upstream_data(datasets, root, mixture=mixture),
-        "train": {**train, "budget": structures * epochs, "eval_every": eval_every},
-    }
+    config.train.validation.eval_every = structures // (20 * batch_size)
+    return config

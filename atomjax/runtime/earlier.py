@@ -1,19 +1,91 @@
-"""Runs of earlier versions: the meaning of settings fields that these did not have.
+"""Configs that earlier versions stored in workdirs and checkpoints: their keys and their meaning.
 
-A field whose default changes the earlier behaviour gives the earlier value in its metadata:
+A field that went to a section below keeps its name, so :func:`translated` finds it there; other
+changes are the ``from_earlier`` of a settings class. A field whose default changes the earlier
+behaviour gives the earlier value in its metadata, as in
 ``field(default=True, metadata={"before": False})``.
 """
 
 import dataclasses
 import itertools
 import json
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from atomjax.runtime.config import to_plain
+from atomjax.runtime.config import Settings, section_type, to_plain
 from atomjax.runtime.files import CONFIG_MEND, read_json
+from atomjax.runtime.workflows import WORKFLOWS, find_workflow, resolve
 
 T = TypeVar("T")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A stored config, ``config.json`` of a workdir, with the keys of now."""
+    return translated_config(read_json(path, CONFIG_MEND))
+
+
+def translated_config(previous: dict[str, Any]) -> dict[str, Any]:
+    """A stored config of a workflow with the keys of now."""
+    if previous.get("workflow") not in WORKFLOWS:
+        return previous
+    return translated(resolve(find_workflow(previous).settings), previous)
+
+
+def translated_changes(workflow: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key → value of changes to a config of a workflow, with the keys of now."""
+    found = {}
+    for key, value in changes.items():
+        nested: Any = _HERE
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        found[_path_of_here(translated_config({"workflow": workflow, **nested}))] = value
+    return found
+
+
+_HERE = object()
+
+
+def _path_of_here(config: dict[str, Any]) -> str:
+    """Dotted path of the marker in a config."""
+    for key, value in config.items():
+        if value is _HERE:
+            return key
+        if isinstance(value, dict) and (path := _path_of_here(value)):
+            return f"{key}.{path}"
+    return ""
+
+
+def translated(hint: Any, previous: Any) -> Any:
+    """A stored value of a field with the keys of now.
+
+    Args:
+        hint: type of the field.
+        previous: the value as it was written.
+    """
+    cls, kinds = section_type(hint), typing.get_args(hint)
+    if isinstance(previous, list) and kinds:
+        return [translated(kinds[0], item) for item in previous]
+    if isinstance(previous, dict) and typing.get_origin(hint) is dict:
+        return {key: translated(kinds[1], item) for key, item in previous.items()}
+    if cls is None or not isinstance(previous, dict):
+        return previous
+    if issubclass(cls, Settings):
+        previous = dict(cls.from_earlier(previous))
+    hints = typing.get_type_hints(cls)
+    sections = {
+        field.name: name
+        for name, hint in hints.items()
+        if (section := section_type(hint)) is not None
+        for field in dataclasses.fields(section)
+        if field.name not in hints
+    }
+    moved: dict[str, dict[str, Any]] = {}
+    for key in [key for key in previous if key in sections]:
+        moved.setdefault(sections[key], {})[key] = previous.pop(key)
+    given = {**previous, **{name: {**previous.get(name, {}), **moved[name]} for name in moved}}
+    return {key: translated(hints.get(key), value) for key, value in given.items()}
 
 
 def as_it_began(settings: T, workdir: Path) -> tuple[T, list[str]]:
@@ -30,7 +102,8 @@ def as_it_began(settings: T, workdir: Path) -> tuple[T, list[str]]:
     notes: list[str] = []
     if not path.is_file():
         return settings, notes
-    return _as_before(settings, read_json(path, CONFIG_MEND), "config", notes), notes
+    previous = translated(type(settings), read_json(path, CONFIG_MEND))
+    return _as_before(settings, previous, "config", notes), notes
 
 
 def _as_before(settings: Any, previous: Any, where: str, notes: list[str]) -> Any:
@@ -48,6 +121,8 @@ def _as_before(settings: Any, previous: Any, where: str, notes: list[str]) -> An
         elif "before" in field.metadata and value == field.default:
             changes[field.name] = field.metadata["before"]
             notes.append(f"{key}={field.metadata['before']}")
+        elif _is_settings(value):
+            changes[field.name] = _as_before(value, {}, key, notes)
     return dataclasses.replace(settings, **changes)
 
 
@@ -55,7 +130,7 @@ def completed(previous: Any, settings: Any) -> Any:
     """A plain configuration of an earlier version with the fields that it did not have.
 
     Args:
-        previous: the configuration as it was written.
+        previous: the configuration as it was written, with the keys of now.
         settings: present settings, whose fields give their earlier meaning, or have a default that
             did not change it.
     """
@@ -80,6 +155,8 @@ def _before(field: dataclasses.Field) -> Any:
         value = field.metadata.get("before", field.default)
     elif field.default_factory is not dataclasses.MISSING:
         value = field.default_factory()
+        if _is_settings(value):
+            return completed({}, value)
     return json.loads(json.dumps(to_plain({"value": value})))["value"]
 
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from atomjax import __version__
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, differences, to_plain
-from atomjax.runtime.earlier import completed
+from atomjax.runtime.earlier import completed, translated
 from atomjax.runtime.files import CONFIG_MEND, PARSE_ERRORS, DamagedFile, read_json, replacing
 from atomjax.runtime.progress import Display, Tracker
 
@@ -226,7 +226,8 @@ class Run:
         config = json.loads(json.dumps(to_plain(settings)))
         path = self.workdir / "config.json"
         if path.exists():
-            previous = completed(read_json(path, CONFIG_MEND), settings)
+            stored = translated(type(settings), read_json(path, CONFIG_MEND))
+            previous = completed(stored, settings)
             changed = differences(previous, config)
             if changed and not self.accept_changes:
                 raise ConfigError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from atomjax.runtime import processes
-from atomjax.runtime.config import ConfigError, build, nearest, to_plain
+from atomjax.runtime.config import ConfigError, Settings, build, nearest, to_plain
 from atomjax.runtime.earlier import as_it_began
 from atomjax.runtime.lock import deaths, noting, sole_run
 
@@ -26,7 +26,7 @@ READING = ".reading"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkflowSettings:
+class WorkflowSettings(Settings):
     """Base of the dataclasses that are the schema of a workflow's whole config."""
 
     @classmethod

@@ -1,18 +1,20 @@
 """Settings of a similarity job: the schema of workflows "csi" and "study"."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from atomjax.data.settings import DatasetSettings, DataSettings, GraphSettings
-from atomjax.runtime.config import ConfigError
+from atomjax.runtime.config import ConfigError, Count, Range, Settings, WholeNumber
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.analysis.bias import PARTS
 from atomjax.similarity.analysis.columns import Column, all_columns
 from atomjax.similarity.features.sampling import DEFAULT_SIZE
 from atomjax.similarity.measures.registry import BUILT_IN, find_measures
 from atomjax.training.settings import (
-    FinetuneSettings,
+    BatchingSettings,
+    FinetuningSettings,
     HeadSettings,
     ModelSettings,
     RunSettings,
@@ -21,32 +23,25 @@ from atomjax.training.settings import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractorSettings:
+class ExtractorSettings(Settings):
     """The backbone that computes features of atoms.
 
-    Attributes:
-        checkpoint: directory of a run or of a converted checkpoint; None takes the small
-            EquiformerV2 that comes with the package.
-        which: "best" or "latest".
-        graph: changes to the graphs that the extractor was trained on. Those of the
-            data sets themselves are for training and do not count here.
-        batch_size: structures at once, over all devices together.
-        conventions: "efficient_atom" computes features as the code of arXiv:2502.11085 does:
-            reversed edge vectors, a tenth of the edges of upstream sets dropped at random, 30
-            neighbours within 12 Å (8 Å without periodicity) for upstream sets, the graph settings
-            of the data set for downstream ones, and of those the first structures instead of a
-            sample. For EquiformerV2 alone.
+    Of ``conventions``, "efficient_atom" means reversed edge vectors, a tenth of the edges
+    of upstream sets dropped at random, 30 neighbours within 12 Å (8 Å without periodicity) for
+    upstream sets, the graph settings of the data set for downstream ones, and of those the first
+    structures instead of a sample. It is for EquiformerV2 alone.
     """
 
     checkpoint: str | None = None
+    "Directory of a run or of a converted checkpoint; none: the EquiformerV2 of the package."
     which: Literal["best", "latest"] = "best"
+    "Checkpoint of the run, by validation or the last one."
     graph: GraphSettings = field(default_factory=GraphSettings)
-    batch_size: int = 32
+    "Changes to the graphs that it was trained on; those of the data sets do not count."
+    batch_size: Count = 32
+    "Structures at once, over all devices together."
     conventions: Literal["atomjax", "efficient_atom"] = "atomjax"
-
-    def __post_init__(self):
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+    '"efficient_atom" computes features as the code of arXiv:2502.11085 does.'
 
 
 Strategy = Literal["balanced", "balanced_unique", "random", "stratified", "uniform"]
@@ -54,91 +49,71 @@ Unit = Literal["auto", "structure", "class", "trajectory"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
+class SamplingSettings(Settings):
     """Sampling of the structures that represent a set.
 
-    Attributes:
-        strategy: see ``atomjax.similarity.sample``. Classes are ``Structure.class_key``.
-        size: structures drawn from each set; only "balanced" may ask for more than there are,
-            and takes them all. Where a class is too small for its share, its structures weigh more.
-        seed: seed of the draws.
-        unit: independent unit: "structure", "class" (frames of one molecule, composition, …),
-            "trajectory" (parts of one), or "auto", which knows generated sets, classes and some
-            formats; see ``atomjax.similarity.features.units``.
+    Units are structures, classes (frames of one molecule, composition, …) or parts of trajectories;
+    see ``atomjax.similarity.features.units``. Where a class is too small for its share, its
+    structures weigh more.
     """
 
     strategy: Strategy = "balanced"
-    size: int = DEFAULT_SIZE
+    "See `atomjax.similarity.sample`; classes are `Structure.class_key`."
+    size: Annotated[int, Range(PARTS)] = DEFAULT_SIZE
+    'Structures of each set; only "balanced" may ask for more than there are.'
     seed: int = 0
+    "Seed of the draws."
     unit: Unit = "auto"
-
-    def __post_init__(self):
-        if self.size < PARTS:
-            raise ConfigError(f"size={self.size} must be at least {PARTS}")
+    'Independent unit; "auto" knows generated sets, classes and some formats.'
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewSettings:
-    """Further views of the same sets; each view extracts every set once more.
-
-    Attributes:
-        strategies: further ways to draw the sample (Fig. 7 of arXiv:2502.11085).
-        extractors: further backbones (Fig. 8). Their values cannot be compared, their order can.
-        rotations: number of times that the structures of every candidate are turned at random, each
-            by a rotation of its own, to measure how far the distance depends on their orientation.
-    """
+class ViewSettings(Settings):
+    """Further views of the same sets; each view extracts every set once more."""
 
     strategies: tuple[Strategy, ...] = ()
+    "Further ways to draw the sample (Fig. 7 of arXiv:2502.11085)."
     extractors: tuple[ExtractorSettings, ...] = ()
-    rotations: int = 0
-
-    def __post_init__(self):
-        if self.rotations < 0:
-            raise ConfigError(f"rotations={self.rotations} must not be negative")
+    "Further backbones (Fig. 8); their values cannot be compared, their order can."
+    rotations: WholeNumber = 0
+    "Times that every candidate's structures are turned at random, to measure their effect."
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionSettings:
+class SelectionSettings(Settings):
     """Selection of structures of the recommended set to pretrain on.
 
     Features of all its structures are extracted for that, once.
-
-    Attributes:
-        size: structures to choose.
-        method: "greedy" or "nearest"; see ``atomjax.similarity.analysis.selection``.
     """
 
-    size: int
+    size: Count
+    "Structures to choose."
     method: Literal["greedy", "nearest"] = "greedy"
-
-    def __post_init__(self):
-        if self.size < 1:
-            raise ConfigError(f"size={self.size} must be at least 1")
+    "See `atomjax.similarity.analysis.selection`."
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanSettings:
-    """The pretraining that a recommendation implies.
+class PlanSettings(Settings):
+    """The pretraining that a recommendation implies, whose epochs and structures follow from C.
 
-    Attributes:
-        model: backbone to pretrain, which need not be the extractor.
-        head: head to pretrain.
-        train: schedule. ``epochs`` are those wanted where the set has structures enough; epochs,
-            ``max_structures`` and ``budget`` of the plan follow from the budget.
-        budget: C = epochs × unique structures, in samples; None trains on all structures.
-        seed: seed of the pretraining.
+    Batches and rate are those of section 4 and appendix D of arXiv:2502.11085.
     """
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    "Backbone to pretrain, which need not be the extractor."
     head: HeadSettings = field(default_factory=HeadSettings)
-    # Section 4 and appendix D of arXiv:2502.11085.
+    "Quantities to pretrain on."
     train: TrainSettings = field(
-        default_factory=lambda: TrainSettings(batch_size=20, epochs=5, learning_rate=1e-4)
+        default_factory=lambda: TrainSettings(batching=BatchingSettings(batch_size=20), epochs=5)
     )
-    budget: int | None = None
+    "Schedule. `epochs` are those wanted where the set has structures enough."
+    budget: Count | None = None
+    "C = epochs × unique structures, in samples; none trains on all structures."
     seed: int = 0
+    "Seed of the pretraining."
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("budget", "max_structures"):
             if getattr(self.train, name) is not None:
                 raise ConfigError(
@@ -158,55 +133,49 @@ Invariance = Literal["none", "scalars", "norms"]
 
 @dataclass(frozen=True, kw_only=True)
 class SimilaritySettings(WorkflowSettings):
-    """The whole config of a similarity job.
-
-    Attributes:
-        workflow: "csi" (compare and recommend), or "study" (then pretrain on the closest and on
-            the farthest set under one budget, finetune both and a scratch twin).
-        candidates: upstream sets. Of a set with a split, the training part is compared.
-        downstream: tasks, likewise; for "study" left out, since ``finetune.data`` names the task.
-        extractor: features.
-        sampling: structures that stand for each set.
-        aggregations: rules that make rows of atoms. Every combination with ``invariants`` is
-            tabulated; the recommendation follows the first of both.
-        invariants: "none" (all features, as published), "scalars" or "norms".
-        measures: names of the measures, each tabulated on all of these combinations that it suits;
-            the recommendation follows the first. "module:NAME" is imported.
-        mixtures: mixtures of all candidates, whose distances are tabulated too: "balanced", or the
-            temperature T of fractions ∝ size^(1/T).
-        resamples: exchanges of units, by which noise is measured.
-        level: confidence level of the intervals.
-        keep_features: write all feature rows of the first combination, too.
-        views: further samples, backbones and orientations.
-        select: choose structures inside the recommended set, for each task; None: do not.
-        plan: the pretraining that follows.
-        finetune: for "study".
-        cache_dir: directory of generated sets; None keeps them in the run directory.
-        workers: processes that label structures; 0 means one per core.
-        seed: seed of resampling, projection and figures.
-    """
+    """A comparison of data sets, and the study that follows it."""
 
     workflow: Literal["csi", "study"]
+    'Compare and recommend; "study" then pretrains on the nearest and farthest set and compares.'
     candidates: tuple[DatasetSettings, ...]
+    "Upstream sets; of a set with a split, the training part is compared."
     downstream: tuple[DatasetSettings, ...] = ()
+    "Tasks, likewise; left out of a study, whose task is that of `finetuning.data`."
     extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
+    "Backbone that computes the features."
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    "Structures that stand for each set."
     aggregations: tuple[Aggregation, ...] = ("flat",)
+    "Rules that make rows of atoms, combined with all `invariants`."
     invariants: tuple[Invariance, ...] = ("none", "norms")
+    "Features that are compared: all, scalars, or norms."
     measures: tuple[str, ...] = tuple(measure.name for measure in BUILT_IN)
+    'Names of measures, or "module:NAME"; recommendations follow the first.'
     mixtures: tuple[Literal["balanced"] | float, ...] = ("balanced",)
+    'Mixtures of all candidates to tabulate: "balanced", or T of fractions ∝ size^(1/T).'
     resamples: int = 200
+    "Exchanges of units, by which noise is measured."
     level: float = 0.95
+    "Confidence level of the intervals."
     keep_features: bool = False
+    "Write all feature rows of the first combination, too."
     views: ViewSettings = field(default_factory=ViewSettings)
+    "Further samples, backbones and orientations."
     select: SelectionSettings | None = None
+    "Structures to choose of the recommended set for each task; none: no choice."
     plan: PlanSettings = field(default_factory=PlanSettings)
-    finetune: FinetuneSettings | None = None
+    "Pretraining that follows."
+    finetuning: FinetuningSettings | None = None
+    "For a study: the task and its trainings."
     cache_dir: str | None = None
-    workers: int = 0
+    "Directory of generated sets; none: the run directory."
+    workers: WholeNumber = 0
+    "Processes that label structures; 0: one per core."
     seed: int = 0
+    "Seed of resampling, projection and figures."
 
     def __post_init__(self):
+        super().__post_init__()
         self._check_workflow()
         for name in ("candidates", "aggregations", "invariants", "measures"):
             if not getattr(self, name):
@@ -233,27 +202,27 @@ class SimilaritySettings(WorkflowSettings):
         if self.workflow == "csi":
             if not self.downstream:
                 raise ConfigError("downstream is empty; give at least one task")
-            if self.finetune is not None:
-                raise ConfigError('section "finetune" belongs to workflow "study"')
+            if self.finetuning is not None:
+                raise ConfigError('section "finetuning" belongs to workflow "study"')
             return
         if self.downstream or len(self.candidates) < 2:
             raise ConfigError(
                 'workflow "study" needs two or more candidates, and takes its task from '
-                'finetune.data; leave "downstream" out'
+                'finetuning.data; leave "downstream" out'
             )
-        if self.finetune is None or self.finetune.data is None or self.finetune.train is None:
-            raise ConfigError('workflow "study" needs finetune.data and finetune.train')
-        if len(self.finetune.data.train) != 1 or self.finetune.checkpoint is not None:
-            raise ConfigError(
-                'workflow "study" finetunes the models that it pretrained on one task; give '
-                "finetune.data.train one data set, and finetune.checkpoint none"
-            )
+        if self.finetuning is None:
+            raise ConfigError('workflow "study" needs a section "finetuning", with data and train')
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config whose section "finetuning" was called "finetune"."""
+        return {{"finetune": "finetuning"}.get(key, key): previous[key] for key in previous}
 
     @property
     def tasks(self) -> tuple[DatasetSettings, ...]:
         """The downstream sets."""
-        if self.finetune is not None and self.finetune.data is not None:
-            return self.finetune.data.train
+        if self.finetuning is not None:
+            return self.finetuning.data.train
         return self.downstream
 
     @property

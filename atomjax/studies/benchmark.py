@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from atomjax.recipes.tables import fill_tables
 from atomjax.runtime.config import ConfigError, build, change
+from atomjax.runtime.earlier import translated_changes, translated_config
 from atomjax.runtime.names import check_name
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
@@ -20,20 +21,30 @@ from atomjax.training.settings import FinetuneSettings, RunSettings
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings(WorkflowSettings):
-    """A whole config of workflow "benchmark"."""
+    """Finetunings on many tasks, in the papers' tables."""
 
     workflow: Literal["benchmark"]
-    # Name of a folder → config of workflow "finetune" on one of the papers' benchmarks.
+    "Finetune on many tasks."
     tasks: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...] = (0,)  # seeds of every task; folds, if any, are in its own config
-    # Dotted key → value, for all tasks: {"finetune.checkpoint": "runs/ani1x"}.
+    'Name of a folder → config of workflow "finetune" on one of the papers\' benchmarks.'
+    seeds: tuple[int, ...] = (0,)
+    "Seeds of every task; folds, if any, are in its own config."
     changes: dict[str, Any] = field(default_factory=dict)
+    'Dotted key → value for all tasks, such as {"finetune.checkpoint": "runs/ani1x"}.'
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.tasks:
             raise ConfigError("tasks is empty; give at least one")
         for name in self.tasks:
             check_name(name, "task")
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config with tasks and changed keys of now."""
+        tasks = {name: translated_config(task) for name, task in previous["tasks"].items()}
+        changes = translated_changes("finetune", previous["changes"])
+        return {**previous, "tasks": tasks, "changes": changes}
 
 
 def repeated_points(settings: RunSettings, label: str = "") -> list[Point]:

@@ -14,20 +14,15 @@ from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point
 from atomjax.studies.tables import error_table, history_panel
-from atomjax.studies.transfer import (
-    SCRATCH,
-    downstream_settings,
-    finetunings,
-    upstream_settings,
-)
+from atomjax.studies.transfer import SCRATCH, finetunings
 from atomjax.training.checks import check_settings
 from atomjax.training.running.metrics import METRICS
-from atomjax.training.settings import FinetuneSettings, RunSettings
+from atomjax.training.settings import RunSettings
 
 
 def study_points(settings: SimilaritySettings, records: Mapping[str, Any]) -> list[Point]:
     """The comparison; once it is done, the trainings that it suggests."""
-    compare = settings.replace(workflow="csi", downstream=settings.tasks, finetune=None)
+    compare = settings.replace(workflow="csi", downstream=settings.tasks, finetuning=None)
     points = [Point("csi", compare, "comparing", judged=False)]
     if "csi" not in records:
         return points
@@ -35,26 +30,24 @@ def study_points(settings: SimilaritySettings, records: Mapping[str, Any]) -> li
     pair = ranking[0], ranking[-1]
     # One N for both, so that only the set differs.
     available = min(records["csi"]["available"][name] for name in pair)
-    plans = {name: transfer_settings(settings, name, available) for name in pair}
     starts = {name: f"pretrain/{name}" for name in pair}
-    for name, plan in plans.items():
-        upstream, label = upstream_settings(plan), f"pretraining on {name}"
-        points.append(Point(f"pretrain/{name}", upstream, label, judged=False))
-    for seed in (settings.finetune or FinetuneSettings()).seeds:
-        downstream = downstream_settings(plans[pair[0]], seed)
+    for name, folder in starts.items():
+        upstream, label = implied_pretraining(settings, name, available), f"pretraining on {name}"
+        points.append(Point(folder, upstream, label, judged=False))
+    for downstream in downstream_settings(settings):
         points += finetunings(downstream, starts, "finetuned/")
         points += finetunings(downstream, {SCRATCH: None})
     return points
 
 
-def transfer_settings(settings: SimilaritySettings, candidate: str, available: int) -> RunSettings:
-    """Pretraining on a candidate and finetuning on the task, as settings of "transfer"."""
-    finetuning = settings.finetune or FinetuneSettings()
-    data = finetuning.data
-    if data is not None and data.cache_dir is None:
-        data = dataclasses.replace(data, cache_dir=settings.cache_dir)
-    plan = implied_pretraining(settings, candidate, available)
-    return plan.replace(workflow="transfer", finetune=dataclasses.replace(finetuning, data=data))
+def downstream_settings(settings: SimilaritySettings) -> list[RunSettings]:
+    """The finetuning with each seed, whose checkpoint is not known yet."""
+    given = settings.finetuning
+    assert given is not None
+    if given.data.cache_dir is None:
+        data = dataclasses.replace(given.data, cache_dir=settings.cache_dir)
+        given = dataclasses.replace(given, data=data)
+    return [given.run(settings.plan.model, seed, None) for seed in given.seeds]
 
 
 def report_study(findings: Findings) -> Report:
@@ -117,10 +110,9 @@ def report_study(findings: Findings) -> Report:
 
 def _check_plan(settings: SimilaritySettings) -> list[str]:
     """Checks the trainings, whose data sets and number of structures are not known yet."""
-    plan = transfer_settings(settings, settings.candidates[0].name, available=1)
-    seeds = (settings.finetune or FinetuneSettings()).seeds
-    check_settings(downstream_settings(plan, seeds[0]))
-    return [f"then 2 pretrainings, {3 * len(seeds)} finetunings"]
+    downstream = downstream_settings(settings)
+    check_settings(downstream[0])
+    return [f"then 2 pretrainings, {3 * len(downstream)} finetunings"]
 
 
 STUDY = Study(

@@ -15,7 +15,7 @@ import numpy as np
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.reporting.plots import Curve, Panel, plot_scatter
 from atomjax.reporting.tables import markdown_table, mean_and_std
-from atomjax.runtime.config import ConfigError
+from atomjax.runtime.config import ConfigError, Count, Settings, WholeNumber
 from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.measures.rank_correlation import rank_correlation
@@ -39,17 +39,20 @@ from atomjax.training.settings import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartSettings:
+class StartSettings(Settings):
     """One pretraining."""
 
-    name: str  # name in reports
-    # Candidate → unique structures N taken of it, a fixed random subset; smaller subsets lie within
-    # larger ones.
+    name: str
+    "Name in reports."
     structures: dict[str, int]
-    epochs: int  # E passes over them; the budget is E × N
-    seeds: tuple[int, ...] | None = None  # those of the survey that it has; None: all
+    "Candidate → N, unique structures taken of it; smaller subsets lie within larger ones."
+    epochs: Count
+    "E, passes over them; the budget is E × N."
+    seeds: tuple[int, ...] | None = None
+    "Those of the survey that it has; none: all."
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.structures or min(self.structures.values()) < 1:
             raise ConfigError(f'start "{self.name}" needs at least one structure of each set')
         check_name(self.name, "start")
@@ -61,39 +64,58 @@ class StartSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskSettings:
+class TaskSettings(Settings):
     """One downstream task."""
 
-    data: DatasetSettings  # split into train, validation, test; the training part is compared
-    head: HeadSettings  # head to finetune
-    train: TrainSettings  # the same for every start
+    data: DatasetSettings
+    "Data set, split into train, validation and test; the training part is compared."
+    head: HeadSettings
+    "Quantities to predict."
+    train: TrainSettings
+    "Optimisation, the same for every start."
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurveySettings(WorkflowSettings):
-    """A whole config of workflow "survey"; for the comparison see ``SimilaritySettings``."""
+    """Pretrainings on several sets, finetuned on several tasks, against distances of the sets."""
 
     workflow: Literal["survey"]
-    candidates: tuple[DatasetSettings, ...]  # upstream sets, of which training parts are used
-    tasks: tuple[TaskSettings, ...]  # downstream
-    # Pretrainings. Those on a single set with the most common budget are correlated.
+    "Correlate distances with errors."
+    candidates: tuple[DatasetSettings, ...]
+    "Upstream sets, of which training parts are used."
+    tasks: tuple[TaskSettings, ...]
+    "Downstream tasks."
     starts: tuple[StartSettings, ...]
-    pairs: tuple[tuple[str, str], ...] = ()  # starts whose errors are divided, task by task
-    seeds: tuple[int, ...] = (0, 1, 2)  # the model of seed s is finetuned with seed s
+    "Pretrainings; those on a single set with the most common budget are correlated."
+    pairs: tuple[tuple[str, str], ...] = ()
+    "Pairs of starts whose errors are divided, task by task."
+    seeds: tuple[int, ...] = (0, 1, 2)
+    "Seeds; the model of seed s is finetuned with seed s."
     model: ModelSettings = field(default_factory=ModelSettings)
-    head: HeadSettings = field(default_factory=HeadSettings)  # head of the pretrainings
-    train: TrainSettings  # schedule of the pretrainings; epochs are those of the start
+    "Backbone of all."
+    head: HeadSettings = field(default_factory=HeadSettings)
+    "Quantities to pretrain on."
+    train: TrainSettings
+    "Schedule of the pretrainings; their epochs are those of the start."
     extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
+    "Backbone that computes the features."
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    "Structures that stand for each set."
     invariants: tuple[Invariance, ...] = ("none", "norms")
-    # Measures to correlate errors with, on all these features.
+    "Features that are compared: all, scalars, or norms."
     measures: tuple[str, ...] = ("csi", "within_elements")
-    resamples: int = 200  # exchanges of units, by which noise is measured
-    level: float = 0.95  # confidence level of intervals
-    cache_dir: str | None = None  # directory of generated sets; None: the run directory
-    workers: int = 0  # processes that label structures; 0: one per core
+    "Measures to correlate errors with, on all these features."
+    resamples: Count = 200
+    "Exchanges of units, by which noise is measured."
+    level: float = 0.95
+    "Confidence level of the intervals."
+    cache_dir: str | None = None
+    "Directory of generated sets; none: the run directory."
+    workers: WholeNumber = 0
+    "Processes that label structures; 0: one per core."
 
     def __post_init__(self):
+        super().__post_init__()
         known = [dataset.name for dataset in self.candidates]
         names = [start.name for start in self.starts]
         tasks = [task.data.name for task in self.tasks]
@@ -161,7 +183,8 @@ class SurveySettings(WorkflowSettings):
             model=self.model,
             data=DataSettings(train=(task.data,), cache_dir=self.cache_dir, workers=self.workers),
             train=task.train,
-            finetune=FinetuneSettings(head=task.head, seeds=(seed,)),
+            head=task.head,
+            finetune=FinetuneSettings(seeds=(seed,)),
             seed=seed,
         )
 

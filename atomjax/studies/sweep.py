@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from atomjax.reporting.plots import Curve, Panel
-from atomjax.runtime.config import ConfigError, build, change, to_plain
+from atomjax.runtime.config import ConfigError, Settings, change, to_plain
+from atomjax.runtime.earlier import translated_changes, translated_config
 from atomjax.runtime.names import check_name
-from atomjax.runtime.workflows import WorkflowSettings
+from atomjax.runtime.workflows import WorkflowSettings, find_workflow
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point, spread
 from atomjax.studies.tables import error_table, heading
 from atomjax.studies.transfer import downstream_settings, upstream_settings
 from atomjax.training.running.metrics import METRICS
-from atomjax.training.settings import FinetuneSettings, RunSettings
+from atomjax.training.settings import FinetuneSettings, RunSettings, TransferSettings
 
 PRETRAINED = "pretrained"
 # Folders of a sweep that are no variants.
@@ -30,18 +31,22 @@ TAKEN = (PRETRAINED, "plots", "data", "compilation_cache")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VariantSettings:
+class VariantSettings(Settings):
     """One variant of the config."""
 
-    name: str  # name of the variant and its folder
-    # Dotted key of the config → value, such as {"train.weight_decay": 0.01}.
+    name: str
+    "Name of the variant and its folder."
     changes: dict[str, Any] = field(default_factory=dict)
-    # Scratch: a downstream model from random weights.
+    "Dotted key of the config → value."
     start: Literal["pretrained", "scratch"] = "pretrained"
-    line: str = ""  # the curve that the variant is a point of
-    x: float | None = None  # its place on that curve, such as the number of training structures
+    "Downstream model from pretrained or from random weights."
+    line: str = ""
+    "Curve that the variant is a point of."
+    x: float | None = None
+    "Place on that curve, such as the number of training structures."
 
     def __post_init__(self):
+        super().__post_init__()
         check_name(self.name, "variant")
         if self.name in TAKEN:
             raise ConfigError(f"variant name {self.name!r} is a folder of the study; give another")
@@ -54,18 +59,23 @@ class VariantSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSettings(WorkflowSettings):
-    """A whole config of workflow "sweep"."""
+    """Variants of one config, each trained with several seeds."""
 
     workflow: Literal["sweep"]
-    # A config of workflow "pretrain", "finetune" or "transfer". Of the last no scratch twins are
-    # trained, unless a variant asks for one.
+    "Compare variants of one config."
     base: dict[str, Any]
-    variants: tuple[VariantSettings, ...]  # variants to compare
-    seeds: tuple[int, ...] = (0, 1, 2)  # seeds of every training, pretraining included
-    reference: str | None = None  # the variant that others are compared with; None: the first
-    x_label: str = "training structures"  # meaning of x of the variants
+    'Config of workflow "pretrain", "finetune" or "transfer", of the last without scratch twins.'
+    variants: tuple[VariantSettings, ...]
+    "Variants to compare."
+    seeds: tuple[int, ...] = (0, 1, 2)
+    "Seeds of every training, pretraining included."
+    reference: str | None = None
+    "Variant that others are compared with; none: the first."
+    x_label: str = "training structures"
+    "Meaning of `x` of the variants."
 
     def __post_init__(self):
+        super().__post_init__()
         names = [variant.name for variant in self.variants]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"variants {names} must be at least one, of different names")
@@ -75,6 +85,16 @@ class SweepSettings(WorkflowSettings):
             raise ConfigError(f'reference "{self.reference}" is none of {", ".join(names)}')
         if len({bool(variant.line) for variant in self.variants}) > 1:
             raise ConfigError("some variants have a line and x, some have not; give all or none")
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config with the base and the changed keys of now."""
+        workflow = previous["base"].get("workflow")
+        variants = [
+            {**variant, "changes": translated_changes(workflow, variant["changes"])}
+            for variant in previous["variants"]
+        ]
+        return {**previous, "base": translated_config(previous["base"]), "variants": variants}
 
 
 def sweep_points(settings: SweepSettings, records: Mapping[str, Any]) -> list[Point]:
@@ -108,14 +128,17 @@ def divide(
     settings: SweepSettings, variant: VariantSettings, seed: int
 ) -> tuple[RunSettings | None, RunSettings | None]:
     """The pretraining and the finetuning of one variant and seed, as far as it has them."""
-    config = build(RunSettings, change(settings.base, {**variant.changes, "seed": seed}))
+    changed = change(settings.base, {**variant.changes, "seed": seed})
+    config = find_workflow(changed).load_settings(changed)
     scratch = variant.start == "scratch"
+    if isinstance(config, TransferSettings):
+        return None if scratch else upstream_settings(config), downstream_settings(config, seed)
+    if not isinstance(config, RunSettings):
+        raise ConfigError(f'workflow is "{config.workflow}"; a sweep is of trainings')
     if config.workflow == "pretrain":
         if scratch:
             raise ConfigError('start="scratch" is for a base that finetunes')
         return config, None
-    if config.workflow == "transfer":
-        return None if scratch else upstream_settings(config), downstream_settings(config, seed)
     finetuning = config.finetune or FinetuneSettings()
     if finetuning.folds:
         raise ConfigError("finetune.folds is not for a sweep; give one fold in the arguments")

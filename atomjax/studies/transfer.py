@@ -5,7 +5,6 @@ finetuned/seed_<s>/     finetuned from it, one for each seed
 scratch/seed_<s>/       the same model, data, schedule and seed from random weights
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,39 +13,33 @@ import numpy as np
 
 from atomjax.reporting.plots import Comparison, plot_comparisons
 from atomjax.reporting.tables import mean_and_std
-from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import read_npz
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point, spread
 from atomjax.studies.tables import error_table, history_panel
 from atomjax.training.running.metrics import METRICS
-from atomjax.training.settings import FinetuneSettings, RunSettings
+from atomjax.training.settings import RunSettings, TransferSettings
 
 SCRATCH = "scratch"
 
 
-def upstream_settings(settings: RunSettings) -> RunSettings:
-    """The pretraining of settings of workflow "transfer"."""
-    return settings.replace(workflow="pretrain", finetune=None)
+def upstream_settings(settings: TransferSettings) -> RunSettings:
+    """The pretraining of a transfer study."""
+    given = settings.pretraining
+    return RunSettings(
+        workflow="pretrain",
+        model=settings.model,
+        data=given.data,
+        train=given.train,
+        head=given.head,
+        seed=settings.seed,
+        notes=settings.notes,
+    )
 
 
-def downstream_settings(settings: RunSettings, seed: int) -> RunSettings:
-    """The finetuning of settings of workflow "transfer", without a checkpoint.
-
-    Raises:
-        ConfigError: the section "finetune" lacks data or train settings, or has several tasks.
-    """
-    given = settings.finetune or FinetuneSettings()
-    if given.data is None or given.train is None:
-        raise ConfigError('workflow "transfer" needs finetune.data and finetune.train')
-    if len(given.data.train) != 1:
-        raise ConfigError(
-            f"finetune.data.train has {len(given.data.train)} datasets; a transfer study "
-            "compares one downstream task, give one dataset"
-        )
-    one = dataclasses.replace(given, data=None, train=None, checkpoint=None, seeds=(seed,))
-    data, train = given.data, given.train
-    return settings.replace(workflow="finetune", data=data, train=train, seed=seed, finetune=one)
+def downstream_settings(settings: TransferSettings, seed: int) -> RunSettings:
+    """The finetuning of a transfer study with one seed, without a checkpoint."""
+    return settings.finetuning.run(settings.model, seed, settings.notes)
 
 
 def finetunings(
@@ -65,12 +58,12 @@ def finetunings(
     ]
 
 
-def transfer_points(settings: RunSettings, records: Mapping[str, Any]) -> list[Point]:
+def transfer_points(settings: TransferSettings, records: Mapping[str, Any]) -> list[Point]:
     """One pretraining, and for each seed a finetuned model and its scratch twin."""
     del records
     upstream = upstream_settings(settings)
     points = [Point("pretrain", upstream, "pretraining", judged=False)]
-    for seed in (settings.finetune or FinetuneSettings()).seeds:
+    for seed in settings.finetuning.seeds:
         starts = {"finetuned": "pretrain", SCRATCH: None}
         points += finetunings(downstream_settings(settings, seed), starts)
     return points
@@ -79,10 +72,10 @@ def transfer_points(settings: RunSettings, records: Mapping[str, Any]) -> list[P
 def report_transfer(findings: Findings) -> Report:
     """Finetuned against scratch, seed by seed."""
     settings, results = findings.settings, findings.results
-    task = settings.finetune.data.train[0].name
+    task = settings.finetuning.data.train[0].name
     judged = results.judged_by(findings.judged, task)
     gains = results.gains("finetuned", SCRATCH, judged, task)
-    upstream = ", ".join(dataset.name for dataset in settings.data.train)
+    upstream = ", ".join(dataset.name for dataset in settings.pretraining.data.train)
     pretraining = findings.records["pretrain"]
     baseline, plots = _compare_forces(findings)
     summary = {
@@ -144,5 +137,5 @@ def _compare_forces(findings: Findings) -> tuple[float | None, list[str]]:
 
 
 TRANSFER = Study(
-    name="transfer", settings=RunSettings, points=transfer_points, report=report_transfer
+    name="transfer", settings=TransferSettings, points=transfer_points, report=report_transfer
 )

@@ -1,6 +1,5 @@
 """Checks of a config that need neither data nor an accelerator."""
 
-from atomjax.data.settings import DataSettings
 from atomjax.data.sources import believe_units
 from atomjax.models import build_model, find_backbone
 from atomjax.runtime.config import ConfigError
@@ -9,7 +8,7 @@ from atomjax.training.budget import check_budget
 from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
 from atomjax.training.running.checkpoint import read_metadata
-from atomjax.training.settings import HeadSettings, ModelSettings, RunSettings, TrainSettings
+from atomjax.training.settings import HeadSettings, RunSettings, TrainSettings
 from atomjax.training.update.layer_rates import all_groups
 
 
@@ -26,31 +25,19 @@ def check_settings(settings: RunSettings) -> list[str]:
         ConfigError: naming the key and how to mend it.
         CheckpointError: if the checkpoint to finetune is missing or of another model.
     """
-    notes = [f"workflow {settings.workflow}, seed {settings.seed}"]
-    finetune = settings.finetune
-    if settings.workflow != "finetune":
-        notes += _check_training(settings.model, settings.data, settings.train, settings.head)
-    if finetune is not None:
-        data, train = finetune.data or settings.data, finetune.train or settings.train
-        notes += _check_training(settings.model, data, train, finetune.head)
-        if finetune.checkpoint is not None and settings.workflow == "finetune":
-            metadata = read_metadata(finetune.checkpoint, finetune.which)
-            model = {"name": settings.model.name, **settings.model.overrides}
-            wanted = with_basis(model, [], metadata)
-            compare_backbones(metadata["model"], wanted, finetune.checkpoint)
-            notes.append(f"checkpoint {finetune.checkpoint}, step {metadata['step']}")
-    return notes
-
-
-def _check_training(
-    model: ModelSettings, data: DataSettings, train: TrainSettings, head: HeadSettings
-) -> list[str]:
+    model, data, train, head = settings.model, settings.data, settings.train, settings.head
     config = {"name": model.name, **model.overrides}
     try:
         build_model(config, [head_config(head, dataset.name) for dataset in data.train])
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.model: {error}") from error
-    all_groups(train, find_backbone(config))
+    backbone = find_backbone(config)
+    if head.num_layers != HeadSettings.num_layers and not backbone.head_layers:
+        raise ConfigError(
+            f"config.head.num_layers={head.num_layers}: the depth of {backbone.name}'s heads is "
+            "fixed; leave it out"
+        )
+    all_groups(train, backbone)
     for dataset in (*data.train, *data.validation, *data.test):
         believe_units(dataset)
     _check_selection(train, head)
@@ -63,7 +50,14 @@ def _check_training(
         total = check_budget(train, structures)
         budget = f"C = {train.epochs} epochs × {structures:,} structures = {total:,}"
     names = ", ".join(dataset.name for dataset in data.train)
-    return [f"{model.name} on {names}: {head.kind}, {budget}"]
+    notes = [f"workflow {settings.workflow}, seed {settings.seed}"]
+    notes.append(f"{model.name} on {names}: {head.kind}, {budget}")
+    start = settings.finetune
+    if start is not None and start.checkpoint is not None:
+        metadata = read_metadata(start.checkpoint, start.which)
+        compare_backbones(metadata["model"], with_basis(config, [], metadata), start.checkpoint)
+        notes.append(f"checkpoint {start.checkpoint}, step {metadata['step']}")
+    return notes
 
 
 def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
@@ -74,9 +68,10 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
     }[head.kind]
     if head.stress:
         measured = (*measured, "stress_mae")
-    if train.select_by not in measured:
+    chosen = train.validation.select_by
+    if chosen not in measured:
         raise ConfigError(
-            f'train.select_by="{train.select_by}" is not measured for head.kind="{head.kind}"; '
+            f'train.validation.select_by="{chosen}" is not measured for head.kind="{head.kind}"; '
             f"write one of {', '.join(measured)}"
         )
 

@@ -36,8 +36,7 @@ def finetune(
     has them fitted to its own data.
 
     Args:
-        config: settings with a section "finetune", or a config that makes them. Data and train
-            settings come from that section where it has them.
+        config: settings of workflow "finetune", or a config that makes them.
         run: receives metrics, checkpoints, test predictions and ``results.json``.
         compiled: functions to share with other trainings of this process.
 
@@ -67,23 +66,24 @@ def finetuning_job(settings: RunSettings) -> Job:
     Raises:
         ConfigError: the section "finetune" is missing, or asks for several trainings.
     """
-    if settings.finetune is None:
-        raise ConfigError('section "finetune" is missing; add finetune.head')
-    if len(settings.finetune.seeds) > 1 or settings.finetune.folds:
+    start = settings.finetune
+    if start is None:
+        raise ConfigError(f'workflow is "{settings.workflow}"; write "finetune"')
+    if len(start.seeds) > 1 or start.folds:
         raise ConfigError(
             "several finetune.seeds or finetune.folds make several trainings; run them with "
             "atomjax.studies.benchmark.finetune, as the launcher does"
         )
     return Job(
         model=settings.model,
-        data=settings.finetune.data or settings.data,
-        train=settings.finetune.train or settings.train,
-        head=settings.finetune.head,
+        data=settings.data,
+        train=settings.train,
+        head=settings.head,
         seed=settings.seed,
         config=settings.to_dict(),
-        checkpoint=settings.finetune.checkpoint,
-        which=settings.finetune.which,
-        head_from=settings.finetune.head_from,
+        checkpoint=start.checkpoint,
+        which=start.which,
+        head_from=start.head_from,
     )
 
 

@@ -138,7 +138,6 @@ def head_changes(stored: HeadConfig, wanted: HeadConfig) -> list[str]:
 def _compare(stored: HeadConfig, wanted: HeadConfig) -> None:
     if changed := head_changes(stored, wanted):
         raise ConfigError(
-            f"finetune.head_from: head {stored.name!r} predicts something else than "
-            f"finetune.head asks for ({'; '.join(changed)}). Change finetune.head, or leave "
-            "head_from out for a new head"
+            f"head_from: head {stored.name!r} predicts something else than head asks for "
+            f"({'; '.join(changed)}). Change head, or leave head_from out for a new one"
         )

@@ -85,8 +85,8 @@ def load_splits(
         stress=head.stress,
         centered=head.pooling not in MOMENTS,
         max_structures=job.train.max_structures,
-        edge_dropout=job.train.edge_dropout,
-        fixed_atoms=job.train.fixed_atoms,
+        edge_dropout=job.train.regularization.edge_dropout,
+        fixed_atoms=job.train.loss.fixed_atoms,
         fit=_reference_fit(job, conservative, resumed, source, remarks),
         graphs=[BaseGraphs(graph, backbone.published_graph) for graph in graphs],
     )
@@ -138,10 +138,10 @@ def model_config(job: Job) -> dict[str, Any]:
     """
     train = job.train
     config = {"name": job.model.name, **job.model.overrides}
-    if train.dropout is not None:
-        config["dropout"] = train.dropout
-    if train.edge_dropout:
-        config["edge_dropout"] = train.edge_dropout
+    if train.regularization.dropout is not None:
+        config["dropout"] = train.regularization.dropout
+    if train.regularization.edge_dropout:
+        config["edge_dropout"] = train.regularization.edge_dropout
     if train.precision is not None:
         config["precision"] = train.precision
     return config
@@ -176,18 +176,18 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
                 kind=head.kind,
                 target=head.target,
                 unit=head.unit,
-                energy_coefficient=given(s.energy_coefficient, train.energy_coefficient),
-                force_coefficient=given(s.force_coefficient, train.force_coefficient),
+                energy_coefficient=given(s.energy_coefficient, train.loss.energy_coefficient),
+                force_coefficient=given(s.force_coefficient, train.loss.force_coefficient),
                 energy_scale=references.energy_scale if references else 1.0,
                 force_scale=references.force_scale if references else 1.0,
                 value_scale=dataset.scales[0].std if dataset.scales else 1.0,
                 value_mean=dataset.scales[0].mean if dataset.scales else 0.0,
                 transform=head.transform,
                 stress=head.stress,
-                stress_coefficient=train.stress_coefficient,
-                scalar_loss=train.scalar_loss,
-                force_loss=train.force_loss,
-                huber_delta=train.huber_delta,
+                stress_coefficient=train.loss.stress_coefficient,
+                scalar_loss=train.loss.scalar_loss,
+                force_loss=train.loss.force_loss,
+                huber_delta=train.loss.huber_delta,
             )
         )
     return tuple(tasks)

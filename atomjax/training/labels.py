@@ -11,6 +11,7 @@ from atomjax.data.labels import ELEMENT_SAMPLE, LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.data.settings import SPLITS, DatasetSettings
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.earlier import translated_config
 from atomjax.structures import ReferencesError
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, describe_keys
 from atomjax.structures.store import Store
@@ -119,9 +120,9 @@ def check_unchanged(
 
 def _data_sections(config: Mapping[str, Any]) -> list[Any]:
     """Sections of a config that determine the structures, in their JSON form."""
-    finetune = config.get("finetune") or {}
-    trains = [(part.get("train") or {}).get("max_structures") for part in (config, finetune)]
-    return json.loads(json.dumps([config.get("data"), finetune.get("data"), *trains]))
+    config = translated_config(dict(config))
+    structures = config.get("train", {}).get("max_structures")
+    return json.loads(json.dumps([config.get("data"), structures]))
 
 
 def _parts(splits: DataSplits) -> Iterator[tuple[str, GraphDataset]]:

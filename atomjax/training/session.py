@@ -99,7 +99,7 @@ class Session:
         self._evaluation_step = self._compiled.get(
             ("evaluate", *self._meaning()),
             lambda: make_evaluation_step(
-                self._apply, self.tasks, self.mesh, reduction=job.train.force_reduction
+                self._apply, self.tasks, self.mesh, reduction=job.train.loss.force_reduction
             ),
         )
         graphs = describe_graphs(self.model_config, splits.train)
@@ -167,15 +167,16 @@ class Session:
     ) -> BatchLoader:
         """A loader for training where ``samples`` are given, for evaluation otherwise."""
         train, training = self.job.train, samples is not None
-        parts = train.accumulation if training else 1
+        batching, size = train.batching, train.batching.batch_size
+        parts = batching.accumulation if training else 1
         return BatchLoader(
             datasets,
-            batch_size=train.batch_size if training else train.eval_batch_size or train.batch_size,
+            batch_size=size if training else train.validation.eval_batch_size or size,
             seed=self.job.seed,
             epochs=train.epochs if training else 1,
             num_devices=self.mesh.size * parts,
-            num_buckets=train.num_buckets,
-            fill=train.fill,
+            num_buckets=batching.num_buckets,
+            fill=batching.fill,
             num_workers=self.job.data.loader_workers if training else 0,
             shuffle=training,
             dtype=np.dtype(train.dtype),
@@ -220,7 +221,7 @@ class Session:
 
     def _shardings(self, shapes: TrainState) -> TrainState | None:
         """Shardings of a state that is divided over the devices, else None."""
-        if not self.job.train.shard_optimizer:
+        if not self.job.train.optimizer.shard_optimizer:
             return None
         return state_shardings(shapes, self.mesh, shard_optimizer=True)
 
@@ -229,7 +230,7 @@ class Session:
         train = self.job.train
         loader = BatchLoader(
             self.train_loader.datasets,
-            batch_size=train.batch_size,
+            batch_size=train.batching.batch_size,
             seed=self.job.seed,
             epochs=1,
             num_buckets=1,
@@ -238,7 +239,7 @@ class Session:
             prefetch=0,
             samples=self.train_loader.samples,
         )
-        first = itertools.islice(loader.batches(), train.scale_factor_batches)
+        first = itertools.islice(loader.batches(), train.batching.scale_factor_batches)
         return [jax.tree.map(lambda x: x[0], batch) for _, batch in first]
 
     def _make_loop(
@@ -252,10 +253,10 @@ class Session:
                 self.tasks,
                 optimizer,
                 self.mesh,
-                reduction=train.force_reduction,
-                ema_decay=train.ema_decay,
-                ema_warmup=train.ema_warmup,
-                accumulation=train.accumulation,
+                reduction=train.loss.force_reduction,
+                ema_decay=train.averaging.ema_decay,
+                ema_warmup=train.averaging.ema_warmup,
+                accumulation=train.batching.accumulation,
                 shardings=self._shardings(state),
             ),
         )

@@ -9,52 +9,37 @@ runs this pretraining.
 
 import ml_collections
 
-UPSTREAM = {
-    "conformers": {"count": 600, "heavy_atoms": (2, 7), "seed": 0},
-    "reactions": {"count": 600, "seed": 0},
-    "slabs": {"count": 600, "size": (2, 2, 3), "fixed_layers": 1, "seed": 1},
-    "oxides": {"count": 600, "relaxation_steps": 2, "seed": 0},
-}
+from atomjax.recipes.sections import generated, section, training
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "csi"
     config.seed = 0
-    graph = {"cutoff": 6.0, "cutoff_molecule": 6.0, "max_neighbors": 12}
     config.candidates = [
-        {
-            "name": name,
-            "kind": "generate",
-            "generator": name,
-            "arguments": arguments,
-            "split": {"validation": 100},
-            "graph": graph,
-        }
-        for name, arguments in UPSTREAM.items()
+        generated("conformers", count=600, heavy_atoms=(2, 7), seed=0),
+        generated("reactions", count=600, seed=0),
+        generated("slabs", count=600, size=(2, 2, 3), fixed_layers=1, seed=1),
+        generated("oxides", count=600, relaxation_steps=2, seed=0),
     ]
+    for candidate in config.candidates:
+        candidate.split = section(validation=100)
+        candidate.graph = section(cutoff=6.0, cutoff_molecule=6.0, max_neighbors=12)
     config.downstream = [
-        {
-            "name": "aspirin",
-            "kind": "generate",
-            "generator": "dynamics",
-            "arguments": {"count": 300, "molecule": "aspirin", "seed": 0},
-        }
+        generated("aspirin", generator="dynamics", count=300, molecule="aspirin", seed=0)
     ]
-    config.sampling = {"strategy": "balanced_unique", "size": 300}
+    config.sampling = section(strategy="balanced_unique", size=300)
     # What depends on the sample, on pooling, and on how slabs happen to lie.
     config.aggregations = ("flat", "mean")
-    config.views = {"strategies": ("random",), "rotations": 1}
-    config.select = {"size": 200}
-    config.plan = {
-        "model": {"name": "gemnet_oc_tiny"},
-        "budget": 6000,
-        "train": {
-            "batch_size": 16,
-            "epochs": 12,
-            "learning_rate": 1e-3,
-            "warmup_steps": 50,
-            "select_by": "force_mae",
-        },
-    }
+    config.views = section(strategies=("random",), rotations=1)
+    config.select = section(size=200)
+
+    plan = config.plan = section()
+    plan.model = section(name="gemnet_oc_tiny")
+    plan.budget = 6000
+    plan.train = training(batch_size=16)
+    plan.train.epochs = 12
+    plan.train.optimizer.learning_rate = 1e-3
+    plan.train.schedule.warmup_steps = 50
+    plan.train.validation.select_by = "force_mae"
     return config

@@ -10,11 +10,13 @@ from scratch).
 Published for phonons, cm⁻¹: 26.60 on fold 0 and 22.77 over the five (JMP-S).
 """
 
+import ml_collections
+
 from atomjax.recipes.downstream import MATBENCH_TASKS, MODELS, matbench
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(
         argument,
         {

@@ -10,10 +10,12 @@ from scratch).
 Published for Ac-Ala3-NHMe, meV/Å: 2.64 (JMP-S), 1.92 (JMP-L).
 """
 
+import ml_collections
+
 from atomjax.recipes.downstream import MD22_MOLECULES, MODELS, md22
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(argument, {"molecule": tuple(MD22_MOLECULES), "model": tuple(MODELS)})
     return md22(**chosen, root=data_root())

@@ -9,11 +9,14 @@ after commas: checkpoint=DIR finetunes a pretrained model, network=equiformer_v2
 instead of GemNet-OC, validation=FILE and test=FILE name parts, energy_key=NAME, forces_key=NAME and
 stress_key=NAME say where labels are, energy_unit=UNIT, length_unit=UNIT and force_unit=UNIT give
 other units. The data card says what was chosen and why; --print-config shows the config, each value
-of which can be changed, as in --config.train.learning_rate=1e-3. Test errors are in results.json.
+of which can be changed, as in --config.train.optimizer.learning_rate=1e-3. Test errors are in
+results.json.
 """
+
+import ml_collections
 
 from atomjax.recipes.own_data import own_config
 
 
-def get_config(files: str = "") -> dict:
+def get_config(files: str = "") -> ml_collections.ConfigDict:
     return own_config(files)

@@ -9,10 +9,12 @@ from scratch).
 Published, meV: U0 3.3 (JMP-S), 2.9 (JMP-L); gap 23.1 and 19.1.
 """
 
+import ml_collections
+
 from atomjax.recipes.downstream import MODELS, QM9_TARGETS, qm9
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(argument, {"target": tuple(QM9_TARGETS), "model": tuple(MODELS)})
     return qm9(**chosen, root=data_root())

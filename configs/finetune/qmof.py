@@ -9,10 +9,12 @@ from scratch).
 Published, eV: 0.18 (JMP-S).
 """
 
+import ml_collections
+
 from atomjax.recipes.downstream import MODELS, qmof
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(argument, {"model": tuple(MODELS)})
     return qmof(**chosen, root=data_root())

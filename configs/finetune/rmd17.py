@@ -10,11 +10,13 @@ from scratch).
 Published for aspirin, meV/Å: 6.7 (JMP-S), 5.1 (JMP-L); few-shot 36.8 (JMP-L).
 """
 
+import ml_collections
+
 from atomjax.recipes.downstream import MODELS, RMD17_MOLECULES, rmd17
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(
         argument, {"molecule": RMD17_MOLECULES, "model": tuple(MODELS), "shots": ("full", "few")}
     )

@@ -9,10 +9,12 @@ from scratch).
 Published for the solvated amino acids, meV/Å: 5.71 (JMP-S), 4.75 (JMP-L).
 """
 
+import ml_collections
+
 from atomjax.recipes.downstream import MODELS, SPICE_SUBSETS, spice
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(argument, {"subset": SPICE_SUBSETS, "model": tuple(MODELS)})
     return spice(**chosen, root=data_root())

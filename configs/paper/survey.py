@@ -12,135 +12,106 @@ is rewritten after every seed.
 What was found is in docs/reproduction.md.
 """
 
+from typing import Any
+
 import ml_collections
 
-GRAPH = {"cutoff": 6.0, "cutoff_molecule": 6.0, "max_neighbors": 8}
-UPSTREAM = {
-    "conformers": {"count": 200, "heavy_atoms": (2, 5), "seed": 0},
-    "reactions": {"count": 200, "seed": 0},
-    "slabs": {"count": 200, "size": (2, 2, 2), "fixed_layers": 1, "seed": 1},
-    "oxides": {"count": 200, "relaxation_steps": 2, "seed": 0},
-}
+from atomjax.recipes.sections import generated, section, training
+
+GRAPH = section(cutoff=6.0, cutoff_molecule=6.0, max_neighbors=8)
+UPSTREAM = ("conformers", "reactions", "slabs", "oxides")
 N, E = 160, 10
 # JMP mixes ANI-1x, Transition-1x, OC20 and OC22 (2, 10, 100 and 8 million) at T = 2.
-TEMPERATURE = {"conformers": 13, "reactions": 29, "slabs": 92, "oxides": 26}
-FORCES = {"kind": "energy_forces", "forces": "direct"}
+TEMPERATURE = section(conformers=13, reactions=29, slabs=92, oxides=26)
 
 
-def dataset(name: str, generator: str, arguments: dict, split: dict) -> dict:
-    return {
-        "name": name,
-        "kind": "generate",
-        "generator": generator,
-        "arguments": arguments,
-        "split": split,
-        "graph": GRAPH,
-    }
-
-
-def start(name: str, structures: dict[str, int], epochs: int = E) -> dict:
+def start(name: str, epochs: int = E, **structures: int) -> Any:
     """A start with all seeds where it is a whole set, and with one where it is a side question."""
-    seeds = None if name in UPSTREAM else (0,)
-    return {"name": name, "structures": structures, "epochs": epochs, "seeds": seeds}
+    one = section()
+    one.name = name
+    one.structures = structures
+    one.epochs = epochs
+    one.seeds = None if name in UPSTREAM else (0,)
+    return one
 
 
-def tasks() -> list[dict]:
-    split = {"train": 50, "validation": 30, "test": 100}
-    schedule = {
-        "batch_size": 5,
-        "epochs": 12,
-        "learning_rate": 5e-4,
-        "warmup_steps": 10,
-        "eval_every": 40,
-        "eval_batch_size": 10,
-        "select_by": "force_mae",
-    }
-    surfaces = {
-        "count": 180,
-        "size": (2, 2, 2),
-        "fixed_layers": 1,
-        "metals": ("Pd", "Pt"),
-        "adsorbates": ("CH3OH", "H2CO", "C2H4"),
-        "seed": 2,
-    }
+def task(data: Any) -> Any:
+    """Energies and forces of 50 structures."""
+    one = section()
+    one.data = data
+    one.data.split = section(train=50, validation=30, test=100)
+    one.data.graph = GRAPH
+    one.head = section(kind="energy_forces", forces="direct")
+    one.train = training(batch_size=5)
+    one.train.epochs = 12
+    one.train.optimizer.learning_rate = 5e-4
+    one.train.schedule.warmup_steps = 10
+    one.train.validation.eval_every = 40
+    one.train.validation.eval_batch_size = 10
+    one.train.validation.select_by = "force_mae"
+    return one
+
+
+def tasks() -> list[Any]:
+    molecules = task(
+        generated("molecules", generator="properties", count=180, heavy_atoms=(2, 6), seed=0)
+    )
+    molecules.head = section(kind="scalar", target="atomization_energy", unit="eV", extensive=True)
+    molecules.train.validation.select_by = "value_mae"
+    surfaces = generated("surfaces", generator="slabs", count=180, size=(2, 2, 2), seed=2)
+    surfaces.arguments.fixed_layers = 1
+    surfaces.arguments.metals = ("Pd", "Pt")
+    surfaces.arguments.adsorbates = ("CH3OH", "H2CO", "C2H4")
     return [
-        {
-            "data": dataset(
-                "aspirin", "dynamics", {"count": 180, "molecule": "aspirin", "seed": 0}, split
-            ),
-            "head": FORCES,
-            "train": schedule,
-        },
-        {
-            "data": dataset(
-                "molecules", "properties", {"count": 180, "heavy_atoms": (2, 6), "seed": 0}, split
-            ),
-            "head": {
-                "kind": "scalar",
-                "target": "atomization_energy",
-                "unit": "eV",
-                "extensive": True,
-            },
-            "train": {**schedule, "select_by": "value_mae"},
-        },
-        {
-            "data": dataset("surfaces", "slabs", surfaces, split),
-            "head": FORCES,
-            "train": schedule,
-        },
+        task(generated("aspirin", generator="dynamics", count=180, molecule="aspirin", seed=0)),
+        molecules,
+        task(surfaces),
     ]
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+    config = section()
     config.workflow = "survey"
     config.seeds = (0, 1, 2)
     config.candidates = [
-        dataset(name, name, arguments, {"validation": 40}) for name, arguments in UPSTREAM.items()
+        generated("conformers", count=200, heavy_atoms=(2, 5), seed=0),
+        generated("reactions", count=200, seed=0),
+        generated("slabs", count=200, size=(2, 2, 2), fixed_layers=1, seed=1),
+        generated("oxides", count=200, relaxation_steps=2, seed=0),
     ]
+    for candidate in config.candidates:
+        candidate.split = section(validation=40)
+        candidate.graph = GRAPH
     config.tasks = tasks()
-    config.starts = [
-        *(start(name, {name: N}) for name in UPSTREAM),
-        start("balanced", dict.fromkeys(UPSTREAM, N // len(UPSTREAM))),
-        start("temperature 2", TEMPERATURE),
-        start("conformers and oxides", {"conformers": N, "oxides": N // 2}),
-        *(
-            start(f"{name}, {what}", {name: N // 2}, epochs)
-            for name in ("conformers", "oxides")
-            for what, epochs in (("half of N", 2 * E), ("half of C", E))
-        ),
-    ]
-    config.pairs = [
-        *((name, "scratch") for name in UPSTREAM),
-        ("balanced", "conformers"),
-        ("temperature 2", "conformers"),
-        ("conformers and oxides", "conformers"),
-        *(
-            (f"{name}, {what}", name)
-            for name in ("conformers", "oxides")
-            for what in ("half of N", "half of C")
-        ),
-    ]
-    config.model = {
-        "name": "gemnet_oc_tiny",
-        "overrides": {
-            "num_blocks": 1,
-            "emb_size_edge": 32,
-            "num_before_skip": 1,
-            "num_after_skip": 1,
-            "num_atom": 1,
-            "num_output_afteratom": 1,
-        },
-    }
-    config.train = {
-        "batch_size": 8,
-        "epochs": E,
-        "learning_rate": 1e-3,
-        "warmup_steps": 20,
-        "eval_every": 100,
-        "eval_batch_size": 20,
-        "select_by": "force_mae",
-    }
+
+    config.starts = [start(name, **{name: N}) for name in UPSTREAM]
+    config.pairs = [(name, "scratch") for name in UPSTREAM]
+    config.starts.append(start("balanced", **dict.fromkeys(UPSTREAM, N // len(UPSTREAM))))
+    config.starts.append(start("temperature 2", **TEMPERATURE))
+    config.starts.append(start("conformers and oxides", conformers=N, oxides=N // 2))
+    for name in ("balanced", "temperature 2", "conformers and oxides"):
+        config.pairs.append((name, "conformers"))
+    for name in ("conformers", "oxides"):
+        for what, epochs in (("half of N", 2 * E), ("half of C", E)):
+            config.starts.append(start(f"{name}, {what}", epochs, **{name: N // 2}))
+            config.pairs.append((f"{name}, {what}", name))
+
+    config.model = section(name="gemnet_oc_tiny")
+    size = config.model.overrides = section()
+    size.num_blocks = 1
+    size.emb_size_edge = 32
+    size.num_before_skip = 1
+    size.num_after_skip = 1
+    size.num_atom = 1
+    size.num_output_afteratom = 1
+
+    train = config.train = training(batch_size=8)
+    train.epochs = E
+    train.optimizer.learning_rate = 1e-3
+    train.schedule.warmup_steps = 20
+    train.validation.eval_every = 100
+    train.validation.eval_batch_size = 20
+    train.validation.select_by = "force_mae"
     # As many structures of each set as the smallest training part, a task's, has.
-    config.sampling = {"strategy": "balanced_unique", "size": 50}
+    config.sampling = section(strategy="balanced_unique", size=50)
     return config

@@ -9,10 +9,12 @@ A100, small): finetuned on aspirin 5.4, 10.1, 14.6 and 16.0 meV/Å from the four
 and 11.0 with the temperature; large 4.8, 9.7, 13.8 and 12.0.
 """
 
+import ml_collections
+
 from atomjax.recipes.upstream import BUDGETS, SIZES, UPSTREAMS, limited
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(argument, {"upstream": UPSTREAMS, "size": SIZES, "budget": tuple(BUDGETS)})
     return limited(**chosen, root=data_root())

@@ -7,10 +7,12 @@ Arguments: small (default) or large. Files are looked for below $ATOMJAX_DATA_DI
 (large) hours of one V100; finetuned on aspirin of rMD17 6.7 and 5.1 meV/Å.
 """
 
+import ml_collections
+
 from atomjax.recipes.upstream import SIZES, jmp
 from atomjax.recipes.words import choose, data_root
 
 
-def get_config(argument: str = "") -> dict:
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     chosen = choose(argument, {"size": SIZES})
     return jmp(chosen["size"], data_root())

@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = ["configs/quickstart.py", "runs/a b", "--config.seed=1"]
-SHARED = ["configs/quickstart.py", "/shared/a b", '--config.train.select_by="loss"']
+SHARED = ["configs/quickstart.py", "/shared/a b", '--config.train.validation.select_by="loss"']
 POD = {"TPU": "t", "ZONE": "z", "TYPE": "v5litepod-16", "VERSION": "v2", "NFS": "files:/share"}
 JOB = {"IMAGE": "registry/atomjax:1", "CLAIM": "work", "PODS": "4", "GPUS": "8"}
 # What the stand-in for Python does; it says what it was started with.

@@ -65,7 +65,7 @@ def test_a_backbone_in_one_file_trains_predicts_and_gives_features(folder, capfd
     np.testing.assert_array_equal(extractor.element_embeddings["O"], table[8])
 
     start = ["--config=pairs.py", "--config.finetune.checkpoint=first"]
-    tuned = [*start, "--workdir=tuned", "--config.train.freeze=['embedding','block_0']"]
+    tuned = [*start, "--workdir=tuned", "--config.train.optimizer.freeze=['embedding','block_0']"]
     tuned += ["--config.finetune.which=latest", "--config.model.overrides.precision=float32"]
     assert main(tuned) == 0
     before, after = backbone_of("first"), backbone_of("tuned", averaged=False)
@@ -75,7 +75,9 @@ def test_a_backbone_in_one_file_trains_predicts_and_gives_features(folder, capfd
         "block_0/filters/kernel",
     }
     assert main([*start, "--workdir=other", "--config.model.overrides.width=8"]) == 2
-    assert main([*start[:1], "--workdir=other", "--config.train.layer_rates=jmp_small"]) == 2
+    assert (
+        main([*start[:1], "--workdir=other", "--config.train.optimizer.layer_rates=jmp_small"]) == 2
+    )
     shown = capfd.readouterr().err
     assert "model.width: 16 -> 8" in shown
     assert "pairs has none" in shown

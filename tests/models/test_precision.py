@@ -13,11 +13,11 @@ from atomjax.models import HeadConfig, build_model, find_backbone, init_variable
 from atomjax.ops import sum_slots
 from atomjax.ops.gather import Slots
 from atomjax.structures import Structure
-from atomjax.training.settings import TrainSettings
 from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import create_state, data_mesh
 from atomjax.training.update.step import make_train_step
+from tests.training.sections import train_settings
 
 HEAD = HeadConfig(name="task")
 HIGH, HIGHEST = jax.lax.Precision.HIGH, jax.lax.Precision.HIGHEST
@@ -86,7 +86,7 @@ def test_a_policy_places_its_products(precision, wide, narrow):
 
 def test_parameters_gradients_and_optimiser_stay_in_float32():
     model, variables, batch = make("bfloat16")
-    optimizer = make_optimizer(TrainSettings(batch_size=1, epochs=1), variables["params"], 10, ())
+    optimizer = make_optimizer(train_settings(batch_size=1, epochs=1), variables["params"], 10, ())
     state = create_state(variables, optimizer, seed=0)
     step = make_train_step(
         partial(predict, model), [Task(name="task")], optimizer, data_mesh(jax.devices()[:1])

@@ -16,7 +16,7 @@ from atomjax.studies.benchmark import BENCHMARK, BenchmarkSettings
 from atomjax.studies.sweep import SWEEP, SweepSettings, divide
 from atomjax.training.checks import check_settings
 from atomjax.training.running.checkpoint import save_converted
-from atomjax.training.settings import RunSettings
+from atomjax.training.settings import AveragingSettings, RunSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ARGUMENTS = {
@@ -126,12 +126,13 @@ def test_recipes_do_what_both_codes_do_between_loss_and_update(source, root):
     settings = settings_of(source, root)
     train = settings.train
     # The average begins with the initial weights; gradients that blocks share are divided.
-    assert (train.ema_decay, train.ema_warmup, train.scale_shared_gradients) == (0.99, False, True)
+    assert train.averaging == AveragingSettings(ema_decay=0.99, ema_warmup=False)
+    assert train.optimizer.scale_shared_gradients
     # By its norm in pretraining, by value in finetuning.
     pretraining = settings.workflow == "pretrain"
     clipping = (1.0, None) if pretraining else (None, 1.0)
-    assert (train.clip_norm, train.clip_value) == clipping
-    assert train.fixed_atoms == pretraining
+    assert (train.optimizer.clip_norm, train.optimizer.clip_value) == clipping
+    assert train.loss.fixed_atoms == pretraining
 
 
 @pytest.mark.parametrize(("paper", "row"), [(p, r) for p in PAPERS for r in settings_table(p)])
@@ -175,9 +176,12 @@ def test_the_ablation_adds_one_part_after_the_other():
     trains = {name: upstream.train for name, upstream in parts.items() if upstream is not None}
     assert parts["B"].data.mixture.kind == "proportional"
     assert parts["T2"].data.mixture.kind == "temperature"
-    assert (trains["T2"].force_reduction, trains["SWL"].force_reduction) == ("atom", "structure")
-    assert (trains["SWL"].weight_decay, trains["WD"].weight_decay) == (0.01, 0.1)
-    assert (trains["DO"].dropout, trains["DO"].weight_decay) == (0.1, 0.01)
-    assert (trains["WD"].edge_dropout, trains["ED"].edge_dropout) == (0, 0.1)
-    assert (trains["ED"].ema_decay, trains["EMA"].ema_decay) == (0, 0.99)
+    reductions = [trains[name].loss.force_reduction for name in ("T2", "SWL")]
+    assert reductions == ["atom", "structure"]
+    decays = [trains[name].optimizer.weight_decay for name in ("SWL", "WD", "DO")]
+    assert decays == [0.01, 0.1, 0.01]
+    assert trains["DO"].regularization.dropout == 0.1
+    dropped = [trains[name].regularization.edge_dropout for name in ("WD", "ED")]
+    assert dropped == [0, 0.1]
+    assert (trains["ED"].averaging.ema_decay, trains["EMA"].averaging.ema_decay) == (0, 0.99)
     assert parts["EMA"] == parts["EMA+LLRD"] == parts["EMA+LLRD+RLP"]

@@ -56,25 +56,25 @@ EQUIFORMER = {f"model.overrides.{name}": size for name, size in EQUIFORMER_WIDTH
 SIMPLER = {
     f"model.overrides.{name}_interaction": False
     for name in ("quad", "atom_edge", "edge_atom", "atom")
-} | {"train.scale_factor_batches": 1}
+} | {"train.batching.scale_factor_batches": 1}
 PRETRAINING = {
     "data.max_validation": 6,
     "data.max_test": 6,
-    "train.batch_size": 8,
+    "train.batching.batch_size": 8,
     "train.epochs": 2,
     "train.max_structures": 24,
     "train.budget": 48,
-    "train.warmup_steps": 2,
-    "train.scale_factor_batches": 2,
+    "train.schedule.warmup_steps": 2,
+    "train.batching.scale_factor_batches": 2,
 }
 FINETUNING = {
     "data.train.0.max_structures": 8,
     "data.max_validation": 4,
     "data.max_test": 6,
-    "train.batch_size": 4,
+    "train.batching.batch_size": 4,
     "train.epochs": 3,
-    "train.warmup_epochs": 1,
-    "train.decay_epochs": 2,
+    "train.schedule.warmup_epochs": 1,
+    "train.schedule.decay_epochs": 2,
 }
 # Joint pretrainings: the number of each set's structures, and of those of an epoch where the config
 # limits the mixture instead.

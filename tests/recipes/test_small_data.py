@@ -44,8 +44,8 @@ MOLECULES = Facts(
 
 
 def steps(choice) -> int:
-    per_epoch = -(-MOLECULES.structures // choice.train["batch_size"])
-    return choice.train["epochs"] * per_epoch
+    per_epoch = -(-MOLECULES.structures // choice.train.batching.batch_size)
+    return choice.train.epochs * per_epoch
 
 
 def test_facts_count_labels_and_shells() -> None:
@@ -74,7 +74,7 @@ def test_molecules() -> None:
     choice = choose_settings(MOLECULES)
     assert choice.graph == {"cutoff": 4.0}
     assert choice.head == {"kind": "energy_forces", "forces": "conservative"}
-    assert choice.model["overrides"]["quad_interaction"] is False
+    assert choice.model.overrides.quad_interaction is False
     assert steps(choice) == STEPS
     assert any("4 Å" in reason for reason in choice.reasons)
 
@@ -95,18 +95,18 @@ def test_the_denser_the_shorter_the_cutoff(density: float) -> None:
 def test_more_labels_take_more_steps_and_fewer_epochs() -> None:
     few = choose_settings(MOLECULES).train
     many = choose_settings(dataclasses.replace(MOLECULES, structures=800)).train
-    assert many["epochs"] < few["epochs"]
-    assert many["epochs"] * 800 == pytest.approx(4 * few["epochs"] * 50, rel=0.05)
+    assert many.epochs < few.epochs
+    assert many.epochs * 800 == pytest.approx(4 * few.epochs * 50, rel=0.05)
 
 
 def test_labels_decide_the_head() -> None:
     no_forces = dataclasses.replace(MOLECULES, forces=0)
     assert choose_settings(no_forces).head == {"kind": "energy"}
-    assert choose_settings(no_forces).train["select_by"] == "energy_mae"
+    assert choose_settings(no_forces).train.validation.select_by == "energy_mae"
     with pytest.raises(ConfigError, match="energy_key=NAME"):
         choose_settings(dataclasses.replace(no_forces, energies=0))
     stress = choose_settings(dataclasses.replace(MOLECULES, stresses=50))
-    assert any("finetune.head.stress=true" in reason for reason in stress.reasons)
+    assert any("head.stress=true" in reason for reason in stress.reasons)
 
 
 def test_finetuning_keeps_the_model_of_the_checkpoint() -> None:
@@ -126,7 +126,7 @@ def test_finetuning_keeps_the_model_of_the_checkpoint() -> None:
     assert choice.model == {"name": "gemnet_oc_small", "overrides": {"num_blocks": 3}}
     assert choice.graph == {}
     assert steps(choice) < STEPS
-    assert choice.train["groups"] == [{"pattern": "^backbone/", "multiplier": 0.3}]
+    assert choice.train.optimizer.groups == [{"pattern": "^backbone/", "multiplier": 0.3}]
 
 
 def labelled(count: int, seed: int) -> list[Atoms]:
@@ -210,8 +210,8 @@ def test_a_file_is_all_that_a_user_needs(files, tmp_path, capsys) -> None:
             f"--workdir={tmp_path / 'run'}",
             *(f"--config.model.overrides.{key}={value}" for key, value in small.items()),
             "--config.train.epochs=8",
-            "--config.train.eval_every=16",
-            "--config.train.scale_factor_batches=1",
+            "--config.train.validation.eval_every=16",
+            "--config.train.batching.scale_factor_batches=1",
         ]
     )
     shown = capsys.readouterr().out

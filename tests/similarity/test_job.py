@@ -29,7 +29,8 @@ from atomjax.similarity.workflow.selection_job import write_choice
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from atomjax.training.running.checkpoint import CheckpointError, save_converted
-from atomjax.training.settings import RunSettings, TrainSettings
+from atomjax.training.settings import RunSettings
+from tests.training.sections import train_section, train_settings
 from tests.training.workflow import MODEL, write_structures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,7 @@ def make_config(folder: Path, **changes) -> dict:
         "plan": {
             "model": MODEL,
             "budget": 40,
-            "train": {"batch_size": 5, "epochs": 3, "scale_factor_batches": 2},
+            "train": train_section(batch_size=5, epochs=3, scale_factor_batches=2),
         },
         **changes,
     }
@@ -359,11 +360,11 @@ def test_missing_weights_are_named(tmp_path):
     [
         ({"downstream": []}, "downstream is empty"),
         ({"invariants": []}, "invariants is empty"),
-        ({"workflow": "study"}, "takes its task from finetune.data"),
+        ({"workflow": "study"}, "takes its task from finetuning.data"),
         ({"resamples": 1}, "give no interval"),
         ({"sampling": {"size": 3}}, "size=3 must be at least 4"),
         ({"plan": {"budget": 2}}, "budget=2 samples are less than one structure"),
-        ({"plan": {"train": {"batch_size": 1, "epochs": 1, "budget": 5}}}, "set plan.budget"),
+        ({"plan": {"train": train_section(batch_size=1, epochs=1, budget=5)}}, "set plan.budget"),
     ],
 )
 def test_contradictions_are_refused(tmp_path, changes, message):
@@ -389,7 +390,7 @@ def test_sample_larger_than_the_set_is_explained(tmp_path, capfd):
     [(None, 70, (5, 70)), (100, 70, (5, 20)), (1000, 70, (14, 70)), (5, 70, (5, 1))],
 )
 def test_budget_is_spent_on_structures_before_epochs(budget, available, expected):
-    train = plan_training(TrainSettings(batch_size=4, epochs=5), budget, available)
+    train = plan_training(train_settings(batch_size=4, epochs=5), budget, available)
     assert (train.epochs, train.max_structures) == expected
     assert train.budget == math.prod(expected)
 

@@ -8,10 +8,11 @@ from rich.console import Console
 from atomjax.runtime.run import Run
 from atomjax.similarity.settings import SimilaritySettings
 from atomjax.studies import ReportError
-from atomjax.studies.study import STUDY, study_points, transfer_settings
+from atomjax.studies.study import STUDY, study_points
 from atomjax.studies.transfer import SCRATCH
 from tests.similarity.test_job import crowded, dataset, launch, make_config
 from tests.studies.trainings import FORCE, replace_comparison, replace_trainings, start
+from tests.training.sections import train_section
 from tests.training.workflow import write_structures
 
 CSI = {
@@ -26,7 +27,7 @@ def study_config(folder) -> dict:
     del config["downstream"]
     # Something without labels cannot be pretrained on.
     config["candidates"][0] = dataset("far", write_structures(folder / "far.extxyz", 20, seed=5))
-    config["finetune"] = {
+    config["finetuning"] = {
         "seeds": [1],
         "data": {
             "train": [
@@ -37,7 +38,7 @@ def study_config(folder) -> dict:
                 )
             ]
         },
-        "train": {"batch_size": 4, "epochs": 2, "scale_factor_batches": 2},
+        "train": train_section(batch_size=4, epochs=2, scale_factor_batches=2),
     }
     config["sampling"]["size"] = 8
     return config
@@ -56,7 +57,7 @@ def report(folder, monkeypatch, near, far, scratch, **recommendation) -> dict:
     config = study_config(folder)
     other = dataset("other", crowded(folder / "other.extxyz"))
     config["candidates"].append(other)
-    config["finetune"]["seeds"] = list(range(len(scratch)))
+    config["finetuning"]["seeds"] = list(range(len(scratch)))
     return STUDY(config, Run(folder / "run", config, console=Console(quiet=True)))
 
 
@@ -97,13 +98,17 @@ def test_stages_have_one_budget_and_the_same_task(tmp_path):
     settings = SimilaritySettings.from_config(study_config(tmp_path))
     (compare,) = study_points(settings, {})
     assert [d.name for d in compare.settings.downstream] == ["task"]
-    plans = [transfer_settings(settings, name, available=10) for name in ("near", "far")]
+    choice = {"ranking": ["near", "other", "far"]}
+    done = {"csi": {"recommendations": [choice], "available": {"near": 12, "far": 10}}}
+    points = {point.name: point for point in study_points(settings, done)}
+    plans = [points[f"pretrain/{name}"].settings for name in ("near", "far")]
     assert [p.data.train[0].name for p in plans] == ["near", "far"]
     assert plans[0].train == plans[1].train
     # 40 samples for three epochs would need 13 structures; ten allow four.
     train = plans[0].train
     assert (train.epochs, train.max_structures, train.budget) == (4, 10, 40)
-    assert plans[0].finetune == plans[1].finetune
+    tuned = [points[f"finetuned/{name}/seed_1"].settings for name in ("near", "far")]
+    assert tuned[0] == tuned[1] == points["scratch/seed_1"].settings
 
 
 @pytest.mark.slow

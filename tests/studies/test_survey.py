@@ -17,6 +17,7 @@ from atomjax.studies.survey import SURVEY, SurveySettings
 from atomjax.studies.transfer import SCRATCH
 from tests.similarity.test_job import ROOT, dataset, launch
 from tests.studies.trainings import FORCE, replace_comparison, replace_trainings
+from tests.training.sections import train_section
 from tests.training.workflow import MODEL, write_structures
 
 
@@ -55,7 +56,7 @@ def survey_config(folder) -> dict:
     task = write_structures(folder / "task.extxyz", 20, seed=9)
     sets = {name: write_structures(folder / f"{name}.extxyz", 20, seed=i) for i, name in
             enumerate(("one", "two", "three"))}  # fmt: skip
-    schedule = {"batch_size": 4, "epochs": 2, "scale_factor_batches": 2}
+    schedule = train_section(batch_size=4, epochs=2, scale_factor_batches=2)
     return {
         "workflow": "survey",
         "seeds": [0, 1],

@@ -25,10 +25,11 @@ def start(settings) -> str | None:
     return checkpoint and checkpoint.partition("pretrained/")[2]
 
 
+UP, DOWN = "pretraining.train.optimizer", "finetuning.train.optimizer"
 VARIANTS = [
-    {"name": "B", "changes": {"train.weight_decay": 0.01}},
-    {"name": "WD", "changes": {"train.weight_decay": 0.1}},
-    {"name": "LR", "changes": {"train.weight_decay": 0.1, "finetune.train.learning_rate": 1e-4}},
+    {"name": "B", "changes": {f"{UP}.weight_decay": 0.01}},
+    {"name": "WD", "changes": {f"{UP}.weight_decay": 0.1}},
+    {"name": "LR", "changes": {f"{UP}.weight_decay": 0.1, f"{DOWN}.learning_rate": 1e-4}},
     {"name": "none", "start": "scratch"},
 ]
 
@@ -51,9 +52,9 @@ def test_variants_share_pretrainings_and_nothing_is_done_twice(tmp_path, trainin
     settings = make_sweep(tmp_path / "chains.xyz", VARIANTS, reference="none")
     summary = run_sweep(settings, tmp_path / "run")
     first = [
-        ("pretrain", one.train.weight_decay)
+        ("pretrain", one.train.optimizer.weight_decay)
         if one.finetune is None
-        else ("finetune", start(one), one.train.learning_rate)
+        else ("finetune", start(one), one.train.optimizer.learning_rate)
         for one in trainings.done
         if one.seed == 0
     ]
@@ -95,7 +96,7 @@ def test_there_is_a_report_after_every_seed(tmp_path, trainings):
 def test_curves_over_the_number_of_structures_are_plotted(tmp_path, trainings):
     variants = [
         {"name": f"{start}_{n}", "start": start, "line": start, "x": n,
-         "changes": {"finetune.train.max_structures": n}}
+         "changes": {"finetuning.train.max_structures": n}}
         for start in ("pretrained", "scratch") for n in (8, 16)
     ]  # fmt: skip
     settings = make_sweep(tmp_path / "chains.xyz", variants, seeds=(0,))
@@ -110,21 +111,25 @@ def test_settings_of_a_variant(tmp_path):
     upstream, downstream = divide(settings, settings.variants[2], 5)
     assert upstream is not None
     assert downstream is not None
-    assert (upstream.seed, upstream.train.weight_decay) == (5, 0.1)
-    assert (downstream.seed, downstream.train.learning_rate) == (5, 1e-4)
+    assert (upstream.seed, upstream.train.optimizer.weight_decay) == (5, 0.1)
+    assert (downstream.seed, downstream.train.optimizer.learning_rate) == (5, 1e-4)
     assert divide(settings, settings.variants[3], 5)[0] is None
 
 
 @pytest.mark.parametrize(
     ("variants", "changes", "message"),
     [
-        ([{"name": "a", "changes": {"train.weight_deca": 1}}], {}, r'"a": .*weight_decay'),
+        (
+            [{"name": "a", "changes": {f"{UP}.weight_deca": 1}}],
+            {},
+            r'"a": .*weight_decay',
+        ),
         ([{"name": "a"}, {"name": "a"}], {}, "of different names"),
         ([{"name": "plots"}], {}, "is a folder of the study"),
         ([{"name": "a"}], {"reference": "b"}, 'reference "b" is none of a'),
         ([{"name": "a", "x": 3}], {}, "line and x go together"),
         ([{"name": "a"}, {"name": "b", "line": "l", "x": 1}], {}, "give all or none"),
-        ([{"name": "a", "changes": {"finetune.data.train.0.split": {}}}], {}, "has no test part"),
+        ([{"name": "a", "changes": {"finetuning.data.train.0.split": {}}}], {}, "has no test part"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_trained(tmp_path, variants, changes, message):
@@ -135,7 +140,10 @@ def test_mistakes_are_found_before_anything_is_trained(tmp_path, variants, chang
 
 def test_a_sweep_of_pretrainings_trains(tmp_path):
     base = make_config(write_structures(tmp_path / "chains.xyz"), epochs=1)
-    variants = [{"name": "mean"}, {"name": "atom", "changes": {"train.force_reduction": "atom"}}]
+    variants = [
+        {"name": "mean"},
+        {"name": "atom", "changes": {"train.loss.force_reduction": "atom"}},
+    ]
     settings = SweepSettings.from_config(
         {"workflow": "sweep", "base": base, "variants": variants, "seeds": [0]}
     )

@@ -79,7 +79,7 @@ def test_scalar_task_without_forces(tmp_path, monkeypatch):
 def test_mistakes_are_explained(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="seeds"):
         report(tmp_path, monkeypatch, (), ())
-    with pytest.raises(ConfigError, match=r"finetune\.data"):
+    with pytest.raises(ConfigError, match=r"finetuning\.data"):
         report(tmp_path / "data", monkeypatch, data=None)
     replace_trainings(monkeypatch, lambda _: {})
     config = transfer_config(tmp_path / "chains.xyz")

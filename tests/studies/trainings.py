@@ -18,19 +18,21 @@ FORCES = np.array([[0.2, -0.2, 0.0], [0.1, 0.3, -0.4]])
 Errors = Callable[[Any], Mapping[str, float]]
 
 
-def transfer_config(structures: Path, seeds: Iterable[int] = (0,), **finetune: Any) -> dict:
+def transfer_config(structures: Path, seeds: Iterable[int] = (0,), **finetuning: Any) -> dict:
     """A transfer study on one file, of which the downstream set is called "task"."""
     base = make_config(structures)
     task = {**base["data"]["train"][0], "name": "task"}
+    upstream = {"data": base.pop("data"), "train": base.pop("train")}
     return {
         **base,
         "workflow": "transfer",
-        "finetune": {
+        "pretraining": upstream,
+        "finetuning": {
             "seeds": list(seeds),
             "head": {"kind": "energy_forces"},
             "data": {"train": [task]},
-            "train": {**base["train"], "select_by": "force_mae"},
-            **finetune,
+            "train": {**upstream["train"], "validation": {"select_by": "force_mae"}},
+            **finetuning,
         },
     }
 

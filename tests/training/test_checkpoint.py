@@ -14,9 +14,10 @@ from atomjax.training.running.checkpoint import (
     load_backbone,
     load_checkpoint,
 )
-from atomjax.training.settings import GroupSettings, TrainSettings
+from atomjax.training.settings import GroupSettings
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import TrainState, create_state, data_mesh, place
+from tests.training.sections import train_settings
 from tests.training.test_step import environment_with_devices
 
 METADATA = {"model": {"name": "standin"}, "references": {"a": {"energy_scale": 1 / 3}}}
@@ -37,7 +38,7 @@ def model_variables(blocks: int = 2, width: int = 3, head: str = "a") -> dict[st
 def make_state(**model: Any) -> TrainState:
     variables = model_variables(**model)
     frozen = (GroupSettings(pattern="block_0", multiplier=0),)
-    settings = TrainSettings(batch_size=1, epochs=1)
+    settings = train_settings(batch_size=1, epochs=1)
     optimizer = make_optimizer(settings, variables["params"], 10, frozen)
     return place(create_state(variables, optimizer, seed=7), data_mesh())
 

@@ -10,13 +10,14 @@ from atomjax.models.equiformer_v2 import EQUIFORMER_V2
 from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
-from atomjax.training.settings import GroupSettings, PlateauSettings, TrainSettings
+from atomjax.training.settings import GroupSettings, PlateauSettings
 from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.optimizer import learning_rate_schedule, parameter_groups
+from tests.training.sections import train_settings
 
 
 def settings(**changes):
-    return TrainSettings(**{"batch_size": 1, "epochs": 40, "final_factor": 0.1, **changes})
+    return train_settings(**{"batch_size": 1, "epochs": 40, "final_factor": 0.1, **changes})
 
 
 def factor_of(path: str, groups) -> float:
@@ -100,7 +101,7 @@ def test_warmup_and_cosine_are_counted_in_epochs():
     schedule = learning_rate_schedule(s, 40 * 10)
     rates = [float(schedule(step)) for step in (0, 50, 185, 320, 399)]
     assert rates == pytest.approx([8e-6, 8e-5, 4.4e-5, 8e-6, 8e-6], rel=1e-5)
-    with pytest.raises(ConfigError, match=r"train\.warmup_epochs=5 leaves nothing of the 50 steps"):
+    with pytest.raises(ConfigError, match=r"warmup_epochs=5 leaves nothing of the 50 steps"):
         learning_rate_schedule(settings(warmup_epochs=5, decay_epochs=5), 400)
 
 

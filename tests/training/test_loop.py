@@ -10,11 +10,12 @@ from atomjax.runtime.run import Run
 from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
-from atomjax.training.settings import PlateauSettings, TrainSettings
+from atomjax.training.settings import PlateauSettings
 from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.update.state import create_state, data_mesh, place
 from atomjax.training.update.step import make_train_step
+from tests.training.sections import train_settings
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
 TASKS = (Task(name="a", energy_scale=2.0), Task(name="b"))
@@ -46,7 +47,7 @@ def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **cha
         "log_every": 2,
         "ema_decay": 0.5,
     }
-    settings = TrainSettings(**{**values, **changes})
+    settings = train_settings(**{**values, **changes})
     model, loader = Model(TASKS), Batches(epochs, broken_step)
     variables = init(model, make_batch(random_structures(2), **SHAPE))
     optimizer = make_optimizer(settings, variables["params"], loader.num_steps, ())

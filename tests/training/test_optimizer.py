@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from atomjax.runtime.config import ConfigError
-from atomjax.training.settings import GroupSettings, TrainSettings
+from atomjax.training.settings import GroupSettings
 from atomjax.training.update.optimizer import (
     average_decay,
     learning_rate_schedule,
@@ -16,10 +16,11 @@ from atomjax.training.update.optimizer import (
     shared_divisors,
     update_average,
 )
+from tests.training.sections import train_settings
 
 
 def settings(**changes):
-    return TrainSettings(
+    return train_settings(
         **{"batch_size": 1, "epochs": 1, "learning_rate": 1e-2, "weight_decay": 0.0, **changes}
     )
 
@@ -58,7 +59,7 @@ def test_a_rule_without_its_base_is_refused():
 
 
 def test_warmup_longer_than_the_run_is_refused():
-    with pytest.raises(ConfigError, match=r"train\.warmup_steps=10.*8 steps"):
+    with pytest.raises(ConfigError, match=r"train\.schedule\.warmup_steps=10.*8 steps"):
         learning_rate_schedule(settings(warmup_steps=10), 8)
 
 
@@ -133,7 +134,7 @@ def test_group_floor_replaces_the_common_one():
 
 def test_pattern_that_matches_nothing_is_refused():
     groups = [GroupSettings(pattern="blok_0", multiplier=0.1)]
-    with pytest.raises(ConfigError, match=r'train\.groups\[0\].*"blok_0".*backbone/block_0'):
+    with pytest.raises(ConfigError, match=r'groups\[0\].*"blok_0".*backbone/block_0'):
         parameter_groups(PARAMS, groups)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from atomjax.models import ScaleFactorError
-from atomjax.training.settings import TrainSettings
 from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import (
@@ -20,13 +19,14 @@ from atomjax.training.update.state import (
     state_shardings,
 )
 from atomjax.training.update.step import make_train_step
+from tests.training.sections import train_settings
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
 TASKS = (
     Task(name="a", energy_coefficient=2.0, force_coefficient=10.0),
     Task(name="b", force_coefficient=3.0),
 )
-SETTINGS = TrainSettings(batch_size=8, epochs=1, learning_rate=1e-2)
+SETTINGS = train_settings(batch_size=8, epochs=1, learning_rate=1e-2)
 
 
 def setup(

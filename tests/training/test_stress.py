@@ -122,7 +122,7 @@ def test_stress_is_learnt_and_reported(crystals, tmp_path):
         select_by="stress_mae",
     )
     head = {"kind": "energy_forces", "forces": "conservative", "stress": True}
-    config |= {"workflow": "finetune", "finetune": {"head": head}}
+    config |= {"workflow": "finetune", "head": head}
     config["data"]["train"][0]["graph"] |= {"cutoff": 5.0, "max_neighbors": 14}
     settings = RunSettings.from_config(config)
     results = finetune(settings, Run(tmp_path / "run", settings, console=Console(quiet=True)))
@@ -152,7 +152,7 @@ def test_stress_needs_labels_and_conservative_forces(tmp_path):
     write(tmp_path / "none.xyz", [crystal] * 30, format="extxyz")
     config = make_config(tmp_path / "none.xyz")
     head = {"kind": "energy_forces", "forces": "conservative", "stress": True}
-    config |= {"workflow": "finetune", "finetune": {"head": head}}
+    config |= {"workflow": "finetune", "head": head}
     settings = RunSettings.from_config(config)
     with pytest.raises(ConfigError, match=r'14 training structures of dataset "chains" has a str'):
         finetune(settings, Run(tmp_path / "run", settings, console=Console(quiet=True)))

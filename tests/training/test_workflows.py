@@ -49,11 +49,16 @@ def pretrained(structures, tmp_path_factory) -> tuple[Path, dict[str, Any], str]
     return workdir, results, text
 
 
+# A vanishing learning rate shows where training began.
+STILL = {"epochs": 1, "learning_rate": 1e-30, "ema_decay": 0.0, "weight_decay": 0.0}
+
+
 def finetune_config(structures: Path, checkpoint: Path | None, head: dict[str, Any], **train: Any):
     config = make_config(structures, **{"epochs": 2, **train})
     config["workflow"] = "finetune"
     config["data"]["train"][0]["name"] = "task"
-    config["finetune"] = {"checkpoint": checkpoint and str(checkpoint), "head": head}
+    config["head"] = head
+    config["finetune"] = {"checkpoint": checkpoint and str(checkpoint)}
     return config
 
 
@@ -116,9 +121,7 @@ def test_a_run_is_not_resumed_with_other_data(pretrained, structures):
 
 def test_finetuning_starts_from_the_backbone_alone(pretrained, structures, tmp_path):
     checkpoint, _, _ = pretrained
-    # A vanishing learning rate shows where training began.
-    config = finetune_config(structures, checkpoint, {}, epochs=1, learning_rate=1e-30, ema_decay=0)
-    config["train"]["weight_decay"] = 0.0
+    config = finetune_config(structures, checkpoint, {}, **STILL)
     results, text = start_run(finetune, config, tmp_path / "run")
     source, _ = load_checkpoint(checkpoint)
     ours, metadata = load_checkpoint(tmp_path / "run")
@@ -140,8 +143,7 @@ def test_finetuning_starts_from_the_backbone_alone(pretrained, structures, tmp_p
 @pytest.mark.parametrize("head_from", ["chains", "mean"])
 def test_a_head_carries_over(pretrained, structures, tmp_path, head_from):
     checkpoint, _, _ = pretrained
-    config = finetune_config(structures, checkpoint, {}, epochs=1, learning_rate=1e-30, ema_decay=0)
-    config["train"]["weight_decay"] = 0.0
+    config = finetune_config(structures, checkpoint, {}, **STILL)
     config["finetune"]["head_from"] = head_from
     _, text = start_run(finetune, config, tmp_path / "run")
     assert "heads from chains" in text
@@ -161,7 +163,7 @@ def test_energies_of_another_reference_are_referenced_anew(pretrained, structure
     text = structures.read_text()
     # Another functional: each atom's energy is another.
     other.write_text(re.sub(r"(\n?)(\d+)\n(.*?)energy=(\S+)", _shift_energy, text))
-    config = finetune_config(other, checkpoint, {}, epochs=1, learning_rate=1e-30, ema_decay=0)
+    config = finetune_config(other, checkpoint, {}, **STILL)
     config["finetune"]["head_from"] = "chains"
     _, shown = start_run(finetune, config, tmp_path / "run")
     assert "energies lie +20" in shown
@@ -201,7 +203,7 @@ def test_trainings_of_one_task_share_compiled_functions(pretrained, structures, 
     assert "compiled the training step 0 time(s)" in text
     assert alone["test"] == first["test"] == second["test"]
     # Another schedule is another function.
-    config["train"]["learning_rate"] = 1e-3
+    config["train"]["optimizer"]["learning_rate"] = 1e-3
     other, _ = start_run(sharing, config, tmp_path / "other")
     assert other["compilations"] == 1
 
@@ -261,10 +263,15 @@ def test_subset_and_budget_must_agree(structures, tmp_path):
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
-        ("train", {"learning_rat": 1.0}, "learning_rat.*learning_rate"),
-        ("train", {"select_by": "value_mae"}, "select_by.*energy_forces.*force_mae"),
+        ("train", {"learning_rat": 1.0}, "Did you mean 'optimizer.learning_rate'"),
+        ("train", {"learning_rate": 1.0}, "Write config.train.optimizer.learning_rate"),
+        (
+            "train",
+            {"validation": {"select_by": "value_mae"}},
+            "select_by.*energy_forces.*force_mae",
+        ),
         ("train", {"dtype": "float16"}, "dtype.*float32"),
-        ("train", {"warmup_steps": -1}, "warmup_steps"),
+        ("train", {"schedule": {"warmup_steps": -1}}, "schedule.*warmup_steps=-1 .* at least 0"),
         ("model", {"name": "gemnet_oc_smal"}, "gemnet_oc_small"),
         ("model", {"overrides": {"num_block": 2}}, "num_block.*num_blocks"),
         ("head", {"kind": "scalar"}, "target"),
@@ -296,7 +303,7 @@ def test_equiformer_pretrains_and_is_finetuned(structures, tmp_path):
     assert (graphs["kind"], graphs["max_neighbors"], graphs["cutoff_molecule"]) == ("nearest", 6, 5)
     head = {"kind": "scalar", "target": "gap"}
     tuned = finetune_config(structures, tmp_path / "pretrained", head, dropout=0.0, epochs=1)
-    tuned["train"]["select_by"] = "value_mae"
+    tuned["train"]["validation"] = {"select_by": "value_mae"}
     finetuned, text = start_run(finetune, {**tuned, "model": model}, tmp_path / "finetuned")
     assert "parameter arrays loaded; heads discarded: chains" in text
     for outcome in (results, finetuned):

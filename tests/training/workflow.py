@@ -15,6 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from tests.smallest import NO_LAYERS
+from tests.training.sections import train_section
 
 MODEL = {
     "name": "gemnet_oc_tiny",
@@ -53,7 +54,7 @@ def write_structures(path: Path, count: int = 40, seed: int = 0) -> Path:
 
 
 def make_config(structures: Path, **changes: Any) -> dict[str, Any]:
-    """A config; ``changes`` go to its section "train", or to the section before a dot."""
+    """A config; ``changes`` are fields of its section "train" or of the sections in it."""
     config: dict[str, Any] = {
         "workflow": "pretrain",
         "seed": 3,
@@ -72,16 +73,10 @@ def make_config(structures: Path, **changes: Any) -> dict[str, Any]:
                 }
             ]
         },
-        "train": {
-            "batch_size": 6,
-            "epochs": 2,
-            "learning_rate": 3e-3,
-            "scale_factor_batches": 2,
-            "log_every": 1,
-        },
     }
-    config["train"].update(changes)
-    return config
+    train: dict[str, Any] = {"batch_size": 6, "epochs": 2, "learning_rate": 3e-3}
+    train |= {"scale_factor_batches": 2, "log_every": 1, **changes}
+    return {**config, "train": train_section(**train)}
 
 
 def main() -> None:

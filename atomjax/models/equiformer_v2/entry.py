@@ -45,6 +45,7 @@ EQUIFORMER_V2 = Backbone(
     smooth={"envelope_exponent": 5},
     element_embedding="sphere_embedding",
     block=lambda i: (f"blocks_{i}",),
+    head_layers=False,
     free_fields=("dropout", "drop_path", "edge_dropout", "edge_chunk", "precision"),
     lmax=lambda config: config.lmax,
     conventions={"efficient_atom": reversed_edges},

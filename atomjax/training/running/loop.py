@@ -128,10 +128,11 @@ class Loop:
         self._plateau_start = decay_end(self.settings, self.loader.num_steps)
         devices = self.mesh.devices.flatten()
         device = f"{devices.size} x {devices[0].device_kind}"
-        ends = (self.settings.early_stopping_patience, self.settings.max_hours)
+        patience = self.settings.validation.early_stopping_patience
+        ends = (patience, self.settings.checkpointing.max_hours)
         self._pace = Pace(
             self.loader.num_steps,
-            self.settings.batch_size,
+            self.settings.batching.batch_size,
             device,
             may_end_sooner=any(end is not None for end in ends),
         )
@@ -170,7 +171,7 @@ class Loop:
         with Preemption() as preemption, self.run.progress(total, "training", start) as progress:
             for index, batch in self.loader.batches(start_step=start):
                 done = index + 1
-                placed = place_batch(batch, self.mesh, self.settings.accumulation)
+                placed = place_batch(batch, self.mesh, self.settings.batching.accumulation)
                 with jax.transfer_guard("disallow"):
                     state, metrics = self.step(state, placed)
                 self._read_pending()
@@ -244,7 +245,7 @@ class Loop:
             f"step {pending.step}: loss {metrics['loss']:.6g}, gradient norm "
             f"{metrics['gradient_norm']:.6g}; training stops here ({where} in "
             f"{self.checkpoints.directory}). Look for wrong labels among the structures of this "
-            f"batch, or lower train.learning_rate. {batch}"
+            f"batch, or lower train.optimizer.learning_rate. {batch}"
         )
 
     def _rate(self, step: int) -> float:
@@ -259,10 +260,10 @@ class Loop:
         Returns:
             The state, with another rate after a plateau, and what the progress line shows.
         """
-        every = self.settings.eval_every or self.loader.steps_per_epoch
+        every = self.settings.validation.eval_every or self.loader.steps_per_epoch
         last = done == self.loader.num_steps
         validate = self.evaluator is not None and (done % every == 0 or last)
-        save = done % (self.settings.checkpoint_every or every) == 0 or last
+        save = done % (self.settings.checkpointing.checkpoint_every or every) == 0 or last
         if not (validate or save):
             return state, {}
         self._read_pending()
@@ -270,7 +271,7 @@ class Loop:
         shown: dict[str, float] = {}
         if validate:
             value, improved = self._validate(state, record, done)
-            shown = {self.settings.select_by: value}
+            shown = {self.settings.validation.select_by: value}
             save = save or improved
             state = self._reduce_rate(state, record, value, done)
         self._check_time(record)
@@ -289,13 +290,13 @@ class Loop:
         self, state: TrainState, record: Record, value: float, done: int
     ) -> TrainState:
         """Lowers the rate on a plateau, and ends the run where it has become too low."""
-        plateau = self.settings.plateau
+        plateau = self.settings.schedule.plateau
         if plateau is None or done < self._plateau_start:
             return state
         if not record.update_plateau(value, plateau):
             return state
         self._plateau_scale = record.plateau_scale
-        lowest, rate = self.settings.min_learning_rate, self._rate(done)
+        lowest, rate = self.settings.schedule.min_learning_rate, self._rate(done)
         self.run.say(f"step {done}: no improvement, learning rate reduced to {rate:.3g}")
         if lowest is not None and rate < lowest:
             record.stop(f"learning rate {rate:.3g} is below min_learning_rate={lowest:.3g}")
@@ -304,7 +305,7 @@ class Loop:
 
     def _check_time(self, record: Record) -> None:
         """Ends the run where its time is over; processes go by the clock of the first."""
-        limit = self.settings.max_hours
+        limit = self.settings.checkpointing.max_hours
         if limit is None or record.stopped:
             return
         if processes.from_first(np.asarray(self.seconds >= 3600 * limit)):
@@ -314,8 +315,8 @@ class Loop:
         assert self.evaluator is not None
         metrics = self.evaluator.metrics(state.averaged)
         self.run.log(done, {f"validation/{name}": value for name, value in metrics.items()})
-        value = selection_value(metrics, self.settings.select_by)
-        improved = record.update(value, done, self.settings)
+        value = selection_value(metrics, self.settings.validation.select_by)
+        improved = record.update(value, done, self.settings.validation)
         if improved:
             self.checkpoints.save_best(state, self._metadata(record, done, metrics))
         return value, improved

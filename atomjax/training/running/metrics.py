@@ -127,7 +127,7 @@ def selection_value(metrics: Mapping[str, float], select_by: str) -> float:
     if not values:
         raise ValueError(
             f'select_by="{select_by}", but nothing in the validation data is labelled for it; '
-            'use train.select_by="loss"'
+            'use train.validation.select_by="loss"'
         )
     return float(np.mean(values))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from atomjax.training.settings import PlateauSettings, TrainSettings
+from atomjax.training.settings import PlateauSettings, TrainSettings, ValidationSettings
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Record:
     plateau_stale: int = 0
     plateau_scale: float = 1.0
 
-    def update(self, value: float, step: int, settings: TrainSettings) -> bool:
+    def update(self, value: float, step: int, settings: ValidationSettings) -> bool:
         """Takes one validation into account; returns whether it is the best so far."""
         bound = self.best_value
         if bound is None or value < bound - settings.min_improvement * abs(bound):
@@ -71,8 +71,9 @@ class Record:
             seconds: trained so far.
             rate: learning rate of the next step.
         """
-        patience, hours = settings.early_stopping_patience, settings.max_hours
-        lowest = settings.min_learning_rate if settings.plateau is not None else None
+        patience = settings.validation.early_stopping_patience
+        hours, schedule = settings.checkpointing.max_hours, settings.schedule
+        lowest = schedule.min_learning_rate if schedule.plateau is not None else None
         return (
             (patience is not None and self.stale >= patience)
             or (hours is not None and seconds >= 3600 * hours)

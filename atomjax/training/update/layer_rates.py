@@ -17,11 +17,12 @@ def all_groups(settings: TrainSettings, backbone: Backbone) -> tuple[GroupSettin
     Raises:
         ConfigError: the backbone has no such part, or no such layer rates.
     """
+    optimizer = settings.optimizer
     frozen = (
         GroupSettings(pattern=part_pattern(name, backbone), multiplier=0.0)
-        for name in settings.freeze
+        for name in optimizer.freeze
     )
-    return (*frozen, *settings.groups, *layer_groups(settings, backbone))
+    return (*frozen, *optimizer.groups, *layer_groups(settings, backbone))
 
 
 def layer_groups(settings: TrainSettings, backbone: Backbone) -> tuple[GroupSettings, ...]:
@@ -33,14 +34,16 @@ def layer_groups(settings: TrainSettings, backbone: Backbone) -> tuple[GroupSett
     Raises:
         ConfigError: the backbone has no layer rates of that name.
     """
-    if settings.layer_rates is None:
+    name = settings.optimizer.layer_rates
+    if name is None:
         return ()
-    if settings.layer_rates not in backbone.layer_rates:
+    if name not in backbone.layer_rates:
+        known = ", ".join(backbone.layer_rates) or "none"
         raise ConfigError(
-            f'train.layer_rates="{settings.layer_rates}": {backbone.name} has '
-            f"{', '.join(backbone.layer_rates) or 'none'}; leave it out or give train.groups"
+            f'train.optimizer.layer_rates="{name}": {backbone.name} has {known}; leave it out or '
+            "give train.optimizer.groups"
         )
-    embedding, blocks = backbone.layer_rates[settings.layer_rates]
+    embedding, blocks = backbone.layer_rates[name]
     factors = {part_pattern("embedding", backbone): embedding}
     for i, factor in enumerate(blocks):
         before = backbone.before_blocks if i == 0 else ()
@@ -50,7 +53,7 @@ def layer_groups(settings: TrainSettings, backbone: Backbone) -> tuple[GroupSett
         GroupSettings(
             pattern=pattern,
             multiplier=factor,
-            final_factor=min(max(settings.final_factor / factor, low), high),
+            final_factor=min(max(settings.schedule.final_factor / factor, low), high),
         )
         for pattern, factor in factors.items()
     )
@@ -76,8 +79,8 @@ def part_pattern(name: str, backbone: Backbone) -> str:
     }
     if name not in patterns:
         raise ConfigError(
-            f'train.freeze: "{name}" is no part; write {", ".join(patterns)} or block_0, block_1, '
-            "... (other parameters: train.groups with multiplier 0)"
+            f'train.optimizer.freeze: "{name}" is no part; write {", ".join(patterns)} or block_0, '
+            "block_1, ... (other parameters: train.optimizer.groups with multiplier 0)"
         )
     return patterns[name]
 

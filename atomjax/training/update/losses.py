@@ -3,7 +3,7 @@
 The loss of a set of structures is ``Σ_terms sum / count``, where both are taken over the whole
 set. A device that holds a part of the batch contributes its sums, divided by the counts of all
 devices; padding and missing labels enter neither, nor do fixed atoms (but for
-``train.fixed_atoms``). Following JMP, every labelled structure weighs the same whatever its
+``train.loss.fixed_atoms``). Following JMP, every labelled structure weighs the same whatever its
 dataset, apart from the dataset's coefficients:
 
     energy  Σ_g c_g |ΔE_g| / #structures with an energy

@@ -19,9 +19,10 @@ Params = Any
 
 def decay_end(settings: TrainSettings, num_steps: int) -> int:
     """The step at which the cosine ends; a plateau begins there."""
-    if settings.decay_epochs is None:
+    epochs = settings.schedule.decay_epochs
+    if epochs is None:
         return num_steps
-    return min(settings.decay_epochs * (num_steps // settings.epochs), num_steps)
+    return min(epochs * (num_steps // settings.epochs), num_steps)
 
 
 def learning_rate_schedule(
@@ -30,28 +31,27 @@ def learning_rate_schedule(
     """Linear warm-up to the peak, then a cosine to its fraction ``final_factor``.
 
     Args:
-        settings: peak_learning_rate, warmup_steps or warmup_epochs, warmup_factor, final_factor,
-            decay_epochs.
+        settings: epochs, schedule and peak learning rate.
         num_steps: length of the run, whole epochs; the cosine ends there unless before.
         final_factor: instead of the one in the settings.
 
     Raises:
         ConfigError: if the warm-up is longer than the cosine allows.
     """
-    end = decay_end(settings, num_steps)
-    warmup_steps = settings.warmup_steps or settings.warmup_epochs * (num_steps // settings.epochs)
+    end, schedule = decay_end(settings, num_steps), settings.schedule
+    warmup_steps = schedule.warmup_steps or schedule.warmup_epochs * (num_steps // settings.epochs)
     if warmup_steps >= end:
-        name = "steps" if settings.warmup_steps else "epochs"
+        name = "warmup_steps" if schedule.warmup_steps else "warmup_epochs"
         raise ConfigError(
-            f"train.warmup_{name}={getattr(settings, f'warmup_{name}')} leaves nothing of the "
-            f"{end} steps of this run's cosine; lower it or train for more epochs"
+            f"train.schedule.{name}={getattr(schedule, name)} leaves nothing of the {end} steps of "
+            "this run's cosine; lower it or train for more epochs"
         )
     peak = settings.peak_learning_rate
-    factor = settings.final_factor if final_factor is None else final_factor
+    factor = schedule.final_factor if final_factor is None else final_factor
     cosine = optax.cosine_decay_schedule(peak, end - warmup_steps, factor)
     if warmup_steps == 0:
         return cosine
-    warmup = optax.linear_schedule(settings.warmup_factor * peak, peak, warmup_steps)
+    warmup = optax.linear_schedule(schedule.warmup_factor * peak, peak, warmup_steps)
     return optax.join_schedules([warmup, cosine], [warmup_steps])
 
 
@@ -70,8 +70,8 @@ def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
         # A layer's group that a frozen part covers has nothing left, and that is meant.
         if not any(re.search(group.pattern, path) for path in flat):
             raise ConfigError(
-                f'train.groups[{i}]: pattern "{group.pattern}" matches no parameter (groups of '
-                "train.freeze come first, those of train.layer_rates last); paths look like "
+                f'train.optimizer.groups[{i}]: pattern "{group.pattern}" matches no parameter '
+                "(groups of freeze come first, those of layer_rates last); paths look like "
                 + ", ".join(sorted(flat)[:3])
             )
     return traverse_util.unflatten_dict(labels, sep="/")
@@ -177,16 +177,17 @@ def make_optimizer(
         base = learning_rate_schedule(settings, num_steps, final_factor=group.final_factor)
         schedules[i] = _multiplied(base, group.multiplier)
     trainable = jax.tree.map(lambda label: label < 0 or groups[label].multiplier > 0, labels)
-    divisors = shared_divisors(params, shared if settings.scale_shared_gradients else ())
+    given = settings.optimizer
+    divisors = shared_divisors(params, shared if given.scale_shared_gradients else ())
     factors = jax.tree.map(lambda train, n: 1 / n if train else 0, trainable, divisors)
     steps = [_scale_gradients(factors)]
-    if settings.clip_value is not None:
-        steps.append(optax.clip(settings.clip_value))
-    if settings.clip_norm is not None:
-        steps.append(_clip_by_norm(settings.clip_norm))
+    if given.clip_value is not None:
+        steps.append(optax.clip(given.clip_value))
+    if given.clip_norm is not None:
+        steps.append(_clip_by_norm(given.clip_norm))
     adamw = optax.chain(
-        optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon),
-        optax.add_decayed_weights(settings.weight_decay),
+        optax.scale_by_adam(b1=given.beta1, b2=given.beta2, eps=given.epsilon),
+        optax.add_decayed_weights(given.weight_decay),
     )
     steps += [optax.masked(adamw, trainable), _scale_by_group(labels, schedules)]
     return optax.chain(*steps)

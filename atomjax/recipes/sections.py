@@ -1,0 +1,109 @@
+"""Sections of a config that are filled in by attribute, as in ``train.optimizer.beta1 = 0.9``."""
+
+import copy
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from atomjax.runtime.config import section_type, to_plain
+from atomjax.training.settings import TrainSettings
+
+# An ml_collections.ConfigDict; type checkers know none of its attributes.
+Section = Any
+
+
+def section(**fields: Any) -> Section:
+    """A section with these fields, to which more are added by attribute."""
+    return ConfigDict(fields)
+
+
+def training(batch_size: int) -> Section:
+    """A section "train" whose own sections are empty, but for the structures per step."""
+    hints = typing.get_type_hints(TrainSettings)
+    names = [field.name for field in dataclasses.fields(TrainSettings)]
+    train = section(**{name: section() for name in names if section_type(hints[name])})
+    train.batching.batch_size = batch_size
+    return train
+
+
+def data_of(*datasets: Section) -> Section:
+    """A section "data" that trains on these data sets."""
+    data = section()
+    data.train = list(datasets)
+    return data
+
+
+def generated(name: str, *, generator: str | None = None, **arguments: Any) -> Section:
+    """A data set that is labelled here.
+
+    Args:
+        name: name of the data set.
+        generator: its generator; None for that of the same name.
+        **arguments: arguments of the generator.
+    """
+    dataset = section()
+    dataset.name = name
+    dataset.kind = "generate"
+    dataset.generator = generator or name
+    dataset.arguments = arguments
+    dataset.graph = section()
+    return dataset
+
+
+def read(name: str, path: str, file_format: str | None = None) -> Section:
+    """A data set that is read from a file or folder.
+
+    Args:
+        name: name of the data set.
+        path: its file or folder.
+        file_format: name of the format; None guesses from the path.
+    """
+    dataset = section()
+    dataset.name = name
+    dataset.kind = "read"
+    dataset.path = path
+    dataset.format = file_format
+    dataset.arguments = section()
+    dataset.graph = section()
+    return dataset
+
+
+def stored(name: str, path: str) -> Section:
+    """A data set that is read from a store, the folder ``path``."""
+    dataset = section()
+    dataset.name = name
+    dataset.kind = "store"
+    dataset.path = path
+    dataset.graph = section()
+    return dataset
+
+
+def variant(
+    name: str, base: Section, parts: Iterable[Callable[[Section], None]], **fields: Any
+) -> dict[str, Any]:
+    """A variant of a sweep, as the keys of its base that functions change.
+
+    Args:
+        name: name of the variant.
+        base: config of the sweep's base, which stays as it is.
+        parts: functions that each change a config by attribute.
+        **fields: further fields of the variant.
+    """
+    changed = copy.deepcopy(base)
+    for part in parts:
+        part(changed)
+    changes = dict(_changes(to_plain(base), to_plain(changed), ""))
+    return {"name": name, "changes": changes, **fields}
+
+
+def _changes(old: Any, new: dict[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys with new values."""
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            yield from _changes(before, value, f"{where}{key}.")
+        elif value != before:
+            yield f"{where}{key}", value

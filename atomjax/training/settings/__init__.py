@@ -1,0 +1,47 @@
+"""Settings of a training: the schema of its config, each field documented where it is declared."""
+
+from atomjax.training.settings.model import MOMENTS, HeadSettings, ModelSettings
+from atomjax.training.settings.run import (
+    FinetuneSettings,
+    FinetuningSettings,
+    PretrainingSettings,
+    RunSettings,
+    TransferSettings,
+)
+from atomjax.training.settings.train import (
+    BatchingSettings,
+    CheckpointingSettings,
+    LossSettings,
+    RegularizationSettings,
+    TrainSettings,
+    ValidationSettings,
+)
+from atomjax.training.settings.update import (
+    AveragingSettings,
+    GroupSettings,
+    OptimizerSettings,
+    PlateauSettings,
+    ScheduleSettings,
+)
+
+__all__ = [
+    "MOMENTS",
+    "AveragingSettings",
+    "BatchingSettings",
+    "CheckpointingSettings",
+    "FinetuneSettings",
+    "FinetuningSettings",
+    "GroupSettings",
+    "HeadSettings",
+    "LossSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "PlateauSettings",
+    "PretrainingSettings",
+    "RegularizationSettings",
+    "RunSettings",
+    "ScheduleSettings",
+    "TrainSettings",
+    "TransferSettings",
+    "ValidationSettings",
+]

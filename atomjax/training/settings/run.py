@@ -1,0 +1,174 @@
+"""Settings of whole configs: one training, or a pretraining and its finetuning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from atomjax.data.settings import DataSettings
+from atomjax.runtime.config import ConfigError, Settings
+from atomjax.runtime.workflows import WorkflowSettings
+from atomjax.training.settings.model import HeadSettings, ModelSettings
+from atomjax.training.settings.train import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointStart(Settings):
+    """Parts of a checkpoint that a finetuning takes, and its repetitions."""
+
+    which: Literal["best", "latest"] = "best"
+    "Checkpoint of the pretraining, by validation or the last one."
+    averaged: bool = True
+    "Start from the exponential averages of the weights, as JMP does."
+    head_from: str | None = None
+    'Head to start from with its scales, "mean" for that of all heads; none: random weights.'
+    seeds: tuple[int, ...] = (0,)
+    "Seeds, with a training for each; a single one of workflow finetune leaves it to `seed`."
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds={list(self.seeds)} must be at least one, all different")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(CheckpointStart):
+    """The start of a finetuning."""
+
+    checkpoint: str | None = None
+    "Directory of a pretraining's checkpoints; none trains from random weights."
+    folds: tuple[int, ...] = ()
+    "Values of `arguments.fold` of the data sets, with a training for each."
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(set(self.folds)) < len(self.folds):
+            raise ConfigError(f"folds={list(self.folds)} must be all different")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(WorkflowSettings):
+    """One training: of a backbone with a head for every data set, or of a finetuned one."""
+
+    workflow: Literal["pretrain", "finetune"]
+    "Pretrain a backbone, or finetune one on a new task."
+    model: ModelSettings
+    "Backbone."
+    data: DataSettings
+    "Data sets."
+    train: TrainSettings
+    "Optimisation."
+    head: HeadSettings = field(default_factory=HeadSettings)
+    "Quantities to predict, with one such head for every data set."
+    finetune: FinetuneSettings | None = None
+    'Start of a finetuning; for workflow "finetune".'
+    seed: int = 0
+    "Seed of initialisation, shuffling and dropout; not of the splits."
+    notes: tuple[str, ...] | None = None
+    "Reasons for the settings, for the data card."
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.workflow == "finetune" and self.finetune is None:
+            object.__setattr__(self, "finetune", FinetuneSettings())
+        if self.workflow == "pretrain" and self.finetune is not None:
+            raise ConfigError(
+                'section "finetune" belongs to workflow "finetune"; leave it out of a pretraining'
+            )
+        _check_head(self.head, self.finetune)
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config whose section "finetune" had a head, data and train of its own."""
+        start = previous.get("finetune") or {}
+        own = {key: start[key] for key in ("head", "data", "train") if start.get(key) is not None}
+        kept = {key: value for key, value in start.items() if key not in ("head", "data", "train")}
+        return {**previous, **own, **({"finetune": kept} if kept else {})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingSettings(Settings):
+    """The pretraining of a transfer study."""
+
+    data: DataSettings
+    "Upstream data sets."
+    train: TrainSettings
+    "Optimisation."
+    head: HeadSettings = field(default_factory=HeadSettings)
+    "Quantities to predict, with one such head for every data set."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningSettings(CheckpointStart):
+    """The finetunings that follow a pretraining, and their twins from random weights."""
+
+    data: DataSettings
+    "Downstream data set."
+    train: TrainSettings
+    "Optimisation."
+    head: HeadSettings = field(default_factory=HeadSettings)
+    "Quantities to predict."
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.data.train) != 1:
+            raise ConfigError(
+                f"data.train has {len(self.data.train)} data sets; a transfer study compares one "
+                "downstream task, give one"
+            )
+        _check_head(self.head, self)
+
+    def run(self, model: ModelSettings, seed: int, notes: tuple[str, ...] | None) -> RunSettings:
+        """The finetuning with one seed, whose checkpoint is not known yet."""
+        start = FinetuneSettings(
+            which=self.which, averaged=self.averaged, head_from=self.head_from, seeds=(seed,)
+        )
+        return RunSettings(
+            workflow="finetune",
+            model=model,
+            data=self.data,
+            train=self.train,
+            head=self.head,
+            finetune=start,
+            seed=seed,
+            notes=notes,
+        )
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored section of when it was called "finetune", for checkpoints and folds too."""
+        return {key: previous[key] for key in previous if key not in ("checkpoint", "folds")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSettings(WorkflowSettings):
+    """A pretraining, finetunings of it, and their twins from random weights."""
+
+    workflow: Literal["transfer"]
+    "Pretrain, finetune and compare."
+    model: ModelSettings
+    "Backbone of all."
+    pretraining: PretrainingSettings
+    "Upstream training."
+    finetuning: FinetuningSettings
+    "Downstream trainings."
+    seed: int = 0
+    "Seed of the pretraining."
+    notes: tuple[str, ...] | None = None
+    "Reasons for the settings, for the data card."
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored config whose upstream sections were at the top."""
+        kept = {key: value for key, value in previous.items() if key not in _EARLIER}
+        upstream = {key: previous[key] for key in ("data", "train", "head") if key in previous}
+        parts = {"pretraining": upstream, "finetuning": previous.get("finetune")}
+        return {**{name: part for name, part in parts.items() if part}, **kept}
+
+
+# Sections of a transfer study that were at the top of its config.
+_EARLIER = ("data", "train", "head", "finetune")
+
+
+def _check_head(head: HeadSettings, start: CheckpointStart | None) -> None:
+    if start is not None and start.head_from is not None and head.kind == "scalar":
+        raise ConfigError("head_from is for energies and forces; leave it out for a property")

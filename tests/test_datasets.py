@@ -201,7 +201,7 @@ def test_mistaken_mixtures_are_explained(tmp_path: Path) -> None:
     a, b = frames(tmp_path, a=20, b=20)
     with pytest.raises(ConfigError, match='kind="single" is for one dataset, and there are a, b'):
         DataSettings(train=(a, b), mixture=MixtureSettings(kind="single"))
-    with pytest.raises(ConfigError, match="temperature=0 must be positive"):
+    with pytest.raises(ConfigError, match="temperature=0 must be above 0"):
         MixtureSettings(kind="temperature", temperature=0)
     with pytest.raises(ConfigError, match="'b' gets none of the 1 samples of an epoch"):
         load(tmp_path, 1, train=(a, b))

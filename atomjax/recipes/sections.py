@@ -16,8 +16,8 @@ Section = Any
 
 
 def section(**fields: Any) -> Section:
-    """A section with these fields, to which more are added by attribute."""
-    return ConfigDict(fields)
+    """A section with these fields in their order, to which more are added by attribute."""
+    return ConfigDict(fields, sort_keys=False)
 
 
 def training(batch_size: int) -> Section:

@@ -8,9 +8,11 @@ import contextlib
 import ctypes
 import functools
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+_TRIES = 50
 _HANDLER = ctypes.CFUNCTYPE(None)
 # Functions that C++ calls have to outlive their use.
 _kept: list[Any] = []
@@ -28,7 +30,7 @@ def errors_told_to(lost: Callable[[str], Any]) -> Iterator[None]:
         lost: takes the reason, and ends a process that is in a run; called from any thread.
     """
     from jax._src import distributed
-    from jax._src.lib import _jax
+    from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
 
     try:
         set_handler = ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE
@@ -62,10 +64,12 @@ def errors_told_to(lost: Callable[[str], Any]) -> Iterator[None]:
 
 
 def _is_served(address: str | None) -> bool:
-    """Whether somebody listens at "host:port"."""
+    """Whether somebody still listens at "host:port"; a process that dies stops within moments."""
     host, _, port = (address or "").rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, ValueError):
-        return False
+    for _ in range(_TRIES):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except (OSError, ValueError):
+            return False
+        time.sleep(0.1)
     return True

@@ -252,8 +252,12 @@ def explain(error: BaseException, status: int, options: argparse.Namespace) -> i
         for death in deaths(options.workdir / READING):
             print(death, file=sys.stderr)
         path = options.workdir / processes.own_name("error.txt")
-        path.write_text("".join(traceback.format_exception(error)))
-        print(f"(traceback in {path}; --debug shows it here)", file=sys.stderr)
+        try:
+            path.write_text("".join(traceback.format_exception(error)))
+            print(f"(traceback in {path}; --debug shows it here)", file=sys.stderr)
+        except OSError:
+            # The disk may be what the error is about.
+            print("(--debug shows the traceback)", file=sys.stderr)
     return status
 
 

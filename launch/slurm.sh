@@ -67,17 +67,23 @@ trap '[ -z "$child" ] || stop' TERM
 child=$!
 # A signal ends the wait before the run has saved and ended.
 while wait $child; status=$?; kill -0 $child 2>/dev/null; do :; done
+requeue() {
+    job=$(scontrol show job --oneliner "$SLURM_JOB_ID")
+    # A job that Slurm is ending would come back too, also after scancel, which nobody wants.
+    if [[ $job =~ JobState=(CANCELLED|COMPLETING) && ! $job =~ PreemptTime=[0-9] ]]; then
+        echo "the job was cancelled, so it is not requeued; submit it again to continue"
+    else
+        echo "$1"
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+}
 # 143: stopped by SIGTERM with its state saved. 75, 134 and 137: a process was lost or killed.
 # Anything else is the end of the run, good or bad.
 case $status in
-143)
-    echo "time is up; requeued to continue"
-    scontrol requeue "$SLURM_JOB_ID"
-    ;;
+143) requeue "time is up; requeued to continue" ;;
 75 | 134 | 137)
     if [ "${SLURM_RESTART_COUNT:-0}" -lt "${MAX_RESTARTS:-10}" ]; then
-        echo "a process was lost (status $status); requeued to continue from the last checkpoint"
-        scontrol requeue "$SLURM_JOB_ID"
+        requeue "a process was lost (status $status); requeued to continue from the last checkpoint"
     else
         echo "a process was lost (status $status), after MAX_RESTARTS=${MAX_RESTARTS:-10} restarts"
     fi

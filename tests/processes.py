@@ -84,3 +84,15 @@ def logged_steps(workdir: Path) -> list[int]:
 def write_config(path: Path, config: dict[str, Any]) -> Path:
     path.write_text(f"def get_config():\n    return {config!r}\n")
     return path
+
+
+def wait_until(true, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def has_ended(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"

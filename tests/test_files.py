@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,14 @@ from atomjax.runtime.files import (
     read_json,
     read_npz,
     replacing,
+    replacing_folder,
     write_checksums,
     write_json,
     write_npz,
 )
+from atomjax.runtime.lock import process_name
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = {"name": "é", "values": [1.5, None, True], "deep": {"a": {}}}
 ARRAYS = {"x": np.arange(7.0), "text": np.array("ü"), "empty": np.zeros((0, 3), np.float32)}
 
@@ -135,3 +140,23 @@ def test_the_files_of_a_folder_are_compared(tmp_path: Path) -> None:
     (tmp_path / CHECKSUMS).write_text('{"files": {}, "checksum": "crc32:00000000"\n}\n')
     with pytest.raises(DamagedFile, match=r"checksums.json is damaged"):
         compare_checksums(tmp_path, "copy it again")
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "from atomjax.runtime.lock import process_name as n; print(n())"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    kept = [f".a.json.{process_name()}x.part", ".a.json.elsewhere-1.part", f".b.json.{ended}.part"]
+    for name in (*kept, f".a.json.{ended}.part"):
+        (tmp_path / name).write_text("half")
+    for word in ("new", "old"):
+        (tmp_path / f".folder.{ended}.{word}").mkdir()
+        (tmp_path / f".folder.{ended}.{word}" / "half").touch()
+    write_json(tmp_path / "a.json", DATA)
+    with replacing_folder(tmp_path / "folder") as new:
+        new.mkdir()
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "a.json", "folder"}

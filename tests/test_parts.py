@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from atomjax.runtime.parts import DONE, Part, PartError, Parts, allowed_jobs, co
 from atomjax.runtime.run import Run
 from atomjax.runtime.workers import core_shares
 from tests.parts_program import NAMES, compute
+from tests.processes import has_ended, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,18 +73,6 @@ def program(workdir: Path, seconds: float) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
-
-
-def wait_until(true, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def has_ended(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc which processes there are")

@@ -38,6 +38,7 @@ def add_csi_options(parser: argparse.ArgumentParser) -> None:
 def csi(options: argparse.Namespace) -> int:
     """Prints the table of distances."""
     named = dict(_named(text) for text in options.candidates)
+    labels: dict[str, Any] = given_labels(options)
     table = atomjax.csi(
         named,
         dict([_named(options.task)]),
@@ -45,7 +46,7 @@ def csi(options: argparse.Namespace) -> int:
         size=options.size,
         seed=options.seed,
         workdir=options.workdir,
-        **given_labels(options),
+        **labels,
     )
     print(table)
     return 0

@@ -33,7 +33,7 @@ def keep_compiled_programs(directory: str | Path | None = None) -> None:
     if directory == "none":
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    if directory is None and jax.config.jax_compilation_cache_dir:
+    if directory is None and jax.config.values["jax_compilation_cache_dir"]:
         return
     place = Path(directory or default_directory()).expanduser().resolve()
     try:

@@ -6,11 +6,13 @@ reads them all the same. Files of before have none, and are read as they are.
 """
 
 import contextlib
+import glob
 import json
 import os
 import re
 import shutil
 import struct
+import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from atomjax.runtime.lock import has_ended, process_name
 
 CONFIG_MEND = "copy it again, or give another --workdir"
 CHECKSUM = "checksum"
@@ -58,12 +62,11 @@ class DamagedFile(ValueError):
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when complete, and on disk, or never.
 
-    The folder is made where there is none.
+    The folder is made where there is none, and what killed processes of this host left is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    (temporary,) = _temporaries(path, "part")
     try:
-        with temporary.open("w+b") as file:
+        with naming(path), temporary.open("w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -73,13 +76,23 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts a file's name into errors of writing it: Python names files when opening them alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `path` when complete, or never.
 
     What was there before stays until then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("new", "old"))
+    new, old = _temporaries(path, "new", "old")
     try:
         yield new
         if path.exists():
@@ -91,6 +104,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             old.rename(path)
         for folder in (new, old):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporaries(path: Path, *words: str) -> list[Path]:
+    """Paths beside another for this process alone; those of ended processes are removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        owner, _, word = left.name.removeprefix(f".{path.name}.").rpartition(".")
+        if word in words and has_ended(owner):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return [path.with_name(f".{path.name}.{process_name()}.{word}") for word in words]
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for temporary files; those that killed processes of this host left are removed."""
+    prefix = "atomjax-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        if has_ended(left.name.removeprefix(prefix).rpartition(".")[0]):
+            # Another user's stays.
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{process_name()}.") as folder:
+        yield Path(folder)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

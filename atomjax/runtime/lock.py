@@ -148,8 +148,7 @@ def note_reading(path: Path) -> None:
         file = _noted[2]
     else:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        name = f"{socket.gethostname()}-{os.getpid()}"
-        file = Path(folder, name).open("wb", buffering=0)  # noqa: SIM115
+        file = Path(folder, process_name()).open("wb", buffering=0)  # noqa: SIM115
         faulthandler.enable(file, all_threads=False)
     file.seek(0)
     file.write(f"{path}\n".encode())
@@ -168,13 +167,18 @@ def deaths(folder: Path) -> list[str]:
                 f"a process died ({fault}) while it read {path}: the file, or its disk, is damaged;"
                 f" python -m atomjax.structures.convert --check {path} looks at all of it"
             )
-        if words.startswith(_FAULT) or _has_ended(note.name):
+        if words.startswith(_FAULT) or has_ended(note.name):
             note.unlink(missing_ok=True)
     return found
 
 
-def _has_ended(name: str) -> bool:
-    """Check whether the process of a note is known to have ended."""
+def process_name() -> str:
+    """The name of this process, for files that others may find."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def has_ended(name: str) -> bool:
+    """Check whether the process of a :func:`process_name` is known to have ended."""
     host, _, process = name.rpartition("-")
     if host != socket.gethostname() or not process.isdigit():
         return False

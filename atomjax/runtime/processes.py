@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.watch import Watch
+from atomjax.runtime.coordinator import errors_told_to
+from atomjax.runtime.watch import Watch, first_lost
 
 # EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.
 EXIT_LOST = 75
@@ -65,14 +66,15 @@ def join(
 
     told = None not in (coordinator, count, index)
     try:
-        jax.distributed.initialize(
-            coordinator,
-            count,
-            index,
-            cluster_detection_method="deactivate" if told else None,
-            # Ours come first: they are more specific.
-            heartbeat_timeout_seconds=int(2 * heartbeat_timeout) + 10,
-        )
+        with errors_told_to(_end_without_first):
+            jax.distributed.initialize(
+                coordinator,
+                count,
+                index,
+                cluster_detection_method="deactivate" if told else None,
+                # Ours come first: they are more specific.
+                heartbeat_timeout_seconds=int(2 * heartbeat_timeout) + 10,
+            )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"the processes of the run did not find each other: {error}\nStart one on every host, "
@@ -271,6 +273,12 @@ def describe_loss(error: BaseException) -> str | None:
         + (f"Silent: {'; '.join(silent)}.\n" if silent else "")
         + "All processes end; the same command on every host resumes from the last checkpoint."
     )
+
+
+def _end_without_first(reason: str) -> None:
+    """Ends this process of a run because process 0 is gone."""
+    if _watch is not None:
+        _end_lost(first_lost(reason))
 
 
 def _end_lost(message: str) -> NoReturn:

@@ -26,7 +26,14 @@ from atomjax import __version__
 from atomjax.runtime import processes
 from atomjax.runtime.config import ConfigError, differences, to_plain
 from atomjax.runtime.earlier import completed, translated
-from atomjax.runtime.files import CONFIG_MEND, PARSE_ERRORS, DamagedFile, read_json, replacing
+from atomjax.runtime.files import (
+    CONFIG_MEND,
+    PARSE_ERRORS,
+    DamagedFile,
+    naming,
+    read_json,
+    replacing,
+)
 from atomjax.runtime.progress import Display, Tracker
 
 PACKAGES = (
@@ -116,10 +123,11 @@ class Run:
             return
         values = {name: float(value) for name, value in metrics.items()}
         lines, events = self._open_metrics()
-        lines.write(json.dumps({"step": int(step), **values}) + "\n")
-        lines.flush()
-        for name, value in values.items():
-            events.add_scalar(name, value, step)
+        with naming(self.workdir / "metrics.jsonl"):
+            lines.write(json.dumps({"step": int(step), **values}) + "\n")
+            lines.flush()
+        with naming(self.workdir / "tensorboard"):
+            events.write(step, values)
 
     def rewind(self, step: int) -> None:
         """Forgets metrics logged after ``step``, so that a resumed run logs each step once."""
@@ -202,23 +210,21 @@ class Run:
 
     def close(self) -> None:
         """Closes the metric files; the next :meth:`log` opens them again."""
-        if self._files is not None:
-            for file in self._files:
+        files, self._files = self._files, None
+        with naming(self.workdir / "metrics.jsonl"):
+            for file in files or ():
                 file.close()
-            self._files = None
 
     def _open_metrics(self) -> tuple[TextIO, Any]:
         """The open ``metrics.jsonl`` and TensorBoard writer."""
         if self._files is None:
-            from tensorboardX import SummaryWriter
+            from atomjax.runtime.tensorboard import Events
 
             path = self.path("metrics.jsonl")
             text = path.read_text() if path.exists() else ""
             if text and not text.endswith("\n"):
                 _write_atomically(path, text[: text.rfind("\n") + 1])
-            events = SummaryWriter(
-                str(self.workdir / "tensorboard"), purge_step=self._purge_step, flush_secs=10
-            )
+            events = Events(self.workdir / "tensorboard", self._purge_step)
             self._files = path.open("a"), events
         return self._files
 

@@ -18,6 +18,14 @@ from typing import Any, Protocol
 _BEATS, _VERDICT = "atomjax/beat", "atomjax/verdict"
 
 
+def first_lost(reason: str) -> str:
+    """Message of the others when process 0 is gone, which serves their table."""
+    return (
+        f"process 0, which coordinates the run, cannot be reached: {reason}. All processes end; "
+        "the same command on every host resumes from the last checkpoint."
+    )
+
+
 class Client(Protocol):
     """Methods of the coordination service's client that the watch calls."""
 
@@ -182,4 +190,4 @@ class Watch:
                 if self._stopped.is_set():
                     return
                 first = str(error).partition("\n")[0]
-                self._end(f"process 0, which coordinates the run, cannot be reached: {first}")
+                self._end(first_lost(first))

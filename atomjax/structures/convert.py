@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 options = {"shard": given.shard, "workers": given.workers, "display": display}
                 store = convert(conversion, given.out, **options)
-    except (StoreError, DamagedFile) as error:
+    except (StoreError, DamagedFile, OSError) as error:
         sys.exit(str(error))
     if store is None:
         part, parts = given.shard

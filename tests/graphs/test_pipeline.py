@@ -1,7 +1,12 @@
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +20,7 @@ from atomjax.graphs.capacity import CapacityError
 from atomjax.graphs.interactions import GraphConfig
 from atomjax.graphs.neighbors import GraphError
 from atomjax.structures import PropertyScale, References
+from tests.processes import has_ended, wait_until
 
 Batches = Iterable[tuple[int, GraphBatch]]
 
@@ -107,6 +113,52 @@ def test_worker_processes_change_nothing(structures):
     spread = BatchLoader([data], prefetch=2, num_workers=2, **settings)
     assert_same(list(alone)[3:], spread.batches(3))
     assert multiprocessing.active_children() == []
+
+
+def test_batches_of_workers_are_in_no_shared_memory(dataset):
+    """It would stay when all processes are killed at once, as a scheduler does."""
+    loader = BatchLoader([dataset], batch_size=16, prefetch=1, num_workers=1)
+    batches = loader.batches()
+    _, batch = next(batches)
+    batches.close()
+    assert {type(leaf) for leaf in jax.tree.leaves(batch)} == {np.ndarray}
+
+
+LOADS = """
+import multiprocessing
+import time
+
+import numpy as np
+
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.structures import Structure
+
+if __name__ == "__main__":
+    positions = np.eye(3) + np.arange(12.0).reshape(4, 1, 3)
+    molecules = [Structure(atomic_numbers=[8, 1, 1], positions=p) for p in positions]
+    loader = BatchLoader([GraphDataset("set", molecules)], batch_size=2, epochs=99, num_workers=2)
+    batches = loader.batches()
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc which processes there are")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_a_process_that_is_killed(tmp_path, number):
+    (tmp_path / "loads.py").write_text(LOADS)
+    root = str(Path(__file__).resolve().parents[2])
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "loads.py"],
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        process.send_signal(number)
+    assert len(workers) == 2
+    wait_until(lambda: all(has_ended(pid) for pid in workers))
 
 
 def test_hosts_build_their_own_shares(dataset):

@@ -2,6 +2,9 @@
 
 import json
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.settings import RunSettings
-from tests.processes import HEARTBEAT, Processes, logged_steps, records, write_config
+from tests.processes import HEARTBEAT, ROOT, Processes, logged_steps, records, write_config
 from tests.training.workflow import make_config, write_structures
 
 TRAIN = {"epochs": 4, "checkpoint_every": 1, "eval_every": 3, "shard_optimizer": True}
@@ -67,6 +70,48 @@ def test_killed_process_ends_the_run_and_one_process_resumes_it(unbroken, tmp_pa
     assert_same_run(workdir, results, expected, wanted)
 
 
+JOIN = """
+import sys
+import time
+
+from atomjax.runtime import processes
+
+processes.join(sys.argv[1], 2, int(sys.argv[2]))
+print("joined", flush=True)
+time.sleep(600)
+"""
+
+
+def test_others_are_told_of_the_death_of_process_0():
+    """While they wait for nothing, so that only the coordinator's absence tells them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    pair = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOIN, address, str(i)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        for process in pair:
+            assert process.stdout.readline() == "joined\n", process.communicate()
+        pair[0].kill()
+        _, said = pair[1].communicate(timeout=60)
+    finally:
+        for process in pair:
+            process.kill()
+    assert pair[1].returncode == 75, said
+    assert "error: process 0, which coordinates the run, cannot be reached: " in said
+    assert "the same command on every host resumes from the last checkpoint" in said
+    for word in ("stack trace", "terminate called", "Traceback"):
+        assert word not in said
+
+
 @pytest.mark.slow
 def test_four_then_two_then_one_process_make_one_run(unbroken, tmp_path):
     config, expected, wanted = unbroken
@@ -82,11 +127,10 @@ def test_four_then_two_then_one_process_make_one_run(unbroken, tmp_path):
     two.wait_for_step(min(stopped + 3, 14))
     # Process 0 serves the others: without it they have nobody to ask.
     two.all[0].kill()
-    statuses = two.finish(seconds=5 * HEARTBEAT)
-    assert statuses[0] == -signal.SIGKILL
-    assert statuses[1] in (75, -signal.SIGABRT), "\n".join(two.logs())
+    assert two.finish(seconds=5 * HEARTBEAT) == [-signal.SIGKILL, 75], "\n".join(two.logs())
     last = two.logs()[1]
-    assert "process 0" in last or "another" in last
+    assert "process 0, which coordinates" in last or "another process was lost" in last
+    assert "stack trace" not in last
     one = Processes(1, config, workdir)
     assert one.finish() == [0], one.logs()[0]
     results = json.loads((workdir / "results.json").read_text())

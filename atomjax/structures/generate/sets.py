@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from atomjax.runtime.files import temporary_folder
 from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display
 from atomjax.structures.archive import ArchiveError, load_archive, save_archive
@@ -193,8 +193,8 @@ def _make(
     kind = find_kind(spec.kind)
     options = options_from(kind.Options, spec.options, spec.kind)
     tasks = make_tasks(kind.plan(options, spec.count, spec.seed))
-    with tempfile.TemporaryDirectory(prefix="atomjax-") as folder:
-        paths = [Path(folder, f"{task.index}.npz") for task in tasks]
+    with temporary_folder() as folder:
+        paths = [folder / f"{task.index}.npz" for task in tasks]
         requests = [
             {
                 "kind": spec.kind,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import atomjax
+from atomjax.runtime.files import temporary_folder
 from atomjax.runtime.lock import deaths, noting
 
 # Workers share the cores; threads inside each would only get in each other's way.
@@ -46,7 +47,7 @@ def run_workers(
     """
     lock, failures = threading.Lock(), []
     with contextlib.ExitStack() as stack:
-        notes = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        notes = stack.enter_context(temporary_folder())
         stack.enter_context(noting(notes))
         workers = [stack.enter_context(_worker(module, request)) for request in requests]
 
@@ -78,11 +79,12 @@ def serve(work: Callable[[dict[str, Any]], None], expected: type[Exception]) -> 
 
     Args:
         work: takes the request and reports progress by `tell`.
-        expected: errors that explain themselves, shown without a traceback.
+        expected: errors that explain themselves, shown without a traceback, as are those of the
+            operating system, such as a full disk.
     """
     try:
         work(json.loads(sys.stdin.readline()))
-    except expected as error:
+    except (expected, OSError) as error:
         sys.exit(str(error))
 
 

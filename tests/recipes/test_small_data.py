@@ -74,7 +74,7 @@ def test_molecules() -> None:
     choice = choose_settings(MOLECULES)
     assert choice.graph == {"cutoff": 4.0}
     assert choice.head == {"kind": "energy_forces", "forces": "conservative"}
-    assert choice.model.overrides.quad_interaction is False
+    assert choice.model["overrides"]["quad_interaction"] is False
     assert steps(choice) == STEPS
     assert any("4 Å" in reason for reason in choice.reasons)
 

@@ -60,7 +60,7 @@ def summarise(found: dict[str, Any]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("checkpoint", help="run or checkpoint of a model with conservative forces")
     add("--molecule", default="CH3CH2OH", help="ASE's name (default: %(default)s)")

@@ -98,7 +98,7 @@ def _rate(device: Any) -> str:
 
 
 def _compilation_cache() -> dict[str, str]:
-    """Where compiled programs are kept."""
+    """The folder of compiled programs, and its size."""
     import jax
 
     from atomjax.runtime.compile_cache import default_directory

@@ -1,10 +1,10 @@
 """Energy conservation of dynamics with a trained model of conservative forces.
 
-    python -m benchmarks.dynamics CHECKPOINT [--molecule CH3CH2OH] [--out dynamics.json]
+    python -m benchmarks.dynamics CHECKPOINT FILE [--format archive] [--out dynamics.json]
 
-ASE's velocity Verlet moves a molecule from its relaxed geometry and 300 K at several time steps,
-each from the same start. Written are the largest deviation of the total energy, its drift (slope of
-a line through it), and for comparison the range of the potential energy; beside the file a figure.
+ASE's velocity Verlet moves the first structure of a file, from 300 K at several time steps, each
+with the same start. Written are the largest deviation of the total energy, its drift (slope of a
+line through it), and for comparison the range of the potential energy; beside the file a figure.
 """
 
 import argparse
@@ -12,16 +12,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import ase.build
 import numpy as np
 from ase import units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
-from ase.optimize import BFGS
 
 import atomjax
+from atomjax.data.given import structures_of
 from atomjax.inference.calculator import AtomjaxCalculator
 from atomjax.reporting.plots import make_figure, save_figure
+from atomjax.structures import Structure
+from atomjax.structures.readers import to_atoms
 from benchmarks.measure import machine
 
 TIMESTEPS = (1.0, 0.5, 0.25)  # fs
@@ -29,12 +30,11 @@ TEMPERATURE = 300.0  # K; half of it is soon potential energy
 
 
 def trajectory(
-    calculator: AtomjaxCalculator, molecule: str, timestep: float, length: float
+    calculator: AtomjaxCalculator, structure: Structure, timestep: float, length: float
 ) -> dict[str, Any]:
     """Energies of one trajectory, eV, at times in fs."""
-    atoms = ase.build.molecule(molecule)
+    atoms = to_atoms(structure)
     atoms.calc = calculator
-    BFGS(atoms, logfile=None).run(fmax=0.02, steps=100)
     rng = np.random.default_rng(0)
     MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=rng)
     Stationary(atoms)
@@ -60,25 +60,25 @@ def summarise(found: dict[str, Any]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("checkpoint", help="run or checkpoint of a model with conservative forces")
-    add("--molecule", default="CH3CH2OH", help="ASE's name (default: %(default)s)")
+    add("file", help="file whose first structure moves")
+    add("--format", help="its format, where the name does not tell")
     add("--femtoseconds", type=float, default=250.0, help="length (default: %(default)g)")
     add("--out", type=Path, help="results as JSON, and the figure beside it")
     options = parser.parse_args()
     model = atomjax.load(options.checkpoint)
+    given = {} if options.format is None else {"format": options.format}
+    structure = structures_of(options.file, **given)[0]
     calculator, length = model.calculator(), options.femtoseconds
-    found = {
-        timestep: trajectory(calculator, options.molecule, timestep, length)
-        for timestep in TIMESTEPS
-    }
+    found = {step: trajectory(calculator, structure, step, length) for step in TIMESTEPS}
     results = {
-        "command": "python -m benchmarks.dynamics CHECKPOINT",
+        "command": "python -m benchmarks.dynamics CHECKPOINT FILE",
         "machine": machine(),
         "model": model.metadata["model"]["name"],
         "trained_on": model.metadata["structures"],
-        "molecule": options.molecule,
+        "structure": structure.formula,
         "temperature_kelvin": TEMPERATURE,
         "femtoseconds": length,
         "timesteps": {f"{timestep:g}": summarise(one) for timestep, one in found.items()},

@@ -73,9 +73,8 @@ def test_train_predict_and_features(inside, capsys) -> None:
     assert "force_mae_mev_per_angstrom" in capsys.readouterr().out
     expected = model.predict("test.xyz")
     written = read("out/predicted.xyz")
-    np.testing.assert_allclose(
-        np.array([one.energy for one in written]), expected.energies, atol=1e-5
-    )
+    energies = np.array([one.energy for one in written])
+    np.testing.assert_allclose(energies, expected.energies, atol=1e-5)
     found = np.concatenate([np.asarray(one.forces) for one in written])
     np.testing.assert_allclose(found, np.concatenate(list(expected.forces)), atol=1e-5)
     assert main(["predict", "mine", "test.xyz", "--output=out/predicted.csv"]) == 0
@@ -151,7 +150,7 @@ def test_generated_structures_are_written(inside, capsys) -> None:
     assert len(written) == len(kept) == 2
     for one, exact in zip(written, kept, strict=True):
         assert one.energy == pytest.approx(exact.energy, abs=1e-6)
-        np.testing.assert_allclose(np.asarray(one.forces), np.asarray(exact.forces), atol=1e-6)
+        np.testing.assert_allclose(np.array(one.forces), np.array(exact.forces), atol=1e-6)
         np.testing.assert_array_equal(one.tags, exact.tags)
         np.testing.assert_array_equal(one.fixed, exact.fixed)
     capsys.readouterr()

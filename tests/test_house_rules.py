@@ -167,7 +167,7 @@ def test_nothing_imports_upward() -> None:
 def test_the_house_stays_small_enough_to_know() -> None:
     rooms = {path.relative_to(ROOT / "atomjax").with_suffix("").parts[0] for path in MODULES}
     assert rooms - {"__init__"} == set(FLOORS)
-    assert len(rooms) <= 18
+    assert len(rooms) <= 19
     assert len(arrows()) <= 71
 
 

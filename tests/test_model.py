@@ -53,13 +53,12 @@ def test_predictions_are_the_predictors_and_keep_the_labels(model, path):
     structures = read(path, "extxyz", energy_unit="eV")
     results = model.predict(path)
     expected = load_predictor(model.name)(structures)
-    np.testing.assert_allclose(
-        np.asarray(results.energies), np.array([one.energy for one in expected]), rtol=1e-6
-    )
+    energies = np.array([one.energy for one in expected])
+    np.testing.assert_allclose(results.energies, energies, rtol=1e-6)
     np.testing.assert_array_equal(results.labels.energies, [one.energy for one in structures])
     for given, one, label in zip(results.forces, expected, structures, strict=True):
         assert given.shape == (len(label), 3)
-        np.testing.assert_allclose(given, np.asarray(one.forces), atol=1e-5)
+        np.testing.assert_allclose(given, np.array(one.forces), atol=1e-5)
     assert results.values is None
     assert results.stresses is None
     assert list(results.identifiers) == [one.identifier for one in structures]

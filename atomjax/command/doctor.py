@@ -98,18 +98,19 @@ def _rate(device: Any) -> str:
 
 
 def _compilation_cache() -> dict[str, str]:
-    """Where compiled programs are kept."""
-    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if directory is None:
-        return {"directory": "compilation_cache in the workdir of each run"}
-    path = Path(directory)
+    """The folder of compiled programs, and its size."""
+    import jax
+
+    from atomjax.runtime.compile_cache import default_directory
+
+    path = Path(jax.config.jax_compilation_cache_dir or default_directory())
     if not path.is_dir():
-        return {"directory": f"{path} (JAX_COMPILATION_CACHE_DIR), which does not exist yet"}
+        return {"directory": f"{path}, which does not exist yet"}
     files = [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     free = shutil.disk_usage(path).free
     held = f"{len(files):,} files, {size / 2**20:,.0f} MiB; {free / 2**30:,.0f} GiB free"
-    return {"directory": f"{path} (JAX_COMPILATION_CACHE_DIR)", "holds": held}
+    return {"directory": str(path), "holds": held}
 
 
 def _print(title: str, lines: dict[str, Any]) -> None:

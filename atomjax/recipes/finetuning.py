@@ -36,8 +36,7 @@ def finetune(
         validation: structures that choose the best weights; None holds 15 % of the training
             structures out, and without ``test`` another 25 % to test on.
         test: structures whose errors ``results.json`` states.
-        workdir: directory of the run; called again with the same arguments, it resumes or returns
-            what is there. None writes nothing.
+        workdir: directory of the run, which the same call resumes; None writes nothing.
         network: network to train from random weights, "gemnet_oc" or "equiformer_v2".
         seed: seed of initialisation, order of the structures and dropout.
         settings: dotted key of a config → value: ``{"train.epochs": 100}``.

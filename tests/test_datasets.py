@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.db import connect
 from rich.console import Console
 
+from atomjax.data.labels import without_labels
 from atomjax.data.load import load_datasets
 from atomjax.data.settings import DatasetSettings, DataSettings, MixtureSettings
 from atomjax.data.sources import check_source, find_file
@@ -235,3 +236,16 @@ def test_units_that_nobody_states_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"own\.db says its length_unit and energy_unit; add"):
         check_source(unstated)
     check_source(replace(unstated, length_unit="Å", energy_kind="none"))
+
+
+def test_labels_are_read_where_they_decide_what_is_in_a_set() -> None:
+    units = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "total"}
+    own = settings(path="a.xyz", arguments={"energy_key": "REF_energy"}, **units)
+    assert without_labels(own).arguments["energy_key"] == ""
+    for kept in (
+        # Conformations of ANI-1x without an energy at the level are left out.
+        settings(path="ani1x-release.h5", format="ani1x", energy_kind="total"),
+        replace(own, arguments={"on_error": "skip"}),
+        build(DatasetSettings, {"name": "s", "kind": "store", "path": "s"}),
+    ):
+        assert without_labels(kept) == kept

@@ -136,8 +136,13 @@ def unwanted_labels(*, energies: bool, forces: bool, stress: bool) -> dict[str, 
 
 
 def without_labels(dataset: DatasetSettings) -> DatasetSettings:
-    """A data set whose labels are not read, even those that its arguments ask for."""
-    if dataset.kind != "read":
+    """A data set whose labels are not read, even those that its arguments ask for.
+
+    Unless they decide which records belong to it, as in official sets and where damaged records
+    are left out: it has to be the set that is trained on.
+    """
+    decide = dataset.facts.fixes_units or dataset.arguments.get("on_error") == "skip"
+    if dataset.kind != "read" or decide:
         return dataset
     declined = unwanted_labels(energies=False, forces=False, stress=False)
     asked = {"forces_key", *LABEL_KEYS}

@@ -200,10 +200,10 @@ class SetExtractor:
         self._run.say(f"{problem}: this is done now")
         return None
 
-    def load(self, dataset: DatasetSettings, *, labels: bool = False) -> Sequence[Structure]:
-        """The training part of a data set; with labels where they or the measures need them."""
+    def load(self, dataset: DatasetSettings) -> Sequence[Structure]:
+        """The training part of a data set, with labels where measures or a selection take them."""
         settings, run = self._settings, self._run
-        if not (labels or self._summaries):
+        if not (self._summaries or settings.select):
             dataset = without_labels(dataset)
         official = dataset.split is not None and dataset.split.by == "official"
         structures = load_structures(

@@ -107,7 +107,7 @@ def select_structures(
     indices = np.asarray(processes.from_first(indices))
     choosing = time.perf_counter() - began
     path = f"selected/{downstream.name}"
-    structures = sets.load(dataset, labels=True)
+    structures = sets.load(dataset)
     run.wait_for_all(f"choice for {downstream.name}")
     if run.primary:
         chosen = (structures[i] for i in indices.tolist())

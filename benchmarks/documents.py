@@ -9,7 +9,7 @@ of one: a column for each metric, mean ± standard deviation over the seeds, and
 under the name that is given. ``<!-- formats official -->`` and ``<!-- formats general -->`` begin
 tables of the file formats, from what their readers say. A table between
 ``<!-- outcomes NAME: PART -->`` and ``<!-- end -->`` is that part of a campaign of damaged files
-(``python -m tests.reliability``).
+(``python -m tests.reliability``) or of kills (``python -m tests.kills``).
 
 Text, and the docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in
 words: see :func:`wrong_figures`.

@@ -7,7 +7,7 @@ WORKDIR ?= runs/quickstart
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
 BIN := .venv/bin
 
-.PHONY: help quickstart install test test-slow lint types unit format lock clean
+.PHONY: help quickstart install test test-slow benchmark wheels docs lint types unit format lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,17 @@ test: .venv/.dev-installed ## lint, format, types and the fast tests
 # With the programs that users run; the fast tests leave LLVM's passes out.
 test-slow: .venv/.dev-installed ## the tests that take minutes
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m slow
+
+benchmark: .venv/.dev-installed ## every benchmark of speed, into docs/results; ARGS=--quick takes 5 minutes
+	$(BIN)/python -m benchmarks.all $(ARGS)
+
+# What JAX's own images for accelerators lack; "make wheels INTO=usb" fills another folder.
+INTO ?= wheels
+wheels: ## wheels for a node without network that has Python 3.12, JAX, flax, optax and orbax
+	requirements/wheels.sh $(INTO)
+
+docs: .venv/.dev-installed ## the site, into dist/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: .venv/.dev-installed
 	$(BIN)/ruff check .

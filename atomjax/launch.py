@@ -17,6 +17,7 @@ from typing import Any
 
 from atomjax.runtime import processes
 from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.compile_cache import keep_compiled_programs
 from atomjax.runtime.config import (
     PREFIX,
     ConfigError,
@@ -123,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--compilation-cache",
         metavar="DIR",
         help="directory of compiled programs for the next run; 'none' keeps none "
-        "(default: compilation_cache in the workdir)",
+        "(default: $JAX_COMPILATION_CACHE_DIR, or atomjax/compiled in the user's cache)",
     )
     several = parser.add_argument_group("several trainings (transfer, sweep, study, ...)")
     add = several.add_argument
@@ -200,7 +201,7 @@ def launch(
 ) -> dict[str, Any]:
     """Brings devices and processes up and runs the workflow."""
     connect_processes(options)
-    keep_compiled_programs(options.workdir, options.compilation_cache)
+    keep_compiled_programs(options.compilation_cache)
     # Imported only now: creating a run asks jax which process this is.
     import jax
 
@@ -261,21 +262,6 @@ def _given(option: int | None, variable: str | None) -> int | None:
     if option is not None or variable is None:
         return option
     return int(variable)
-
-
-def keep_compiled_programs(workdir: Path, directory: str | None) -> None:
-    """Turns the persistent compilation cache on, unless the environment already did."""
-    import jax
-
-    if directory is None:
-        if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            return
-        directory = str(workdir / "compilation_cache")
-    if directory == "none":
-        jax.config.update("jax_enable_compilation_cache", False)
-        return
-    jax.config.update("jax_compilation_cache_dir", str(Path(directory).resolve()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def explain(error: BaseException, status: int, options: argparse.Namespace) -> int:

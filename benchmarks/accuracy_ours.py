@@ -6,6 +6,7 @@ counted. Pretraining is on a generated set that is like the task, with a budget 
 """
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from atomjax import __version__
@@ -30,7 +32,9 @@ from atomjax.training.pretrain import pretrain
 from benchmarks.accuracy_peers import measure, read_frames
 
 LOG_EVERY = 10
-PILOT_STEPS = 40
+PILOT_STEPS = 40  # between the validations of a pilot
+PILOT_VALIDATIONS = 4
+VALIDATIONS = 20
 # Task → generator of the pretraining set, and its arguments.
 UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
     "aspirin": ("conformers", {"count": 6200, "heavy_atoms": (2, 7)}),
@@ -40,31 +44,56 @@ UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
 }
 PRETRAINING = {"batch_size": 16, "warmup_steps": 100, "eval_batch_size": 50}
 HELD_OUT = 200  # structures that a pretraining is validated on
-# Time of the validations as a share of that of the steps, about.
-VALIDATION_SHARE = 0.1
+
+
+class Enough(Exception):
+    """A pilot has seen what it needs."""
 
 
 class TimedRun(Run):
-    """A run without output that records the CPU time of each logged step.
+    """A run without output that records the CPU time between logged steps and validations.
 
     Attributes:
-        times: step → CPU seconds of this process when its training metrics were logged.
+        spent: CPU seconds from one event to the next: of "training", ``LOG_EVERY`` steps; of
+            "validation"; and of "after", the steps after a validation and the save with it.
     """
 
-    def __init__(self, workdir: Path, config: Mapping[str, Any] | None = None):
+    def __init__(self, workdir: Path, config: Mapping[str, Any] | None = None, pilot: bool = False):
         super().__init__(workdir, config, console=Console(file=io.StringIO()))
-        self.times: dict[int, float] = {}
+        self.spent: dict[str, list[float]] = {"training": [], "validation": [], "after": []}
+        self._kind = "training"
+        self._last = time.process_time()
+        self._pilot = pilot
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Notes the time, then logs."""
-        if "train/loss" in metrics:
-            self.times[step] = time.process_time()
+        """Notes the time, then logs.
+
+        Raises:
+            Enough: this is a pilot, and a second validation is done.
+        """
         super().log(step, metrics)
+        before, self._kind = self._kind, "training" if "train/loss" in metrics else "validation"
+        kind = "after" if before == "validation" else self._kind
+        now = time.process_time()
+        self.spent[kind].append(now - self._last)
+        self._last = now
+        if self._pilot and len(self.spent["validation"]) == PILOT_VALIDATIONS:
+            raise Enough
+
+    def typical(self, kind: str) -> float:
+        """The median of a kind without the first, which also compiles."""
+        return float(np.median(self.spent[kind][1:]))
 
     def seconds(self) -> float:
-        """CPU seconds of all steps and validations, the first steps taken for average ones."""
-        first, last = min(self.times), max(self.times)
-        return (self.times[last] - self.times[first]) * last / (last - first)
+        """CPU seconds of all steps and validations, the first of each taken for typical ones."""
+        return sum(
+            sum(times[1:]) + self.typical(kind) for kind, times in self.spent.items() if times
+        )
+
+    def validation_seconds(self) -> float:
+        """CPU seconds that a validation takes, with the save of a checkpoint."""
+        saving = self.typical("after") - self.typical("training")
+        return self.typical("validation") + max(0.0, saving)
 
 
 def main() -> None:
@@ -90,14 +119,20 @@ def main() -> None:
     # A finetuning has the length that the rule gives it, if the budget allows.
     longest = config["train"]["epochs"] if options.start == "pretrained" else None
     workdir = options.workdir / name
-    result |= train(finetune, config, workdir, options.budget, longest)
+    structures = len(read_frames(options.sets / "train.xyz"))
+    result |= train(finetune, config, workdir, structures, options.budget, longest)
     calculator = AtomjaxCalculator(workdir)
     result |= measure(calculator, read_frames(options.sets / "test.xyz"))
     options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def train(
-    function: Any, config: dict[str, Any], workdir: Path, budget: float, longest: int | None = None
+    function: Any,
+    config: dict[str, Any],
+    workdir: Path,
+    structures: int,
+    budget: float,
+    longest: int | None = None,
 ) -> dict[str, Any]:
     """Trains for a budget, after a short training to estimate the number of epochs.
 
@@ -105,22 +140,21 @@ def train(
         function: the workflow.
         config: config of the training.
         workdir: directory of the run.
+        structures: number of training structures.
         budget: CPU seconds of steps and validations.
         longest: epochs; None trains as many as the budget allows.
     """
-    pilot = {"train.max_hours": 1e-9, "train.eval_every": PILOT_STEPS, "train.log_every": LOG_EVERY}
-    run = TimedRun(workdir.with_name(f"{workdir.name}_pilot"))
-    results = function(change(config, pilot), run)
-    an_epoch = math.ceil(results["structures"] / config["train"]["batch_size"])
-    step = (run.times[PILOT_STEPS] - run.times[LOG_EVERY]) / (PILOT_STEPS - LOG_EVERY)
-    epochs = max(1, round(budget / step / an_epoch / (1 + VALIDATION_SHARE)))
+    logged = {"train.log_every": LOG_EVERY}
+    pilot = TimedRun(workdir.with_name(f"{workdir.name}_pilot"), pilot=True)
+    with contextlib.suppress(Enough):
+        function(change(config, {**logged, "train.eval_every": PILOT_STEPS}), pilot)
+    step = pilot.typical("training") / LOG_EVERY
+    an_epoch = math.ceil(structures / config["train"]["batch_size"])
+    left = budget - VALIDATIONS * pilot.validation_seconds()
+    epochs = max(1, round(left / step / an_epoch))
     epochs = epochs if longest is None else min(epochs, longest)
-    length = {
-        "train.epochs": epochs,
-        "train.eval_every": max(1, epochs * an_epoch // 20),
-        "train.log_every": LOG_EVERY,
-    }
-    config = change(config, length)
+    every = LOG_EVERY * max(1, epochs * an_epoch // VALIDATIONS // LOG_EVERY)
+    config = change(config, {**logged, "train.epochs": epochs, "train.eval_every": every})
     run = TimedRun(workdir, config)
     results = function(config, run)
     seconds = run.seconds()
@@ -159,8 +193,9 @@ def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "data": {"train": [dataset], "cache_dir": str(cache), "workers": 1},
         "train": {**choice.train, **PRETRAINING},
     }
-    result = train(pretrain, config, place, options.pretraining)
-    result |= {"structures": len(frames) - HELD_OUT, "set": generator}
+    structures = len(frames) - HELD_OUT
+    result = train(pretrain, config, place, structures, options.pretraining)
+    result |= {"structures": structures, "set": generator}
     note.write_text(json.dumps(result, indent=2) + "\n")
     return place, result
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from atomjax.similarity.measures.precision import host_float64
 from atomjax.similarity.measures.statistics import Statistics
 from atomjax.similarity.measures.stream import StatisticsStream
 from benchmarks.measure import machine, seconds
+from benchmarks.rows import add_option, show
 
 UPSTREAM, DOWNSTREAM = 4, 6
 SCIPY_PAIRS = {512: 6, 1024: 2, 3200: 1}
@@ -49,8 +51,8 @@ def scipy_distance(first: Gaussians, second: Gaussians, i: int, j: int) -> float
     return float(gap @ gap + np.trace(a) + np.trace(b) - 2 * np.trace(root).real)
 
 
-def measure_table(dimension: int) -> None:
-    """Prints the time of the table and of SciPy's, and their relative difference."""
+def measure_table(dimension: int, out: Path | None) -> None:
+    """Shows the time of the table and of SciPy's, and their relative difference."""
     sets = [make_statistics(dimension, seed) for seed in range(UPSTREAM + DOWNSTREAM)]
     with host_float64():
         first, second = stack_gaussians(sets[:UPSTREAM]), stack_gaussians(sets[UPSTREAM:])
@@ -68,12 +70,16 @@ def measure_table(dimension: int) -> None:
         reference = scipy_distance(first, second, i, j)
         error = max(error, abs(table.distance[i, j] / reference - 1))
     per_pair = (time.perf_counter() - begin) / pairs
-    print(f"d = {dimension}: {UPSTREAM} × {DOWNSTREAM} table")
-    print(f"  atomjax           {ours:9.2f} s  (compilation {compilation:.1f} s)")
-    how = "all pairs" if pairs == total else f"{pairs} of {total} pairs run, × {total}/{pairs}"
-    print(f"  scipy sqrtm       {per_pair * total:9.2f} s  ({how}: {per_pair:.2f} s a pair)")
-    print(f"  ratio             {per_pair * total / ours:9.1f} ×")
-    print(f"  largest relative difference of those pairs {error:.1e}", flush=True)
+    show(
+        out,
+        f"CSI table of {UPSTREAM} × {DOWNSTREAM} sets, {dimension} features",
+        table_s=ours,
+        compile_s=compilation,
+        scipy_table_s=per_pair * total,
+        scipy_pairs_run=f"{pairs} of {total}",
+        times_scipy=per_pair * total / ours,
+        largest_relative_difference=error,
+    )
 
 
 def memory_bandwidth() -> float:
@@ -99,8 +105,8 @@ def pieces(dimension: int, nodes: int) -> Iterator[np.ndarray]:
         yield few[i % 4]
 
 
-def measure_stream(dimension: int) -> None:
-    """Prints the rows/s of streaming statistics beside the machine's limit."""
+def measure_stream(dimension: int, out: Path | None) -> None:
+    """Shows the rows/s of streaming statistics beside the machine's limit."""
     nodes = max(20 * PIECE, int(4e10 / dimension**2) // PIECE * PIECE)
     nodes = min(nodes, 200 * PIECE)
     stream = StatisticsStream(dimension)
@@ -113,17 +119,19 @@ def measure_stream(dimension: int) -> None:
     rate = nodes / (time.perf_counter() - begin)
     bandwidth, flops = memory_bandwidth(), float64_rate()
     # Products use the symmetry: d² multiply-adds a row are d² + O(d · block) operations.
-    print(
-        f"d = {dimension}: streaming {rate:,.0f} rows/s; reading them once at "
-        f"{bandwidth / 1e9:.1f} GB/s allows {bandwidth / (4 * dimension):,.0f} "
-        f"({rate * 4 * dimension / bandwidth:.1%}), a float64 product at {flops / 1e9:.0f} GFLOP/s "
-        f"allows {flops / dimension**2:,.0f} ({rate * dimension**2 / flops:.0%})",
-        flush=True,
+    show(
+        out,
+        f"streaming statistics, {dimension} features",
+        rows_per_s=rate,
+        share_of_memory_bandwidth=rate * 4 * dimension / bandwidth,
+        bandwidth_gb_per_s=bandwidth / 1e9,
+        share_of_float64_product=rate * dimension**2 / flops,
+        float64_product_gflops=flops / 1e9,
     )
 
 
-def print_peak(dimension: int, nodes: int) -> None:
-    """Prints the largest memory of this process before and after streaming a set."""
+def measure_peak(dimension: int, nodes: int, out: Path | None) -> None:
+    """Shows the largest memory of this process before and after streaming a set."""
     stream = StatisticsStream(dimension)
     for rows in pieces(dimension, 5 * PIECE):
         stream.add(rows)
@@ -132,12 +140,12 @@ def print_peak(dimension: int, nodes: int) -> None:
         stream.add(rows)
     stream.result()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(
-        f"d = {dimension}: peak memory of a process that streams {nodes:,} nodes "
-        f"{after / GIB:.2f} GiB, of which the nodes after the first {5 * PIECE:,} added "
-        f"{(after - before) / GIB:.3f} GiB; their float32 features would take "
-        f"{4 * nodes * dimension / GIB:.1f} GiB ({4 * nodes * dimension / after:.1f} ×)",
-        flush=True,
+    show(
+        out,
+        f"memory of streaming {nodes:,} nodes, {dimension} features",
+        peak_gib=after / GIB,
+        added_by_streaming_gib=(after - before) / GIB,
+        features_in_float32_gib=4 * nodes * dimension / GIB,
     )
 
 
@@ -148,20 +156,22 @@ def main() -> None:
     parts = ("table", "stream", "peak")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    add_option(parser)
     options = parser.parse_args()
     if options.peak:
-        print_peak(options.peak, options.nodes)
+        measure_peak(options.peak, options.nodes, options.rows)
         return
     print(machine())
     for dimension in options.dimensions if "table" in options.only else ():
-        measure_table(dimension)
+        measure_table(dimension, options.rows)
     for dimension in options.dimensions if "stream" in options.only else ():
-        measure_stream(dimension)
+        measure_stream(dimension, options.rows)
     if "peak" not in options.only:
         return
     # In a process of its own, whose largest memory nothing else has raised.
-    command = [sys.executable, "-m", "benchmarks.csi", "--nodes", str(options.nodes), "--peak"]
-    subprocess.run([*command, str(min(options.dimensions))], check=True)
+    command = [sys.executable, "-m", "benchmarks.csi", "--nodes", str(options.nodes)]
+    command += ["--rows", str(options.rows)] if options.rows else []
+    subprocess.run([*command, "--peak", str(min(options.dimensions))], check=True)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,21 @@
     python -m benchmarks.documents            rewrites the tables of README.md and docs/*.md
     python -m benchmarks.documents --check    only says which are out of date, and fails
 
-``docs/results/NAME.json`` are ``results.json`` of studies, copied there by hand. A table between
-``<!-- table NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS -->`` and ``<!-- end -->`` is made
-of one: a column for each metric, mean ± standard deviation over the seeds, and a row for each point
-under the name that is given. ``<!-- formats official -->`` and ``<!-- formats general -->`` begin
-tables of the file formats, from what their readers say. A table between
-``<!-- outcomes NAME: PART -->`` and ``<!-- end -->`` is that part of a campaign of damaged files
-(``python -m tests.reliability``) or of kills (``python -m tests.kills``).
+``docs/results/NAME.json`` are files that studies and benchmarks wrote. A table stands between a
+comment that says what it holds and ``<!-- end -->``:
+
+``<!-- table NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS -->``
+    of a study: a column for each metric, mean ± standard deviation over the seeds, and a row for
+    each point under the name that is given.
+``<!-- benchmark NAME: TITLE; FIGURE, FIGURE -->``
+    of ``benchmarks.all``: the rows whose titles begin so, a column for each figure.
+``<!-- accuracy NAME -->``
+    of ``benchmarks.accuracy``.
+``<!-- outcomes NAME: PART -->``
+    a part of a campaign of damaged files (``python -m tests.reliability``) or of kills
+    (``python -m tests.kills``).
+``<!-- formats official -->`` and ``<!-- formats general -->``
+    the file formats, from what their readers say.
 
 Text, and the docstring of a config, that cites ``docs/results/NAME.json`` may say figures of it in
 words: see :func:`wrong_figures`.
@@ -19,8 +27,9 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +38,10 @@ from atomjax.structures.readers import BUILT_IN, FORMATS
 from atomjax.studies.results import Results
 from atomjax.studies.tables import heading
 from atomjax.training.running.metrics import METRICS
+from benchmarks import accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = re.compile(r"(<!-- table (\w+): ([^;]+);([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-OUTCOMES = re.compile(r"(<!-- outcomes (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-OF_FORMATS = re.compile(r"(<!-- formats (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (\w+) ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CITED = re.compile(r"docs/results/(\w+)\.json")
 WORDS = {"csi": "CSI", "noise_floor": "noise floor", "seconds": "wall time (s)"}
 # A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
@@ -53,34 +61,71 @@ def load(name: str, root: Path = ROOT) -> Results:
 
 
 def with_tables(text: str, root: Path = ROOT) -> str:
-    """The text of a document with its tables made anew."""
+    """The text of a document with its tables made anew.
 
-    def table(found: re.Match[str]) -> str:
-        begin, name, metrics, points, end = found.groups()
-        results = load(name, root)
-        keys = [metric.strip() for metric in metrics.split(",")]
-        heads = [heading(results, key) if key in METRICS else WORDS.get(key, key) for key in keys]
-        rows = []
-        for item in points.split(";"):
-            point, _, words = (part.strip() for part in item.partition("="))
-            values = [list(results.values(point, key).values()) for key in keys]
-            if not any(values):
-                raise ValueError(f"docs/results/{name}.json has nothing of point '{point}'")
-            rows.append([words or point, *map(mean_and_std, values)])
-        return begin + "\n".join(["", *markdown_table(["", *heads], rows), "", end])
+    Raises:
+        ValueError: a comment asks for a table of no known kind, or for what a file does not hold.
+    """
 
-    def outcomes(found: re.Match[str]) -> str:
-        begin, name, part, end = found.groups()
-        path = root / "docs" / "results" / f"{name}.json"
-        counts = json.loads(path.read_text(encoding="utf-8"))[part]
-        return begin + "\n".join(["", *outcome_table(counts), "", end])
+    def made(found: re.Match[str]) -> str:
+        begin, kind, what, end = found.groups()
+        if kind not in KINDS:
+            raise ValueError(f"<!-- {kind} {what} -->: tables are {', '.join(KINDS)}")
+        return begin + "\n".join(["", *KINDS[kind](what.strip(), root), "", end])
 
-    def formats(found: re.Match[str]) -> str:
-        begin, kind, end = found.groups()
-        return begin + "\n".join(["", *format_table(official=kind == "official"), "", end])
+    return BLOCK.sub(made, text)
 
-    text = OF_FORMATS.sub(formats, TABLE.sub(table, text))
-    return OUTCOMES.sub(outcomes, text)
+
+def study_table(what: str, root: Path) -> list[str]:
+    """Lines of "NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS"."""
+    chosen, *points = what.split(";")
+    name, _, metrics = chosen.partition(":")
+    results = load(name, root)
+    keys = [metric.strip() for metric in metrics.split(",")]
+    heads = [heading(results, key) if key in METRICS else WORDS.get(key, key) for key in keys]
+    rows = []
+    for item in points:
+        point, _, words = (part.strip() for part in item.partition("="))
+        values = [list(results.values(point, key).values()) for key in keys]
+        if not any(values):
+            raise ValueError(f"docs/results/{name}.json has nothing of point '{point}'")
+        rows.append([words or point, *map(mean_and_std, values)])
+    return markdown_table(["", *heads], rows)
+
+
+def benchmark_table(what: str, root: Path) -> list[str]:
+    """Lines of "NAME: TITLE; FIGURE, FIGURE": rows of a benchmark whose titles begin so."""
+    chosen, _, figures = what.partition(";")
+    name, _, title = (part.strip() for part in chosen.partition(":"))
+    keys = [figure.strip() for figure in figures.split(",")]
+    parts = _json(name, root)["parts"].values()
+    rows = [row for part in parts for row in part["rows"] if row["title"].startswith(title)]
+    if not rows:
+        raise ValueError(f"docs/results/{name}.json has no row that begins with '{title}'")
+    cells = [[row["title"], *(_figure(row.get(key)) for key in keys)] for row in rows]
+    return markdown_table(["", *(key.replace("_", " ") for key in keys)], cells)
+
+
+def _figure(value: Any) -> str:
+    """A number to three digits, words as they are."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value or "")
+
+
+def accuracy_table(what: str, root: Path) -> list[str]:
+    """Lines of the table of ``benchmarks.accuracy``."""
+    return accuracy.table(_json(what, root)["rows"]).splitlines()
+
+
+def campaign_table(what: str, root: Path) -> list[str]:
+    """Lines of "NAME: PART" of a campaign of damaged files."""
+    name, _, part = what.partition(":")
+    return outcome_table(_json(name, root)[part.strip()])
+
+
+def _json(name: str, root: Path) -> Any:
+    return json.loads((root / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def outcome_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -109,6 +154,15 @@ def format_table(*, official: bool) -> list[str]:
     heads = ["`format`", "files", "units", "energy", "targets, classes and splits", "licence"]
     heads = [*heads, "published in"] if official else ["format", "files", "read"]
     return markdown_table(heads, rows, left=len(heads))
+
+
+KINDS: dict[str, Callable[[str, Path], list[str]]] = {
+    "table": study_table,
+    "benchmark": benchmark_table,
+    "accuracy": accuracy_table,
+    "outcomes": campaign_table,
+    "formats": lambda what, root: format_table(official=what == "official"),
+}
 
 
 def wrong_figures(text: str, root: Path = ROOT) -> list[str]:

@@ -25,11 +25,10 @@ from atomjax.graphs.interactions import build_many
 from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.structures import Structure
 from atomjax.structures.store import write_store
+from benchmarks.rows import add_option, show
 from benchmarks.sets import molecules, slabs, spread_slabs
 
 TARGETS = {"molecules": 0.1, "slabs": 5.0}
-# Graphs and collation of a molecule in the PyTorch original, ms.
-ORIGINAL = {"molecules": 3.4}
 CONFIG = PUBLISHED_GRAPH
 # On threads or in processes of grain's.
 WAYS: dict[str, dict[str, Any]] = {
@@ -54,9 +53,9 @@ def core_seconds(function: Callable[[], Any]) -> float:
 
 
 def measure(
-    name: str, structures: Sequence[Structure], batch_size: int, threads: int, workers: bool
+    name: str, structures: Sequence[Structure], batch_size: int, options: argparse.Namespace
 ) -> None:
-    """Prints the times of one kind of structures."""
+    """Shows the times of one kind of structures."""
     count = len(structures)
     build_many(structures[:batch_size], CONFIG)
     blocks = range(0, count, batch_size)
@@ -67,20 +66,23 @@ def measure(
         store = write_store(Path(folder) / "store", structures)
         read = core_seconds(lambda: list(store))
         data = GraphDataset(name, store, CONFIG, cache_bytes=0)
-        loader = BatchLoader([data], batch_size=batch_size, num_threads=threads)
+        loader = BatchLoader([data], batch_size=batch_size, num_threads=options.threads)
         whole = core_seconds(lambda: list(loader))
         report = loader.padding_report()
-        rates = wall_rates([data], batch_size) if workers else {}
-    target, original = TARGETS[name], ORIGINAL.get(name)
-    beside = f", the original {original} ms" if original else ""
-    least = min(map(len, structures))
-    print(f"\n{name}: {count} of {least} and more atoms, batches of {batch_size}")
-    print(f"  graphs             {1e3 * graphs / count:.3f} ms (target {target} ms{beside})")
-    print(f"  reading the store  {1e3 * read / count:.3f} ms")
-    print(f"  store to batch     {1e3 * whole / count:.3f} ms, {count / whole:.0f} structures/s")
-    print(f"  real main edges    {report['main_edges']:.2f} of the padded ones")
-    for means, rate in rates.items():
-        print(f"  {means:18} {rate:.0f} structures/s of wall time")
+        rates = wall_rates([data], batch_size) if options.workers else {}
+    show(
+        options.rows,
+        f"loader, {name} of {min(map(len, structures))} and more atoms",
+        structures=count,
+        batch_size=batch_size,
+        graph_ms=1e3 * graphs / count,
+        target_graph_ms=TARGETS[name],
+        reading_ms=1e3 * read / count,
+        store_to_batch_ms=1e3 * whole / count,
+        structures_per_core_second=count / whole,
+        real_main_edges=float(report["main_edges"]),
+        **{f"structures_per_s, {means}": rate for means, rate in rates.items()},
+    )
 
 
 def wall_rates(data: Sequence[GraphDataset], batch_size: int) -> dict[str, float]:
@@ -108,43 +110,49 @@ def rate_of(batches: Iterator[Any], ahead: int) -> float:
     return steps / (time.perf_counter() - begin)
 
 
-def measure_padding(title: str, sets: Sequence[Sequence[Structure]], batch_size: int) -> None:
-    """Prints the real fraction of the batches of a stream.
+def measure_padding(
+    title: str, sets: Sequence[Sequence[Structure]], batch_size: int, out: Path | None
+) -> None:
+    """Shows the real fraction of the batches of a stream.
 
     Args:
         title: name of the stream.
         sets: sets of structures; an epoch takes all of each.
         batch_size: structures of a step.
+        out: file to append to, or None.
     """
     data = [GraphDataset(str(i), structures, CONFIG) for i, structures in enumerate(sets)]
-    print(f"\n{title}, batches of {batch_size}")
     ways: tuple[tuple[Fill | Literal["auto"], int], ...] = (("count", 1), ("size", 1), ("auto", 0))
     for fill, buckets in ways:
         loader = BatchLoader(
             data, batch_size=batch_size, fill=fill, num_buckets=buckets, epochs=EPOCHS
         )
         report = loader.padding_report()
-        way = f"by {loader.plans.fill}, {len(loader.capacities)} shapes"
-        print(
-            f"  {'the default: ' if fill == 'auto' else ''}{way}: "
-            f"{report['main_edges']:.2f} of main edges, {report['atoms']:.2f} of atoms real; "
-            f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
-            f"{report['batch_size_max']}"
+        show(
+            out,
+            f"padding of {title}, batches of {batch_size}, fill={fill}",
+            filled_by=loader.plans.fill,
+            shapes=len(loader.capacities),
+            real_main_edges=float(report["main_edges"]),
+            real_atoms=float(report["atoms"]),
+            mean_batch_size=float(report["batch_size"]),
+            least_batch_size=report["batch_size_min"],
+            largest_batch_size=report["batch_size_max"],
         )
 
 
-def measure_streams(count: int) -> None:
+def measure_streams(count: int, out: Path | None) -> None:
     """Streams in the image of the pretraining sets, about `count` structures of each."""
     small, large, spread = molecules(count), slabs(max(count // 32, 1)), spread_slabs(count // 2)
-    measure_padding("molecules", [small], 5)
+    measure_padding("molecules", [small], 5, out)
     for batch_size in (1, 4):
-        measure_padding("slabs of 20 to 200 atoms", [spread], batch_size)
+        measure_padding("slabs of 20 to 200 atoms", [spread], batch_size, out)
     # The shares of ANI-1x and Transition-1x, OC20 and OC22 in JMP's pretraining.
     share = round(len(spread) * 0.26 / 0.74)
     for batch_size in (5, 20):
         title = f"{share} molecules and {len(spread)} slabs of 20 to 200 atoms, as JMP mixes them"
-        measure_padding(title, [small[:share], spread], batch_size)
-    measure_padding(f"{len(small)} molecules and {len(large)} slabs of 80", [small, large], 5)
+        measure_padding(title, [small[:share], spread], batch_size, out)
+    measure_padding(f"{len(small)} molecules and {len(large)} slabs of 80", [small, large], 5, out)
 
 
 def main() -> None:
@@ -155,12 +163,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", action="store_true", help="measure worker processes too")
     parser.add_argument("--padding", action="store_true", help="real fractions of batches alone")
+    add_option(parser)
     options = parser.parse_args()
     if not options.padding:
         small, large = molecules(options.molecules), slabs(options.slabs)
-        measure("molecules", small, 64, options.threads, options.workers)
-        measure("slabs", large, 4, options.threads, options.workers)
-    measure_streams(options.molecules)
+        measure("molecules", small, 64, options)
+        measure("slabs", large, 4, options)
+    measure_streams(options.molecules, options.rows)
 
 
 if __name__ == "__main__":

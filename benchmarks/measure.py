@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.hlo import Program
+from benchmarks.machine import processor
 
 
 def machine() -> str:
     """Device, count, JAX and Python versions in one line."""
     device = jax.devices()[0]
-    name = device.device_kind if device.platform != "cpu" else platform.processor() or "CPU"
+    name = device.device_kind if device.platform != "cpu" else processor()
     return (
         f"{jax.device_count()} × {name} ({device.platform}), jax {jax.__version__}, "
         f"Python {platform.python_version()}"

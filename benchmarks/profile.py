@@ -1,6 +1,7 @@
 """Time of a training step by kind of work and by part of the model.
 
-    python -m benchmarks.profile [--model gemnet_oc_small] [--batch molecules] [--repeats 6]
+    python -m benchmarks.profile [--model gemnet_oc_small] [--batch molecules] [--copies 1]
+        [--precision tensorfloat32] [--repeats 6] [--keep DIR]
 
 Durations are those of XLA's own profile, of each kernel the shortest of the repeats, so that what
 else runs on the machine counts little. On a CPU, kernels that hand work to other threads may end
@@ -19,14 +20,17 @@ import jax
 from benchmarks.measure import cost, kernel_count, machine
 from benchmarks.workloads import KINDS, training
 
+LARGEST = 12  # kernels that are named
 
-def shortest_durations(run: Any, repeats: int) -> dict[str, float]:
-    """Seconds of each kernel, the shortest of the repeats."""
-    with tempfile.TemporaryDirectory() as folder:
+
+def shortest_durations(run: Any, repeats: int, keep: Path | None) -> dict[str, float]:
+    """Seconds of each kernel, the shortest of the repeats; the trace stays in ``keep``."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or temporary
         with jax.profiler.trace(folder):
             for _ in range(repeats):
                 run()
-        [path] = Path(folder).rglob("*.xplane.pb")
+        path = max(Path(folder).rglob("*.xplane.pb"))
         data = jax.profiler.ProfileData.from_file(str(path))
     durations = defaultdict(list)
     for plane in data.planes:
@@ -67,15 +71,19 @@ def part_of(source: str) -> str:
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints the tables by kind and by part, and the largest kernels."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("--model", default="gemnet_oc_small")
     parser.add_argument("--batch", choices=KINDS, default="molecules")
+    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--precision", choices=("float32", "tensorfloat32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=6)
+    parser.add_argument("--keep", type=Path, help="folder for the trace, as TensorBoard reads it")
     options = parser.parse_args()
-    made = training(options.batch, {"name": options.model})
+    model = {"name": options.model, "precision": options.precision}
+    made = training(options.batch, model, options.copies)
     made.run()
-    durations = shortest_durations(made.run, options.repeats)
+    durations = shortest_durations(made.run, options.repeats, options.keep)
     described = describe(made.compiled.as_text())
     flops, moved = cost(made.compiled)
     print(machine())
@@ -91,6 +99,10 @@ def main() -> None:
         for label, value in sorted(time.items(), key=lambda pair: -pair[1])[:16]:
             share = value / sum(durations.values())
             print(f"  {share:6.1%}  {count[label]:5d} kernels  {label}")
+    print()
+    for name in sorted(durations, key=lambda name: -durations[name])[:LARGEST]:
+        kind, part = described.get(name, ("other", "other"))
+        print(f"  {1e3 * durations[name]:7.3f} ms  {name}: {kind}, {part}")
 
 
 if __name__ == "__main__":

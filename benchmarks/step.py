@@ -28,6 +28,7 @@ from benchmarks.measure import (
     used,
 )
 from benchmarks.original import Original, load_original
+from benchmarks.rows import add_option, show
 from benchmarks.workloads import KINDS, training
 
 COST_MODEL = {"gemnet_oc_small": 25.4e9 / 132}  # FLOP of a training step for one main edge
@@ -41,7 +42,7 @@ def measure(
     rate: Callable[[], float],
     original: Original | None,
 ) -> None:
-    """Prints one line for each quantity of a training step on one kind of batch."""
+    """Shows the figures of a training step on one kind of batch."""
     config = {"name": name, "precision": options.precision, "remat": options.remat}
     made = training(kind, config, options.copies)
     theirs = original and original("train", name, made.structures)
@@ -57,25 +58,39 @@ def measure(
             others.append(seconds(theirs))
         rates.append(rate())
     elapsed, speed = statistics.median(times), statistics.median(rates)
-    count, atoms = len(made.structures), sum(len(s) for s in made.structures)
+    count = len(made.structures)
     flops, moved = cost(made.compiled)
-    print(f"\n{name}, {kind}: {count} structures, {atoms} atoms, {made.num_edges} main edges")
-    print(f"  trace, compile    {made.trace_seconds:.1f} s, {made.compile_seconds:.1f} s")
-    print(f"  peak memory       {peak_bytes(made.compiled) / 2**30:.2f} GiB")
-    print(f"  kernels, bytes    {kernel_count(made.compiled)}, {moved / 1e9:.1f} GB")
-    print(f"  step              {elapsed:.4g} s, {count / elapsed:.4g} structures/s")
     faults, busy = (statistics.median(column) for column in zip(*costs, strict=True))
-    print(f"  of the process    {busy:.4g} CPU seconds, {faults:,.0f} page faults")
-    if others:
-        print(f"  original          {statistics.median(others):.4g} s a step, in turn with ours")
-        print(f"  times original    {statistics.median(others) / elapsed:.2f}")
-    print(f"  matmul rate       {speed / 1e9:.0f} GFLOP/s, measured between the steps")
-    counts = {"XLA's count": flops}
-    if name in COST_MODEL and kind != "dynamics":
-        counts["cost model"] = COST_MODEL[name] * made.num_edges
-    for label, number in counts.items():
-        share = number / elapsed / speed
-        print(f"  {label:17} {number / 1e9:.0f} GFLOP, {share:.2f} of that rate", flush=True)
+    modelled = COST_MODEL[name] * made.num_edges if name in COST_MODEL else None
+    modelled = None if kind == "dynamics" else modelled
+    theirs_took = statistics.median(others) if others else None
+    show(
+        options.rows,
+        f"step of {name} on {kind}, {options.precision or 'float32'}",
+        structures=count,
+        atoms=sum(len(s) for s in made.structures),
+        main_edges=made.num_edges,
+        forces="conservative" if kind == "dynamics" else "direct",
+        parameters=made.parameters,
+        trace_s=made.trace_seconds,
+        compile_s=made.compile_seconds,
+        peak_gib=peak_bytes(made.compiled) / 2**30,
+        kernels=kernel_count(made.compiled),
+        moved_gb=moved / 1e9,
+        step_s=elapsed,
+        step_least_s=min(times),
+        step_most_s=max(times),
+        structures_per_s=count / elapsed,
+        cpu_s=busy,
+        page_faults=faults,
+        original_step_s=theirs_took,
+        times_original=theirs_took and theirs_took / elapsed,
+        matmul_gflops=speed / 1e9,
+        gflop=flops / 1e9,
+        share_of_matmul_rate=flops / elapsed / speed,
+        gflop_of_cost_model=modelled and modelled / 1e9,
+        share_by_cost_model=modelled and modelled / elapsed / speed,
+    )
 
 
 def main() -> None:
@@ -92,6 +107,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "tensorfloat32", "bfloat16"))
     parser.add_argument("--remat", action="store_true")
     parser.add_argument("--original", help="see benchmarks/original.py")
+    add_option(parser)
     options = parser.parse_args()
     print(machine())
     with jax.default_matmul_precision(

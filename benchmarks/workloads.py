@@ -20,7 +20,6 @@ from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.structures import Structure
-from atomjax.structures.generate.molecules import NAMED, embed
 from atomjax.training.settings import TrainSettings
 from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
@@ -30,6 +29,18 @@ from atomjax.training.update.step import CountedFunction, make_train_step
 MOLECULES = (
     *("CH3CH2OH", "C3H8", "trans-butane", "C4H4NH"),
     *("C6H6", "isobutane", "CH3COCH3", "C5H5N"),
+)
+# Aspirin near rest, written out so that a node without RDKit can be measured.
+ASPIRIN = ase.Atoms(
+    "C2O2C7O2H8",
+    [
+        *[(3.44, 0.08, -0.17), (2.06, -0.27, 0.29), (1.76, -0.54, 1.44), (1.20, -0.24, -0.81)],
+        *[(-0.13, -0.46, -0.46), (-0.63, -1.76, -0.65), (-1.96, -2.04, -0.35)],
+        *[(-2.79, -1.03, 0.14), (-2.29, 0.27, 0.32), (-0.96, 0.57, 0.01), (-0.43, 1.95, 0.17)],
+        *[(0.68, 2.35, -0.13), (-1.34, 2.79, 0.71), (3.44, 1.06, -0.65), (3.81, -0.69, -0.86)],
+        *[(4.11, 0.12, 0.70), (0.02, -2.54, -1.03), (-2.35, -3.04, -0.49), (-3.83, -1.25, 0.38)],
+        *[(-2.96, 1.04, 0.69), (-0.86, 3.64, 0.77)],
+    ],
 )
 SLABS = (("Cu", (3, 3, 5)), ("Ag", (3, 5, 5)))
 KINDS = ("molecules", "slabs", "mixed", "dynamics")
@@ -68,9 +79,7 @@ def slabs(rng: np.random.Generator) -> list[Structure]:
 
 def dynamics(rng: np.random.Generator) -> list[Structure]:
     """Four frames of aspirin, 21 atoms."""
-    molecule = embed(NAMED["aspirin"], rng)
-    atoms = ase.Atoms(molecule.atomic_numbers, molecule.positions)
-    return [labelled(atoms, rng, None) for _ in range(4)]
+    return [labelled(ASPIRIN, rng, None) for _ in range(4)]
 
 
 def structures_of(kind: str, copies: int = 1) -> list[Structure]:
@@ -138,6 +147,7 @@ class Training:
     Attributes:
         structures: structures of the batch.
         num_edges: main edges of the batch.
+        parameters: number of the model's, heads included.
         compiled: (state, batch) → (state, metrics).
         state: consumed by a call.
         batch: placed.
@@ -146,6 +156,7 @@ class Training:
 
     structures: list[Structure]
     num_edges: int
+    parameters: int
     compiled: Any
     state: Any
     batch: Any
@@ -176,6 +187,7 @@ def training(kind: str, model: dict[str, Any], copies: int = 1) -> Training:
     return Training(
         structures=made.structures,
         num_edges=made.num_edges,
+        parameters=sum(x.size for x in jax.tree.leaves(variables["params"])),
         compiled=compiled,
         state=state,
         batch=placed,

@@ -1,12 +1,20 @@
 """What the benchmarks read out of compiled programs."""
 # ruff: noqa: E501 - lines of a program are as long as XLA writes them
 
+import argparse
+import json
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from atomjax.ops import barrier_options, platform, stored, tracing_for
+from benchmarks import all as everything
+from benchmarks.documents import with_tables
 from benchmarks.hlo import Program, arrays, num_bytes
+from benchmarks.rows import show
+from benchmarks.workloads import structures_of
 
 # As XLA writes it: a loop of four turns with a product, and a fusion that reads a slice.
 TEXT = """HloModule jit_f
@@ -77,3 +85,59 @@ def test_tracing_for_another_platform():
         assert "barrier" not in jax.jit(lambda x: stored(x)).lower(1.0).as_text()
     assert platform() == jax.default_backend()
     assert "barrier" in jax.jit(lambda x: stored(x)).lower(1.0).as_text()
+
+
+def options(**changes):
+    return argparse.Namespace(device="cpu", original=None, quick=False, oracle=None, **changes)
+
+
+def test_rows_become_a_table(tmp_path):
+    path = tmp_path / "rows"
+    show(path, "step of a", step_s=0.1234, structures=8, original_s=None)
+    show(path, "step of b", step_s=1234.5, structures=2)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows[0] == {"title": "step of a", "step_s": 0.1234, "structures": 8}
+
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    (results / "toy.json").write_text(json.dumps({"parts": {"step": {"rows": rows}}}))
+    begin = "<!-- benchmark toy: step; structures, step_s -->\n"
+    table = with_tables(f"{begin}<!-- end -->", tmp_path).splitlines()
+    assert [line.split("|")[1:-1] for line in table if "step of" in line] == [
+        [" step of a ", " 8 ", " 0.123 "],
+        [" step of b ", " 2 ", " 1,234 "],
+    ]
+    with pytest.raises(ValueError, match="no row that begins with 'extraction'"):
+        with_tables("<!-- benchmark toy: extraction; s -->\n<!-- end -->", tmp_path)
+    with pytest.raises(ValueError, match="benchmrk"):
+        with_tables("<!-- benchmrk toy: step; s -->\n<!-- end -->", tmp_path)
+
+
+def test_a_part_runs_in_a_process_of_its_own():
+    part = everything.Part("x", "timeit --number 1 --repeat 1 pass", rows=False)
+    result = everything.run(part, options(), None)
+    assert "failed" not in result
+    assert "loop" in result["text"][-1]
+    assert result["page_faults"] > 0
+    assert 0 < result["process_gib"] < 1
+
+
+def test_a_part_ends_with_the_time_limit():
+    part = everything.Part("x", "http.server 0", rows=False)
+    assert everything.run(part, options(), 0.5)["failed"] == "out of time"
+
+
+def test_parts_of_a_device_are_known_commands():
+    for device in ("cpu", "gpu"):
+        parts = list(
+            everything.parts_of(argparse.Namespace(device=device, quick=False, oracle="o"))
+        )
+        assert len({part.name for part in parts}) == len(parts)
+        assert parts[0].name.startswith("step" if device == "cpu" else "parity")
+
+
+def test_aspirin_is_a_molecule():
+    for structure in structures_of("dynamics"):
+        gaps = np.linalg.norm(structure.positions[:, None] - structure.positions[None], axis=-1)
+        assert np.sort(gaps, axis=1)[:, 1].min() > 0.7
+        assert np.sort(gaps, axis=1)[:, 1].max() < 1.7

@@ -239,16 +239,6 @@ def test_processes_connect_as_told(config, workdir, monkeypatch, source):
     assert calls == [("host:1", 2, 1)]
 
 
-def test_compiled_programs_are_kept_in_the_workdir(tmp_path, monkeypatch):
-    settings = {}
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setattr("jax.config.update", lambda name, value: settings.update({name: value}))
-    launch.keep_compiled_programs(tmp_path, None)
-    assert settings["jax_compilation_cache_dir"] == str(tmp_path / "compilation_cache")
-    launch.keep_compiled_programs(tmp_path, "none")
-    assert settings["jax_enable_compilation_cache"] is False
-
-
 def test_every_workflow_resolves():
     for name in WORKFLOWS:
         workflow = find_workflow({"workflow": name})

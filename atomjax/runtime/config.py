@@ -59,8 +59,9 @@ def load_config(source: str | Path) -> dict[str, Any]:
     """Reads a configuration file.
 
     Args:
-        source: path of a Python file that defines ``get_config()``; ``path.py:argument`` calls
-            ``get_config("argument")``.
+        source: path of a Python file that defines ``get_config()``, or the name of a config that
+            comes with atomjax, such as "quickstart" or "finetune/own"; ``path.py:argument`` and
+            ``name:argument`` call ``get_config("argument")``.
 
     Returns:
         Nested plain dictionaries.
@@ -71,7 +72,8 @@ def load_config(source: str | Path) -> dict[str, Any]:
     path, argument = _split_argument(str(source))
     if not path.is_file():
         siblings = [item.name for item in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"config file '{path}' does not exist.{nearest(path.name, siblings)}")
+        hint = nearest(path.name, siblings) or nearest(str(path), sorted(bundled_configs()))
+        raise ConfigError(f"config file '{path}' does not exist.{hint}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"config file '{path}' is not a Python file (its name must end in .py)")
@@ -93,9 +95,26 @@ def load_config(source: str | Path) -> dict[str, Any]:
     return to_plain(config, f"{path}: the result of get_config()")
 
 
+def bundled_configs() -> dict[str, Path]:
+    """Name → file of the configs that come with atomjax, in its wheel or in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    folders = [package / "configs", package.parent / "configs"]
+    folder = next((f for f in folders if (f / "quickstart.py").is_file()), None)
+    if folder is None:
+        return {}
+    files = sorted(folder.rglob("*.py"))
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
 def _split_argument(source: str) -> tuple[Path, str | None]:
     head, separator, argument = source.rpartition(".py:")
-    return (Path(head + ".py"), argument) if separator else (Path(source), None)
+    if separator:
+        return Path(head + ".py"), argument
+    name, separator, argument = source.partition(":")
+    bundled = bundled_configs().get(name)
+    if bundled is None or Path(source).is_file():
+        return Path(source), None
+    return bundled, argument if separator else None
 
 
 def to_plain(config: Any, where: str = "config") -> dict[str, Any]:

@@ -1,0 +1,212 @@
+"""Every benchmark of speed at fixed sizes, each in a process of its own, in one file of results.
+
+    python -m benchmarks.all [--quick] [--device gpu] [--minutes 10] [--original module:function]
+
+They run in the order of what their figures are worth, and the file is written after each, so that
+what a time limit cuts off is the least of it. It holds the machine with its matmul rates, and for
+every part its command, its rows, page faults and memory of its process, and how many cores others
+kept busy just before. ``docs/results/benchmarks_DEVICE.json`` is where docs/performance.md takes
+its tables from.
+
+On an accelerator the parts are those of the first hour with one: agreement with the reference
+numbers in float32 and TF32 (``--oracle``, where the folder is at hand), steps in TF32 and bfloat16,
+a profile of one, extraction, the CSI, small models, memory, and the loader beside the device.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import QUIET, foreign_load
+
+ROOT = Path(__file__).resolve().parent.parent
+# Seconds left under which no part is begun.
+LEAST = 15.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command.
+
+    Attributes:
+        name: its key in the file.
+        words: module and arguments.
+        rows: whether it appends rows to a file; otherwise its text is kept.
+        quick: whether it belongs to the quick selection.
+    """
+
+    name: str
+    words: str
+    rows: bool = True
+    quick: bool = False
+
+
+def step(model: str, batch: str, *more: str, quick: bool = False) -> Part:
+    """A training step."""
+    words = " ".join([f"benchmarks.step --model {model} --batch {batch}", *more])
+    return Part(" ".join(["step", model, batch, *more]), words, quick=quick)
+
+
+TF32, BF16 = "--precision tensorfloat32", "--precision bfloat16"
+CPU = (
+    step("gemnet_oc_small", "molecules", quick=True),
+    step("gemnet_oc_small", "slabs"),
+    step("gemnet_oc_small", "mixed"),
+    step("gemnet_oc_small", "dynamics"),
+    step("gemnet_oc_large", "molecules"),
+    step("gemnet_oc_tiny", "dynamics", "--repeats 50", quick=True),
+    step("gemnet_oc_tiny", "dynamics", "--copies 4", "--repeats 20"),
+    Part("extraction", "benchmarks.extract", quick=True),
+    Part("csi", "benchmarks.csi --only table", quick=True),
+    Part("streaming", "benchmarks.csi --only stream peak --dimensions 512 1024"),
+    Part("profile", "benchmarks.profile", rows=False),
+    Part("loader", "benchmarks.loader --workers"),
+)
+ACCELERATOR = (
+    step("gemnet_oc_small", "molecules", "--copies 16", TF32, quick=True),
+    step("gemnet_oc_small", "molecules", "--copies 16", BF16, quick=True),
+    step("gemnet_oc_small", "slabs", "--copies 4", TF32, quick=True),
+    Part("profile", f"benchmarks.profile --copies 16 {TF32}", rows=False, quick=True),
+    step("gemnet_oc_small", "mixed", "--copies 4", TF32),
+    step("gemnet_oc_small", "dynamics", "--copies 8", TF32),
+    step("gemnet_oc_large", "molecules", "--copies 8", TF32),
+    Part("extraction", "benchmarks.extract --copies 4", quick=True),
+    Part("csi", "benchmarks.csi --only table", quick=True),
+    step("gemnet_oc_tiny", "dynamics", "--repeats 50"),
+    step("gemnet_oc_tiny", "dynamics", "--copies 4", "--repeats 50"),
+    Part("memory", "benchmarks.memory", rows=False),
+    Part("loader", "benchmarks.loader --workers"),
+)
+ORIGINALS = ("benchmarks.step", "benchmarks.extract")
+
+
+def parts_of(options: argparse.Namespace) -> Iterator[Part]:
+    """The parts to run, in order."""
+    accelerator = options.device != "cpu"
+    if accelerator and options.oracle:
+        for precision in ("float32", "tensorfloat32"):
+            words = f"atomjax.parity --oracle {options.oracle} --dtype float32"
+            yield Part(f"parity {precision}", words, rows=False, quick=True)
+    for part in ACCELERATOR if accelerator else CPU:
+        if part.quick or not options.quick:
+            yield part
+
+
+def run(part: Part, options: argparse.Namespace, limit: float | None) -> dict[str, Any]:
+    """Run a part to its end or for ``limit`` seconds, and return what goes into the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows, text = Path(folder) / "rows", Path(folder) / "text"
+        words = part.words.split()
+        command = [sys.executable, "-m", *words]
+        if options.original and words[0] in ORIGINALS:
+            command += ["--original", options.original]
+        shown = " ".join(["python", *command[1:]])
+        command += ["--rows", str(rows)] if part.rows else []
+        print(f"\n== {shown}", flush=True)
+        load, begin = foreign_load(), time.monotonic()
+        with text.open("wb") as out:
+            process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment(part, options)
+            )
+            status, usage = wait(process, limit)
+        printed = text.read_text(encoding="utf-8", errors="replace")
+        print(printed, flush=True)
+        lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
+    result: dict[str, Any] = {
+        "command": shown,
+        "seconds": round(time.monotonic() - begin, 1),
+        "foreign_cores": round(load, 2),
+        "page_faults": usage.ru_minflt,
+        "process_gib": round(usage.ru_maxrss / 2**20, 2),
+    }
+    if load > QUIET:
+        print(f"other processes keep {load:.1f} cores busy: these times are not to be trusted")
+    if status:
+        result["failed"] = "out of time" if status < 0 else printed.splitlines()[-3:]
+    return {**result, "rows": [json.loads(line) for line in lines]} | (
+        {} if part.rows else {"text": printed.splitlines()}
+    )
+
+
+def environment(part: Part, options: argparse.Namespace) -> Mapping[str, str]:
+    """The environment of a part."""
+    platforms = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
+    # The parts that are the host's work do not take the device's memory.
+    own = {"JAX_PLATFORMS": "cpu" if part.name == "loader" else platforms[options.device]}
+    if part.name.startswith("parity"):
+        own["JAX_DEFAULT_MATMUL_PRECISION"] = part.name.split()[1]
+    return {**os.environ, **own}
+
+
+def wait(process: subprocess.Popen[bytes], limit: float | None) -> tuple[int, Any]:
+    """The exit status, negative for a part that ran out of time, and the use of resources."""
+    end = None if limit is None else time.monotonic() + limit
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, usage
+        if end is not None and time.monotonic() > end:
+            process.kill()
+            end = None
+        time.sleep(0.05)
+
+
+def describe(options: argparse.Namespace) -> dict[str, Any]:
+    """The machine, as a process of its own sees it, so that none keeps the device."""
+    made = subprocess.run(
+        [sys.executable, "-m", "benchmarks.machine"],
+        env=environment(Part("machine", ""), options),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(made.stdout)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts; 1 if one of them failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.all",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), default="cpu")
+    parser.add_argument("--quick", action="store_true", help="about five minutes")
+    parser.add_argument(
+        "--minutes", type=float, help="begin no part, and end the last, after these"
+    )
+    parser.add_argument("--only", nargs="+", help="parts whose names begin so")
+    parser.add_argument("--oracle", type=Path, help="folder of reference numbers")
+    parser.add_argument("--original", help="see benchmarks/original.py")
+    parser.add_argument("--out", type=Path, help="default: docs/results/benchmarks_DEVICE.json")
+    options = parser.parse_args(arguments)
+    out = options.out or ROOT / "docs" / "results" / f"benchmarks_{options.device}.json"
+    end = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    document: dict[str, Any] = {"machine": describe(options), "parts": {}}
+    print(json.dumps(document["machine"], indent=1))
+    for part in parts_of(options):
+        if options.only and not part.name.startswith(tuple(options.only)):
+            continue
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left < LEAST:
+            document["parts"][part.name] = {"command": part.words, "failed": "not begun"}
+        else:
+            document["parts"][part.name] = run(part, options, left)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+        out.write_text(text + "\n", encoding="utf-8")
+    failed = [name for name, part in document["parts"].items() if "failed" in part]
+    print(f"\nwritten to {out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The site builds, and no page or reference is missing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_page_is_in_the_menu():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = set(re.findall(r"- ([\w/]+\.md)", menu))
+    docs = ROOT / "docs"
+    pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")}
+    assert pages <= listed
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(tmp_path):
+    pytest.importorskip("mkdocs", reason="the site needs the packages of requirements/dev.txt")
+    made = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text("utf-8")
+    assert 'id="atomjax.inference.calculator.AtomjaxCalculator"' in reference
+    # Nothing is fetched from elsewhere when a page is opened.
+    start = (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert not re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?://(?!squidfunk)', start)

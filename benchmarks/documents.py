@@ -14,7 +14,8 @@ comment that says what it holds and ``<!-- end -->``:
 ``<!-- accuracy NAME -->``
     of ``benchmarks.accuracy``.
 ``<!-- outcomes NAME: PART -->``
-    a part of a campaign of damaged files (``python -m tests.reliability``).
+    a part of a campaign of damaged files (``python -m tests.reliability``) or of kills
+    (``python -m tests.kills``).
 ``<!-- formats official -->`` and ``<!-- formats general -->``
     the file formats, from what their readers say.
 ``<!-- settings all -->``

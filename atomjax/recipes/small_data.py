@@ -100,7 +100,7 @@ class Choice:
         reasons: one line for each decision.
     """
 
-    model: dict[str, Any]
+    model: Section
     graph: dict[str, Any]
     head: dict[str, Any]
     train: Section
@@ -271,7 +271,7 @@ def _choose_cutoff(facts: Facts) -> tuple[float, str]:
     return cutoff, why + f"more than {MOST_NEIGHBORS:g} leave time for too few steps"
 
 
-def _choose_model(facts: Facts, network: str, cutoff: float) -> tuple[dict[str, Any], str]:
+def _choose_model(facts: Facts, network: str, cutoff: float) -> tuple[Section, str]:
     """The backbone, and why."""
     count = num_gaussians(cutoff)
     why = f"{count} Gaussians, one every {SPACING:g} Å: closer ones generalise worse"
@@ -283,7 +283,7 @@ def _choose_model(facts: Facts, network: str, cutoff: float) -> tuple[dict[str, 
         "avg_degree": round(facts.neighbors[cutoff], 1),
         "avg_num_nodes": round(facts.atoms, 1),
     }
-    return {"name": "equiformer_v2_tiny", "overrides": overrides}, why
+    return section(name="equiformer_v2_tiny", overrides=overrides), why
 
 
 def _num_steps(facts: Facts, steps: int) -> int:

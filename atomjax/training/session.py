@@ -127,13 +127,12 @@ class Session:
         resumed = self.checkpoints.latest_step is not None
         fresh = None if resumed else self._fresh_variables()
         shapes = jax.eval_shape(self._fresh_variables if fresh is None else lambda: fresh)
-        train = self.job.train
         backbone = find_backbone(self.model_config)
         optimizer = make_optimizer(
-            train,
+            self.job.train,
             shapes["params"],
             self.train_loader.num_steps,
-            all_groups(train, backbone),
+            all_groups(self.job.train, backbone),
             backbone.shared(backbone_config(self.model_config)),
         )
         state, record, seconds = self._first_or_latest_state(shapes, fresh, optimizer, load)

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atomjax.runtime import processes
 from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.cluster import processes
 from atomjax.runtime.compile_cache import keep_compiled_programs
 from atomjax.runtime.config import (
     PREFIX,

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from atomjax.runtime.cluster.preemption import Preemption, RunInterrupted
 from atomjax.runtime.parts import Part, Parts
-from atomjax.runtime.preemption import Preemption, RunInterrupted
 from atomjax.runtime.run import Run
 
 NAMES = ("a", "b", "c")

@@ -5,8 +5,8 @@ import json
 import jax
 import pytest
 
-from atomjax.runtime import processes
-from atomjax.runtime.watch import Watch
+from atomjax.runtime.cluster import processes
+from atomjax.runtime.cluster.watch import Watch
 
 
 class Table:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import json_with_checksum, read_json
 from atomjax.runtime.lock import sole_use

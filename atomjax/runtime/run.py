@@ -23,7 +23,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from atomjax import __version__
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError, differences, to_plain
 from atomjax.runtime.earlier import completed, translated
 from atomjax.runtime.files import (

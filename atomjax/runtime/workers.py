@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.runtime.preemption import Preemption, RunInterrupted
+from atomjax.runtime.cluster.preemption import Preemption, RunInterrupted
 from atomjax.runtime.progress import Display, Told, Tracker
 
 # Options of JAX that may have been set in this process alone.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError, Settings, build, nearest, to_plain
 from atomjax.runtime.earlier import as_it_began
 from atomjax.runtime.lock import deaths, noting, sole_run

@@ -29,7 +29,7 @@ from atomjax.models import (
     init_variables,
     predict,
 )
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.training.basis import describe_graphs, with_basis

@@ -74,7 +74,7 @@ JOIN = """
 import sys
 import time
 
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 
 processes.join(sys.argv[1], 2, int(sys.argv[2]))
 print("joined", flush=True)

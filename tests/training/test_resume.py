@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from atomjax.models import BACKBONES
-from atomjax.runtime.preemption import RunInterrupted
+from atomjax.runtime.cluster.preemption import RunInterrupted
 from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata

@@ -25,7 +25,7 @@ from atomjax.data.store_view import open_store, select
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.capacity import Sizes
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError, to_plain
 from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.run import Run

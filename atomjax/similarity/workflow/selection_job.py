@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.run import Run

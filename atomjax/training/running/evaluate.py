@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 from atomjax.training.running.metrics import error_sums, physical_metrics
 from atomjax.training.update.losses import (
     Reduction,

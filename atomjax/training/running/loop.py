@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from atomjax.graphs.batch import GraphBatch
-from atomjax.runtime import processes
-from atomjax.runtime.preemption import Preemption, RunInterrupted
+from atomjax.runtime.cluster import processes
+from atomjax.runtime.cluster.preemption import Preemption, RunInterrupted
 from atomjax.runtime.run import Run
 from atomjax.training.running.checkpoint import Checkpoints
 from atomjax.training.running.evaluate import Evaluator

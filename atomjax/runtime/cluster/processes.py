@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from atomjax.runtime.cluster.coordinator import errors_told_to
+from atomjax.runtime.cluster.watch import Watch, first_lost
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.coordinator import errors_told_to
-from atomjax.runtime.watch import Watch, first_lost
 
 # EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.
 EXIT_LOST = 75

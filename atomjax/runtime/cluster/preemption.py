@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from atomjax.runtime import processes
+from atomjax.runtime.cluster import processes
 
 EXIT_STATUS = 128 + signal.SIGTERM
 

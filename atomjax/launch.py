@@ -26,8 +26,9 @@ from atomjax.runtime.config import (
     override,
     to_plain,
 )
+from atomjax.runtime.execution import READING, carry_out
 from atomjax.runtime.lock import deaths
-from atomjax.runtime.workflows import READING, WORKFLOWS, Workflow, find_workflow
+from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -200,7 +201,7 @@ def launch(
     keep_compiled_programs(options.compilation_cache)
     given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
     changes = options.accept_changes
-    return workflow.carry_out(settings, options.workdir, accept_changes=changes, **given)
+    return carry_out(workflow, settings, options.workdir, accept_changes=changes, **given)
 
 
 def connect_processes(options: argparse.Namespace) -> None:

@@ -92,7 +92,7 @@ def test_only_graphs_imports_jraph() -> None:
 
 def test_only_runtime_speaks_to_other_processes() -> None:
     importing = [path for path in MODULES if "multihost_utils" in path.read_text()]
-    assert {path.parent.name for path in importing} == {"runtime"}
+    assert {path.parent.name for path in importing} == {"cluster"}
 
 
 def test_similarity_reaches_training_where_it_trains_or_reads_a_checkpoint_alone() -> None:

@@ -9,7 +9,7 @@ from atomjax.inference.model import Model, load
 from atomjax.recipes.own_data import NAME, training_config
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
-from atomjax.runtime.workflows import call_workflow, work_in
+from atomjax.runtime.execution import call_workflow, work_in
 
 
 def finetune(

@@ -6,23 +6,11 @@ Names are resolved when asked for, so that listing them imports nothing.
 import dataclasses
 import importlib
 import operator
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError, Settings, build, nearest, to_plain
-from atomjax.runtime.earlier import as_it_began
-from atomjax.runtime.lock import deaths, noting, sole_run
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-# Folder of a workdir in which processes note the mapped files that they read.
-READING = ".reading"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,51 +65,6 @@ class Workflow:
         """The function that checks settings."""
         return resolve(self.check)
 
-    def carry_out(
-        self,
-        settings: Any,
-        workdir: Path,
-        *,
-        accept_changes: bool = False,
-        console: "Console | None" = None,
-        **given: Any,
-    ) -> dict[str, Any]:
-        """Runs in a directory that no other run may use meanwhile, and returns the results.
-
-        Args:
-            settings: the typed settings; where an earlier version began the run, its meaning of
-                fields that it did not have counts.
-            workdir: directory of the run; an earlier run in it is resumed.
-            accept_changes: continue in a directory whose configuration differs.
-            console: takes messages and progress; None for standard output.
-            **given: further arguments of the function.
-
-        Raises:
-            ConfigError: the directory holds a run with another configuration.
-            WorkdirInUse: another run writes to it.
-        """
-        # Imported only now: creating a run asks jax which process this is.
-        import jax
-
-        from atomjax.runtime.run import Run
-
-        notes: list[str] = []
-        if not accept_changes:
-            # Before any process writes there: they all have to read the same.
-            settings, notes = as_it_began(settings, workdir)
-        processes.check_shared(workdir)
-        alone = sole_run(workdir) if jax.process_index() == 0 else nullcontext()
-        with alone, noting(workdir / READING):
-            run = Run(workdir, settings, console=console, accept_changes=accept_changes)
-            if notes:
-                run.say(f"as the version did that began this run: {', '.join(notes)}")
-            for death in deaths(workdir / READING):
-                run.say(f"before this start, {death}")
-            try:
-                return self.load_function()(settings, run, **given)
-            finally:
-                run.close()
-
     def load_function(self) -> Callable[..., dict[str, Any]]:
         """The function that runs."""
         return resolve(self.function)
@@ -172,42 +115,6 @@ def find_workflow(config: Mapping[str, Any]) -> Workflow:
         what = "missing" if name is None else f"unknown workflow '{name}'"
         raise ConfigError(f"config.workflow: {what}.{nearest(str(name), WORKFLOWS)}")
     return WORKFLOWS[str(name)]
-
-
-def call_workflow(
-    config: Mapping[str, Any], workdir: Path, *, progress: bool = True, **given: Any
-) -> dict[str, Any]:
-    """Checks a plain config and runs its workflow, for calls from Python.
-
-    Args:
-        config: the config.
-        workdir: directory of the run.
-        progress: show messages and progress.
-        **given: further arguments of the workflow's function.
-
-    Returns:
-        The results of the workflow.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
-    """
-    from rich.console import Console
-
-    workflow = find_workflow(config)
-    settings = workflow.load_settings(config)
-    workflow.load_check()(settings)
-    console = Console(stderr=True, quiet=not progress)
-    return workflow.carry_out(settings, workdir, console=console, **given)
-
-
-@contextmanager
-def work_in(workdir: str | Path | None) -> Iterator[Path]:
-    """A directory to work in: the given one, or a temporary one that is removed afterwards."""
-    if workdir is not None:
-        yield Path(workdir).expanduser()
-        return
-    with tempfile.TemporaryDirectory(prefix="atomjax-") as folder:
-        yield Path(folder)
 
 
 def resolve(part: Any) -> Any:

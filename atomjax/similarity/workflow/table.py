@@ -12,7 +12,7 @@ from atomjax.reporting.plots import make_figure, save_figure
 from atomjax.reporting.tables import data_frame, markdown_table
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
-from atomjax.runtime.workflows import call_workflow, work_in
+from atomjax.runtime.execution import call_workflow, work_in
 from atomjax.similarity.workflow.figures import draw_heat
 
 if TYPE_CHECKING:

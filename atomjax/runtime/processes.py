@@ -16,8 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.coordinator import errors_told_to
-from atomjax.runtime.watch import Watch, first_lost
+from atomjax.runtime.watch import Watch, errors_told_to, first_lost
 
 # EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.
 EXIT_LOST = 75

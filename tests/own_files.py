@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {
     "model.overrides.num_blocks": 1,
     "model.overrides.emb_size_edge": 16,
     "train.epochs": 6,
-    "train.scale_factor_batches": 1,
+    "train.batching.scale_factor_batches": 1,
 }
 # The shortest finetuning that the warm-up leaves steps of.
 SHORT: dict[str, Any] = {"train.epochs": 30}

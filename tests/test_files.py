@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from atomjax.runtime.files import (
     read_npz,
     replacing,
     replacing_folder,
+    temporary_folder,
     write_checksums,
     write_json,
     write_npz,
@@ -140,6 +142,22 @@ def test_the_files_of_a_folder_are_compared(tmp_path: Path) -> None:
     (tmp_path / CHECKSUMS).write_text('{"files": {}, "checksum": "crc32:00000000"\n}\n')
     with pytest.raises(DamagedFile, match=r"checksums.json is damaged"):
         compare_checksums(tmp_path, "copy it again")
+
+
+def test_temporary_folders_of_killed_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import os; from atomjax.runtime.files import temporary_folder as t\nwith t(): os._exit(9)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False)
+    (left,) = tmp_path.iterdir()
+    with temporary_folder() as mine, temporary_folder() as other:
+        assert {mine, other} == set(tmp_path.iterdir())
+        assert left not in (mine, other)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

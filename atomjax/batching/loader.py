@@ -5,13 +5,6 @@ the seed and that number, so a run that resumes at step k sees the batches it wo
 Building ahead, on threads or in worker processes, is grain's.
 """
 
-import multiprocessing
-import multiprocessing.util
-import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +17,7 @@ from numpy.typing import DTypeLike
 
 from atomjax.batching.dataset import GraphDataset
 from atomjax.batching.epochs import EpochPlans
+from atomjax.batching.loader_worker import begin_worker
 from atomjax.batching.planning import Fill
 from atomjax.batching.size_table import JoinedSizes
 from atomjax.graphs.batch import GraphBatch
@@ -183,10 +177,7 @@ class BatchLoader:
         workers = grain.multiprocessing.MultiprocessingOptions(
             num_workers=self.num_workers, per_worker_buffer_size=ahead
         )
-        # Batches come through pipes: shared memory would outlive processes that are killed.
-        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
-        built = grain.experimental.WithOptionsIterDataset(built, piped)
-        return built.mp_prefetch(workers, worker_init_fn=_begin_worker)
+        return built.mp_prefetch(workers, worker_init_fn=begin_worker)
 
     def build(self, step: int) -> GraphBatch:
         """The batch of one step, leaves [D, ...] or as many as ``rows``."""
@@ -344,29 +335,3 @@ class _Steps:
     def __getitem__(self, index: Any) -> tuple[int, GraphBatch]:
         step = self.start + int(index)
         return step, self.loader.build(step)
-
-
-def _begin_worker(_worker: int, _count: int) -> None:
-    """Make this process a worker that ends with the process it works for, and not before.
-
-    It leaves the accelerators to that, which also decides what signals mean that all get.
-    """
-    jax.config.update("jax_platforms", "cpu")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Otherwise it waits at its end until what is in the pipe is read, which nobody does any more;
-    # an error gets the time to be read.
-    multiprocessing.util.Finalize(None, _end_soon, exitpriority=0)
-
-
-def _end_soon() -> None:
-    time.sleep(1.0)
-    os._exit(0)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -218,13 +219,11 @@ class Run:
     def _open_metrics(self) -> tuple[TextIO, Any]:
         """The open ``metrics.jsonl`` and TensorBoard writer."""
         if self._files is None:
-            from atomjax.runtime.tensorboard import Events
-
             path = self.path("metrics.jsonl")
             text = path.read_text() if path.exists() else ""
             if text and not text.endswith("\n"):
                 _write_atomically(path, text[: text.rfind("\n") + 1])
-            events = Events(self.workdir / "tensorboard", self._purge_step)
+            events = _Events(self.workdir / "tensorboard", self._purge_step)
             self._files = path.open("a"), events
         return self._files
 
@@ -254,6 +253,44 @@ class Run:
 
     def _write_versions(self) -> None:
         self.write_json("versions.json", [*self.starts(), describe_environment()])
+
+
+class _Events:
+    """Metrics as TensorBoard reads them.
+
+    Written in the thread that measures: the queue of tensorboardX's own writer is emptied by a
+    thread that ends at the first error, as on a full disk, and then whoever writes waits for ever.
+
+    Args:
+        folder: folder that TensorBoard is given; made where there is none.
+        purge_step: first step of which TensorBoard forgets what earlier files say, or None.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None):
+        # Not at the top: reading a config must not wait for it.
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
+
+        self._event, self._scalar = Event, summary.scalar
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+        if purge_step is not None:
+            started = SessionLog(status=SessionLog.START)
+            self._writer.write_event(
+                Event(wall_time=time.time(), step=purge_step, session_log=started)
+            )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes the values of a step."""
+        for name, value in values.items():
+            shown = self._scalar(name, value)
+            event = self._event(wall_time=time.time(), step=step, summary=shown)
+            self._writer.write_event(event)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
 
 
 def describe_environment() -> dict[str, Any]:

@@ -56,6 +56,7 @@ def write_inputs(folder: Path) -> None:
         "downstream": [{**others, "name": "task", "split": None}],
         "extractor": {"checkpoint": trained, "batch_size": 4},
         "sampling": SAMPLING,
+        "invariants": ["none"],
         "resamples": 20,
         "plan": {"model": MODEL, "budget": 40, "train": {"batch_size": 5, "epochs": 3}},
     }

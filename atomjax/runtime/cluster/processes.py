@@ -15,8 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from atomjax.runtime.cluster.coordinator import errors_told_to
-from atomjax.runtime.cluster.watch import Watch, first_lost
+from atomjax.runtime.cluster.watch import Watch, errors_told_to, first_lost
 from atomjax.runtime.config import ConfigError
 
 # EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.

@@ -74,7 +74,7 @@ def test_train_predict_and_features(inside, capsys) -> None:
     expected = model.predict("test.xyz")
     written = read("out/predicted.xyz")
     energies = np.array([one.energy for one in written])
-    np.testing.assert_allclose(energies, expected.energies, atol=1e-5)
+    np.testing.assert_allclose(energies, np.array(expected.energies), atol=1e-5)
     found = np.concatenate([np.asarray(one.forces) for one in written])
     np.testing.assert_allclose(found, np.concatenate(list(expected.forces)), atol=1e-5)
     assert main(["predict", "mine", "test.xyz", "--output=out/predicted.csv"]) == 0

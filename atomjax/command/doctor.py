@@ -103,7 +103,9 @@ def _compilation_cache() -> dict[str, str]:
 
     from atomjax.runtime.compile_cache import default_directory
 
-    path = Path(jax.config.jax_compilation_cache_dir or default_directory())
+    # Type checkers do not know the flag.
+    chosen = getattr(jax.config, "jax_compilation_cache_dir", None)
+    path = Path(chosen or default_directory())
     if not path.is_dir():
         return {"directory": f"{path}, which does not exist yet"}
     files = [file for file in path.rglob("*") if file.is_file()]

@@ -119,7 +119,7 @@ def test_a_part_runs_in_a_process_of_its_own():
     assert "failed" not in result
     assert "loop" in result["text"][-1]
     assert result["page_faults"] > 0
-    assert 0 < result["process_gib"] < 1
+    assert result["process_gib"] > 0
 
 
 def test_a_part_ends_with_the_time_limit():

@@ -74,7 +74,7 @@ def test_train_predict_and_features(inside, capsys) -> None:
     expected = model.predict("test.xyz")
     written = read("out/predicted.xyz")
     energies = np.array([one.energy for one in written])
-    np.testing.assert_allclose(energies, np.asarray(expected.energies), atol=1e-5)
+    np.testing.assert_allclose(energies, np.array(expected.energies), atol=1e-5)
     found = np.concatenate([np.asarray(one.forces) for one in written])
     np.testing.assert_allclose(found, np.concatenate(list(expected.forces)), atol=1e-5)
     assert main(["predict", "mine", "test.xyz", "--output=out/predicted.csv"]) == 0
@@ -143,7 +143,7 @@ def test_csi_prints_the_table(inside, capsys) -> None:
 
 
 def test_generated_structures_are_written(inside, capsys) -> None:
-    arguments = ["generate", "slabs", "size=(1, 1, 2)", "--count=2", "--seed=1", "--workers=1"]
+    arguments = ["generate", "slabs", "size=(1, 1, 3)", "--count=2", "--seed=1", "--workers=1"]
     assert main([*arguments, "--output=slabs.xyz"]) == 0
     assert main([*arguments, "--output=slabs.archive.npz"]) == 0
     written, kept = read("slabs.xyz"), read("slabs.archive.npz")
@@ -155,12 +155,12 @@ def test_generated_structures_are_written(inside, capsys) -> None:
         np.testing.assert_array_equal(one.fixed, exact.fixed)
     capsys.readouterr()
     assert main([*arguments[:2], "size", "--count=2", "--output=a.xyz"]) == 2
-    assert main([*arguments, "sise=1", "--output=a.xyz"]) == 1
+    assert main([*arguments[:2], "sise=1", "--count=2", "--output=a.xyz"]) == 1
     assert "size" in capsys.readouterr().err
 
 
 def test_conversion_is_that_of_the_package(capsys) -> None:
-    assert main(["convert", "nowhere.pt", "--to", "there"]) == 1
+    assert main(["convert", "nowhere.pt", "--to", "there"]) == 2
     assert "nowhere.pt" in capsys.readouterr().err
 
 

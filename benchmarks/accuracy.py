@@ -12,6 +12,7 @@ a column of its own.
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy_sets import SETS, write_set
+from benchmarks.machine import processor
 
 OURS = ("gemnet_oc", "equiformer_v2")
 STARTS = ("scratch", "pretrained")
@@ -79,7 +81,13 @@ def run_missing(options: argparse.Namespace) -> None:
         subprocess.run([*command, "--out", str(result)], check=True, env=environment)
         rows.append({**key, **json.loads(result.read_text())})
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"rows": rows}, indent=1)
+        document = {
+            "command": f"python -m benchmarks.accuracy --budget {options.budget:g} "
+            f"--pretraining {options.pretraining:g}",
+            "machine": f"1 core of {processor()}, Python {platform.python_version()}",
+            "rows": rows,
+        }
+        text = json.dumps(document, indent=1)
         options.out.write_text(text + "\n")
 
 

@@ -190,7 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out = options.out or ROOT / "docs" / "results" / f"benchmarks_{options.device}.json"
     end = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    document: dict[str, Any] = {"machine": describe(options), "parts": {}}
+    words = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["python -m benchmarks.all", *words])
+    document: dict[str, Any] = {"command": command, "machine": describe(options), "parts": {}}
     print(json.dumps(document["machine"], indent=1))
     for part in parts_of(options):
         if options.only and not part.name.startswith(tuple(options.only)):

@@ -9,12 +9,12 @@ from tests.test_quickstart import ROOT, launch, overrides
 
 # Fewer structures and steps than the configs say; the same data, model and code.
 SHORT = {
-    "data__train__0__arguments__count": 300,
-    "data__train__0__split__validation": 30,
-    "train__epochs": 12,
-    "train__eval_every": 100,
-    "finetune__train__epochs": 20,
-    "finetune__seeds": "(0,)",
+    "pretraining__data__train__0__arguments__count": 300,
+    "pretraining__data__train__0__split__validation": 30,
+    "pretraining__train__epochs": 12,
+    "pretraining__train__validation__eval_every": 100,
+    "finetuning__train__epochs": 20,
+    "finetuning__seeds": "(0,)",
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.processes import write_config
 from tests.studies.trainings import transfer_config
+from tests.training.sections import train_section
 from tests.training.workflow import MODEL, make_config, write_structures
 
 TRAIN = {"epochs": 3, "checkpoint_every": 2, "eval_every": 4}
@@ -46,10 +47,11 @@ def write_inputs(folder: Path) -> None:
         **make_config(chains, **TRAIN),
         "workflow": "finetune",
         "data": {"train": [others]},
-        "finetune": {"checkpoint": trained, "head": {"kind": "energy_forces"}},
+        "head": {"kind": "energy_forces"},
+        "finetune": {"checkpoint": trained},
     }
     transfer = transfer_config(chains, train={**pretrain["train"], "epochs": 1})
-    transfer["train"] = {**transfer["train"], **TRAIN, "epochs": 1}
+    transfer["pretraining"]["train"] = {**pretrain["train"], "epochs": 1}
     csi = {
         "workflow": "csi",
         "candidates": [data, {**others, "split": {"validation": 4}}],
@@ -58,7 +60,7 @@ def write_inputs(folder: Path) -> None:
         "sampling": SAMPLING,
         "invariants": ["none"],
         "resamples": 20,
-        "plan": {"model": MODEL, "budget": 40, "train": {"batch_size": 5, "epochs": 3}},
+        "plan": {"model": MODEL, "budget": 40, "train": train_section(batch_size=5, epochs=3)},
     }
     features = {"workflow": "features", "extractor": {"checkpoint": trained, "batch_size": 1}}
     configs: dict[str, dict[str, Any]] = {

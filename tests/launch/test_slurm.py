@@ -224,7 +224,7 @@ def test_a_cancelled_job_saves_and_does_not_come_back(job: Job, nodes: int) -> N
 
 
 def test_a_wrong_config_is_not_requeued(job: Job) -> None:
-    job.submit("--config.train.batch_sise=8")
+    job.submit("--config.train.batching.batch_sise=8")
     fields = job.wait_for_end()
     assert fields["JobState"] == "FAILED", job.log.read_text()
     assert fields["ExitCode"] == "2:0"

@@ -1,8 +1,9 @@
 """Settings for 50 to 1,000 labels: a rule from facts of the data to a config, with its reasons.
 
 Rate, cutoff, spacing and the choice of conservative forces were measured on molecules with GFN2-xTB
-labels, one seed each; that they also hold for metals and oxides, and the most neighbours there, is
-not measured. Each value of a config that the rule makes can be changed like any other.
+labels, and then found right on copper with EMT labels (docs/accuracy.md), one seed each; the most
+neighbours of oxides are not measured. Each value of a config that the rule makes can be changed
+like any other.
 """
 
 import math

@@ -54,7 +54,7 @@ def test_parameters_are_those_of_the_manifest(shared, batch):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 31_058_690
 
 
-@pytest.mark.parametrize(("size", "millions"), [("83M", 83), ("121M", 121), ("153M", 153)])
+@pytest.mark.parametrize(("size", "millions"), [("83M", 83), ("153M", 153)])
 def test_relatives_have_the_size_of_their_name(batch, size, millions):
     _, variables = shapes_of({"name": f"equiformer_v2_{size}"}, batch)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables))

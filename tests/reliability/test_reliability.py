@@ -39,6 +39,7 @@ def test_every_way_to_end_is_told_apart(tmp_path: Path) -> None:
     assert ended(lambda: str(os.kill(os.getpid(), signal.SIGBUS)), tmp_path) == "crash"
 
 
+@pytest.mark.slow
 def test_a_silent_change_is_forbidden_in_our_own_formats_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_mutations_change_and_are_told_by_their_seed(name: str) -> None:
     assert sum(one != data for one in made) > 20
 
 
+@pytest.mark.slow
 def test_a_few_damaged_files_end_well(tmp_path: Path) -> None:
     quick = [name for name, one in INPUTS.items() if not one.slow]
     campaign = Campaign(tmp_path, seed=0, names=quick[::3])

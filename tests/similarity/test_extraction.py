@@ -25,6 +25,7 @@ from tests.similarity.test_job import ROOT, gemnet_checkpoint, launch, make_conf
 SMALL = {"aggregations": ["flat"], "invariants": ["none"], "resamples": 10, "mixtures": []}
 
 
+@pytest.mark.slow
 def test_killed_extraction_goes_on_where_it_was(tmp_path, capfd):
     config = make_config(tmp_path, **SMALL)
     assert launch(tmp_path, config) == 0

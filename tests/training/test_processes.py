@@ -51,6 +51,7 @@ def assert_same_run(workdir: Path, results: dict[str, Any], expected: Path, want
             assert results[split]["chains"][name] == pytest.approx(value, rel=1e-3), name
 
 
+@pytest.mark.slow
 def test_killed_process_ends_the_run_and_one_process_resumes_it(unbroken, tmp_path):
     config, expected, wanted = unbroken
     workdir = tmp_path / "killed"

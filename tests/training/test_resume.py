@@ -84,6 +84,7 @@ def leaves(workdir: Path, which) -> list[np.ndarray]:
     return jax.tree.leaves((variables, averaged["params"]))
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_run_ends_with_identical_parameters(tmp_path):
     structures = write_structures(tmp_path / "chains.xyz")
     unbroken = run_here(tmp_path / "unbroken", structures, **SETTINGS)
@@ -143,6 +144,7 @@ def test_every_backbone_goes_on_where_it_was_stopped(name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_number_of_devices_does_not_change_the_training(tmp_path):
     structures = write_structures(tmp_path / "chains.xyz")
     four = start(tmp_path / "4", structures, devices=4, epochs=3)

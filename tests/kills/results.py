@@ -11,6 +11,8 @@ import numpy as np
 TRANSIENT = {
     "seconds",
     "wall_seconds",
+    "extraction_seconds",
+    "selection_seconds",
     "structures_per_second",
     "compilations",
     "compile_seconds",
@@ -18,6 +20,7 @@ TRANSIENT = {
     "checksum",
     "made",
     "started",
+    "starts",
 }
 # Of one start, for people, or drawn from what is compared.
 LEFT_OUT = ("run.lock", "versions.json", "log.txt", "events.", ".png", ".md", ".html", ".part.lock")
@@ -59,6 +62,9 @@ def _digest_of_file(path: Path, folder: Path) -> str:
         for line in [path.read_text()] if path.suffix == ".json" else path.read_text().splitlines():
             text = json.dumps(_lasting(json.loads(line)), sort_keys=True)
             value.update(text.replace(str(folder), "").encode())
+    elif path.suffix == ".csv":
+        lines = path.read_text().splitlines()
+        value.update("\n".join(line for line in lines if ",seconds," not in line).encode())
     else:
         value.update(path.read_bytes())
     return value.hexdigest()
@@ -87,4 +93,7 @@ def _add(value: Any, name: str, array: np.ndarray) -> None:
 def _lasting(data: Any) -> Any:
     if isinstance(data, dict):
         return {k: _lasting(v) for k, v in data.items() if k not in TRANSIENT}
-    return [_lasting(v) for v in data] if isinstance(data, list) else data
+    if not isinstance(data, list):
+        return data
+    # Rows of a study hold the wall time of each point, too.
+    return [_lasting(v) for v in data if not (isinstance(v, list) and "seconds" in v)]

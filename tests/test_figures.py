@@ -35,7 +35,8 @@ def test_every_result_file_says_where_it_comes_from() -> None:
     for path in ROOT.glob("docs/results/*.json"):
         content = json.loads(path.read_text())
         if "study" not in content:  # of a benchmark
-            assert re.match(r"python -m (benchmarks\.\w+|tests\.(reliability|kills))", content["command"])
+            command = r"python -m (benchmarks\.\w+|tests\.(reliability|kills))"
+            assert re.match(command, content["command"])
             assert content["machine"]
             continue
         results = Results.load(path)

@@ -1,14 +1,13 @@
 """Commands of trainings, which say in words what ``python -m atomjax.launch`` runs."""
 
 import argparse
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from atomjax.command.labels import add_labels, given_labels
 from atomjax.launch import main as launch
 from atomjax.runtime.config import ConfigError, load_config, override
+from atomjax.runtime.execution import work_in
 from atomjax.runtime.workflows import resolve
 
 # The config for data files, which the launcher knows by name.
@@ -57,8 +56,8 @@ def show_card(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Prints the data card of a training."""
     (source,) = _source(options)
     config = override(load_config(source.removeprefix("--config=")), rest)
-    with tempfile.TemporaryDirectory(prefix="atomjax-") as folder:
-        resolve("atomjax.training.card:show_card")(config, Path(folder))
+    with work_in(None) as folder:
+        resolve("atomjax.training.card:show_card")(config, folder)
     return 0
 
 

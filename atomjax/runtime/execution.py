@@ -1,6 +1,5 @@
 """Execution of a workflow: alone in its directory, as the version did that began the run."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from atomjax.runtime.cluster import processes
 from atomjax.runtime.earlier import as_it_began
+from atomjax.runtime.files import temporary_folder
 from atomjax.runtime.lock import deaths, noting, sole_run
 from atomjax.runtime.workflows import Workflow, find_workflow
 
@@ -94,5 +94,5 @@ def work_in(workdir: str | Path | None) -> Iterator[Path]:
     if workdir is not None:
         yield Path(workdir).expanduser()
         return
-    with tempfile.TemporaryDirectory(prefix="atomjax-") as folder:
-        yield Path(folder)
+    with temporary_folder() as folder:
+        yield folder

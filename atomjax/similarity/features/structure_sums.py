@@ -137,8 +137,7 @@ class StructureSumsBuilder:
     """
 
     def __init__(self, projection: np.ndarray | None):
-        self.projection = projection
-        self._center: np.ndarray | None = None
+        self._block_sums = BlockSums(projection)
         # Grown by doubling; the first `_blocks` rows are in use.
         self._sums = np.zeros((0, 0))
         self._blocks = 0
@@ -153,12 +152,7 @@ class StructureSumsBuilder:
         """
         if not len(rows):
             return
-        if self.projection is not None:
-            rows = rows @ self.projection.astype(rows.dtype)
-        center = self._center
-        if center is None:
-            center = self._center = rows.mean(axis=0, dtype=np.float64)
-        numbers, summed = sum_blocks(rows, block, weights, center)
+        numbers, summed = self._block_sums(rows, block, weights)
         self._grow(int(numbers[-1]) + 1, summed.shape[1])
         self._sums[numbers] += summed
 
@@ -168,9 +162,9 @@ class StructureSumsBuilder:
         Raises:
             ValueError: there are none.
         """
-        if self._center is None:
+        if self._block_sums.center is None:
             raise ValueError("no structure was added; sample at least one")
-        return _split(self._sums[: self._blocks].copy(), self._center)
+        return _split(self._sums[: self._blocks].copy(), self._block_sums.center)
 
     def _grow(self, blocks: int, width: int) -> None:
         """Makes room for so many blocks."""
@@ -181,6 +175,31 @@ class StructureSumsBuilder:
                 grown[: self._blocks] = self._sums[: self._blocks]
             self._sums = grown
         self._blocks = max(self._blocks, blocks)
+
+
+class BlockSums:
+    """Sums over the rows of blocks, projected, about one center near the mean of the first rows.
+
+    Args:
+        projection: [d, q] from :func:`random_projection`, or None.
+
+    Attributes:
+        center: [q] of the projected rows; None before the first.
+    """
+
+    def __init__(self, projection: np.ndarray | None):
+        self._projection = projection
+        self.center: np.ndarray | None = None
+
+    def __call__(
+        self, rows: np.ndarray, block: np.ndarray, weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the blocks and their sums, as of :func:`sum_blocks`, of rows [n, d]."""
+        if self._projection is not None:
+            rows = rows @ self._projection.astype(rows.dtype)
+        if self.center is None:
+            self.center = rows.mean(axis=0, dtype=np.float64)
+        return sum_blocks(rows, block, weights, self.center)
 
 
 def sum_blocks(
@@ -294,18 +313,20 @@ class SumsWriter:
 
     def __init__(self, file: BinaryIO, count: int, seed: int):
         self._file, self._count, self._seed = file, count, seed
-        self.center: np.ndarray | None = None
+        # Made with the first rows, which tell how many features there are.
+        self._block_sums: BlockSums | None = None
         self._offset = 0
+
+    @property
+    def center(self) -> np.ndarray | None:
+        """[q] that the sums are about; None before the first rows."""
+        return None if self._block_sums is None else self._block_sums.center
 
     def add(self, rows: np.ndarray, structure: np.ndarray) -> None:
         """Takes in all rows [n, d] of some structures, whose places in the set are [n]."""
-        projection = random_projection(rows.shape[1], seed=self._seed)
-        if projection is not None:
-            rows = rows @ projection.astype(rows.dtype)
-        center = self.center
-        if center is None:
-            center = self.center = rows.mean(axis=0, dtype=np.float64)
-        numbers, summed = sum_blocks(rows, structure, None, center)
+        if self._block_sums is None:
+            self._block_sums = BlockSums(random_projection(rows.shape[1], seed=self._seed))
+        numbers, summed = self._block_sums(rows, structure)
         if not self._offset:
             described = {"descr": "<f8", "fortran_order": False}
             shape = (self._count, summed.shape[1])

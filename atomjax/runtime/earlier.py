@@ -12,9 +12,9 @@ import json
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
-from atomjax.runtime.config import Settings, section_type, to_plain
+from atomjax.runtime.config import Settings, is_settings, section_type, to_plain
 from atomjax.runtime.files import CONFIG_MEND, read_json
 from atomjax.runtime.workflows import WORKFLOWS, find_workflow, resolve
 
@@ -111,7 +111,7 @@ def _as_before(settings: Any, previous: Any, where: str, notes: list[str]) -> An
         pairs = zip(settings, previous, strict=False)
         begun = [_as_before(*pair, f"{where}.{i}", notes) for i, pair in enumerate(pairs)]
         return (*begun, *settings[len(begun) :])
-    if not (_is_settings(settings) and isinstance(previous, dict)):
+    if not (is_settings(settings) and isinstance(previous, dict)):
         return settings
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
@@ -121,7 +121,7 @@ def _as_before(settings: Any, previous: Any, where: str, notes: list[str]) -> An
         elif "before" in field.metadata and value == field.default:
             changes[field.name] = field.metadata["before"]
             notes.append(f"{key}={field.metadata['before']}")
-        elif _is_settings(value):
+        elif is_settings(value):
             changes[field.name] = _as_before(value, {}, key, notes)
     return dataclasses.replace(settings, **changes)
 
@@ -137,7 +137,7 @@ def completed(previous: Any, settings: Any) -> Any:
     if isinstance(previous, list) and isinstance(settings, list | tuple):
         pairs = itertools.zip_longest(previous, settings[: len(previous)])
         return [completed(*pair) for pair in pairs]
-    if not (_is_settings(settings) and isinstance(previous, dict)):
+    if not (is_settings(settings) and isinstance(previous, dict)):
         return previous
     complete = {
         name: completed(value, getattr(settings, name, None)) for name, value in previous.items()
@@ -155,10 +155,6 @@ def _before(field: dataclasses.Field) -> Any:
         value = field.metadata.get("before", field.default)
     elif field.default_factory is not dataclasses.MISSING:
         value = field.default_factory()
-        if _is_settings(value):
+        if is_settings(value):
             return completed({}, value)
     return json.loads(json.dumps(to_plain({"value": value})))["value"]
-
-
-def _is_settings(value: Any) -> TypeGuard[Any]:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)

@@ -7,7 +7,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 PREFIX = "--config."
 
@@ -117,7 +117,7 @@ def _split_argument(source: str) -> tuple[Path, str | None]:
 
 def to_plain(config: Any, where: str = "config") -> dict[str, Any]:
     """Nested plain dictionaries of a ConfigDict, a dataclass or a mapping."""
-    if _is_settings(config):
+    if is_settings(config):
         return {
             field.name: _plain_value(getattr(config, field.name))
             for field in dataclasses.fields(config)
@@ -127,12 +127,13 @@ def to_plain(config: Any, where: str = "config") -> dict[str, Any]:
     return {str(key): _plain_value(value) for key, value in config.items()}
 
 
-def _is_settings(value: Any) -> bool:
+def is_settings(value: Any) -> TypeGuard[Any]:
+    """Tell an instance of a settings dataclass from plain values and from classes."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _plain_value(value: Any) -> Any:
-    if _is_settings(value) or hasattr(value, "items"):
+    if is_settings(value) or hasattr(value, "items"):
         return to_plain(value)
     if isinstance(value, list | tuple):
         return [_plain_value(item) for item in value]

@@ -54,13 +54,8 @@ def missing_extras() -> dict[str, str]:
             continue
         name = re.split(r"[\s<>=!~\[(]", requirement.strip())[0]
         inside = re.search(r"\[([\w-]+)\]", requirement)
-        if inside is not None:
-            # jax[cuda12] brings jax-cuda12-plugin.
-            name = (
-                {"tpu": "libtpu"}.get(inside[1], f"jax-{inside[1]}-plugin")
-                if name == "jax"
-                else name
-            )
+        if inside is not None and name == "jax":
+            name = PLUGINS[inside[1]]
         found.setdefault(extra[1], [])
         try:
             importlib.metadata.version(name)

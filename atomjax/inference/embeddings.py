@@ -9,7 +9,7 @@ found.structures    # [structures, d], means over atoms
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,14 +185,16 @@ def load_embedder(
     extractor = load_extractor(
         ExtractorSettings(checkpoint=None if checkpoint is None else str(checkpoint))
     )
-    invariance = find_invariance(extractor, invariant_only)
-    return Embedder(extractor, invariance=invariance, batch_size=batch_size)
+    return make_embedder(extractor, invariant_only=invariant_only, batch_size=batch_size)
 
 
-def find_invariance(extractor: BackboneExtractor, invariant_only: bool) -> Invariance:
-    """The features that stay the same when a structure turns, or all features."""
+def make_embedder(
+    extractor: BackboneExtractor, *, invariant_only: bool, batch_size: int
+) -> Embedder:
+    """An embedder of all features, or of those that stay the same when a structure turns."""
     # Features without degrees are invariant as they are.
-    return "norms" if invariant_only and extractor.lmax is not None else "none"
+    norms = invariant_only and extractor.lmax is not None
+    return Embedder(extractor, invariance="norms" if norms else "none", batch_size=batch_size)
 
 
 _loaded = functools.lru_cache(maxsize=4)(load_embedder)
@@ -233,6 +235,20 @@ def features(
         ((9, 288), (3, 288))
     """
     embedder = _loaded(checkpoint, invariant_only=invariant_only, batch_size=batch_size)
+    return embed(embedder, structures, progress, options)
+
+
+def embed(
+    embedder: Embedder, structures: Source, progress: bool, options: Mapping[str, Any]
+) -> Embeddings:
+    """Features of structures as people have them, under a bar of progress.
+
+    Args:
+        embedder: the backbone.
+        structures: path, `ase.Atoms`, `Structure`, store, or a list of these.
+        progress: show the bar, in terminals and notebooks.
+        options: units and label keys of files and atoms, as in a config.
+    """
     found = structures_of(structures, outdated="drop", **options)
     with live_display(progress).track(len(found), "features") as tracker:
         return embedder(found, tracker.advance)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from atomjax.data.given import Source, structures_of
 from atomjax.inference.calculator import SLACK, AtomjaxCalculator
-from atomjax.inference.embeddings import Embedder, Embeddings, find_invariance
+from atomjax.inference.embeddings import Embedder, Embeddings, embed, make_embedder
 from atomjax.inference.predict import Predictor, make_predictor
 from atomjax.inference.results import Predictions
 from atomjax.runtime.allocator import keep_freed_memory
@@ -134,10 +134,8 @@ class Model:
             >>> features.atoms[0].shape[0], features.structures.shape[0]
             (9, 3)
         """
-        found = structures_of(structures, outdated="drop", **options)
         embedder = self.embedder(invariant_only=invariant_only, batch_size=batch_size)
-        with live_display(progress).track(len(found), "features") as tracker:
-            return embedder(found, tracker.advance)
+        return embed(embedder, structures, progress, options)
 
     def calculator(
         self, dataset: str | None = None, *, use_tags: bool = False, **options: Any
@@ -178,8 +176,9 @@ class Model:
         if key not in self._embedders:
             name = checkpoint_name(self.metadata, self.name)
             extractor = make_extractor(self._variables, self.metadata, name, ExtractorSettings())
-            invariance = find_invariance(extractor, invariant_only)
-            self._embedders[key] = Embedder(extractor, invariance=invariance, batch_size=batch_size)
+            self._embedders[key] = make_embedder(
+                extractor, invariant_only=invariant_only, batch_size=batch_size
+            )
         return self._embedders[key]
 
 

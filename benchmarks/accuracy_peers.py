@@ -29,6 +29,7 @@ from typing import Any
 
 # Epochs of the two short trainings.
 PILOTS = (2, 4)
+BATCH_SIZE = 5  # of both
 # Frames that are timed in the calculator, after some that are not.
 TIMED, UNTIMED = 20, 3
 
@@ -57,27 +58,16 @@ def run_mace(sets: Path, budget: float, seed: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # The first training in a process also compiles; the two after it are compared.
+        # The first training in a process also compiles.
         train(1, folder / "first")
-        short, longer = (train(epochs, folder / f"pilot_{epochs}") for epochs in PILOTS)
-        epoch = (longer - short) / (PILOTS[1] - PILOTS[0])
-        fixed = short - PILOTS[0] * epoch
-        epochs = max(1, round(budget / epoch))
-        seconds = train(epochs, folder / "run") - fixed
+        length = train_for(budget, train, folder, sets)
         model = folder / "run" / "peer.model"
         frames = read_frames(sets / "test.xyz")
         calculator = MACECalculator(model_paths=str(model), device="cpu", default_dtype="float32")
         result = measure(calculator, frames)
         parameters = sum(p.numel() for p in calculator.models[0].parameters())
-    steps = epochs * -(-len(read_frames(sets / "train.xyz")) // 5)
-    return {
-        "version": f"mace-torch {importlib.metadata.version('mace-torch')}",
-        "parameters": parameters,
-        "steps": steps,
-        "cpu_seconds": seconds,
-        "steps_per_second": steps / seconds,
-        **result,
-    }
+    version = f"mace-torch {importlib.metadata.version('mace-torch')}"
+    return {"version": version, "parameters": parameters, **length, **result}
 
 
 def mace_command(sets: Path, folder: Path, epochs: int, seed: int) -> None:
@@ -96,7 +86,7 @@ def mace_command(sets: Path, folder: Path, epochs: int, seed: int) -> None:
         "num_channels": 64,
         "max_L": 1,
         "r_max": 5.0,
-        "batch_size": 5,
+        "batch_size": BATCH_SIZE,
         "valid_batch_size": 10,
         "max_num_epochs": epochs,
         "ema_decay": 0.99,
@@ -133,11 +123,7 @@ def run_nequip(sets: Path, budget: float, seed: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        short, longer = (train(epochs, folder / f"pilot_{epochs}") for epochs in PILOTS)
-        epoch = (longer - short) / (PILOTS[1] - PILOTS[0])
-        fixed = short - PILOTS[0] * epoch
-        epochs = max(1, round(budget / epoch))
-        seconds = train(epochs, folder / "run") - fixed
+        length = train_for(budget, train, folder, sets)
         model = folder / "run" / "peer.nequip.pth"
         options = ("--mode", "torchscript", "--device", "cpu", "--target", "ase")
         run("nequip.scripts.compile", str(folder / "run" / "best.ckpt"), str(model), *options)
@@ -145,15 +131,8 @@ def run_nequip(sets: Path, budget: float, seed: int) -> dict[str, Any]:
         result = measure(calculator, read_frames(sets / "test.xyz"))
         torch = importlib.import_module("torch")
         parameters = sum(p.numel() for p in torch.jit.load(str(model)).parameters())
-    steps = epochs * -(-len(read_frames(sets / "train.xyz")) // 5)
-    return {
-        "version": f"nequip {importlib.metadata.version('nequip')}",
-        "parameters": parameters,
-        "steps": steps,
-        "cpu_seconds": seconds,
-        "steps_per_second": steps / seconds,
-        **result,
-    }
+    version = f"nequip {importlib.metadata.version('nequip')}"
+    return {"version": version, "parameters": parameters, **length, **result}
 
 
 def nequip_config(sets: Path, folder: Path, epochs: int, seed: int) -> dict[str, Any]:
@@ -182,7 +161,7 @@ def nequip_config(sets: Path, folder: Path, epochs: int, seed: int) -> dict[str,
                 },
                 {"_target_": f"{transforms}.NeighborListTransform", "r_max": cutoff},
             ],
-            "train_dataloader": {**loader, "batch_size": 5, "shuffle": True},
+            "train_dataloader": {**loader, "batch_size": BATCH_SIZE, "shuffle": True},
             "val_dataloader": {**loader, "batch_size": 10},
             "stats_manager": {
                 "_target_": "nequip.data.CommonDataStatisticsManager",
@@ -269,6 +248,26 @@ def fit_elements(frames: list[Any]) -> tuple[list[str], dict[str, float]]:
     energies = [atoms.info["REF_energy"] for atoms in frames]
     fit = np.linalg.lstsq(np.array(counts, float), np.array(energies), rcond=None)[0]
     return symbols, dict(zip(symbols, map(float, fit), strict=True))
+
+
+def train_for(
+    budget: float, train: Callable[[int, Path], float], folder: Path, sets: Path
+) -> dict[str, float]:
+    """Train for as many epochs as fit a budget, in the folder "run"; steps and CPU seconds.
+
+    Args:
+        budget: CPU seconds.
+        train: function of (epochs, folder to make) that returns the CPU seconds that it took.
+        folder: takes the folders of this training and of two short ones that are compared.
+        sets: folder with train.xyz.
+    """
+    short, longer = (train(epochs, folder / f"pilot_{epochs}") for epochs in PILOTS)
+    epoch = (longer - short) / (PILOTS[1] - PILOTS[0])
+    fixed = short - PILOTS[0] * epoch
+    epochs = max(1, round(budget / epoch))
+    seconds = train(epochs, folder / "run") - fixed
+    steps = epochs * -(-len(read_frames(sets / "train.xyz")) // BATCH_SIZE)
+    return {"steps": steps, "cpu_seconds": seconds, "steps_per_second": steps / seconds}
 
 
 def read_frames(path: Path) -> list[Any]:

@@ -8,9 +8,6 @@ from typing import Any
 import ase.build
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from atomjax.launch import main
@@ -28,6 +25,7 @@ from atomjax.recipes.small_data import (
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.training.settings import RunSettings
+from tests.own_files import labelled
 from tests.smallest import NO_LAYERS
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "finetune" / "own.py"
@@ -129,27 +127,13 @@ def test_finetuning_keeps_the_model_of_the_checkpoint() -> None:
     assert choice.train.optimizer.groups == [{"pattern": "^backbone/", "multiplier": 0.3}]
 
 
-def labelled(count: int, seed: int) -> list[Atoms]:
-    """Shaken ethanol with energies and forces of EMT."""
-    rng = np.random.default_rng(seed)
-    frames = []
-    for _ in range(count):
-        atoms = ase.build.molecule("CH3OH")
-        atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-        atoms.calc = EMT()
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
-    return frames
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
     """Part → path of a file."""
     paths = {}
     for seed, (part, count) in enumerate({"train": 20, "validation": 6, "test": 8}.items()):
         paths[part] = str(tmp_path / f"{part}.xyz")
-        write(paths[part], labelled(count, seed), format="extxyz")
+        write(paths[part], labelled(count, seed, "CH3OH"), format="extxyz")
     return paths
 
 
@@ -175,7 +159,7 @@ def test_what_has_no_file_is_held_out(files) -> None:
 
 
 def test_labels_under_names_of_their_own(tmp_path) -> None:
-    frames = labelled(4, 0)
+    frames = labelled(4, 0, "CH3OH")
     for atoms in frames:
         atoms.info["REF_energy"] = atoms.get_potential_energy()
         atoms.arrays["REF_forces"] = atoms.get_forces()

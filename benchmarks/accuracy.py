@@ -123,7 +123,7 @@ def command_of(
 
 
 def imports(python: str, module: str) -> bool:
-    """Whether an interpreter can import a module."""
+    """Check whether an interpreter can import a module."""
     return not subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode
 
 

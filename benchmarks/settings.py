@@ -64,7 +64,7 @@ def inner_sections(hint: Any) -> list[type]:
 
 
 def section_table(cls: type) -> list[str]:
-    """What a section is, and its fields."""
+    """Description of a section, and a table of its fields."""
     rows = [[f"`{f.name}`", values(f), default(f), f.text] for f in documented(cls)]
     text = inspect.getdoc(cls) or ""
     heads = ["field", "values", "default", ""]

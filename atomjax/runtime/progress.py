@@ -241,7 +241,7 @@ class Display:
 
 
 def draws_bars(console: Console) -> bool:
-    """Whether a console shows live bars: a terminal, or a notebook that has ipywidgets."""
+    """Check whether a console shows live bars: a terminal, or a notebook that has ipywidgets."""
     in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
     return console.is_terminal or in_notebook
 

@@ -123,7 +123,7 @@ class Campaign:
             path.unlink()
 
     def _end(self, server: Server, name: str, command: Command, results: Path) -> bool:
-        """Whether a command came to its end; its results are compared and cleared away then."""
+        """Check whether a command came to its end; its results are compared and removed then."""
         status = command.wait(0)
         if status in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM):
             return False

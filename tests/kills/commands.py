@@ -37,11 +37,11 @@ class Command:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has."""
+        """True once the process has ended."""
         return self.wait(0) is not None
 
     def holds(self, lock: Path) -> bool:
-        """Whether it holds the lock of a workdir, which says so."""
+        """Check whether it holds the lock of a workdir, which says so."""
         try:
             return json.loads(lock.read_text())["process"] == self.process
         except (OSError, ValueError):

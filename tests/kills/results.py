@@ -1,4 +1,4 @@
-"""What a workflow has made, without what is of one start alone, to be compared bit by bit."""
+"""Digests of what a workflow has made, less what belongs to one start alone."""
 
 import hashlib
 import json

@@ -81,14 +81,14 @@ class Cluster:
         return done.stdout
 
     def fields(self, job: str) -> dict[str, str]:
-        """What Slurm says of a job."""
+        """Fields of a job, as Slurm gives them."""
         said = self.call("scontrol", "--oneliner", "show", "job", job)
         return dict(re.findall(r"(\w+)=(\S*)", said))
 
     def wait(
         self, job: str, reached: Callable[[dict[str, str]], bool], log: Path, seconds: float = 600
     ) -> dict[str, str]:
-        """What Slurm says of a job once it says what is waited for."""
+        """Fields of a job once they are those that are waited for."""
         deadline = time.monotonic() + seconds
         while not reached(fields := self.fields(job)):
             said = log.read_text() if log.exists() else ""

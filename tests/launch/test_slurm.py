@@ -96,17 +96,17 @@ class Job:
         self.cluster.wait(self.name, trains, self.log)
 
     def wait_for_end(self) -> dict[str, str]:
-        """What Slurm says of the job once it is over."""
+        """Fields of the job once it is over."""
         ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
         return self.cluster.wait(self.name, lambda f: f["JobState"] in ended, self.log)
 
     def wait_for_restart(self) -> str:
-        """What the job has said once it was put back into the queue."""
+        """Output of the job once it was put back into the queue."""
         self.cluster.wait(self.name, lambda f: int(f["Restarts"]) == 1, self.log)
         return self.log.read_text()
 
     def check_end(self, restarts: int, starts: list[int]) -> str:
-        """What the job has said, once it is done in good order.
+        """Output of the job, once it is done in good order.
 
         Args:
             restarts: number of times that it was requeued.

@@ -248,7 +248,7 @@ def errors_told_to(lost: Callable[[str], Any]) -> Iterator[None]:
 
 
 def _is_served(address: str | None) -> bool:
-    """Whether somebody still listens at "host:port"; a process that dies stops within moments."""
+    """Check whether somebody listens at "host:port"; a process that dies stops within moments."""
     host, _, port = (address or "").rpartition(":")
     for _ in range(_TRIES):
         try:

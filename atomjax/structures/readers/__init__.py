@@ -242,7 +242,7 @@ def from_atoms(
 
 
 def _is_outdated(atoms: Atoms) -> bool:
-    """Whether the attached calculator holds results of other atoms."""
+    """Check whether the attached calculator holds results of other atoms."""
     calculator: Any = atoms.calc
     held, check = getattr(calculator, "atoms", None), getattr(calculator, "check_state", None)
     return bool(getattr(calculator, "results", None) and held and check and check(atoms))

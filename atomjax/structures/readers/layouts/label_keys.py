@@ -152,7 +152,7 @@ def kind_of_name(key: str) -> str | None:
 
 
 def is_cell_name(key: str) -> bool:
-    """Whether a key's name stands for lattice vectors, or their lengths and angles."""
+    """Check whether a key's name stands for lattice vectors, or their lengths and angles."""
     return "".join(word for word in _words(key) if word not in QUALIFIERS) in CELL_STEMS
 
 
@@ -206,7 +206,7 @@ def _same(first: np.ndarray, second: Any) -> bool:
 
 
 def _has_form(label: str | None, value: Any, count: int) -> bool:
-    """Whether a value has the shape and content of a label of `count` atoms."""
+    """Check whether a value has the shape and content of a label of `count` atoms."""
     array = np.asarray(value)
     # A value that is not finite is one that was not computed.
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():

@@ -197,9 +197,10 @@ class BlockSums:
         """Numbers of the blocks and their sums, as of :func:`sum_blocks`, of rows [n, d]."""
         if self._projection is not None:
             rows = rows @ self._projection.astype(rows.dtype)
-        if self.center is None:
-            self.center = rows.mean(axis=0, dtype=np.float64)
-        return sum_blocks(rows, block, weights, self.center)
+        center = self.center
+        if center is None:
+            center = self.center = rows.mean(axis=0, dtype=np.float64)
+        return sum_blocks(rows, block, weights, center)
 
 
 def sum_blocks(

@@ -5,6 +5,7 @@ has imported everything and started nothing.
 """
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import resource
@@ -220,6 +221,9 @@ def _child(call: Callable[[], str], folder: Path, writer: int, memory: int) -> i
     with contextlib.suppress(Exception), _quiet():
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.disable()
+        # Else a call could live in what the parent freed, and neither limit would see it.
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
         limit = _data_bytes() + memory
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""What sets are made of: the task's formulas and elements that a candidate holds, and sizes.
+"""Composition and size of sets: the task's formulas and elements that a candidate holds.
 
 Simple as they are, any cleverer measure has to predict transfer better than these.
 """

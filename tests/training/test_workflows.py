@@ -93,6 +93,9 @@ def test_predictions_agree_with_the_metrics(pretrained):
         assert len(arrays["identifier"]) == 8
         assert len(set(arrays["identifier"])) == 8
         assert len(arrays["forces_structure"]) == len(arrays["forces_true"])
+    by_element = results["test_by_element"]["chains"]
+    assert set(by_element) == {"H", "C", "O"}
+    assert sum(one["atoms"] for one in by_element.values()) == len(arrays["forces_true"])
     test = results["test"]["chains"]
     assert test["energy_mae_mev"] == pytest.approx(1000 * energy, rel=1e-3)
     assert test["force_mae_mev_per_angstrom"] == pytest.approx(1000 * forces, rel=1e-4)

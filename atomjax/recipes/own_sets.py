@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from atomjax.recipes.own_data import KEYS, own_entry
+from atomjax.data.given import LABEL_OPTIONS
+from atomjax.recipes.own_data import own_entry
 from atomjax.recipes.sections import Section, section
 from atomjax.runtime.config import ConfigError, nearest
 from atomjax.similarity.measures.registry import BUILT_IN
 
-OPTIONS = ("task", "checkpoint", *KEYS)
+OPTIONS = ("task", "checkpoint", *LABEL_OPTIONS)
 
 
 def csi_config(argument: str) -> Section:
@@ -38,7 +39,7 @@ def csi_config(argument: str) -> Section:
     for path in paths:
         if not Path(path).exists():
             raise ConfigError(f"own.py: '{path}' is not a file or a store")
-    keys = {key: options[key] for key in KEYS if key in options}
+    keys = {key: options[key] for key in LABEL_OPTIONS if key in options}
     names = [Path(path).name.partition(".")[0] for path in paths]
     entries = [
         own_entry(_different(name, names, i), Path(path), keys)

@@ -259,13 +259,21 @@ def _save(
             return
         manager.delete(step)
     arguments = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
-    manager.save(
-        step,
-        args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
-        force=True,
-    )
-    if jax.process_index() == 0:
-        write_checksums(Path(manager.directory) / str(step))
+    folder = Path(manager.directory) / str(step)
+    try:
+        manager.save(
+            step,
+            args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
+            force=True,
+        )
+        if jax.process_index() == 0:
+            write_checksums(folder)
+    # Orbax and its libraries have no common error.
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder} cannot be written ({_reason(error)}); the checkpoint before it stays, and"
+            " the same command goes on from there when the fault is mended"
+        ) from error
 
 
 def _timeless(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,8 +322,11 @@ def _explained(folder: Path, item: str | None = None) -> Iterator[None]:
         raise CheckpointError(str(error)) from error
     # Orbax and its libraries have no common error.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(f"{folder} cannot be read ({reason}); {_MEND}") from error
+        raise CheckpointError(f"{folder} cannot be read ({_reason(error)}); {_MEND}") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_a_spelling_that_is_not_read_is_named_once_with_a_count(
         (f"{COLUMNS} Energy=-1.0", {"energy_key": ""}),
         (f"{COLUMNS} Energy=-1.0", {"targets": ["Energy"]}),
         (f'{COLUMNS} energy=-1 virial="1 0 0 0 1 0 0 0 1"', {}),
-        (f'{COLUMNS} {CELL} stress="1 0 0 0 1 0 0 0 1" virial="-64 0 0 0 -64 0 0 0 -64"', {}),
+        (f'{COLUMNS} {CELL} stress="0 0 0 0 .5 0 0 0 0" virial="0 0 0 0 -32 0 0 0 0"', {}),
     ],
 )
 def test_what_is_known_or_declined_is_not_warned_of(

@@ -108,7 +108,7 @@ def test_a_checkpoint_is_whole_or_the_one_before_stays(disk: Path) -> None:
     checkpoints, state = Checkpoints(disk / "checkpoints"), make_state()
     checkpoints.save_latest(state, {**METADATA, "step": 1})
     step, said = 1, []
-    for left in range(0, 60, 3):
+    for left in range(0, 60, 12):
         fill(disk, left)
         try:
             checkpoints.save_latest(shifted(state), {**METADATA, "step": left + 2})
@@ -116,24 +116,21 @@ def test_a_checkpoint_is_whole_or_the_one_before_stays(disk: Path) -> None:
         except CheckpointError as error:
             said.append(str(error))
         (disk / "filled").unlink()
-        # In this process and in the next.
-        reopened = Checkpoints(disk / "checkpoints")
-        for opened in (checkpoints, reopened):
-            assert opened.latest_step == step
-            restored, metadata = opened.restore(state)
-            assert metadata["step"] == step
-            wanted = state if step == 1 else shifted(state)
-            jax.tree.map(np.testing.assert_array_equal, restored, wanted)
-        reopened.close()
-        assert not [path for path in disk.rglob("*") if "tmp" in path.name]
-    assert len(said) > 2
+        assert checkpoints.latest_step == step
+        restored, metadata = checkpoints.restore(state)
+        assert metadata["step"] == step
+        wanted = state if step == 1 else shifted(state)
+        jax.tree.map(np.testing.assert_array_equal, restored, wanted)
+        assert [path.name for path in (disk / "checkpoints/latest").iterdir()] == [str(step)]
+    assert len(said) >= 2
+    assert step > 2
     for text in said:
-        assert re.search(r"checkpoints/latest/\d+ cannot be written .*No space left on dev", text)
-        assert "the same command goes on" in text
-    assert step > 1
+        assert re.search(r"latest/\d+ cannot be written \(.*No space left on device.*\); ", text)
+        assert "the checkpoint before it stays, and the same command goes on" in text
     checkpoints.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", ["3m"], indirect=True)
 def test_a_training_on_a_full_disk_goes_on_when_there_is_room(
     disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

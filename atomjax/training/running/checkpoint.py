@@ -19,6 +19,10 @@ come back as numpy arrays and are placed afterwards, so another number of device
 
 import contextlib
 import json
+import logging
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -261,15 +265,21 @@ def _save(
     arguments = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
     folder = Path(manager.directory) / str(step)
     try:
-        manager.save(
-            step,
-            args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
-            force=True,
-        )
+        with _quiet("absl"):
+            manager.save(
+                step,
+                args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
+                force=True,
+            )
         if jax.process_index() == 0:
             write_checksums(folder)
     # Orbax and its libraries have no common error.
     except Exception as error:
+        # Else it would print another for every array that was not written, whenever it forgets it.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        if jax.process_index() == 0:
+            for left in folder.parent.glob(f"{step}.*-tmp*"):
+                shutil.rmtree(left, ignore_errors=True)
         raise CheckpointError(
             f"{folder} cannot be written ({_reason(error)}); the checkpoint before it stays, and"
             " the same command goes on from there when the fault is mended"
@@ -326,7 +336,23 @@ def _explained(folder: Path, item: str | None = None) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split())
+    system = re.search(r"os_error_code='(\d+)'", text)
+    if system is not None:
+        return os.strerror(int(system[1]))
+    return text[:200] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keeps a library from printing errors that it raises as well."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

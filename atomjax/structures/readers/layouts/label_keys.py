@@ -91,6 +91,7 @@ class RecordNotes:
             volumeless: value in eV of a number that was read as 1 eV/Å³.
             virial: the stress was read as a virial.
         """
+        assert structure.stress is not None
         largest = float(np.max(np.abs(structure.stress)))
         work = largest * abs(np.linalg.det(structure.cell)) / len(structure)
         self.large_stresses += bool(not virial and (largest > LARGE_STRESS or work > LARGE_WORK))

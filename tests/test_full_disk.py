@@ -104,7 +104,12 @@ def test_conversion_on_a_full_disk_goes_on_when_there_is_room(
 
 
 @pytest.mark.parametrize("disk", ["2m"], indirect=True)
-def test_a_checkpoint_is_whole_or_the_one_before_stays(disk: Path) -> None:
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_checkpoint_is_whole_or_the_one_before_stays(
+    disk: Path, foreseen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not foreseen:
+        monkeypatch.setattr("atomjax.training.running.checkpoint._check_space", lambda *_: None)
     checkpoints, state = Checkpoints(disk / "checkpoints"), make_state()
     checkpoints.save_latest(state, {**METADATA, "step": 1})
     step, said = 1, []
@@ -121,13 +126,18 @@ def test_a_checkpoint_is_whole_or_the_one_before_stays(disk: Path) -> None:
         assert metadata["step"] == step
         wanted = state if step == 1 else shifted(state)
         jax.tree.map(np.testing.assert_array_equal, restored, wanted)
-        assert [path.name for path in (disk / "checkpoints/latest").iterdir()] == [str(step)]
+        held = [path.name for path in (disk / "checkpoints/latest").iterdir()]
+        assert held == [str(step)] or not foreseen
     assert len(said) >= 2
     assert step > 2
     for text in said:
         assert re.search(r"latest/\d+ cannot be written \(.*No space left on device.*\); ", text)
         assert "the checkpoint before it stays, and the same command goes on" in text
     checkpoints.close()
+    reopened = Checkpoints(disk / "checkpoints")
+    assert reopened.restore(state)[1]["step"] == step
+    assert [path.name for path in (disk / "checkpoints/latest").iterdir()] == [str(step)]
+    reopened.close()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ come back as numpy arrays and are placed afterwards, so another number of device
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -40,6 +41,7 @@ Which = Literal["best", "latest"]
 VARIABLES = ("params", "ema_params", "scale_factors")
 OPTIMIZER = ("step", "opt_state", "rng")
 SHOWN_LEAVES = 10
+OVERHEAD, OVERHEAD_OF_LEAF = 1 << 17, 1 << 11
 _MEND = (
     "it is damaged or incomplete: copy it again, or delete its folder (a run then goes on from its"
     " other checkpoint or its start)"
@@ -265,12 +267,12 @@ def _save(
     arguments = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
     folder = Path(manager.directory) / str(step)
     try:
-        with _quiet("absl"):
-            manager.save(
-                step,
-                args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
-                force=True,
-            )
+        _check_space(folder.parent, items)
+        manager.save(
+            step,
+            args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
+            force=True,
+        )
         if jax.process_index() == 0:
             write_checksums(folder)
     # Orbax and its libraries have no common error.
@@ -284,6 +286,17 @@ def _save(
             f"{folder} cannot be written ({_reason(error)}); the checkpoint before it stays, and"
             " the same command goes on from there when the fault is mended"
         ) from error
+
+
+def _check_space(folder: Path, items: Mapping[str, Any]) -> None:
+    """Raise an OSError where a checkpoint does not fit; Orbax's threads write on after an error."""
+    leaves = jax.tree.leaves(dict(items))
+    # Arrays, and at most what Orbax and the file system add for a checkpoint and for each of them.
+    needed = sum(leaf.nbytes for leaf in leaves) + OVERHEAD + OVERHEAD_OF_LEAF * len(leaves)
+    disk = os.statvfs(folder)
+    room = disk.f_bavail * disk.f_frsize
+    if room < needed:
+        raise OSError(f"{os.strerror(errno.ENOSPC)}: {room:,} bytes are left, it needs {needed:,}")
 
 
 def _timeless(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,18 +354,6 @@ def _reason(error: Exception) -> str:
     if system is not None:
         return os.strerror(int(system[1]))
     return text[:200] or type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keeps a library from printing errors that it raises as well."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

@@ -20,7 +20,13 @@ Change = Callable[[np.ndarray, float], np.ndarray]
 
 
 def write_copper(
-    path: Path, change: Change, count: int = 8, *, forces: bool = True, strain: float = 0.01
+    path: Path,
+    change: Change,
+    count: int = 8,
+    *,
+    forces: bool = True,
+    strain: float = 0.01,
+    shake: float = 0.03,
 ) -> Path:
     """Cells of four copper atoms, strained and shaken, whose key "tensor" is made of the stress.
 
@@ -30,6 +36,7 @@ def write_copper(
         count: number of cells.
         forces: write forces, and shake the atoms.
         strain: standard deviation of the strains.
+        shake: that of the places, Å.
     """
     rng, frames = np.random.default_rng(0), []
     for _ in range(count):
@@ -37,7 +44,7 @@ def write_copper(
         deformed = atoms.cell.array @ (np.eye(3) + rng.normal(0, strain, (3, 3)))
         atoms.set_cell(deformed, scale_atoms=True)
         if forces:
-            atoms.positions += rng.normal(0, 0.03, (4, 3))
+            atoms.positions += rng.normal(0, shake, (4, 3))
         atoms.calc = EMT()
         stress = voigt_6_to_full_3x3_stress(atoms.get_stress())
         frame = atoms.copy()
@@ -90,8 +97,8 @@ def test_stresses_and_declared_virials_are_believed(tmp_path: Path, strain: floa
 
 
 def test_what_tells_nothing_is_not_questioned(tmp_path: Path) -> None:
-    path = write_copper(tmp_path / "a.xyz", lambda stress, v: -stress * v, strain=0.0)
-    assert read_notes(path).stress_work.count == 0
+    path = write_copper(tmp_path / "a.xyz", lambda stress, v: -stress * v, forces=False, strain=0.0)
+    assert read_notes(path).stress_work.to_list() == [0.0] * 9
     path = write_copper(tmp_path / "b.xyz", lambda stress, v: -stress * v, 3, strain=1e-3)
     assert read_notes(path).stress_work.finding() is None
     rng = np.random.default_rng(1)
@@ -100,6 +107,17 @@ def test_what_tells_nothing_is_not_questioned(tmp_path: Path) -> None:
     assert notes.stress_work.count == 7
     assert notes.stress_work.finding() is None
     assert StressWork().finding() is None
+
+
+def test_in_a_cell_that_stays_the_forces_tell(tmp_path: Path) -> None:
+    path = write_copper(tmp_path / "a.xyz", lambda stress, v: -stress * v, strain=0.0, shake=0.1)
+    with pytest.warns(UnusedKeysWarning, match="between 7 pairs of records of one cell .* virial_"):
+        read(path, stress_key="tensor")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(path, virial_key="tensor")
+        path = write_copper(tmp_path / "b.xyz", lambda stress, _: stress, strain=0.0, shake=0.1)
+        read(path, stress_key="tensor")
 
 
 def test_sparse_cells_have_small_virials_that_are_questioned(tmp_path: Path) -> None:

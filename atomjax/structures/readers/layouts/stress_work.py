@@ -5,7 +5,7 @@ cell, the energy changes by ΔE = V σ : ε - Σ F · δ, with means of both end
 step. Virials, which are -V σ, pressures and other units give another multiple of the first term.
 
 In a cell that stays, what changes the stress changes the forces, and V |Δσ| is about |ΔF| times the
-distance of neighbours: of the metals and alloys that were tried (1 to 9 atoms at random, crystals of
+distance of neighbours: of the metals and alloys tried (1 to 9 atoms at random, and crystals of
 4 to 108), |Δσ|² V / |ΔF|² was below 0.2 Å⁻¹, and V² times as much for virials in their place.
 """
 

@@ -34,8 +34,8 @@ from atomjax.structures.readers.general import (
     extxyz,
 )
 from atomjax.structures.readers.general.ase_db import property_units
+from atomjax.structures.readers.general.file_state import unchanged
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms, to_atoms
-from atomjax.structures.readers.layouts.file_state import unchanged
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, UnusedKeysWarning
 from atomjax.structures.readers.layouts.records import (
     RECORD_ERRORS,

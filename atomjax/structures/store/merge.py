@@ -36,11 +36,7 @@ class StoreError(ValueError):
 
 
 def merge_shards(
-    directory: Path,
-    shards: Sequence[str],
-    precision: str,
-    origin: Mapping[str, Any],
-    sizes: Mapping[str, int] | None = None,
+    directory: Path, shards: Sequence[str], precision: str, origin: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Make a store of the shards in `directory`.
 
@@ -49,7 +45,6 @@ def merge_shards(
         shards: their names, in order.
         precision: type of their positions and forces.
         origin: origin of the structures, as JSON.
-        sizes: bytes of the files that they were read from.
 
     Returns:
         The manifest, as written.
@@ -82,18 +77,17 @@ def merge_shards(
             raise StoreError(f"{directory}: no structure could be read; {_reasons(skipped)}")
     with replacing(directory / INDEX / GROUPS) as file:
         file.write(json.dumps([list(group) for group in groups], ensure_ascii=False).encode())
-    index = [*(f"{name}.npy" for name in ("offset", *COLUMNS)), GROUPS]
+    files = [*(f"{name}.npy" for name in ("offset", *COLUMNS)), GROUPS]
     manifest = {
         "format": FORMAT,
         "units": {"energy": "eV", "length": "Å", "forces": "eV/Å"},
         "precision": precision,
         "origin": dict(origin),
-        "sizes": dict(sizes or {}),
         "statistics": statistics.summary(),
         "skipped": {"count": len(skipped), "first": skipped[:_SHOWN]},
         "notes": notes.to_dict(),
         "shards": listed,
-        "index": {file: sha256(directory / INDEX / file) for file in index},
+        "index": {file: sha256(directory / INDEX / file) for file in files},
     }
     write_json(directory / MANIFEST, manifest)
     remove_parts(directory)

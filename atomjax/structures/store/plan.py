@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atomjax.runtime.files import read_json, replacing, write_json
-from atomjax.structures.readers.layouts.file_state import file_state
+from atomjax.structures.readers.general.file_state import file_state
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
 from atomjax.structures.store.records import Precision
 from atomjax.structures.store.shards import PARTS
@@ -72,9 +72,11 @@ def compare_finished(target: Path, conversion: Conversion) -> Store | None:
     if not (target / MANIFEST).exists():
         return None
     store = Store(target)
-    _compare(target, store.manifest["origin"], as_origin(conversion))
+    origin = dict(store.manifest["origin"])
     # Stores of before know no sizes.
-    _compare_sources(target, store.manifest.get("sizes", {}))
+    sizes = origin.pop("sizes", {})
+    _compare(target, origin, as_origin(conversion))
+    _compare_sources(target, sizes)
     remove_parts(target)
     return store
 
@@ -122,8 +124,8 @@ def merge(directory: str | os.PathLike[str]) -> Store:
         raise StoreError(f"{target}: shares are missing: run {listed}, or copy their files here")
     shards = sorted(name for path in done for name in read_json(path, _MEND))
     origin = read_json(target / PARTS / _PLAN, _MEND)
-    sizes = {path: size for path, (size, _) in origin.pop("files", {}).items()}
-    merge_shards(target, shards, origin["precision"], origin, sizes)
+    origin["sizes"] = {path: size for path, (size, _) in origin.pop("files", {}).items()}
+    merge_shards(target, shards, origin["precision"], origin)
     return Store(target)
 
 

@@ -231,7 +231,7 @@ def test_a_file_that_changes_is_not_mixed_with_what_it_was(trajectory, tmp_path,
     shutil.rmtree(out)
     store = convert(plan(trajectory), out)
     assert store is not None
-    assert store.manifest["sizes"] == {str(trajectory): trajectory.stat().st_size}
+    assert store.manifest["origin"]["sizes"] == {str(trajectory): trajectory.stat().st_size}
     # A finished store is not taken for one of other data either.
     with trajectory.open("ab") as file:
         file.write(b"\0")

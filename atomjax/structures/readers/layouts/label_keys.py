@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from atomjax.structures.readers.layouts.stress_work import StressWork
+from atomjax.structures.readers.general.stress_work import StressWork
 from atomjax.structures.structure import Structure
 
 # Stems of a label's names, and the reader's option for its key.
 STEMS = {
-    "energy": ("energy", "energies", "etot", "toten"),
+    "energy": ("energy", "energies", "etot", "toten", "toteng", "epot", "poteng", "etotal"),
     "forces": ("forces", "force", "frc"),
     "gradients": ("gradients", "gradient", "grad", "grads"),
     "stress": ("stress", "stresses"),
@@ -38,13 +38,14 @@ OPTIONS = {
 }
 CELL_STEMS = frozenset(
     "lattice cell unitcell supercell box latticevectors cellvectors boxvectors latticeparameters"
-    " cellparameters cellpar celllengths boxlengths boxsize".split()
+    " cellparameters cellpar celllengths boxlengths boxsize latticevector latt simbox pbcbox"
+    " boxmatrix cellmatrix latticematrix".split()
 )
 CELL_PARAMETERS = frozenset(("a", "b", "c", "alpha", "beta", "gamma"))
 # Words that do not change the kind: REF_energy is an energy, formation_energy another quantity.
 QUALIFIERS = frozenset(
-    "ref reference dft qm true target label total tot free potential electronic corrected xtb vasp"
-    " pbe scf final abinitio".split()
+    "ref reference dft qm true target label total tot free potential pot electronic corrected"
+    " xtb vasp pbe scf final abinitio".split()
 )
 # The largest stress (eV/Å³, 160 GPa), and work of it (eV an atom for a strain of one), that are not
 # questioned: virials exceed the first in large cells, and the second in sparse ones.
@@ -171,6 +172,8 @@ def kind_of_name(key: str) -> str | None:
     if key in LETTERS or key in FAINT:
         return LETTERS.get(key) or FAINT[key]
     words = _words(key)
+    if (letter := _letter(words)) is not None:
+        return LETTERS[letter]
     for kind, stems in STEMS.items():
         if any(word in stems for word in words) or key.lower().endswith(stems):
             return kind
@@ -245,7 +248,15 @@ def _has_form(label: str | None, value: Any, count: int) -> bool:
 def _is_plain(key: str) -> bool:
     """Whether a name holds no more than the kind of label, qualifiers aside."""
     stems = {stem for kind in STEMS.values() for stem in kind}
-    return key in LETTERS or all(word in QUALIFIERS or word in stems for word in _words(key))
+    words = _words(key)
+    plain = all(word in QUALIFIERS or word in stems for word in words)
+    return key in LETTERS or plain or _letter(words) is not None
+
+
+def _letter(words: list[str]) -> str | None:
+    """The letter of a name such as E_total or REF_F, which is that and qualifiers."""
+    rest = [word.upper() for word in words if word not in QUALIFIERS]
+    return rest[0] if len(rest) == 1 < len(words) and rest[0] in LETTERS else None
 
 
 def _words(key: str) -> list[str]:

@@ -112,7 +112,7 @@ class StressWork:
         return [self.count, self.still, *self.sums.tolist()]
 
     def finding(self) -> str | None:
-        """What the stresses seem to be where they are none, and the remedy; None where they are."""
+        """Likely meaning of stresses that are none, and the remedy; None where nothing is odd."""
         total, by_work, work, by_plain, plain, stresses, forces = self.sums.tolist()
         if self.count < LEAST or not (total and work and plain):
             if self.still < LEAST or stresses <= LOUD * forces or not forces:

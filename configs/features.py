@@ -5,7 +5,7 @@
 Small molecules that are labelled here stand for one's own data; these are read by
 
     config.datasets = [read("mine", "my.extxyz")]
-    config.datasets[0].energy_kind = "none"
+    config.datasets[0].length_unit = "Å"
 
 and --config.extractor.checkpoint=checkpoints/jmp-s takes another backbone.
 """

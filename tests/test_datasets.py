@@ -15,7 +15,7 @@ from rich.console import Console
 from atomjax.data.labels import without_labels
 from atomjax.data.load import load_datasets
 from atomjax.data.settings import DatasetSettings, DataSettings, MixtureSettings
-from atomjax.data.sources import check_source, find_file
+from atomjax.data.sources import check_source, find_file, undeclared
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.run import Run
 from atomjax.structures.readers import FORMATS, ReadError
@@ -60,8 +60,8 @@ def test_formats_are_described_and_read() -> None:
 def test_units_need_no_declaration_where_the_format_fixes_them() -> None:
     spice = settings(path="SPICE.hdf5", format="spice")
     assert (spice.energy_unit, spice.length_unit, spice.energy_kind) == ("Ha", "bohr", "total")
-    with pytest.raises(ConfigError, match="does not declare energy_kind"):
-        settings(path="a.lmdb")
+    # One of several, which a name does not tell.
+    assert undeclared(settings(path="a.lmdb")) == ["energy_kind"]
     assert settings(path="a.lmdb", format="oc20").energy_kind == "adsorption"
     assert settings(path="a.lmdb", energy_kind="total").energy_kind == "total"
     assert settings(path="a", format="qm9").energy_kind == "none"
@@ -236,12 +236,17 @@ def test_units_that_nobody_states_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"own\.db says its length_unit and energy_unit; add"):
         check_source(unstated)
     check_source(replace(unstated, length_unit="Å", energy_kind="none"))
+    with pytest.raises(ConfigError, match=r'says its energy_kind; add .*\("total", "referenced"'):
+        check_source(replace(unstated, length_unit="Å", energy_unit="eV", energy_kind=None))
+    # Where no labels are read, nothing about them has to be known.
+    check_source(without_labels(settings(path=str(tmp_path / "own.db"), length_unit="Å")))
 
 
 def test_labels_are_read_where_they_decide_what_is_in_a_set() -> None:
     units = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "total"}
     own = settings(path="a.xyz", arguments={"energy_key": "REF_energy"}, **units)
     assert without_labels(own).arguments["energy_key"] == ""
+    assert without_labels(settings(path="a.lmdb")).energy_kind == "adsorption"
     for kept in (
         # Conformations of ANI-1x without an energy at the level are left out.
         settings(path="ani1x-release.h5", format="ani1x", energy_kind="total"),

@@ -77,8 +77,8 @@ def test_files_hold_the_same_and_continue(path, structures, embedder, tmp_path, 
         "import ml_collections\n"
         "def get_config():\n"
         "    return ml_collections.ConfigDict(dict(workflow='features', datasets=[dict(\n"
-        f"        name='chains', kind='read', path={str(path)!r}, energy_unit='eV',\n"
-        "        length_unit='Å', energy_kind='total')], extractor={'batch_size': 5}))\n"
+        f"        name='chains', kind='read', path={str(path)!r}, length_unit='Å')],\n"
+        "        extractor={'batch_size': 5}))\n"
     )
     arguments = ["--config", str(config), "--workdir", str(tmp_path / "run")]
     monkeypatch.setattr("atomjax.inference.feature_files.CHUNK_BATCHES", 1)

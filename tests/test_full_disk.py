@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,17 +16,21 @@ from atomjax.launch import EXIT_FAILED, explain
 from atomjax.runtime.files import read_json, replacing, replacing_folder, write_json, write_npz
 from atomjax.runtime.run import Run
 from atomjax.structures.convert import main as convert
+from atomjax.training.running.checkpoint import CheckpointError, Checkpoints, read_metadata
+from tests.training.test_checkpoint import METADATA, make_state, shifted
+from tests.training.test_resume import leaves, run_here
 from tests.training.workflow import write_structures
 
 FULL = r"No space left on device: '.*{name}'"
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 64 KiB, or of the size that a test asks for."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    size = f"size={getattr(request, 'param', '64k')}"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
     try:
         done = subprocess.run(mount, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -94,6 +101,73 @@ def test_conversion_on_a_full_disk_goes_on_when_there_is_room(
     (disk / "filled").unlink()
     convert(command)
     convert(["--verify", "--out", str(disk / "store")])
+
+
+@pytest.mark.parametrize("disk", ["2m"], indirect=True)
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_checkpoint_is_whole_or_the_one_before_stays(
+    disk: Path, foreseen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not foreseen:
+        monkeypatch.setattr("atomjax.training.running.checkpoint._check_space", lambda *_: None)
+    checkpoints, state = Checkpoints(disk / "checkpoints"), make_state()
+    checkpoints.save_latest(state, {**METADATA, "step": 1})
+    step, said = 1, []
+    for left in range(0, 60, 12):
+        fill(disk, left)
+        try:
+            checkpoints.save_latest(shifted(state), {**METADATA, "step": left + 2})
+            step = left + 2
+        except CheckpointError as error:
+            said.append(str(error))
+        (disk / "filled").unlink()
+        assert checkpoints.latest_step == step
+        restored, metadata = checkpoints.restore(state)
+        assert metadata["step"] == step
+        wanted = state if step == 1 else shifted(state)
+        jax.tree.map(np.testing.assert_array_equal, restored, wanted)
+        held = [path.name for path in (disk / "checkpoints/latest").iterdir()]
+        assert held == [str(step)] or not foreseen
+    assert len(said) >= 2
+    assert step > 2
+    for text in said:
+        assert re.search(r"latest/\d+ cannot be written \(.*No space left on device.*\); ", text)
+        assert "the checkpoint before it stays, and the same command goes on" in text
+    checkpoints.close()
+    reopened = Checkpoints(disk / "checkpoints")
+    assert reopened.restore(state)[1]["step"] == step
+    assert [path.name for path in (disk / "checkpoints/latest").iterdir()] == [str(step)]
+    reopened.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("disk", ["3m"], indirect=True)
+def test_a_training_on_a_full_disk_goes_on_when_there_is_room(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structures = write_structures(tmp_path / "chains.xyz", count=24)
+    changes = {"epochs": 2, "checkpoint_every": 1, "eval_every": 10, "scale_factor_batches": 1}
+    unbroken = run_here(tmp_path / "unbroken", structures, **changes)
+    save = Checkpoints.save_latest
+
+    def save_on_a_full_disk(self: Checkpoints, state: Any, metadata: Any) -> None:
+        if metadata["step"] == 2:
+            fill(disk, left=8)
+        save(self, state, metadata)
+
+    monkeypatch.setattr(Checkpoints, "save_latest", save_on_a_full_disk)
+    with pytest.raises(CheckpointError, match=r"latest/2 cannot be written .*No space left on dev"):
+        run_here(disk / "run", structures, **changes)
+    monkeypatch.setattr(Checkpoints, "save_latest", save)
+    (disk / "filled").unlink()
+    assert read_metadata(disk / "run", "latest")["step"] == 1
+    resumed = run_here(disk / "run", structures, **changes)
+    assert resumed["steps"] == unbroken["steps"] > 2
+    for which in ("latest", "best"):
+        for a, b in zip(
+            leaves(tmp_path / "unbroken", which), leaves(disk / "run", which), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_an_error_is_said_where_its_traceback_cannot_be_kept(

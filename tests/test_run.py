@@ -11,6 +11,7 @@ from rich.console import Console
 import atomjax
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.earlier import as_it_began
+from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.run import Run
 
 
@@ -140,6 +141,52 @@ def test_line_cut_off_by_a_crash_is_dropped(tmp_path):
     assert [record["step"] for record in resumed.metrics()] == [1]
     resumed.log(2, {"loss": 2})
     assert [record["step"] for record in resumed.metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[1]", b"\xff\xfe{}", b'"x"', b"", b"\0" * 30])
+def test_a_damaged_config_is_named_with_a_mend(tmp_path, damage):
+    Run(tmp_path, Settings())
+    (tmp_path / "config.json").write_bytes(damage)
+    for start in (lambda: Run(tmp_path, Settings()), lambda: as_it_began(Settings(), tmp_path)):
+        with pytest.raises(DamagedFile, match=r"config\.json is damaged: .*give another --workdir"):
+            start()
+
+
+@pytest.mark.parametrize("damage", [b"{}", b'{"a": 1', b"\xff"])
+def test_a_damaged_list_of_starts_is_named_with_a_mend(tmp_path, damage):
+    Run(tmp_path, Settings())
+    (tmp_path / "versions.json").write_bytes(damage)
+    with pytest.raises(DamagedFile, match=r"versions\.json is damaged: .*delete it; every start"):
+        Run(tmp_path, Settings())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"{", b"[1]", b"3", b"{}", b"\xff", b"\0"),
+        *(b'{"step": "2"}', b'{"step": null}', b'{"step": 1.5}'),
+        *(b'{"step": 2, "loss": "low"}', b'{"step": 2, "loss": null}'),
+    ],
+)
+def test_a_damaged_line_of_metrics_is_named_with_a_mend(tmp_path, line):
+    run = Run(tmp_path)
+    run.log(1, {"loss": 1})
+    run.close()
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(line + b"\n" + b'{"step": 3, "loss": 2}\n')
+    for read_again in (run.metrics, lambda: run.rewind(2)):
+        with pytest.raises(
+            DamagedFile, match=r"metrics\.jsonl: line 2 is damaged.*delete the line"
+        ):
+            read_again()
+
+
+def test_metrics_go_on_behind_what_is_no_text(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2, \xff')
+    run = Run(tmp_path)
+    run.log(2, {"loss": 1})
+    assert [record["step"] for record in run.metrics()] == [1, 2]
+    run.close()
 
 
 def test_child_shares_the_terminal_and_has_its_own_files(tmp_path):

@@ -31,7 +31,7 @@ def facts_of(name: str, format_name: str | None, path: str | None) -> Format:
 
 
 def fixed_fields(
-    name: str, declared: Mapping[str, str | None], facts: Format
+    name: str, declared: Mapping[str, str | None], facts: Format, *, guessed: bool
 ) -> dict[str, str | None]:
     """The units and the kind of energy, those of the format where they are not declared.
 
@@ -39,6 +39,7 @@ def fixed_fields(
         name: name of the data set.
         declared: energy_unit, length_unit, force_unit and energy_kind as the config has them.
         facts: facts of the format.
+        guessed: whether the format was guessed, so that one of several kinds is not filled in.
 
     Raises:
         ConfigError: a declaration contradicts the format.
@@ -58,7 +59,8 @@ def fixed_fields(
             f'dataset "{name}": energy_kind="{kind}", but the energies of its format are: '
             f"{' or '.join(kinds)}"
         )
-    fields["energy_kind"] = kind or (kinds[0] if kinds else None)
+    known = kinds if len(kinds) == 1 or not guessed else ()
+    fields["energy_kind"] = kind or next(iter(known), None)
     return fields
 
 

@@ -141,10 +141,18 @@ def without_labels(dataset: DatasetSettings) -> DatasetSettings:
     Unless they decide which records belong to it, as in official sets and where damaged records
     are left out: it has to be the set that is trained on.
     """
-    decide = dataset.facts.fixes_units or dataset.arguments.get("on_error") == "skip"
-    if dataset.kind != "read" or decide:
+    if dataset.kind != "read":
         return dataset
+    if dataset.facts.fixes_units or dataset.arguments.get("on_error") == "skip":
+        return of_any_kind(dataset)
     declined = unwanted_labels(energies=False, forces=False, stress=False)
     asked = {"forces_key", *LABEL_KEYS}
     kept = {name: value for name, value in dataset.arguments.items() if name not in asked}
-    return replace(dataset, arguments={**kept, **declined})
+    return replace(dataset, energy_kind="none", arguments={**kept, **declined})
+
+
+def of_any_kind(dataset: DatasetSettings) -> DatasetSettings:
+    """A data set of whose energies nobody asks what they mean."""
+    if dataset.kind != "read" or dataset.energy_kind is not None:
+        return dataset
+    return replace(dataset, energy_kind=next(iter(dataset.facts.energy_kinds), "total"))

@@ -112,13 +112,13 @@ class DatasetSettings(Settings):
     format: str | None = None
     'For "read": format of the file; none guesses from the name.'
     energy_unit: str | None = None
-    'For "read": unit of energies; required unless the format fixes it or the file states it.'
+    'For "read": unit of energies; required where they are read, unless format or file state it.'
     length_unit: str | None = None
     'For "read": unit of lengths; required unless the format fixes it or the file states it.'
     force_unit: str | None = None
     'For "read": unit of forces; none: `energy_unit` / `length_unit`.'
     energy_kind: Literal["total", "referenced", "adsorption", "none"] | None = None
-    'For "read": meaning of the energies; required unless the format fixes it.'
+    'For "read": meaning of the energies; required for trainings, unless the format fixes it.'
     split: SplitSettings | None = None
     "Division of this data set; none: it is used whole."
     max_structures: Count | None = None
@@ -146,14 +146,14 @@ class DatasetSettings(Settings):
                 )
         else:
             self._require("path")
-            # Facts that the format fixes are filled in, so that saved configs hold them.
-            declared = {name: getattr(self, name) for name in DECLARED}
-            open_ones = self.facts.undeclared(declared, guessed=self.format is None)
-            # Those that the file may state are looked up when it is read.
-            stated = UNITS if self.facts.states_units else ()
-            self._require(*(name for name in open_ones if name not in stated))
-            for name, value in fixed_fields(self.name, declared, self.facts).items():
+            # Facts that the format fixes are filled in, so that saved configs hold them. What the
+            # file may state, and what only labels need, is asked for when it is read.
+            declared, facts = {name: getattr(self, name) for name in DECLARED}, self.facts
+            fixed = fixed_fields(self.name, declared, facts, guessed=self.format is None)
+            for name, value in fixed.items():
                 object.__setattr__(self, name, value)
+            if not facts.states_units:
+                self._require("length_unit")
         if self.split is not None and self.split.by == "official":
             check_official_split(self.name, self.facts if self.kind == "read" else Format())
 
@@ -168,11 +168,6 @@ class DatasetSettings(Settings):
                 raise ConfigError(
                     f'dataset "{self.name}" of kind "{self.kind}" does not declare {name}; '
                     f"add {name}=..."
-                    + (
-                        ' ("total", "referenced", "adsorption" or "none")'
-                        if name == "energy_kind"
-                        else ""
-                    )
                 )
 
 

@@ -68,8 +68,7 @@ def believe_units(dataset: DatasetSettings) -> DatasetSettings:
     if dataset.kind != "read":
         return dataset
     path = find_file(dataset)
-    declared = {name: getattr(dataset, name) for name in DECLARED}
-    missing = dataset.facts.undeclared(declared)
+    missing = undeclared(dataset)
     if not missing:
         return dataset
     notes = RecordNotes()
@@ -79,11 +78,19 @@ def believe_units(dataset: DatasetSettings) -> DatasetSettings:
     except ReadError as error:
         raise ConfigError(f"dataset '{dataset.name}': {error}") from error
     if unknown := [name for name in missing if name not in notes.units]:
+        kinds = ' ("total", "referenced", "adsorption" or "none")'
         raise ConfigError(
             f"dataset '{dataset.name}': neither the config nor the file {path} says its "
             f"{' and '.join(unknown)}; add {'=..., '.join(unknown)}=..."
+            + (kinds if "energy_kind" in unknown else "")
         )
     return with_units(dataset, notes.units)
+
+
+def undeclared(dataset: DatasetSettings) -> list[str]:
+    """Fields that a data set of kind "read" needs for its labels and does not declare."""
+    declared = {name: getattr(dataset, name) for name in DECLARED}
+    return dataset.facts.undeclared(declared, guessed=dataset.format is None)
 
 
 def with_units(dataset: DatasetSettings, units: Mapping[str, str]) -> DatasetSettings:

@@ -81,7 +81,7 @@ def check_features(settings: FeatureSettings) -> list[str]:
     extractor = load_extractor(settings.extractor)
     check_invariants(extractor, (settings.invariance,))
     for dataset in settings.datasets:
-        check_source(dataset)
+        check_source(without_labels(dataset))
     names = ", ".join(dataset.name for dataset in settings.datasets)
     return [f"workflow features of {names}", f"extractor {extractor.name}"]
 

@@ -15,15 +15,29 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from atomjax.runtime.config import Settings, is_settings, section_type, to_plain
-from atomjax.runtime.files import CONFIG_MEND, read_json
+from atomjax.runtime.files import CONFIG_MEND, PARSE_ERRORS, DamagedFile, read_json
 from atomjax.runtime.workflows import WORKFLOWS, find_workflow, resolve
 
 T = TypeVar("T")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A stored config, ``config.json`` of a workdir, with the keys of now."""
-    return translated_config(read_json(path, CONFIG_MEND))
+def read_config(path: Path, settings: Any = None) -> dict[str, Any]:
+    """A stored config, ``config.json`` of a workdir, with the keys of now.
+
+    Args:
+        path: the file.
+        settings: type of the settings; None for that of its workflow.
+
+    Raises:
+        DamagedFile: it is no configuration.
+    """
+    previous = read_json(path, CONFIG_MEND)
+    try:
+        if not isinstance(previous, dict):
+            raise TypeError("it holds no keys and values")
+        return translated(settings, previous) if settings else translated_config(previous)
+    except PARSE_ERRORS as error:
+        raise DamagedFile(f"{path} is damaged: {error}; {CONFIG_MEND}") from error
 
 
 def translated_config(previous: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +116,7 @@ def as_it_began(settings: T, workdir: Path) -> tuple[T, list[str]]:
     notes: list[str] = []
     if not path.is_file():
         return settings, notes
-    previous = translated(type(settings), read_json(path, CONFIG_MEND))
+    previous = read_config(path, type(settings))
     return _as_before(settings, previous, "config", notes), notes
 
 

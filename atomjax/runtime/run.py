@@ -26,15 +26,8 @@ from rich.console import Console
 from atomjax import __version__
 from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError, differences, to_plain
-from atomjax.runtime.earlier import completed, translated
-from atomjax.runtime.files import (
-    CONFIG_MEND,
-    PARSE_ERRORS,
-    DamagedFile,
-    naming,
-    read_json,
-    replacing,
-)
+from atomjax.runtime.earlier import completed, read_config
+from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, naming, read_json, replacing
 from atomjax.runtime.progress import Display, Tracker
 
 PACKAGES = (
@@ -138,13 +131,13 @@ class Run:
         self._purge_step = step + 1
         kept = [record for record in self.metrics() if record["step"] <= step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
-        _write_atomically(self.path("metrics.jsonl"), text)
+        _write_atomically(self.path("metrics.jsonl"), text.encode())
 
     def metrics(self) -> list[dict[str, float]]:
         """Logged metrics, oldest first. A last line cut off by a crash is left out.
 
         Raises:
-            DamagedFile: a line is no JSON object with a step.
+            DamagedFile: a line is no JSON object of numbers with a step.
         """
         path = self.workdir / "metrics.jsonl"
         if not path.exists():
@@ -155,8 +148,9 @@ class Run:
         records = []
         for number, line in enumerate(lines, 1):
             try:
-                records.append(json.loads(line))
-                _ = int(records[-1]["step"])
+                records.append({name: value + 0 for name, value in json.loads(line).items()})
+                # Only a whole number makes a range.
+                _ = range(records[-1]["step"])
             except PARSE_ERRORS as error:
                 raise DamagedFile(
                     f"{path}: line {number} is damaged ({error}); delete the line"
@@ -206,7 +200,7 @@ class Run:
         """Writes ``text`` as ``name`` in the run's directory, whole or not at all."""
         path = self.path(name)
         if self.primary:
-            _write_atomically(path, text)
+            _write_atomically(path, text.encode())
         return path
 
     def close(self) -> None:
@@ -220,9 +214,9 @@ class Run:
         """The open ``metrics.jsonl`` and TensorBoard writer."""
         if self._files is None:
             path = self.path("metrics.jsonl")
-            text = path.read_text() if path.exists() else ""
-            if text and not text.endswith("\n"):
-                _write_atomically(path, text[: text.rfind("\n") + 1])
+            data = path.read_bytes() if path.exists() else b""
+            if data and not data.endswith(b"\n"):
+                _write_atomically(path, data[: data.rfind(b"\n") + 1])
             events = _Events(self.workdir / "tensorboard", self._purge_step)
             self._files = path.open("a"), events
         return self._files
@@ -231,8 +225,7 @@ class Run:
         config = json.loads(json.dumps(to_plain(settings)))
         path = self.workdir / "config.json"
         if path.exists():
-            stored = translated(type(settings), read_json(path, CONFIG_MEND))
-            previous = completed(stored, settings)
+            previous = completed(read_config(path, type(settings)), settings)
             changed = differences(previous, config)
             if changed and not self.accept_changes:
                 raise ConfigError(
@@ -249,7 +242,11 @@ class Run:
     def starts(self) -> list[dict[str, Any]]:
         """Results of :func:`describe_environment` at each start."""
         path = self.workdir / "versions.json"
-        return read_json(path, "delete it; every start is added") if path.exists() else []
+        mend = "delete it; every start is added"
+        starts = read_json(path, mend) if path.exists() else []
+        if not isinstance(starts, list):
+            raise DamagedFile(f"{path} is damaged: it is no list of starts; {mend}")
+        return starts
 
     def _write_versions(self) -> None:
         self.write_json("versions.json", [*self.starts(), describe_environment()])
@@ -332,9 +329,9 @@ def _git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _write_atomically(path: Path, data: bytes) -> None:
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(data)
 
 
 def command_line() -> str:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from atomjax.data.labels import of_any_kind, without_labels
 from atomjax.data.settings import DatasetSettings, DataSettings, GraphSettings
 from atomjax.runtime.config import ConfigError, Count, Range, Settings, WholeNumber
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.analysis.bias import PARTS
 from atomjax.similarity.analysis.columns import Column, all_columns
 from atomjax.similarity.features.sampling import DEFAULT_SIZE
+from atomjax.similarity.features.summaries import Summary
 from atomjax.similarity.measures.registry import DEFAULT, find_measures
 from atomjax.training.settings import (
     BatchingSettings,
@@ -224,6 +226,17 @@ class SimilaritySettings(WorkflowSettings):
         if self.finetuning is not None:
             return self.finetuning.data.train
         return self.downstream
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """Summaries that the measures need, each once."""
+        needs = [one for measure in find_measures(self.measures) for one in measure.needs]
+        return list({one.name: one for one in needs}.values())
+
+    def as_read(self, dataset: DatasetSettings) -> DatasetSettings:
+        """A data set with labels where measures or a selection take them, and without elsewhere."""
+        with_labels = self.select is not None or self.summaries
+        return of_any_kind(dataset) if with_labels else without_labels(dataset)
 
     @property
     def variants(self) -> tuple[tuple[Aggregation, Invariance], ...]:

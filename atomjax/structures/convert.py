@@ -21,8 +21,9 @@ from atomjax.runtime.progress import Display
 from atomjax.structures.readers import RecordNotes
 from atomjax.structures.store.check import check
 from atomjax.structures.store.cluster import convert_on_cluster
-from atomjax.structures.store.conversion import ENERGY_KINDS, Conversion, convert, merge
+from atomjax.structures.store.conversion import convert
 from atomjax.structures.store.merge import StoreError
+from atomjax.structures.store.plan import ENERGY_KINDS, Conversion, merge
 from atomjax.structures.store.store import Store
 from atomjax.structures.store.writing import SHARD_SIZE
 

@@ -45,7 +45,7 @@ SECONDS = 20.0
 # What a reader of a small file may take beside what was there, bytes.
 MEMORY = 1 << 29
 # A slow input is tried once where others are tried so often.
-SLOW_SHARE = 12
+SLOW_SHARE = 3
 
 
 @dataclass(frozen=True)

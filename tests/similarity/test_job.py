@@ -374,6 +374,19 @@ def test_contradictions_are_refused(tmp_path, changes, message):
         SimilaritySettings.from_config(make_config(tmp_path, **changes))
 
 
+def test_labels_that_are_not_read_need_no_declaration(tmp_path, capsys):
+    config = make_config(tmp_path)
+    for one in (*config["candidates"], *config["downstream"]):
+        del one["energy_unit"], one["energy_kind"]
+    assert launch(tmp_path, config, "--validate") == 0
+    assert "near: the pretraining implied has to declare its energy_unit and energy_kind" in (
+        capsys.readouterr().out
+    )
+    # A selection writes structures with their labels, whatever these mean.
+    assert launch(tmp_path, {**config, "select": {"size": 6}}, "--validate") != 0
+    assert "says its energy_unit; add energy_unit=..." in " ".join(capsys.readouterr().err.split())
+
+
 def test_names_must_differ(tmp_path):
     config = make_config(tmp_path)
     config["downstream"][0]["name"] = "near"

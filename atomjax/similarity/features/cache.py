@@ -17,7 +17,6 @@ import numpy as np
 
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.graphs import BaseGraphs, graph_config
-from atomjax.data.labels import without_labels
 from atomjax.data.load import divide, load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import find_file, generate_spec
@@ -57,7 +56,6 @@ from atomjax.similarity.features.structure_sums import (
     writing_sums,
 )
 from atomjax.similarity.features.units import independent_units
-from atomjax.similarity.measures.registry import find_measures
 from atomjax.similarity.settings import Invariance, SimilaritySettings, variant_name
 from atomjax.structures import Structure
 from atomjax.structures.generate.sets import cache_path
@@ -103,8 +101,7 @@ class SetExtractor:
         self._compiled = extractor.compile(self._mesh)
         self._variables = place(extractor.variables, self._mesh)
         self._digest = extractor.digest
-        needs = [one for measure in find_measures(settings.measures) for one in measure.needs]
-        self._summaries = list({one.name: one for one in needs}.values())
+        self._summaries = settings.summaries
 
     @property
     def _original(self) -> bool:
@@ -201,10 +198,8 @@ class SetExtractor:
         return None
 
     def load(self, dataset: DatasetSettings) -> Sequence[Structure]:
-        """The training part of a data set, with labels where measures or a selection take them."""
-        settings, run = self._settings, self._run
-        if not (self._summaries or settings.select):
-            dataset = without_labels(dataset)
+        """The training part of a data set."""
+        settings, run, dataset = self._settings, self._run, self._settings.as_read(dataset)
         official = dataset.split is not None and dataset.split.by == "official"
         structures = load_structures(
             dataset,

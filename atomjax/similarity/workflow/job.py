@@ -10,7 +10,7 @@ pretrain_<task>.py      the pretraining that the recommendation implies
 from collections.abc import Mapping
 from typing import Any
 
-from atomjax.data.sources import check_source
+from atomjax.data.sources import check_source, undeclared
 from atomjax.models import backbone_config
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
@@ -103,13 +103,18 @@ def check_similarity(settings: SimilaritySettings) -> list[str]:
     for other in settings.views.extractors:
         load_extractor(other)
     for dataset in (*settings.candidates, *settings.tasks):
-        check_source(dataset)
+        check_source(settings.as_read(dataset))
     model = settings.plan.model
     try:
         backbone_config({"name": model.name, **model.overrides})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.plan.model: {error}") from error
+    notes = []
     for dataset in settings.candidates:
+        if settings.workflow == "csi" and dataset.kind == "read" and undeclared(dataset):
+            missing = " and ".join(undeclared(dataset))
+            notes.append(f"{dataset.name}: the pretraining implied has to declare its {missing}")
+            continue
         # Their number is known once the data are read.
         check_settings(implied_pretraining(settings, dataset.name, available=1))
     names = [", ".join(d.name for d in side) for side in (settings.candidates, settings.tasks)]
@@ -120,4 +125,5 @@ def check_similarity(settings: SimilaritySettings) -> list[str]:
         f"{names[0]} against {names[1]}: {settings.sampling.size} structures of each, "
         f"{settings.sampling.strategy}",
         "C is known once the data are read" if budget is None else f"C = {budget} samples",
+        *notes,
     ]

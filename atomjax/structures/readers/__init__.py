@@ -34,6 +34,7 @@ from atomjax.structures.readers.general import (
     extxyz,
 )
 from atomjax.structures.readers.general.ase_db import property_units
+from atomjax.structures.readers.general.file_state import unchanged
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms, to_atoms
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, UnusedKeysWarning
 from atomjax.structures.readers.layouts.records import (
@@ -157,18 +158,20 @@ def iterate(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ReadError: the file is of another format or damaged, or a record is bad.
+        ReadError: the file is of another format or damaged, changes while it is read, or a record
+            is bad.
         UnitError: a unit is unknown.
     """
     file, facts, chosen = _prepare(path, format, options, notes)
-    records = _open(file, facts, chosen)
-    if isinstance(records, StructureFile):
-        records = records.records()
     left_out: list[SkippedRecord] = [] if skipped is None else skipped
     before, empty, kept = len(left_out), chosen.notes.empty, 0
-    for structure in structures_from(records, on_error, left_out, chosen.notes):
-        yield structure
-        kept += 1
+    with unchanged(file):
+        records = _open(file, facts, chosen)
+        if isinstance(records, StructureFile):
+            records = records.records()
+        for structure in structures_from(records, on_error, left_out, chosen.notes):
+            yield structure
+            kept += 1
     warn_of_skipped(str(file), left_out[before:], kept, chosen.notes.empty - empty)
     chosen.notes.warn(str(file))
 

@@ -7,6 +7,7 @@ keep their orientation, the work is +0.99 times the change of the energy), in AN
 So the energies are asked which it is, and the user where they do not tell.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from atomjax.structures.readers.layouts.hdf5 import (
     open_hdf5,
     reported,
 )
+from atomjax.structures.readers.layouts.label_keys import RecordNotes, note_unused
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.structure import Structure
 
 POSITIONS = "coordinates"
 # Number of molecules whose energies are read.
@@ -35,7 +38,12 @@ ASKED = 200
 class Comp6File(ConformerFile):
     """The geometries of all molecules, group by group."""
 
-    def __init__(self, path: Path, options: ReadOptions, forces: str) -> None:
+    def __init__(
+        self, path: Path, options: ReadOptions, forces: str, wanted: Sequence[str]
+    ) -> None:
+        # Labels that are looked for under the format's own names; molecule → keys that look like
+        # one of them and are not read.
+        self._wanted, self._unused = wanted, dict[str, RecordNotes]()
         layout = Layout("species", POSITIONS, options.energy_key or "energies", forces)
         super().__init__(path, options, layout)
         if self.options.energy_unit is None:
@@ -58,6 +66,31 @@ class Comp6File(ConformerFile):
             return values
         symbols = [s.decode() if isinstance(s, bytes) else str(s) for s in values.reshape(-1)]
         return np.array([atomic_number(symbol) for symbol in symbols]).reshape(values.shape)
+
+    def _structure(self, record: int) -> Structure:
+        name = self.names[self._molecule[record]]
+        if name not in self._unused:
+            self._unused[name] = self._note_unused(self._file.get()[name])
+        self.options.notes.merge(self._unused[name].to_dict())
+        return super()._structure(record)
+
+    def _note_unused(self, group: Any) -> RecordNotes:
+        """Notes of a geometry of a molecule."""
+        layout, notes, count = self.layout, RecordNotes(), len(group[self.layout.positions])
+        notes.held.update(list(group))
+        read = {
+            "energy": group[layout.energy][0] if self.options.energy_key != "" else None,
+            "forces": group[layout.forces][0] if self.options.forces_key != "" else None,
+        }
+        own = (layout.numbers, layout.positions, layout.energy, layout.forces)
+        held = {
+            key: array[0]
+            for key, array in group.items()
+            if key not in own and getattr(array, "shape", ())[:1] == (count,)
+        }
+        atoms = group[layout.positions].shape[1]
+        note_unused(notes, held, read, self._wanted, atoms, volume=0.0)
+        return notes
 
     def _sign(self) -> float:
         """-1 where gradients are stored, 1 for forces."""
@@ -108,6 +141,8 @@ def records(path: Path, options: ReadOptions) -> Comp6File:
             it stores forces or gradients.
     """
     forces = options.forces_key or options.gradients_key
+    chosen = {"energy": options.energy_key, "forces": forces or options.forces_key}
+    wanted = [label for label, key in chosen.items() if key is None]
     layout = Layout("species", POSITIONS, options.energy_key or "energies", forces or "forces")
     with open_hdf5(path) as file, reported(path):
         groups: list[Any] = [file[name] for name in molecule_groups(file, layout)]
@@ -115,7 +150,7 @@ def records(path: Path, options: ReadOptions) -> Comp6File:
             raise ReadError(f"{path}: no group holds species, {POSITIONS} and energies")
         if not forces and not any("forces" in group for group in groups):
             options = replace(options, forces_key="")
-    return Comp6File(path, options, forces or "forces")
+    return Comp6File(path, options, forces or "forces", wanted)
 
 
 FORMAT = Format(

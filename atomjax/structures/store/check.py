@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.structures.readers import RecordNotes, StructureFile, open_records
+from atomjax.structures.readers.general.file_state import unchanged
 from atomjax.structures.readers.general.lmdb_pages import check_pages
+from atomjax.structures.readers.layouts.label_keys import describe_empty
 from atomjax.structures.readers.layouts.lmdb_shards import find_shards
 from atomjax.structures.readers.layouts.records import SkippedRecord, structures_from
 from atomjax.structures.store.merge import MANIFEST, StoreError
@@ -33,11 +35,12 @@ def check(path: str, source: str | None, options: Mapping[str, Any]) -> str:
     Raises:
         StoreError: something is damaged; the message lists the first records.
     """
-    records, damaged = 0, []
+    records, left_out, damaged = 0, [], []
 
     def told(line: dict[str, Any]) -> None:
         nonlocal records
         records += line["records"]
+        left_out.extend(line["left_out"])
         damaged.extend(line["damaged"])
 
     request = {"path": path, "source": source, "options": dict(options)}
@@ -45,30 +48,37 @@ def check(path: str, source: str | None, options: Mapping[str, Any]) -> str:
         run_workers(__name__, [request], told)
     except WorkerError as error:
         raise StoreError(f"{path}: {error}") from error
+    also = "".join(f"; {said}" for said in left_out)
     if damaged:
         listed = "".join(f"\n  {who}: {why}" for who, why in damaged[:_SHOWN])
-        raise StoreError(f"{path}: {len(damaged)} of {records} records are damaged:{listed}")
-    return f"{path}: all {records:,} records can be read"
+        raise StoreError(f"{path}: {len(damaged)} of {records} records are damaged{also}:{listed}")
+    if not records:
+        raise StoreError(f"{path}: holds no readable structure{also}")
+    return f"{path}: all {records:,} records can be read{also}"
 
 
 def work(request: dict[str, Any]) -> None:
-    """Check one file or folder; reports the records read and errors of some."""
+    """Check one file or folder; reports the records read or left out, and errors of some."""
     path = Path(request["path"])
     if (path / MANIFEST).exists():
         store = Store(path)
         store.verify()
-        tell(records=sum(1 for _ in store), damaged=[])
+        tell(records=sum(1 for _ in store), left_out=[], damaged=[])
         return
     if path.name.endswith(LMDB) or (path.is_dir() and any(path.glob("*lmdb"))):
         for shard in find_shards(path, LMDB):
             check_pages(shard, most=None)
-    records = open_records(path, request["source"], **request["options"])
-    if isinstance(records, StructureFile):
-        records = records.records()
-    damaged: list[SkippedRecord] = []
-    read = sum(1 for _ in structures_from(records, "skip", damaged, RecordNotes()))
+    damaged, left_out, notes = list[SkippedRecord](), list[str](), RecordNotes()
+    with unchanged(path):
+        records = open_records(path, request["source"], **request["options"])
+        if isinstance(records, StructureFile):
+            excluded = records.excluded.items()
+            left_out += [f"{count:,} left out by the format: {why}" for why, count in excluded]
+            records = records.records()
+        read = sum(1 for _ in structures_from(records, "skip", damaged, notes))
+    left_out += [describe_empty(notes.empty)] if notes.empty else []
     listed = [[record.identifier, record.reason] for record in damaged]
-    tell(records=read + len(damaged), damaged=listed)
+    tell(records=read + len(damaged), left_out=left_out, damaged=listed)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,20 @@ from typing import Any
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.store.conversion import (
-    Conversion,
-    begin,
-    compare_finished,
     count_records,
-    finish_share,
     make_shards,
-    merge,
     open_source,
     with_declarations,
 )
 from atomjax.structures.store.merge import StoreError
+from atomjax.structures.store.plan import (
+    Conversion,
+    begin,
+    compare_files,
+    compare_finished,
+    finish_share,
+    merge,
+)
 from atomjax.structures.store.store import Store
 
 # A share that fails is tried again elsewhere, for machines that die.
@@ -75,6 +78,7 @@ def convert_on_cluster(
                 error = future.exception()
                 if isinstance(error, (ValueError, OSError)):
                     client.cancel(futures)
+                    compare_files(target)
                     raise StoreError(str(error)) from error
                 names += future.result()[1]
                 tracker.advance(1)

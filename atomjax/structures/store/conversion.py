@@ -3,39 +3,40 @@
 The records of each file are cut into shards of a fixed number of records. Machine i of n takes the
 shards whose number is i modulo n, and deals them out to its worker processes in the same way, so a
 shard's content depends on nothing but the files and the plan. What is there, whole, is not made
-again. The plan lies in the folder while it is unfinished: two runs that disagree do not mix.
+again.
 """
 
 import dataclasses
 import itertools
-import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.runtime.files import read_json, replacing, write_json
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers import Format, RecordNotes, find_format, guess_format, open_records
 from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
 from atomjax.structures.readers.layouts.structure_file import StructureFile
-from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
+from atomjax.structures.store.merge import StoreError
+from atomjax.structures.store.plan import (
+    ENERGY_KINDS,
+    Conversion,
+    as_origin,
+    begin,
+    compare_files,
+    compare_finished,
+    finish_share,
+    is_finished,
+    merge,
+)
 from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
-from atomjax.structures.store.records import Precision
-from atomjax.structures.store.shards import PARTS, shard_exists, write_shard
+from atomjax.structures.store.shards import shard_exists, write_shard
 from atomjax.structures.store.store import Store
-from atomjax.structures.store.writing import SHARD_SIZE
 from atomjax.structures.structure import Structure
 from atomjax.structures.units import UnitError
 
-_PLAN = "plan.json"
-_MEND = "delete it and convert again, which keeps what is whole"
-ENERGY_KINDS = ("total", "referenced", "adsorption", "none")
-# Options that a conversion fills in where its files or its own fields give them.
-FILLED_IN = ("energy_unit", "length_unit", "force_unit", "energy_kind", "energy_key")
 DECLARE = {
     "energy_unit": "--option energy_unit=eV (or another)",
     "length_unit": "--option length_unit=Å (or another)",
@@ -45,42 +46,6 @@ DECLARE = {
 _TOLD_EVERY = 256
 
 Parse = Callable[[], Structure]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """Files to convert, with options; a store keeps it as its origin.
-
-    Attributes:
-        paths: the files, or folders where the format has folders.
-        source: the format; None guesses it from the names.
-        options: reader options, such as {"split": "train"}; JSON values. Units that the format
-            leaves open and the files do not state must be there: energy_unit, length_unit.
-        energy_kind: kind of the energies: "total", "referenced", "adsorption" or "none"; required
-            where the format leaves it open.
-        on_error: "skip" leaves damaged records out, counts and lists them; "raise" stops.
-        precision: type of positions and forces; energies and cells keep float64.
-        shard_size: records of a shard.
-    """
-
-    paths: tuple[str, ...]
-    source: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    energy_kind: str | None = None
-    on_error: Literal["raise", "skip"] = "raise"
-    precision: Precision = "float32"
-    shard_size: int = SHARD_SIZE
-
-    def __post_init__(self) -> None:
-        if not self.paths:
-            raise StoreError("a conversion needs a path")
-        if self.energy_kind not in (None, *ENERGY_KINDS):
-            known = ", ".join(ENERGY_KINDS)
-            raise StoreError(f"energy_kind is {self.energy_kind!r}; write one of {known}")
-        if self.shard_size < 1:
-            raise StoreError(f"shard_size is {self.shard_size}; give at least 1")
-        if self.on_error not in ("raise", "skip"):
-            raise StoreError(f"on_error is {self.on_error!r}; write 'raise' or 'skip'")
 
 
 def convert(
@@ -104,7 +69,7 @@ def convert(
         The store, or None for one share of several.
 
     Raises:
-        StoreError: the folder holds something else, or a source cannot be read.
+        StoreError: the folder holds something else, or a source cannot be read or changes.
         DamagedFile: a file of an unfinished conversion is damaged.
     """
     target, (part, parts) = Path(directory), shard
@@ -118,61 +83,15 @@ def convert(
     conversion = with_declarations(conversion)
     total = count_records(conversion)
     begin(target, conversion)
-    if not _marker(target, shard).exists():
-        shards = _run(conversion, target, shard, workers, total, display or Display(None))
+    if not is_finished(target, shard):
+        try:
+            shards = _run(conversion, target, shard, workers, total, display or Display(None))
+        except StoreError:
+            # A file that changes while it is read may look like anything.
+            compare_files(target)
+            raise
         finish_share(target, shard, shards)
     return merge(target) if parts == 1 else None
-
-
-def compare_finished(target: Path, conversion: Conversion) -> Store | None:
-    """The store that a conversion made before, or None where it is not finished.
-
-    Raises:
-        StoreError: the folder holds another conversion.
-    """
-    if not (target / MANIFEST).exists():
-        return None
-    store = Store(target)
-    _compare(target, store.manifest["origin"], _as_origin(conversion))
-    remove_parts(target)
-    return store
-
-
-def finish_share(target: Path, shard: tuple[int, int], shards: Sequence[str]) -> None:
-    """Note that a share is whole, and the names of the shards it is made of."""
-    with replacing(_marker(target, shard)) as file:
-        file.write(json.dumps(sorted(shards)).encode())
-
-
-def _marker(target: Path, shard: tuple[int, int]) -> Path:
-    return target / PARTS / f"done-{shard[0]}-of-{shard[1]}.json"
-
-
-def merge(directory: str | os.PathLike[str]) -> Store:
-    """Make a store of the shares that `convert` made on several machines.
-
-    Raises:
-        StoreError: a share is missing.
-        DamagedFile: a file of an unfinished conversion is damaged.
-    """
-    target = Path(directory)
-    if (target / MANIFEST).exists():
-        return Store(target)
-    done = sorted((target / PARTS).glob("done-*-of-*.json"))
-    if not done:
-        raise StoreError(f"{target} holds no finished share of a conversion; run it first")
-    parts = {int(path.stem.split("-")[-1]) for path in done}
-    if len(parts) > 1:
-        raise StoreError(f"{target} holds shares of divisions into {sorted(parts)}; delete it")
-    total = parts.pop()
-    missing = set(range(total)) - {int(path.stem.split("-")[1]) for path in done}
-    if missing:
-        listed = ", ".join(f"--shard {i}/{total}" for i in sorted(missing))
-        raise StoreError(f"{target}: shares are missing: run {listed}, or copy their files here")
-    shards = sorted(name for path in done for name in read_json(path, _MEND))
-    origin = read_json(target / PARTS / _PLAN, _MEND)
-    merge_shards(target, shards, origin["precision"], origin)
-    return Store(target)
 
 
 def _run(
@@ -196,7 +115,7 @@ def _run(
                 skipped += line["skipped"]
                 tracker.advance(line["records"], skipped=skipped)
 
-        plan = {**_as_origin(conversion), "directory": str(target.absolute()), "shard": shard}
+        plan = {**as_origin(conversion), "directory": str(target.absolute()), "shard": shard}
         requests = [{**plan, "worker": (w, workers)} for w in range(workers)]
         try:
             run_workers(__name__ + "_worker", requests, told)
@@ -349,45 +268,6 @@ def _runs(records: Any, size: int) -> Iterator[tuple[int, Iterator[tuple[str, Pa
         run = itertools.chain([first], itertools.islice(stream, size - 1))
         yield number, run
         deque(run, maxlen=0)
-
-
-def begin(target: Path, conversion: Conversion) -> None:
-    """Write the plan, or compare it with the one that is there.
-
-    Raises:
-        StoreError: the folder holds something else.
-    """
-    origin = _as_origin(conversion)
-    plan = target / PARTS / _PLAN
-    if plan.exists():
-        _compare(target, read_json(plan, _MEND), origin)
-        return
-    if target.exists() and any(path for path in target.iterdir() if path.name != PARTS):
-        raise StoreError(f"{target} is not empty and holds no conversion; give a new folder")
-    write_json(plan, origin)
-
-
-def _as_origin(conversion: Conversion) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(conversion)))
-
-
-def _compare(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    # Options that the files stated, or that an older version did not require, may be left out.
-    stated = {k: v for k, v in found.get("options", {}).items() if k in FILLED_IN}
-    asked = {**asked, "options": {**stated, **asked["options"]}}
-    if asked["energy_kind"] is None or "energy_kind" not in found:
-        asked = {**asked, "energy_kind": found.get("energy_kind")}
-    keys: Sequence[str] = sorted(found.keys() | asked.keys())
-    changed = [
-        f"{key} was {found.get(key)!r}, is {asked.get(key)!r}"
-        for key in keys
-        if found.get(key) != asked.get(key)
-    ]
-    if changed:
-        raise StoreError(
-            f"{target} holds another conversion: {'; '.join(changed)}; give another --out, or"
-            " delete the folder"
-        )
 
 
 def main() -> None:

@@ -68,11 +68,12 @@ class Store(Sequence[Structure]):
 
     def __getstate__(self) -> dict[str, Any]:
         # Paths and numbers travel; maps and files are opened where they arrive.
-        return {"path": self.path, "indices": self.indices}
+        return {"path": self.path, "indices": self.indices, "index": self.manifest["index"]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"])
         self.indices = state["indices"]
+        _compare_index(self.path, state["index"], self.manifest["index"])
 
     def __len__(self) -> int:
         return int(self._bounds[-1]) if self.indices is None else len(self.indices)
@@ -212,6 +213,7 @@ class Store(Sequence[Structure]):
             group = opened.group(opened.compared("group").item(record))
             return decode(raw, group, row, self._precision)
         except (ValueError, TypeError, IndexError) as error:
+            _compare_index(self.path, self.manifest["index"], _read_manifest(self.path)["index"])
             raise StoreError(
                 f"{records_path(self.path, self._names[shard])}: structure {record} of the store is"
                 f" damaged ({error}); copy the file again, or convert the data set again"
@@ -300,6 +302,14 @@ def _map(path: Path, name: str, dtype: np.dtype, count: int) -> np.ndarray:
             f" {count} entries of {dtype} do; {MEND}"
         )
     return np.asarray(np.memmap(file, dtype, "r", len(header), (count,)))
+
+
+def _compare_index(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise where a store is another than the one that was opened, by checksums of its index."""
+    if before != now:
+        raise StoreError(
+            f"{path} changed while it was read: another store was made in its place; start again"
+        )
 
 
 def _compare(file: Path, value: str) -> None:

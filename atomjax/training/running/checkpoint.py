@@ -18,7 +18,12 @@ come back as numpy arrays and are placed afterwards, so another number of device
 """
 
 import contextlib
+import errno
 import json
+import logging
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +41,7 @@ Which = Literal["best", "latest"]
 VARIABLES = ("params", "ema_params", "scale_factors")
 OPTIMIZER = ("step", "opt_state", "rng")
 SHOWN_LEAVES = 10
+OVERHEAD, OVERHEAD_OF_LEAF = 1 << 17, 1 << 11
 _MEND = (
     "it is damaged or incomplete: copy it again, or delete its folder (a run then goes on from its"
     " other checkpoint or its start)"
@@ -259,13 +265,38 @@ def _save(
             return
         manager.delete(step)
     arguments = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
-    manager.save(
-        step,
-        args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
-        force=True,
-    )
-    if jax.process_index() == 0:
-        write_checksums(Path(manager.directory) / str(step))
+    folder = Path(manager.directory) / str(step)
+    try:
+        _check_space(folder.parent, items)
+        manager.save(
+            step,
+            args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),
+            force=True,
+        )
+        if jax.process_index() == 0:
+            write_checksums(folder)
+    # Orbax and its libraries have no common error.
+    except Exception as error:
+        # Else it would print another for every array that was not written, whenever it forgets it.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        if jax.process_index() == 0:
+            for left in folder.parent.glob(f"{step}.*-tmp*"):
+                shutil.rmtree(left, ignore_errors=True)
+        raise CheckpointError(
+            f"{folder} cannot be written ({_reason(error)}); the checkpoint before it stays, and"
+            " the same command goes on from there when the fault is mended"
+        ) from error
+
+
+def _check_space(folder: Path, items: Mapping[str, Any]) -> None:
+    """Raise an OSError where a checkpoint does not fit; Orbax's threads write on after an error."""
+    leaves = jax.tree.leaves(dict(items))
+    # Arrays, and at most what Orbax and the file system add for a checkpoint and for each of them.
+    needed = sum(leaf.nbytes for leaf in leaves) + OVERHEAD + OVERHEAD_OF_LEAF * len(leaves)
+    disk = os.statvfs(folder)
+    room = disk.f_bavail * disk.f_frsize
+    if room < needed:
+        raise OSError(f"{os.strerror(errno.ENOSPC)}: {room:,} bytes are left, it needs {needed:,}")
 
 
 def _timeless(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,8 +345,15 @@ def _explained(folder: Path, item: str | None = None) -> Iterator[None]:
         raise CheckpointError(str(error)) from error
     # Orbax and its libraries have no common error.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(f"{folder} cannot be read ({reason}); {_MEND}") from error
+        raise CheckpointError(f"{folder} cannot be read ({_reason(error)}); {_MEND}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    system = re.search(r"os_error_code='(\d+)'", text)
+    if system is not None:
+        return os.strerror(int(system[1]))
+    return text[:200] or type(error).__name__
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

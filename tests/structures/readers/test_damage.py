@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+from io import BytesIO
 from pathlib import Path
 
 import ase.io
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from atomjax.structures.readers import ReadError, open_file, read
@@ -48,6 +50,17 @@ def test_a_cut_cif_is_an_error_not_fewer_structures(tmp_path: Path) -> None:
     before_atoms = second.partition("loop_")[0]
     path.write_text(text + before_atoms)
     with pytest.raises(ReadError, match=r"a\.cif: .*'image1' has a cell and no atoms: .*cut short"):
+        read(path, energy_key="")
+    for length in range(len("data_"), second.index("_cell_length_a"), 7):
+        path.write_text(text + second[:length])
+        with pytest.raises(ReadError, match=r"a\.cif: .*(and no atoms|beyond structure)"):
+            read(path, energy_key="")
+    # Of one element, where any number has the same ratio.
+    copper = BytesIO()
+    ase.io.write(copper, bulk("Cu", cubic=True), format="cif")
+    lines = copper.getvalue().decode().rstrip().split("\n")
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(ReadError, match=r"the atoms Cu3 do not add up to the formula Cu4"):
         read(path, energy_key="")
     table = write_table(tmp_path / "t.csv", [cif(), in_atoms], {"heat": [1.0, 2.0]})
     assert open_file(table)[0].formula == "ClNa"

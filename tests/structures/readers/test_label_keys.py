@@ -11,6 +11,7 @@ from ase.db import connect
 from ase.io import write
 
 from atomjax.structures.readers import ReadError, RecordNotes, UnusedKeysWarning, read
+from atomjax.structures.readers.layouts.label_keys import is_cell_name, kind_of_name
 from tests.structures.readers.checks import forces_of
 
 COLUMNS = "Properties=species:S:1:pos:R:3"
@@ -49,6 +50,21 @@ def test_a_spelling_that_is_not_read_is_named_once_with_a_count(
     assert notes.held[key] == 2
 
 
+def test_names_of_other_programs_are_known() -> None:
+    kinds = {
+        "energy": "E Etot E_total E_tot dft_E REF_E e_ref Epot E_pot PotEng TotEng free_energy",
+        "forces": "F Force F_dft REF_F frc atomic_forces",
+        "gradients": "grad dEdR nuclear_gradient",
+        "stress": "Stress virial_stress",
+        "virial": "virials REF_virial",
+    }
+    for kind, names in kinds.items():
+        assert [kind_of_name(name) for name in names.split()] == [kind] * len(names.split())
+    for name in "benzene e f e_form f_occ pressure W gap charge total ref".split():
+        assert kind_of_name(name) is None
+    assert all(is_cell_name(n) for n in "LATTICE latt pbc_box lattice_vectors box_matrix".split())
+
+
 @pytest.mark.parametrize(
     ("comment", "options"),
     [
@@ -58,7 +74,7 @@ def test_a_spelling_that_is_not_read_is_named_once_with_a_count(
         (f"{COLUMNS} Energy=-1.0", {"energy_key": ""}),
         (f"{COLUMNS} Energy=-1.0", {"targets": ["Energy"]}),
         (f'{COLUMNS} energy=-1 virial="1 0 0 0 1 0 0 0 1"', {}),
-        (f'{COLUMNS} {CELL} stress="1 0 0 0 1 0 0 0 1" virial="-64 0 0 0 -64 0 0 0 -64"', {}),
+        (f'{COLUMNS} {CELL} stress="0 0 0 0 .5 0 0 0 0" virial="0 0 0 0 -32 0 0 0 0"', {}),
     ],
 )
 def test_what_is_known_or_declined_is_not_warned_of(

@@ -271,6 +271,10 @@ def test_damaged_aselmdb(tmp_path: Path) -> None:
         open_file(path)[0]
     with pytest.raises(ReadError, match=r"a\.aselmdb:2: no row under this id"):
         open_file(path)[1]
+    row = zlib.compress(json.dumps({"numbers": [29.5], "positions": [[0, 0, 0]]}).encode())
+    half = write_lmdb(tmp_path / "c.aselmdb", {"1": row, "nextid": zlib.compress(b"2")})
+    with pytest.raises(ReadError, match=r"c\.aselmdb:1: numbers: \[29\.5\] are no atomic numbers"):
+        open_file(half)[0]
     other = write_lmdb(tmp_path / "b.aselmdb", {"1": number, "nextid": zlib.compress(b"9")})
     with pytest.raises(ReadError, match="1 rows, but ids for 8 of them"):
         open_file(other)

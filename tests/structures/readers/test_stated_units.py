@@ -1,5 +1,6 @@
 """Units that files state themselves, the sign of stored forces, and molecules without content."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,12 @@ import pytest
 from ase import Atoms
 from ase.db import connect
 
-from atomjax.structures.readers import ReadError, SkippedRecordsWarning, read
+from atomjax.structures.readers import (
+    ReadError,
+    SkippedRecordsWarning,
+    UnusedKeysWarning,
+    read,
+)
 from atomjax.structures.readers.layouts.force_sign import slope_of_work
 from atomjax.structures.readers.layouts.stated_units import spelled
 from atomjax.structures.units import HARTREE
@@ -106,6 +112,26 @@ def test_a_declared_sign_or_unit_that_the_energies_contradict_is_an_error(tmp_pa
         read(path)
     first = read(path, force_unit="Ha/bohr")[0]
     assert forces_of(first)[1, 0] == pytest.approx(0.28 * HARTREE)
+
+
+def test_labels_under_other_names_are_named_with_a_count(tmp_path: Path) -> None:
+    arrays = spring(1.0)
+    path = molecules(tmp_path / "a.h5", {"Gradients": arrays.pop("forces"), **arrays})
+    with pytest.warns(UnusedKeysWarning, match=r"a\.h5: 4 records hold 'Gradients', .*gradients_"):
+        assert read(path)[0].forces is None
+    assert forces_of(read(path, gradients_key="Gradients")[0])[1, 0] == pytest.approx(
+        0.28 * HARTREE
+    )
+    path = molecules(tmp_path / "b.h5", {"Energies": arrays.pop("energies"), **arrays})
+    with pytest.raises(ReadError, match=r"b\.h5: molecule m0 lacks energies; it has: Ener"):
+        read(path)
+    # Neither a level beside the one that is read, nor what is declined.
+    two = {**spring(1.0), "energies_ccsd": spring(1.0)["energies"] - 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(molecules(tmp_path / "c.h5", two))
+        read(molecules(tmp_path / "d.h5", {**spring(1.0), "Force": arrays["species"]}))
+        read(path, energy_key="", forces_key="")
 
 
 def test_unrelated_energies_tell_no_sign() -> None:

@@ -45,6 +45,20 @@ def test_whole_files_pass_and_damaged_records_are_listed(graphs, tmp_path, capsy
         main(["--check"])
 
 
+def test_records_without_atoms_are_counted(cases, tmp_path, capsys):
+    text = tmp_path / "a.xyz"
+    text.write_text("1\n\nH 0 0 0\n0\n\n")
+    main(["--check", str(text), "--option", "energy_key="])
+    main(["--check", str(cases / "spice2_empty_molecule.hdf5"), "--source", "spice"])
+    printed = capsys.readouterr().out
+    assert "a.xyz: all 1 records can be read; 1 records without atoms left out" in printed
+    empty = "1 left out by the format: empty molecules, without conformations or atoms"
+    assert f"all 5 records can be read; {empty}" in printed
+    text.write_text("0\n\n0\n\n")
+    with pytest.raises(SystemExit, match=r"a.xyz: holds no readable structure; 2 records without"):
+        main(["--check", str(text)])
+
+
 @pytest.mark.parametrize("kind", ["page number", "length", "node", "entries", "cut"])
 def test_pages_that_point_outside_are_found_before_they_are_followed(graphs, kind):
     data = bytearray(graphs.read_bytes())

@@ -1,6 +1,7 @@
 """Conversions: shares of machines, what was killed, what was left out."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from atomjax.structures.convert import describe, main, parse_option, parse_shard
 from atomjax.structures.readers import read
 from atomjax.structures.store import Conversion, Store, StoreError, convert
 from atomjax.structures.store.cluster import convert_on_cluster
-from atomjax.structures.store.conversion import merge, work
+from atomjax.structures.store.conversion import work
+from atomjax.structures.store.plan import merge
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -205,6 +207,38 @@ def test_what_was_interrupted_goes_on(trajectory, tmp_path, monkeypatch, here):
     convert(plan(trajectory), tmp_path / "s")
     assert next(count) == 10  # five more calls: the four shards that were there are kept
     assert files(tmp_path / "s") == files(made.path)
+
+
+def test_a_file_that_changes_is_not_mixed_with_what_it_was(trajectory, tmp_path, monkeypatch, here):
+    from atomjax.structures.store import conversion
+
+    write, out = conversion.write_shard, tmp_path / "s"
+
+    def change_at_the_third(target, name, *arguments):
+        if name.endswith("2"):
+            os.utime(trajectory, ns=(0, 10**18))
+        return write(target, name, *arguments)
+
+    monkeypatch.setattr(conversion, "write_shard", change_at_the_third)
+    changed = r"rmd17_water\.npz (was written to|had [\d,]+ bytes and has [\d,]+) since"
+    with pytest.raises(StoreError, match=changed):
+        convert(plan(trajectory), out)
+    assert not (out / "manifest.json").exists()
+    monkeypatch.setattr(conversion, "write_shard", write)
+    # Nor does the same command go on with what is there now.
+    with pytest.raises(StoreError, match=f"{changed} it was converted to .*; delete that folder"):
+        convert(plan(trajectory), out)
+    shutil.rmtree(out)
+    store = convert(plan(trajectory), out)
+    assert store is not None
+    assert store.manifest["origin"]["sizes"] == {str(trajectory): trajectory.stat().st_size}
+    # A finished store is not taken for one of other data either.
+    with trajectory.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(StoreError, match=changed):
+        convert(plan(trajectory), out)
+    trajectory.unlink()
+    assert convert(plan(trajectory), out) is not None
 
 
 def test_a_killed_conversion_resumes_to_the_same_bytes(tmp_path, here):

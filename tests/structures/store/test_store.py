@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_parts_know_their_sizes_and_classes(store, structures):
 
 def test_it_can_be_sent_to_a_process(store, structures):
     part = store[5:9]
-    assert set(part.__getstate__()) == {"path", "indices"}
+    assert set(part.__getstate__()) == {"path", "indices", "index"}
     # A copy takes the same way as what is sent.
     for a, b in zip(structures[5:9], copy.copy(part), strict=True):
         assert_same(a, b)
@@ -141,6 +142,20 @@ def test_damage_is_found_at_the_record_and_by_verify(store):
         Store(store.path)[12]
     with pytest.raises(StoreError, match=r"0000-000001.bin is missing"):
         store.verify()
+
+
+def test_a_store_made_again_in_its_place_is_told_from_damage(store, structures):
+    sent, message = store[5:9].__getstate__(), "store changed while it was read: another store"
+    shutil.rmtree(store.path)
+    write_store(store.path, make(25, seed=1), shard_size=10)
+    with pytest.raises(StoreError, match=message):
+        Store.__new__(Store).__setstate__(sent)
+    with pytest.raises(StoreError, match=message):
+        store[3]
+    # The same again is no change.
+    shutil.rmtree(store.path)
+    write_store(store.path, structures, shard_size=10)
+    assert_same(structures[8], copy.copy(store[5:9])[3])
 
 
 def test_damage_of_the_index_is_found(store):

@@ -87,6 +87,8 @@ class AseLmdbFile(StructureFile):
             raise ReadError(
                 f"no {', '.join(missing)}; the row holds: {', '.join(content)}; write it again"
             )
+        if not np.array_equal(content["numbers"], np.asarray(content["numbers"]).astype(int)):
+            raise ReadError(f"numbers: {content['numbers']} are no atomic numbers; write it again")
         row = AtomsRow({**content, "id": number})
         values = {**content["data"], **content["key_value_pairs"]}
         return structure_from_atoms(

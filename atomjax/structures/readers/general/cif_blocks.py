@@ -4,7 +4,6 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import gcd
 
 from ase.formula import Formula
 from ase.io.cif import CIFBlock, NoStructureData, parse_cif
@@ -31,16 +30,19 @@ def groups_explained() -> Iterator[None]:
 def check_cif(text: str) -> None:
     """Refuse CIF text that is cut short.
 
-    A block with a cell has atoms; and where the atoms are the last thing in the file, as in files
-    that programs write, they add up to the formula that it states.
+    A block with a cell has atoms, and so has the last one if it states a formula or nothing at all.
+    Where the atoms are the last thing in the file, as in files that programs write, they are a
+    multiple of the formula.
 
     Raises:
         ReadError: they do not.
     """
     blocks = list(parse_cif(io.StringIO(text)))
     for block in blocks:
-        if "_cell_length_a" in block and not block.has_structure():
-            raise ReadError(f"block {block.name!r} has a cell and no atoms: {_CUT}")
+        begun = block is blocks[-1] and (not len(block) or "_chemical_formula_sum" in block)
+        if (begun or "_cell_length_a" in block) and not block.has_structure():
+            what = "a cell" if "_cell_length_a" in block else "a beginning"
+            raise ReadError(f"block {block.name!r} has {what} and no atoms: {_CUT}")
     if blocks and _ends_with_atoms(text):
         _compare_formula(blocks[-1])
 
@@ -59,11 +61,8 @@ def _compare_formula(block: CIFBlock) -> None:
     # Formulas of other programs' making, and atoms that a reader will complain of.
     except (ValueError, KeyError, NoStructureData, AssertionError, RuntimeError, SpacegroupError):
         return
-    if formula and _reduced(formula) != _reduced(found):
+    units = {found.get(symbol, 0) / count for symbol, count in formula.items() if count}
+    is_multiple = len(units) == 1 and units.pop().is_integer() and formula.keys() == found.keys()
+    if formula and not is_multiple:
         atoms = "".join(f"{symbol}{count}" for symbol, count in found.items())
         raise ReadError(f"the atoms {atoms} do not add up to the formula {stated}: {_CUT}")
-
-
-def _reduced(counts: dict[str, int]) -> dict[str, int]:
-    divisor = gcd(*counts.values()) or 1
-    return {symbol: count // divisor for symbol, count in sorted(counts.items()) if count}

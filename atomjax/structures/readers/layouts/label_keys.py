@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from atomjax.structures.readers.general.stress_work import StressWork
+from atomjax.structures.structure import Structure
+
 # Stems of a label's names, and the reader's option for its key.
 STEMS = {
-    "energy": ("energy", "energies", "etot", "toten"),
+    "energy": ("energy", "energies", "etot", "toten", "toteng", "epot", "poteng", "etotal"),
     "forces": ("forces", "force", "frc"),
     "gradients": ("gradients", "gradient", "grad", "grads"),
     "stress": ("stress", "stresses"),
@@ -35,16 +38,19 @@ OPTIONS = {
 }
 CELL_STEMS = frozenset(
     "lattice cell unitcell supercell box latticevectors cellvectors boxvectors latticeparameters"
-    " cellparameters cellpar celllengths boxlengths boxsize".split()
+    " cellparameters cellpar celllengths boxlengths boxsize latticevector latt simbox pbcbox"
+    " boxmatrix cellmatrix latticematrix".split()
 )
 CELL_PARAMETERS = frozenset(("a", "b", "c", "alpha", "beta", "gamma"))
 # Words that do not change the kind: REF_energy is an energy, formation_energy another quantity.
 QUALIFIERS = frozenset(
-    "ref reference dft qm true target label total tot free potential electronic corrected xtb vasp"
-    " pbe scf final abinitio".split()
+    "ref reference dft qm true target label total tot free potential pot electronic corrected"
+    " xtb vasp pbe scf final abinitio".split()
 )
-# The largest stress (eV/Å³, 160 GPa) that is not questioned: virials of a cell exceed it.
+# The largest stress (eV/Å³, 160 GPa), and work of it (eV an atom for a strain of one), that are not
+# questioned: virials exceed the first in large cells, and the second in sparse ones.
 LARGE_STRESS = 1.0
+LARGE_WORK = 20.0
 
 
 class UnusedKeysWarning(UserWarning):
@@ -58,7 +64,8 @@ class RecordNotes:
     Attributes:
         held: key → number of records that hold it.
         unused: (kind, key) → number of records in which it looks like a label that is not read.
-        large_stresses: number of records whose stress exceeds `LARGE_STRESS`.
+        large_stresses: number of records whose stress exceeds `LARGE_STRESS` or `LARGE_WORK`.
+        stress_work: comparison of the stresses with the energies.
         empty: number of records without atoms, which are left out.
         units: "energy_unit", "length_unit" and "force_unit", those that the file states.
     """
@@ -66,6 +73,7 @@ class RecordNotes:
     held: Counter[str] = field(default_factory=Counter)
     unused: Counter[tuple[str, str]] = field(default_factory=Counter)
     large_stresses: int = 0
+    stress_work: StressWork = field(default_factory=StressWork, compare=False)
     empty: int = 0
     units: dict[str, str] = field(default_factory=dict)
 
@@ -74,21 +82,38 @@ class RecordNotes:
         self.held.clear()
         self.unused.clear()
         self.large_stresses = self.empty = 0
+        self.stress_work = StressWork()
+
+    def note_stress(self, structure: Structure, volumeless: float, *, virial: bool) -> None:
+        """Note what a record's stress says of the file's.
+
+        Args:
+            structure: the record, with a stress.
+            volumeless: value in eV of a number that was read as 1 eV/Å³.
+            virial: the stress was read as a virial.
+        """
+        assert structure.stress is not None
+        largest = float(np.max(np.abs(structure.stress)))
+        work = largest * abs(np.linalg.det(structure.cell)) / len(structure)
+        self.large_stresses += bool(not virial and (largest > LARGE_STRESS or work > LARGE_WORK))
+        self.stress_work.add(structure, volumeless)
 
     def merge(self, values: Mapping[str, Any]) -> None:
         """Add the counts of other notes, given their `to_dict`."""
         self.held.update(values["held"])
         self.unused.update({(kind, key): count for kind, key, count in values["unused"]})
         self.large_stresses += values["large_stresses"]
-        # Stores of before know of none.
+        # Stores of before know of neither.
         self.empty += values.get("empty", 0)
+        self.stress_work.merge(values.get("stress_work", StressWork().to_list()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         unused = [[kind, key, count] for (kind, key), count in sorted(self.unused.items())]
         held = {str(key): count for key, count in sorted(self.held.items())}
         counts = {"large_stresses": self.large_stresses, "empty": self.empty}
-        return {"held": held, "unused": unused, **counts}
+        work = {"stress_work": self.stress_work.to_list()}
+        return {"held": held, "unused": unused, **counts, **work}
 
     def lines(self) -> list[str]:
         """Findings that a user of the file should know, one line each."""
@@ -106,9 +131,11 @@ class RecordNotes:
         if self.large_stresses:
             lines.append(
                 f"the stresses of {self.large_stresses:,} records exceed {LARGE_STRESS:g} eV/Å³"
-                " (160 GPa); if they are virials, virial_key= reads them as -virial/V; if not,"
-                " check stress_unit"
+                f" (160 GPa), or times the volume {LARGE_WORK:g} eV an atom; if they are virials,"
+                " virial_key= reads them as -virial/V; if not, check stress_unit"
             )
+        if (finding := self.stress_work.finding()) is not None:
+            lines.append(finding)
         return lines
 
     def warn(self, path: str) -> None:
@@ -145,6 +172,8 @@ def kind_of_name(key: str) -> str | None:
     if key in LETTERS or key in FAINT:
         return LETTERS.get(key) or FAINT[key]
     words = _words(key)
+    if (letter := _letter(words)) is not None:
+        return LETTERS[letter]
     for kind, stems in STEMS.items():
         if any(word in stems for word in words) or key.lower().endswith(stems):
             return kind
@@ -219,7 +248,15 @@ def _has_form(label: str | None, value: Any, count: int) -> bool:
 def _is_plain(key: str) -> bool:
     """Whether a name holds no more than the kind of label, qualifiers aside."""
     stems = {stem for kind in STEMS.values() for stem in kind}
-    return key in LETTERS or all(word in QUALIFIERS or word in stems for word in _words(key))
+    words = _words(key)
+    plain = all(word in QUALIFIERS or word in stems for word in words)
+    return key in LETTERS or plain or _letter(words) is not None
+
+
+def _letter(words: list[str]) -> str | None:
+    """The letter of a name such as E_total or REF_F, which is that and qualifiers."""
+    rest = [word.upper() for word in words if word not in QUALIFIERS]
+    return rest[0] if len(rest) == 1 < len(words) and rest[0] in LETTERS else None
 
 
 def _words(key: str) -> list[str]:

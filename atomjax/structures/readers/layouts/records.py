@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from atomjax.structures import units
 from atomjax.structures.readers.layouts.label_keys import (
-    LARGE_STRESS,
     RecordNotes,
     describe_empty,
     kind_of_name,
@@ -193,9 +192,7 @@ class ReadOptions:
         if virial is not None:
             lattice = np.asarray(cell, dtype=np.float64) * self.length_factor
             stress = -np.asarray(virial) * self.energy_factor / abs(np.linalg.det(lattice))
-        elif stress is not None and np.max(np.abs(stress)) > LARGE_STRESS:
-            self.notes.large_stresses += 1
-        return Structure(
+        structure = Structure(
             atomic_numbers=atomic_numbers,
             positions=np.asarray(positions, dtype=np.float64) * self.length_factor,
             cell=None if cell is None else np.asarray(cell) * self.length_factor,
@@ -206,6 +203,10 @@ class ReadOptions:
             stress=stress,
             **fields,
         )
+        if structure.stress is not None:
+            volumeless = self.energy_factor / self.stress_factor
+            self.notes.note_stress(structure, volumeless, virial=virial is not None)
+        return structure
 
 
 def scalar(value: Any) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
+from atomjax.structures.readers.general.file_state import file_state, raise_if_changed
 from atomjax.structures.readers.layouts.records import (
     RECORD_ERRORS,
     ReadError,
@@ -83,6 +84,7 @@ class StructureFile(Sequence[Structure], ABC):
         self.options = options
         self.excluded: dict[str, int] = {}
         self._chosen: np.ndarray | None = None
+        self._opened_as = file_state(path)
 
     @abstractmethod
     def _count(self) -> int:
@@ -141,15 +143,21 @@ class StructureFile(Sequence[Structure], ABC):
 
         Raises:
             IndexError: beyond the end.
-            ReadError: the record is damaged; the message names it and says why.
+            ReadError: the record is damaged, or the file changed since it was opened; the message
+                names it and says why.
         """
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         record = self._record(index)
         try:
-            return self._structure(record)
+            structure = self._structure(record)
         except RECORD_ERRORS as error:
+            raise_if_changed(self.path, self._opened_as)
             raise failure(self._identifier(record), error) from error
+        # A folder may have a great many files.
+        if self.path.is_file():
+            raise_if_changed(self.path, self._opened_as)
+        return structure
 
     def records(
         self, start: int = 0, stop: int | None = None

@@ -22,6 +22,7 @@ MOST_SHAPES = 400
 # Radius of what the pointer has to meet, in points.
 REACH = 5.0
 POINTS_PER_INCH = 72.0
+PNG_DPI = 120
 _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -126,8 +127,13 @@ def make_figure(
 def save_figure(figure: "Figure", path: Path | None) -> "Figure":
     """Writes a figure as PNG where there is a path, and returns it."""
     if path is not None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        before, figure.dpi = figure.dpi, PNG_DPI
+        # By the canvas itself: savefig draws everything twice.
+        FigureCanvasAgg(figure).print_png(path)
+        figure.dpi = before
     return figure
 
 
@@ -141,13 +147,15 @@ def inline_svg(figure: "Figure", ax: "Axes", notes: Sequence[Note], label: str) 
         label: description for those who do not see it.
     """
     import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     file = io.StringIO()
+    figure.set_facecolor("none")
+    ax.set_facecolor("none")
     # Points that are too many for shapes are an image, fine enough for a dense screen.
+    figure.dpi = 2 * POINTS_PER_INCH
     with mpl.rc_context(_STYLE):
-        figure.savefig(
-            file, format="svg", transparent=True, dpi=2 * POINTS_PER_INCH, metadata={"Date": None}
-        )
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
     text = file.getvalue()
     # Its style would be that of the whole page, which has the same for pictures.
     for gone in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"font-family: [^;\"]*;?"):

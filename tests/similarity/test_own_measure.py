@@ -49,6 +49,7 @@ def registry():
         del MEASURES[name]
 
 
+@pytest.mark.slow
 def test_a_measure_in_one_file_is_in_report_and_results(tmp_path, monkeypatch, registry, capfd):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "CONTRIBUTING.md").read_text()

@@ -293,6 +293,7 @@ def test_reading_needs_declared_units_and_energy_kind(structures):
             RunSettings.from_config(config)
 
 
+@pytest.mark.slow
 def test_equiformer_pretrains_and_is_finetuned(structures, tmp_path):
     small = {"num_blocks": 1, "lmax": 1, "mmax": 1, "grid_resolution": 4}
     model = {"name": "equiformer_v2_tiny", "overrides": small}

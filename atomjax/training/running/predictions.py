@@ -31,6 +31,7 @@ class StructureResult:
         value: the scalar property, in the unit of its data set.
         stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
         marks: keys of `atomjax.inference.predict.MARKS`, reasons to doubt the result.
+        deviation: standard deviations over the members of an ensemble, in the same units.
     """
 
     energy: float | None
@@ -38,6 +39,7 @@ class StructureResult:
     value: float | None
     stress: np.ndarray | None = None
     marks: frozenset[str] = frozenset()
+    deviation: "StructureResult | None" = None
 
     @classmethod
     def physical(
@@ -126,6 +128,7 @@ class PredictedSet(Quantities):
         fixed: for each structure [N], atoms held in place, whose forces no error counts.
         marks: for each structure reasons to doubt its result.
         labels: labels of the structures; of properties those that the model predicts.
+        deviations: standard deviations over the members of an ensemble; None for one model.
     """
 
     identifiers: np.ndarray
@@ -133,6 +136,7 @@ class PredictedSet(Quantities):
     fixed: Sequence[np.ndarray]
     marks: Sequence[frozenset[str]]
     labels: Quantities
+    deviations: Quantities | None = None
 
     @classmethod
     def of(
@@ -158,6 +162,7 @@ class PredictedSet(Quantities):
             for s in structures
         ]
         names = [s.identifier for s in structures] if identifiers is None else list(identifiers)
+        deviations = [r.deviation for r in results if r.deviation is not None]
         return cls(
             **vars(Quantities.collect(results, atoms)),
             identifiers=np.array(names, dtype=np.str_),
@@ -165,6 +170,7 @@ class PredictedSet(Quantities):
             fixed=[structure.fixed for structure in structures],
             marks=[result.marks for result in results],
             labels=Quantities.collect(labels, atoms),
+            deviations=Quantities.collect(deviations, atoms) if deviations else None,
         )
 
     def __len__(self) -> int:
@@ -181,7 +187,8 @@ class PredictedSet(Quantities):
         Returns:
             "identifier", "n_atoms" [S]; of energies "energy_predicted" [S] eV, of stresses
             "stress_predicted" [S, 3, 3] eV/Å³, of a property "value_predicted" [S] in its unit, and
-            "…_true" where there are labels, NaN where a structure has none; of forces
+            "…_true" where there are labels, NaN where a structure has none, and "…_deviation" for
+            an ensemble; of forces
             "forces_predicted" [A, 3] eV/Å and "forces_structure" [A], the row in "identifier" of
             each. With labels of forces, "forces_true", there are only the free atoms of structures
             that have them.
@@ -193,6 +200,8 @@ class PredictedSet(Quantities):
                 arrays[f"{name}_true"] = true
             if predicted is not None:
                 arrays[f"{name}_predicted"] = predicted
+            if self.deviations is not None and predicted is not None:
+                arrays[f"{name}_deviation"] = getattr(self.deviations, key)
         if self.forces is None:
             return arrays
         true, rows = self.labels.forces, np.repeat(np.arange(len(self)), self.n_atoms)
@@ -202,6 +211,8 @@ class PredictedSet(Quantities):
             counted = np.isfinite(joined).all(axis=1) & ~np.concatenate(self.fixed)
             arrays["forces_true"] = joined[counted]
         arrays["forces_predicted"], arrays["forces_structure"] = predicted[counted], rows[counted]
+        if self.deviations is not None and self.deviations.forces is not None:
+            arrays["forces_deviation"] = np.concatenate(self.deviations.forces)[counted]
         return arrays
 
     def errors(self) -> dict[str, float]:

@@ -93,7 +93,7 @@ def test_there_is_a_report_after_every_seed(tmp_path, trainings):
     assert reports == [None] * 6 + [[0]] * 6
 
 
-def test_curves_over_the_number_of_structures_are_plotted(tmp_path, trainings):
+def test_curves_over_the_number_of_structures_are_plotted(tmp_path, trainings, figures):
     variants = [
         {"name": f"{start}_{n}", "start": start, "line": start, "x": n,
          "changes": {"finetuning.train.max_structures": n}}

@@ -118,13 +118,18 @@ def last_start(folder: Path) -> dict[str, Any]:
     return starts[-1] if starts else {}
 
 
+def started(start: Mapping[str, Any]) -> str:
+    """Date and time of a start; empty without one."""
+    return f"{start['started'][:16].replace('T', ' ')} UTC" if start else ""
+
+
 def _facts(folder: Path) -> Iterator[str]:
     """Workflow, time, version and device of a run."""
     config, start = stored_config(folder), last_start(folder)
     if "workflow" in config:
         yield f"workflow {config['workflow']}"
     if start:
-        yield str(start["started"])[:16].replace("T", " ") + " UTC"
+        yield started(start)
         yield f"atomjax {start['atomjax']}"
         yield str(start["device"])
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from atomjax.reporting.drawing import Plot
 from atomjax.reporting.page import markdown_html, page
 from atomjax.reporting.plots import curve_plot
-from atomjax.reporting.report import article, last_start, stored_article, stored_config
+from atomjax.reporting.report import article, last_start, started, stored_article, stored_config
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
+from atomjax.runtime.earlier import read_config
 from atomjax.runtime.files import read_json, replacing
 from atomjax.runtime.run import Run
 from atomjax.studies.figures import MOST_PANELS, history_panel, validated_sets
@@ -90,7 +91,7 @@ def _overview(title: str, runs: Mapping[str, Path]) -> str:
     cells = []
     for i, (name, folder) in enumerate(runs.items()):
         start, workflow = last_start(folder), stored_config(folder).get("workflow", "")
-        facts = [str(start.get(key, "")) for key in ("started", "atomjax", "device")]
+        facts = [started(start), *(str(start.get(key, "")) for key in ("atomjax", "device"))]
         cells.append([f"[{name}](#run-{i})", workflow, *facts])
     plots = _curves(runs)
     lines = [
@@ -168,8 +169,9 @@ def _curves(runs: Mapping[str, Path]) -> list[Plot]:
 
 
 def _differences(runs: Mapping[str, Path]) -> list[str]:
-    """Settings in which runs of one workflow differ."""
-    configs = {name: stored_config(folder) for name, folder in runs.items()}
+    """Settings in which runs of one workflow differ, under their names of now."""
+    files = {name: folder / "config.json" for name, folder in runs.items()}
+    configs = {name: read_config(file) for name, file in files.items() if file.exists()}
     lines = []
     for workflow in dict.fromkeys(config.get("workflow") for config in configs.values()):
         own = {

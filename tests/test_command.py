@@ -12,6 +12,8 @@ import pytest
 import atomjax
 from atomjax.command.__main__ import COMMANDS, main
 from atomjax.command.doctor import missing_extras
+from atomjax.command.labels import LABELS
+from atomjax.data.given import LABEL_OPTIONS
 from atomjax.runtime.files import read_npz
 from atomjax.structures.readers import read
 from tests.own_files import SMALL, write_files
@@ -105,6 +107,11 @@ def test_train_predict_and_features(inside, capsys) -> None:
     arrays = read_npz(Path("out/f.npz"), "")
     assert arrays["n_atoms"].tolist() == [9, 9, 9]
     np.testing.assert_allclose(arrays["structures"][0], arrays["atoms"][:9].mean(axis=0), atol=1e-5)
+
+
+def test_options_of_labels_are_those_of_configs() -> None:
+    # Written twice, so that --help need not import what reads data.
+    assert LABELS == LABEL_OPTIONS
 
 
 def test_finetune_is_what_the_launcher_runs(monkeypatch) -> None:

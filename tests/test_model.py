@@ -132,6 +132,7 @@ def test_errors_are_those_of_the_labels():
         identifiers=np.array(["a", "b"]),
         atomic_numbers=numbers,
         fixed=[np.zeros(2, bool), np.zeros(1, bool)],
+        classes=["H2", "C"],
         marks=[frozenset()] * 2,
         labels=labels,
     )
@@ -142,6 +143,16 @@ def test_errors_are_those_of_the_labels():
     assert errors["force_cosine"] == pytest.approx((1 + 1 + 0) / 3)
     # The second structure has no energy to judge.
     assert errors["within_threshold"] == 1.0
+    by_element = results.errors_by_element()
+    assert list(by_element) == ["H", "C"]
+    assert by_element["H"]["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * 0.02 / 6)
+    assert by_element["C"]["force_rmse_mev_per_angstrom"] == pytest.approx(1e3 * np.sqrt(50 / 3))
+    assert [one["atoms"] for one in by_element.values()] == [2, 1]
+    by_class = results.errors_by_class()
+    assert by_class["H2"]["energy_mae_mev"] == pytest.approx(10)
+    assert "energy_mae_mev" not in by_class["C"]
+    assert by_class["C"]["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * 8 / 3)
+    assert results.take([1]).identifiers.tolist() == ["b"]
     fixed = [np.zeros(2, bool), np.ones(1, bool)]
     held = dataclasses.replace(results, fixed=fixed, energies=np.array([1.03, 7.0])).errors()
     assert held["force_rmse_mev_per_angstrom"] == pytest.approx(1e3 * 0.02 / np.sqrt(6))
@@ -156,6 +167,8 @@ def test_an_ensemble_gives_means_and_standard_deviations(model, path, tmp_path):
     ensemble = atomjax.Ensemble([model, other])
     results = ensemble.predict(path)
     assert results.deviations is not None
+    assert results.deviations.energies is not None
+    assert results.energies is not None
     energies = np.array([one.energies for one in both])
     np.testing.assert_allclose(results.energies, energies.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(results.deviations.energies, energies.std(axis=0, ddof=1), rtol=1e-4)

@@ -23,6 +23,15 @@ from atomjax.structures.store import Store
 
 # What functions for use from Python take wherever they take structures.
 Source: TypeAlias = str | os.PathLike[str] | Atoms | Structure | Iterable[Any]
+# Options that say where labels are and in which units, as commands take them.
+LABEL_OPTIONS = (
+    "energy_key",
+    "forces_key",
+    "stress_key",
+    "energy_unit",
+    "length_unit",
+    "force_unit",
+)
 # Units and the kind of energies of files whose format leaves them open; ASE's.
 DEFAULTS: Mapping[str, str] = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "total"}
 

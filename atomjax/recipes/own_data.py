@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atomjax.data.given import file_entry, load_entry
+from atomjax.data.given import LABEL_OPTIONS, file_entry, load_entry
 from atomjax.data.load import divide
 from atomjax.data.settings import DatasetSettings, SplitSettings
 from atomjax.recipes.sections import Section, section
@@ -20,9 +20,8 @@ from atomjax.structures.readers import guess_format
 from atomjax.training.running.checkpoint import read_metadata
 
 NAME = "own"
-KEYS = ("energy_key", "forces_key", "stress_key", "energy_unit", "length_unit", "force_unit")
 PARTS = ("validation", "test")
-OPTIONS = ("checkpoint", "network", *PARTS, *KEYS)
+OPTIONS = ("checkpoint", "network", *PARTS, *LABEL_OPTIONS)
 # Number of files → the parts that they are.
 FILES = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")}
 # Shares of the training data that are held out for parts without data of their own.
@@ -47,19 +46,15 @@ def own_config(argument: str) -> Section:
         CheckpointError: there is no such checkpoint.
     """
     files, options = _parse(argument)
-    keys = {key: options[key] for key in KEYS if key in options}
-    # Own files have names of any kind, which tell no format.
-    entries = {
-        part: file_entry(
-            NAME,
-            Path(path),
-            keys
-            if Path(path).is_dir() or guess_format(Path(path))
-            else {**keys, "format": "extxyz"},
-        )
-        for part, path in files.items()
-    }
+    keys = {key: options[key] for key in LABEL_OPTIONS if key in options}
+    entries = {part: own_entry(NAME, Path(path), keys) for part, path in files.items()}
     return training_config(entries, options.get("checkpoint"), options.get("network"))
+
+
+def own_entry(name: str, path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
+    """The entry of a config for a file or store; a name that tells no format is extended XYZ."""
+    known = path.is_dir() or guess_format(path)
+    return file_entry(name, path, keys if known else {**keys, "format": "extxyz"})
 
 
 def training_config(

@@ -92,7 +92,10 @@ def test_predictions_agree_with_the_metrics(pretrained):
         forces = np.abs(arrays["forces_true"] - arrays["forces_predicted"]).mean()
         assert len(arrays["identifier"]) == 8
         assert len(set(arrays["identifier"])) == 8
-        assert len(arrays["forces_structure"]) == len(arrays["forces_true"])
+        assert len(arrays["forces_structure"]) == (count := len(arrays["forces_true"]))
+    by_element = results["test_by_element"]["chains"]
+    assert set(by_element) == {"H", "C", "O"}
+    assert sum(one["atoms"] for one in by_element.values()) == count
     test = results["test"]["chains"]
     assert test["energy_mae_mev"] == pytest.approx(1000 * energy, rel=1e-3)
     assert test["force_mae_mev_per_angstrom"] == pytest.approx(1000 * forces, rel=1e-4)

@@ -1,5 +1,6 @@
 """Predictions in physical units, beside the labels there are."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from atomjax.batching import GraphDataset
 from atomjax.runtime.files import write_npz
 from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures.elements import SYMBOLS
 from atomjax.training.running.evaluate import StructurePrediction
 from atomjax.training.running.metrics import MILLI
 
@@ -126,6 +128,7 @@ class PredictedSet(Quantities):
         identifiers: [S] names of the structures.
         atomic_numbers: for each structure [N].
         fixed: for each structure [N], atoms held in place, whose forces no error counts.
+        classes: for each structure its class, such as its formula.
         marks: for each structure reasons to doubt its result.
         labels: labels of the structures; of properties those that the model predicts.
         deviations: standard deviations over the members of an ensemble; None for one model.
@@ -134,6 +137,7 @@ class PredictedSet(Quantities):
     identifiers: np.ndarray
     atomic_numbers: Sequence[np.ndarray]
     fixed: Sequence[np.ndarray]
+    classes: Sequence[str]
     marks: Sequence[frozenset[str]]
     labels: Quantities
     deviations: Quantities | None = None
@@ -168,6 +172,7 @@ class PredictedSet(Quantities):
             identifiers=np.array(names, dtype=np.str_),
             atomic_numbers=[structure.atomic_numbers for structure in structures],
             fixed=[structure.fixed for structure in structures],
+            classes=[structure.class_key for structure in structures],
             marks=[result.marks for result in results],
             labels=Quantities.collect(labels, atoms),
             deviations=Quantities.collect(deviations, atoms) if deviations else None,
@@ -260,9 +265,57 @@ class PredictedSet(Quantities):
                 found["within_threshold"] = float(near[judged].mean())
         return found
 
+    def errors_by_element(self) -> dict[str, dict[str, float]]:
+        """Errors of the forces on free atoms of each element, by symbol.
+
+        Returns:
+            "force_mae_mev_per_angstrom", "force_rmse_mev_per_angstrom" and the number of "atoms";
+            nothing without labels of forces.
+        """
+        if self.forces is None or self.labels.forces is None:
+            return {}
+        errors = np.concatenate(self.forces) - np.concatenate(self.labels.forces)
+        counted = np.isfinite(errors).all(axis=1) & ~np.concatenate(self.fixed)
+        numbers, errors = np.concatenate(self.atomic_numbers)[counted], MILLI * errors[counted]
+        found = {}
+        for z in np.unique(numbers).tolist():
+            own = errors[numbers == z]
+            found[SYMBOLS[z]] = {
+                "force_mae_mev_per_angstrom": float(np.abs(own).mean()),
+                "force_rmse_mev_per_angstrom": float(np.sqrt((own**2).mean())),
+                "atoms": len(own),
+            }
+        return found
+
+    def errors_by_class(self) -> dict[str, dict[str, float]]:
+        """:meth:`errors` of the structures of each class, with the number of "structures"."""
+        classes = np.asarray(self.classes)
+        found = {}
+        for name in dict.fromkeys(self.classes):
+            own = self.take(np.flatnonzero(classes == name))
+            found[name] = {**own.errors(), "structures": len(own)}
+        return found
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Self:
+        """The structures with these places, with their predictions and labels."""
+        own = {
+            field.name: _taken(getattr(self, field.name), indices)
+            for field in dataclasses.fields(self)
+        }
+        return dataclasses.replace(self, **own)
+
     def write(self, path: Path) -> None:
         """Writes :meth:`arrays` as one ``.npz``, whole or not at all."""
         write_npz(path, self.arrays(), compressed=True)
+
+
+def _taken(value: Any, indices: Sequence[int] | np.ndarray) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, Quantities):
+        fields = dataclasses.fields(value)
+        return Quantities(**{f.name: _taken(getattr(value, f.name), indices) for f in fields})
+    return value[indices] if isinstance(value, np.ndarray) else [value[i] for i in indices]
 
 
 def _cosine(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -311,14 +364,14 @@ def evaluated_set(
 
 def write_predictions(
     rows: Sequence[StructurePrediction], datasets: Sequence[GraphDataset], run: Run
-) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-    """Writes the predictions of test sets; returns the file and the errors of each by its name."""
-    files, errors = {}, {}
+) -> tuple[dict[str, str], dict[str, PredictedSet]]:
+    """Writes the predictions of test sets; returns the file and the content of each by its name."""
+    files, sets = {}, {}
     for dataset in datasets:
         assert dataset.index is not None
         found = evaluated_set(rows, dataset, dataset.index)
         path = run.path("predictions", f"{dataset.name}.npz")
         if run.primary:
             found.write(path)
-        files[dataset.name], errors[dataset.name] = str(path), found.errors()
-    return files, errors
+        files[dataset.name], sets[dataset.name] = str(path), found
+    return files, sets

@@ -20,7 +20,7 @@ from ase.md.verlet import VelocityVerlet
 import atomjax
 from atomjax.data.given import structures_of
 from atomjax.inference.calculator import AtomjaxCalculator
-from atomjax.reporting.plots import make_figure, save_figure
+from atomjax.reporting.drawing import make_figure, save_figure
 from atomjax.structures import Structure
 from atomjax.structures.readers import to_atoms
 from benchmarks.measure import machine

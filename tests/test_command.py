@@ -69,6 +69,10 @@ def test_train_predict_and_features(inside, capsys) -> None:
     parts = ["--validation", "validation.xyz", "--test", "test.xyz"]
     assert main(["train", "train.xyz", *parts, "--workdir=mine", *changes(SMALL)]) == 0
     assert "conservative forces" in capsys.readouterr().out
+    page = Path("mine/report.html").read_text()
+    assert "Finetuning on own" in page
+    assert "<title>training\nstep " in page
+    assert "predicted force (eV/Å)" in page
     model = atomjax.load("mine")
 
     assert main(["predict", "mine", "test.xyz", "--output=out/predicted.xyz"]) == 0

@@ -20,6 +20,7 @@ LOCKS = ("cpu", "dev", "cuda12", "cuda13", "tpu", "convert")
 IMPORT_NAMES = {
     "absl-py": "absl",
     "e3nn-jax": "e3nn_jax",
+    "markdown-it-py": "markdown_it",
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
     "pyyaml": "yaml",

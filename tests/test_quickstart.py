@@ -86,7 +86,7 @@ def test_transfer_pretrains_finetunes_and_reports(tmp_path, capfd):
     assert report["improvement"]["mean"] == pytest.approx(
         1 - errors["finetuned"] / errors["scratch"], abs=1e-4
     )
-    for file in ("report.md", "plots/curves.png", "plots/forces.png"):
+    for file in ("report.md", "report.html", "plots/training.png", "plots/parity.png"):
         assert (tmp_path / "run" / file).stat().st_size > 0
 
     # The same command again finds every stage done and the same result.

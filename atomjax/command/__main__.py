@@ -68,6 +68,12 @@ COMMANDS: dict[str, Command] = {
         function=f"{_FUNCTIONS}:features",
         options=f"{_FUNCTIONS}:add_features_options",
     ),
+    "report": Command(
+        about="write one HTML page of the reports of one or several runs",
+        example="atomjax report runs/first runs/mine --output both.html",
+        function=f"{_FUNCTIONS}:report",
+        options=f"{_FUNCTIONS}:add_report_options",
+    ),
     "convert": Command(
         about="convert PyTorch checkpoints to atomjax, and back",
         example="atomjax convert jmp-s.pt --to checkpoints/jmp-s",

@@ -13,6 +13,7 @@ from atomjax.data.given import structures_of
 from atomjax.reporting.tables import markdown_table, table_text
 from atomjax.runtime.config import Argument, ConfigError
 from atomjax.runtime.files import write_npz
+from atomjax.runtime.workflows import resolve
 from atomjax.structures import save_archive
 from atomjax.structures.generate import generate as make_structures
 from atomjax.structures.generate.kinds import KINDS
@@ -138,6 +139,28 @@ def generate(options: argparse.Namespace) -> int:
     else:
         ase.io.write(options.output, [to_atoms(one) for one in structures], format="extxyz")
     print(f"{len(structures)} structures: {options.output}")
+    return 0
+
+
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``atomjax report``."""
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="workdir of a run that has ended")
+    add(
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="page to write (default: report.html in the current folder)",
+    )
+
+
+def report(options: argparse.Namespace) -> int:
+    """Writes a page that needs neither a network nor the runs to be read."""
+    if options.output.suffix != ".html":
+        raise ConfigError(f"--output {options.output}: the name ends in .html")
+    resolve("atomjax.studies.joined:join_reports")(options.runs, options.output)
+    print(f"{len(options.runs)} run{'s' if len(options.runs) > 1 else ''}: {options.output}")
     return 0
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from atomjax.batching import GrowingShape
 from atomjax.data.given import Source, structures_of
 from atomjax.graphs.batch import GraphBatch
+from atomjax.reporting.drawing import save_figure
 from atomjax.reporting.tables import data_frame
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.progress import live_display
@@ -29,7 +30,7 @@ from atomjax.similarity.features.extractor import (
     load_extractor,
 )
 from atomjax.similarity.settings import ExtractorSettings, Invariance
-from atomjax.similarity.workflow.figures import plot_map
+from atomjax.similarity.workflow.figures import map_plot
 from atomjax.structures import Structure
 from atomjax.training.update.step import CountedFunction
 
@@ -87,7 +88,7 @@ class Embeddings:
         if len(self.atoms) < 3:
             raise ValueError(f"{len(self.atoms)} structures span no plane; give at least three")
         target = None if path is None else Path(path)
-        return plot_map({"structures": self.structures}, (), target)
+        return save_figure(map_plot({"structures": self.structures}, ()).draw(), target)
 
 
 class Embedder:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atomjax.reporting.plots import Comparison, draw_comparison, make_figure, save_figure
+from atomjax.reporting.drawing import make_figure, save_figure
+from atomjax.reporting.plots import Comparison, draw_comparison
 from atomjax.reporting.tables import data_frame, with_unit
 from atomjax.structures.elements import SYMBOLS, hill_formula
 from atomjax.training.running.predictions import PredictedSet
@@ -80,8 +81,8 @@ class Predictions(PredictedSet):
                 ax.hist(predicted, bins="auto")
                 ax.set(xlabel=f"predicted {name} ({unit})" if unit else name, ylabel="count")
             else:
-                item = Comparison(label=name, true=true, predicted=predicted)
-                draw_comparison(ax, item, name, unit)
+                known: dict[str, Any] = {"true": true, "predicted": predicted, "unit": unit}
+                draw_comparison(ax, Comparison(label=name, quantity=name, **known))
         return save_figure(figure, None if path is None else Path(path))
 
     def plot_calibration(self, path: str | Path | None = None) -> "Figure":

@@ -1,22 +1,25 @@
-"""Plots of a run: curves over steps, predictions against labels. Files and figures, no display."""
+"""Panels that several reports share: curves, points, predictions against labels."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atomjax.reporting.drawing import COLORS, LINES, MOST_SHAPES, Note, Plot
 from atomjax.reporting.tables import with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 # Points of a scatter plot; more only make the file large.
 MOST_POINTS = 20_000
+# Points of a curve, or of a scatter plot, that say their numbers, and those of a whole panel.
+MOST_NOTES = 60
+PANEL_NOTES = 900
+# Ratio of the largest to the smallest value from which an axis is logarithmic.
+LOG_FROM = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +30,13 @@ class Curve:
         label: in the legend; curves of one label share a colour and one entry.
         steps: [n] places on the horizontal axis, such as optimiser steps.
         values: [n].
+        name: name of this curve among those of its label, such as "seed 1".
     """
 
     label: str
     steps: Sequence[float]
     values: Sequence[float]
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,148 +68,164 @@ class Comparison:
         label: above the axes.
         true: [...] labels.
         predicted: [...] predictions, in the same unit.
+        quantity: name of the quantity.
+        unit: unit on both axes.
+        names: [n] names of the rows of the labels, such as those of structures.
     """
 
     label: str
     true: np.ndarray
     predicted: np.ndarray
+    quantity: str
+    unit: str
+    names: Sequence[str] | None = None
 
 
-def plot_curves(panels: Sequence[Panel], path: Path) -> None:
-    """Draws panels of curves side by side, on a logarithmic scale, and writes a PNG."""
-    figure, axes = make_figure(len(panels))
-    for ax, panel in zip(axes, panels, strict=True):
-        colors = _colors(curve.label for curve in panel.curves)
-        named = set()
-        for curve in panel.curves:
-            label = None if curve.label in named else curve.label
-            named.add(curve.label)
-            ax.plot(
-                curve.steps,
-                curve.values,
-                color=colors[curve.label],
-                label=label,
-                linewidth=1.2,
-                marker="." if len(curve.steps) < 30 else None,
-            )
-        values = [value for curve in panel.curves for value in curve.values]
-        if values and min(values) > 0:
-            ax.set_yscale("log")
-            # Plain numbers: powers of ten are hard to read within one decade.
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter(_sparse_label)
-        if panel.curves:
-            ax.legend(frameon=False)
-        else:
-            ax.text(0.5, 0.5, "nothing logged", ha="center", transform=ax.transAxes)
-        if panel.log_x:
-            ax.set_xscale("log")
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.xaxis.set_minor_formatter(_sparse_label)
-        ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-    save_figure(figure, path)
+def curve_plot(name: str, caption: str, panels: Sequence[Panel]) -> Plot:
+    """Panels of curves, on a logarithmic scale where values are positive and of several sizes."""
+    draws = [functools.partial(draw_curves, panel=panel) for panel in panels]
+    return Plot(name=name, caption=caption, panels=draws)
 
 
-def plot_scatter(panels: Sequence[Panel], path: Path) -> None:
-    """Draws panels of points side by side, a colour for each label, and writes a PNG."""
-    figure, axes = make_figure(len(panels))
-    for ax, panel in zip(axes, panels, strict=True):
-        colors = _colors(curve.label for curve in panel.curves)
-        for curve in panel.curves:
-            color = colors[curve.label]
-            ax.scatter(curve.steps, curve.values, s=16, color=color, label=curve.label)
-        if panel.level is not None:
-            ax.axhline(panel.level, color="0.6", linewidth=0.8, zorder=0)
-        ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-    if panels[-1].curves:
-        axes[-1].legend(frameon=False)
-    save_figure(figure, path)
+def point_plot(name: str, caption: str, panels: Sequence[Panel]) -> Plot:
+    """Panels of points, a colour for each label."""
+    draws = [functools.partial(draw_points, panel=panel) for panel in panels]
+    return Plot(name=name, caption=caption, panels=draws)
 
 
-def plot_comparisons(
-    comparisons: Sequence[Comparison], quantity: str, unit: str, path: Path
-) -> None:
-    """Draws predictions against labels, one panel for each comparison on the same scale.
-
-    Args:
-        comparisons: sets of predictions to draw.
-        quantity: name of the quantity.
-        unit: unit on both axes.
-        path: PNG to write.
-    """
-    figure, axes = make_figure(len(comparisons))
-    ends = [
-        end
-        for item in comparisons
-        for end in (item.true.min(), item.true.max(), item.predicted.min(), item.predicted.max())
+def comparison_plot(name: str, caption: str, comparisons: Sequence[Comparison]) -> Plot:
+    """Predictions against labels; panels of one quantity have one scale."""
+    ends: dict[str, tuple[float, float]] = {}
+    for one in comparisons:
+        both = np.concatenate([np.ravel(one.true), np.ravel(one.predicted)])
+        low, high = ends.get(one.quantity, (np.inf, -np.inf))
+        ends[one.quantity] = min(low, np.nanmin(both)), max(high, np.nanmax(both))
+    labels = colors_of(one.label for one in comparisons)
+    draws = [
+        functools.partial(
+            draw_comparison, item=one, color=labels[one.label], ends=ends[one.quantity]
+        )
+        for one in comparisons
     ]
-    for ax, item, color in zip(axes, comparisons, COLORS, strict=False):
-        draw_comparison(ax, item, quantity, unit, color=color, ends=(min(ends), max(ends)))
-    save_figure(figure, path)
+    return Plot(name=name, caption=caption, panels=draws, width=4.4)
+
+
+def draw_curves(ax: "Axes", panel: Panel) -> list[Note]:
+    """Draws curves; at most so many points of each say their numbers as can be told apart."""
+    colors, named, notes = colors_of(curve.label for curve in panel.curves), set(), []
+    labels, most = list(colors), min(MOST_NOTES, PANEL_NOTES // max(len(panel.curves), 1))
+    for curve in panel.curves:
+        ax.plot(
+            curve.steps,
+            curve.values,
+            color=colors[curve.label],
+            linestyle=LINES[labels.index(curve.label) // len(COLORS) % len(LINES)],
+            label=None if curve.label in named else curve.label,
+            linewidth=1.4,
+            marker="." if len(curve.steps) < 30 else None,
+        )
+        named.add(curve.label)
+        notes += _notes_of(curve, panel, max(most, 1))
+    values = [value for curve in panel.curves for value in curve.values]
+    if values and min(values) > 0 and max(values) > LOG_FROM * min(values):
+        ax.set_yscale("log")
+        # Plain numbers: powers of ten are hard to read within one decade.
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(sparse_label)
+    if panel.curves:
+        ax.legend(frameon=False)
+    else:
+        ax.text(0.5, 0.5, "nothing logged", ha="center", transform=ax.transAxes)
+    if panel.log_x:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(sparse_label)
+    ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    return notes
+
+
+def draw_points(ax: "Axes", panel: Panel) -> list[Note]:
+    """Draws points, all of which say their numbers."""
+    colors, notes = colors_of(curve.label for curve in panel.curves), []
+    for curve in panel.curves:
+        color = colors[curve.label]
+        ax.scatter(curve.steps, curve.values, s=18, color=color, label=curve.label)
+        notes += _notes_of(curve, panel, len(curve.steps))
+    if panel.level is not None:
+        ax.axhline(panel.level, color="0.6", linewidth=0.8, zorder=0)
+    ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.curves:
+        ax.legend(frameon=False)
+    return notes
 
 
 def draw_comparison(
     ax: "Axes",
     item: Comparison,
-    quantity: str,
-    unit: str,
     *,
     color: str = COLORS[0],
     ends: tuple[float, float] | None = None,
-) -> None:
-    """Draws predictions against labels.
+) -> list[Note]:
+    """Draws predictions against labels; those that err most say their numbers.
 
     Args:
         ax: axes to draw on.
         item: predictions and labels.
-        quantity: name of the quantity.
-        unit: unit on both axes.
         color: colour of the points.
         ends: ends of both axes; None takes those of the numbers.
     """
     true, predicted = np.ravel(item.true), np.ravel(item.predicted)
-    both = np.concatenate([true, predicted])
+    known = np.isfinite(true) & np.isfinite(predicted)
+    both = np.concatenate([true[known], predicted[known]])
     low, high = (both.min(), both.max()) if ends is None else ends
     chosen = slice(None, None, max(1, -(-len(true) // MOST_POINTS)))
     ax.plot([low, high], [low, high], color="0.6", linewidth=0.8)
-    ax.scatter(true[chosen], predicted[chosen], s=3, color=color, linewidths=0, alpha=0.5)
-    error = np.abs(predicted - true).mean()
+    ax.scatter(
+        true[chosen],
+        predicted[chosen],
+        s=5,
+        color=color,
+        linewidths=0,
+        alpha=0.5,
+        rasterized=len(true) > MOST_SHAPES,
+    )
+    error, unit = np.abs(predicted - true), item.unit
     ax.set(
-        title=f"{item.label}: MAE {error:.4g} {unit}".rstrip(),
-        xlabel=f"true {with_unit(quantity, unit)}",
-        ylabel=f"predicted {with_unit(quantity, unit)}",
+        title=f"{item.label}: MAE {error[known].mean():.4g} {unit}".rstrip(),
+        xlabel=f"true {with_unit(item.quantity, unit)}",
+        ylabel=f"predicted {with_unit(item.quantity, unit)}",
         aspect="equal",
     )
+    worst = np.argsort(-np.where(known, error, -1), kind="stable")[: min(MOST_NOTES, known.sum())]
+    components = true.size // max(len(item.true), 1)
+    return [
+        Note(
+            (f"{item.names[i // components]}\n" if item.names is not None else "")
+            + f"true {true[i]:.4g}, predicted {predicted[i]:.4g} {unit}".rstrip(),
+            float(true[i]),
+            float(predicted[i]),
+        )
+        for i in worst.tolist()
+    ]
 
 
-def _sparse_label(value: float, _position: float) -> str:
-    """Label of a minor tick of a logarithmic axis: 2 and 5 of each decade."""
-    leading = f"{value:e}"[0]
-    return f"{value:g}" if leading in "25" else ""
-
-
-def _colors(labels) -> dict[str, str]:
+def colors_of(labels: Iterable[str]) -> dict[str, str]:
+    """A colour for each label, in the order in which they come first."""
     unique = list(dict.fromkeys(labels))
     return {label: COLORS[i % len(COLORS)] for i, label in enumerate(unique)}
 
 
-def make_figure(
-    panels: int, width: float = 5.2, height: float = 4.2
-) -> "tuple[Figure, Sequence[Axes]]":
-    """A figure of panels side by side, each so many inches wide."""
-    # The canvas is named outright: pyplot would look for a display and keep global state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * panels, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, squeeze=False)
-    return figure, list(axes[0])
+def _notes_of(curve: Curve, panel: Panel, most: int) -> list[Note]:
+    """The numbers of points of a curve, the last one among them."""
+    name = ", ".join(filter(None, (curve.label, curve.name)))
+    stride = max(1, -(-len(curve.steps) // most))
+    points = list(zip(curve.steps, curve.values, strict=True))[::-1][::stride]
+    return [
+        Note(f"{name}\n{panel.x_label} {x:.6g}\n{panel.y_label} {y:.4g}", x, y) for x, y in points
+    ]
 
 
-def save_figure(figure: "Figure", path: Path | None) -> "Figure":
-    """Writes a figure as PNG where there is a path, and returns it."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    return figure
+def sparse_label(value: float, _position: float) -> str:
+    """Label of a minor tick of a logarithmic axis: 2, 3 and 5 of each decade."""
+    leading = f"{value:e}"[0]
+    return f"{value:g}" if leading in "235" else ""

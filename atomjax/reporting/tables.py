@@ -22,7 +22,9 @@ def markdown_table(
         left: number of columns, from the first on, that are aligned to the left.
     """
     rule = ["---"] * left + ["---:"] * (len(head) - left)
-    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in (head, *rows))
+    first, *others = (f"| {' | '.join(cells)} |" for cells in escaped)
+    return [first, f"| {' | '.join(rule)} |", *others]
 
 
 def with_unit(name: str, unit: str) -> str:

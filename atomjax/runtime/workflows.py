@@ -84,7 +84,7 @@ def _study(name: str) -> Workflow:
 
 
 WORKFLOWS: dict[str, Workflow] = {
-    "pretrain": _training("atomjax.training.pretrain:pretrain"),
+    "pretrain": _training("atomjax.studies.single:pretrain"),
     "finetune": _training("atomjax.studies.benchmark:finetune", several=True),
     "csi": Workflow(
         settings="atomjax.similarity.settings:SimilaritySettings",

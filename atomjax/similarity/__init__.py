@@ -27,13 +27,13 @@ from atomjax.similarity.features.collect import (
 from atomjax.similarity.features.coverage import (
     Coverage,
     class_coverage,
+    coverage_plot,
     describe_coverage,
-    plot_coverage,
 )
 from atomjax.similarity.features.invariants import INVARIANTS, invariant_features
 from atomjax.similarity.features.orientation import (
     OrientationTest,
-    plot_orientation,
+    orientation_plot,
     rotate_structures,
 )
 from atomjax.similarity.features.sampling import (
@@ -99,6 +99,7 @@ __all__ = [
     "class_coverage",
     "collect_features",
     "compare_elements",
+    "coverage_plot",
     "describe_coverage",
     "effective_rank",
     "element_shares",
@@ -118,8 +119,7 @@ __all__ = [
     "mix_statistics",
     "mixture_shares",
     "noise_table",
-    "plot_coverage",
-    "plot_orientation",
+    "orientation_plot",
     "random_projection",
     "read_features",
     "register_measure",

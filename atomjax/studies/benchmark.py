@@ -13,9 +13,10 @@ from atomjax.runtime.earlier import translated_changes, translated_config
 from atomjax.runtime.names import check_name
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
-from atomjax.studies.engine import TRAININGS, Report, Study, report_errors
+from atomjax.studies.engine import Report, Study, report_errors
 from atomjax.studies.published import fill_tables
 from atomjax.studies.results import Findings, Point
+from atomjax.studies.single import finetune as finetune_once
 from atomjax.training.settings import FinetuneSettings, RunSettings
 
 
@@ -84,7 +85,7 @@ def finetune(
     given = settings.finetune or FinetuneSettings()
     if len(given.seeds) > 1 or given.folds:
         return REPEATED(settings, run, jobs=jobs, report_only=report_only)
-    return TRAININGS["finetune"](settings, run)
+    return finetune_once(settings, run)
 
 
 def benchmark_points(settings: BenchmarkSettings, records: Mapping[str, Any]) -> list[Point]:

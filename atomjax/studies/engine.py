@@ -2,8 +2,8 @@
 
 <point>/                      one folder for each computation
 results.json, results.csv     every value as a tidy row, written after every computation
-report.md, report.json        the answer, for the seeds all of whose points are done
-plots/
+report.html, report.json      the answer, for the seeds all of whose points are done; in
+                              report.md and plots/ as well
 """
 
 import dataclasses
@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from atomjax.reporting.plots import Panel, plot_curves
+from atomjax.reporting.drawing import Plot
+from atomjax.reporting.report import Document, write_report
 from atomjax.runtime.config import ConfigError, build, to_plain
 from atomjax.runtime.parts import Part, Parts, allowed_jobs
-from atomjax.runtime.run import Run, repetition
+from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
+from atomjax.studies.figures import parity_plots, training_plots
 from atomjax.studies.results import Findings, Point, ReportError, Results, rows_of
 from atomjax.studies.tables import error_table, time_table
 from atomjax.training.checks import check_test_part
@@ -38,8 +40,7 @@ class Report:
     verdict: str = ""  # the result in one sentence
     lines: Sequence[str] = ()  # tables and text
     summary: dict[str, Any] = field(default_factory=dict)  # joins seeds, errors and time
-    panels: Sequence[Panel] = ()  # curves, drawn as plots/curves.png
-    plots: Sequence[str] = ()  # further figures, drawn already
+    plots: Sequence[Plot] = ()  # figures beside those of all trainings
 
 
 def report_errors(findings: Findings) -> Report:
@@ -133,20 +134,17 @@ class Study:
         return Findings(settings, run, complete, records, results(complete)), names
 
     def _report(self, findings: Findings) -> dict[str, Any]:
-        """Writes ``report.json``, ``report.md`` and the curves; returns the first's content."""
+        """Writes ``report.json`` and the report; returns the first's content."""
         report = self.report(findings)
-        run, plots = findings.run, list(report.plots)
+        run = findings.run
         summary = json.loads(json.dumps({**findings.summary(), **report.summary}))
         run.write_json("report.json", summary)
-        if report.panels and run.primary:
-            plot_curves(report.panels, run.path("plots", "curves.png"))
-            plots.insert(0, "plots/curves.png")
-        lines = [f"# {report.title}", ""]
-        lines += [f"**{report.verdict}.**", ""] if report.verdict else []
-        lines += [*report.lines, "", "## Time", "", *time_table(findings.results), ""]
-        lines += [line for plot in plots for line in (f"![{plot}]({plot})", "")]
-        run.write_text("report.md", "\n".join([*lines, *repetition()]))
-        run.say(f"{report.verdict}\nreport: {run.workdir / 'report.md'}".strip())
+        lines: list[str | Plot] = [f"**{report.verdict}.**", ""] if report.verdict else []
+        plots = [*report.plots, *training_plots(findings), *parity_plots(findings)]
+        lines += [*report.lines, "", *plots]
+        lines += ["## Time", "", *time_table(findings.results), ""]
+        write_report(Document(title=report.title, lines=lines), run)
+        run.say(f"{report.verdict}\nreport: {run.workdir / 'report.html'}".strip())
         return summary
 
     def check(self, settings: Any) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point
-from atomjax.studies.tables import error_table, history_panel
+from atomjax.studies.tables import error_table
 from atomjax.studies.transfer import SCRATCH, finetunings
 from atomjax.training.checks import check_settings
 from atomjax.training.running.metrics import METRICS
@@ -100,12 +100,8 @@ def report_study(findings: Findings) -> Report:
         lines += ["", f"{seeds} seed(s): a difference of a few per cent may be chance."]
     if choice["outside"]:
         lines += ["", f"{task} lies outside all candidates, where it may not predict."]
-    panels = [
-        history_panel(findings, "pretraining", "loss", judged=False),
-        history_panel(findings, f"{task}, {summary['labels']} labels", judged, judged=True),
-    ]
     title = "Did the similarity of data sets predict transfer?"
-    return Report(title, verdict, lines, summary, panels)
+    return Report(title, verdict, lines, summary)
 
 
 def _check_plan(settings: SimilaritySettings) -> list[str]:

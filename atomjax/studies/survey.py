@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from atomjax.data.settings import DatasetSettings, DataSettings
-from atomjax.reporting.plots import Curve, Panel, plot_scatter
+from atomjax.reporting.drawing import Plot
+from atomjax.reporting.plots import Curve, Panel, point_plot
 from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.runtime.config import ConfigError, Count, Settings, WholeNumber
 from atomjax.runtime.names import check_name
@@ -241,7 +242,7 @@ def report_survey(findings: Findings) -> Report:
         words = "Mean ± standard deviation of the ratio over seeds; below 1 the first is better."
         table = markdown_table(["starts", *tasks], rows)
         lines += ["", "## Error of one start over that of another", "", words, "", *table]
-    plots = _plot(findings, judged)
+    plots = _plots(findings, judged)
     summary = {
         "metrics": {task: [metric, results.unit(metric, task)] for task, metric in metrics},
         "starts": {s.name: {**s.structures, "epochs": s.epochs} for s in settings.starts},
@@ -332,8 +333,8 @@ def _correlation_table(
     ]
 
 
-def _plot(findings: Findings, judged: Mapping[str, str]) -> list[str]:
-    """Draws the errors of pretraining on single sets against each measure, one panel a task."""
+def _plots(findings: Findings, judged: Mapping[str, str]) -> list[Plot]:
+    """Errors of pretraining on single sets against each measure, one panel a task."""
     results, singles, plots = findings.results, findings.settings.singles, []
     for column in findings.settings.comparison().columns:
         steps = {
@@ -355,9 +356,9 @@ def _plot(findings: Findings, judged: Mapping[str, str]) -> list[str]:
             panels.append(
                 Panel(title=task, x_label=column.title, y_label=label, curves=curves, level=scratch)
             )
-        plots.append("plots/errors.png" if column.leads else f"plots/errors_{column.name}.png")
-        if findings.run.primary:
-            plot_scatter(panels, findings.run.path(*plots[-1].split("/")))
+        caption = f"Errors after pretraining on one set, against its {column.title} to the task."
+        name = "errors" if column.leads else f"errors_{column.name}"
+        plots.append(point_plot(name, caption, panels))
     return plots
 
 

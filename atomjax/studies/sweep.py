@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.reporting.plots import Curve, Panel
+from atomjax.reporting.drawing import Plot
+from atomjax.reporting.plots import Curve, Panel, curve_plot
 from atomjax.runtime.config import ConfigError, Settings, change, to_plain
 from atomjax.runtime.earlier import translated_changes, translated_config
 from atomjax.runtime.names import check_name
@@ -183,10 +184,10 @@ def report_sweep(findings: Findings) -> Report:
             first="variant",
         ),
     ]
-    return Report("Sweep", lines=lines, summary=summary, panels=_curves(findings, judged))
+    return Report("Sweep", lines=lines, summary=summary, plots=_curves(findings, judged))
 
 
-def _curves(findings: Findings, judged: str) -> list[Panel]:
+def _curves(findings: Findings, judged: str) -> list[Plot]:
     """Errors over x, one curve for each line and seed; none where variants have no x."""
     lines: dict[str, list[VariantSettings]] = {}
     for variant in findings.settings.variants:
@@ -198,7 +199,12 @@ def _curves(findings: Findings, judged: str) -> list[Panel]:
         values = [findings.results.values(variant.name, judged) for variant in variants]
         steps = [float(variant.x or 0) for variant in variants]
         curves += [
-            Curve(label=line, steps=steps, values=[of_seeds[seed] for of_seeds in values])
+            Curve(
+                label=line,
+                name=f"seed {seed}",
+                steps=steps,
+                values=[of_seeds[seed] for of_seeds in values],
+            )
             for seed in findings.seeds
         ]
     panel = Panel(
@@ -208,7 +214,8 @@ def _curves(findings: Findings, judged: str) -> list[Panel]:
         curves=curves,
         log_x=True,
     )
-    return [panel] if curves else []
+    caption = f"Test errors over {findings.settings.x_label}, a line for each seed."
+    return [curve_plot("curves", caption, [panel])] if curves else []
 
 
 SWEEP = Study(name="sweep", settings=SweepSettings, points=sweep_points, report=report_sweep)

@@ -1,11 +1,10 @@
-"""Tables and figures that all studies share."""
+"""Tables that all studies share."""
 
 from collections.abc import Mapping, Sequence
 
-from atomjax.reporting.plots import Curve, Panel
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
 from atomjax.runtime.progress import format_digits, format_seconds
-from atomjax.studies.results import Findings, Results, spread
+from atomjax.studies.results import Results, spread
 from atomjax.training.running.metrics import METRICS
 
 
@@ -74,27 +73,3 @@ def time_table(results: Results) -> list[str]:
     rows = [*seconds.items(), ("together", results.seconds)]
     cells = [[point, format_seconds(value)] for point, value in rows]
     return markdown_table(["computation", "wall time"], cells)
-
-
-def history_panel(findings: Findings, title: str, metric: str, *, judged: bool) -> Panel:
-    """Validation values of one metric while points were trained.
-
-    Args:
-        findings: findings of the study.
-        title: title of the panel.
-        metric: key of ``METRICS``, or "loss".
-        judged: show the points that are judged, or the others.
-    """
-    curves = []
-    for point in findings.points:
-        points = [
-            (record["step"], value)
-            for record in findings.run.child(point.name).metrics() * (point.judged == judged)
-            for name, value in record.items()
-            if name.startswith("validation/") and name.endswith(f"/{metric}")
-        ]
-        if points:
-            steps, values = zip(*points, strict=True)
-            curves.append(Curve(label=point.label, steps=steps, values=values))
-    name = heading(findings.results, metric) if metric in METRICS else metric
-    return Panel(title=title, y_label=f"validation {name}", curves=curves)

@@ -6,17 +6,15 @@ scratch/seed_<s>/       the same model, data, schedule and seed from random weig
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atomjax.reporting.plots import Comparison, plot_comparisons
 from atomjax.reporting.tables import mean_and_std
-from atomjax.runtime.files import read_npz
 from atomjax.studies.engine import Report, Study
+from atomjax.studies.figures import predictions_of
 from atomjax.studies.results import Findings, Point, spread
-from atomjax.studies.tables import error_table, history_panel
+from atomjax.studies.tables import error_table
 from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import RunSettings, TransferSettings
 
@@ -77,7 +75,7 @@ def report_transfer(findings: Findings) -> Report:
     gains = results.gains("finetuned", SCRATCH, judged, task)
     upstream = ", ".join(dataset.name for dataset in settings.pretraining.data.train)
     pretraining = findings.records["pretrain"]
-    baseline, plots = _compare_forces(findings)
+    baseline = _zero_forces(findings)
     summary = {
         "judged_by": judged,
         "unit": results.unit(judged, task),
@@ -109,31 +107,17 @@ def report_transfer(findings: Findings) -> Report:
     ]
     if baseline is not None:
         lines += ["", f"Predicting zero forces has a force MAE of {baseline:.4g} meV/Å."]
-    panels = [
-        history_panel(findings, f"pretraining on {upstream}", "loss", judged=False),
-        history_panel(findings, f"{task}, {labels}", judged, judged=True),
-    ]
     title = "Pretrained and finetuned against trained from scratch"
-    return Report(title, verdict, lines, summary, panels, plots)
+    return Report(title, verdict, lines, summary)
 
 
-def _compare_forces(findings: Findings) -> tuple[float | None, list[str]]:
-    """The error of predicting zero forces, meV/Å, and a plot of predictions against labels."""
-    shown = []
-    for point in findings.points:
-        if not point.judged or point.seed != findings.seeds[0]:
-            continue
-        for file in findings.records[point.name].get("predictions", {}).values():
-            path = findings.run.workdir / point.name / "predictions" / Path(file).name
-            arrays = read_npz(path, "delete the point's folder; it is computed again")
-            if "forces_true" in arrays:
-                true, predicted = arrays["forces_true"], arrays["forces_predicted"]
-                shown.append(Comparison(label=point.label, true=true, predicted=predicted))
-    if not shown:
-        return None, []
-    if findings.run.primary:
-        plot_comparisons(shown, "force", "eV/Å", findings.run.path("plots", "forces.png"))
-    return 1e3 * float(np.abs(shown[0].true).mean()), ["plots/forces.png"]
+def _zero_forces(findings: Findings) -> float | None:
+    """The error of predicting zero forces, meV/Å; None where no forces are predicted."""
+    judged = [point for point in findings.points if point.judged]
+    for arrays in predictions_of(findings, judged[0]).values():
+        if "forces_true" in arrays:
+            return 1e3 * float(np.abs(arrays["forces_true"]).mean())
+    return None
 
 
 TRANSFER = Study(

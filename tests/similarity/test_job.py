@@ -135,7 +135,7 @@ def test_job_recommends_the_set_that_is_like_the_task(finished):
     assert "never seen: H, C, O" in report
     figures = ["bars", "heat_map", "map", "elements", "coverage", "embeddings", "orientation_task"]
     for name in figures:
-        assert f"![plots/{name}.png]" in report
+        assert f"(plots/{name}.png)" in report
         assert (finished / "run" / "plots" / f"{name}.png").stat().st_size > 0
 
 

@@ -93,7 +93,7 @@ def test_there_is_a_report_after_every_seed(tmp_path, trainings):
     assert reports == [None] * 6 + [[0]] * 6
 
 
-def test_curves_over_the_number_of_structures_are_plotted(tmp_path, trainings):
+def test_curves_over_the_number_of_structures_are_plotted(tmp_path, trainings, figures):
     variants = [
         {"name": f"{start}_{n}", "start": start, "line": start, "x": n,
          "changes": {"finetuning.train.max_structures": n}}
@@ -102,7 +102,7 @@ def test_curves_over_the_number_of_structures_are_plotted(tmp_path, trainings):
     settings = make_sweep(tmp_path / "chains.xyz", variants, seeds=(0,))
     run_sweep(settings, tmp_path / "run")
     assert (tmp_path / "run" / "plots" / "curves.png").stat().st_size > 5_000
-    assert "![plots/curves.png]" in (tmp_path / "run" / "report.md").read_text()
+    assert "(plots/curves.png)" in (tmp_path / "run" / "report.md").read_text()
     assert sum(one.finetune is None for one in trainings.done) == 1
 
 

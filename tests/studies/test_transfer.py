@@ -41,7 +41,7 @@ def test_summary_compares_seed_by_seed(tmp_path, monkeypatch):
     assert (summary["training_structures"], summary["budget"]) == (50, 100)
 
 
-def test_report_says_it_as_it_is(tmp_path, monkeypatch):
+def test_report_says_it_as_it_is(tmp_path, monkeypatch, figures):
     report(tmp_path, monkeypatch)
     text = (tmp_path / "run" / "report.md").read_text()
     for fragment in (
@@ -53,9 +53,19 @@ def test_report_says_it_as_it_is(tmp_path, monkeypatch):
         "| pretraining | 0:00 |",
     ):
         assert fragment in text
-    for plot in ("plots/curves.png", "plots/forces.png"):
+    for plot in ("plots/training.png", "plots/parity.png"):
         assert f"({plot})" in text
         assert (tmp_path / "run" / plot).read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_shows_every_seed_and_the_predictions(tmp_path, monkeypatch, figures):
+    report(tmp_path, monkeypatch)
+    page = (tmp_path / "run" / "report.html").read_text()
+    for label in ("finetuned", "scratch"):
+        for seed in range(3):
+            assert f"<title>{label}, seed {seed}\nstep 10\nvalidation force MAE" in page
+    assert "<title>pretraining\nstep 10\nvalidation loss 1</title>" in page
+    assert "finetuned: MAE 0.08 eV/Å" in page
 
 
 def test_worse_is_said_too(tmp_path, monkeypatch):
@@ -73,7 +83,8 @@ def test_scalar_task_without_forces(tmp_path, monkeypatch):
     text = (tmp_path / "run" / "report.md").read_text()
     assert "MAE on the test set of task: 0.1 eV finetuned" in text
     assert "| start | MAE (eV) |" in text
-    assert not (tmp_path / "run" / "plots" / "forces.png").exists()
+    assert "plots/training.png" in text
+    assert "plots/parity.png" not in text
 
 
 def test_mistakes_are_explained(tmp_path, monkeypatch):

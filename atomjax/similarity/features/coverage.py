@@ -1,12 +1,17 @@
 """Fraction of a set's classes that a sample covers, as in Fig. 9 of arXiv:2502.11085."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atomjax.reporting.plots import COLORS, make_figure, save_figure
+from atomjax.reporting.drawing import COLORS, MOST_SHAPES, Note, Plot
+from atomjax.reporting.plots import MOST_NOTES, sparse_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -49,25 +54,41 @@ def class_coverage(codes: np.ndarray, indices: np.ndarray) -> Coverage:
     )
 
 
-def plot_coverage(sets: Mapping[str, Mapping[str, Coverage]], path: Path) -> None:
-    """Draws how often each class is in the samples, one panel for each set, and writes a PNG.
+def coverage_plot(sets: Mapping[str, Mapping[str, Coverage]]) -> Plot:
+    """Frequency of each class in the samples, one panel for each set.
 
     Args:
         sets: set → strategy → coverage.
-        path: PNG to write.
     """
-    figure, axes = make_figure(len(sets))
-    for ax, (name, strategies) in zip(axes, sets.items(), strict=True):
-        for (strategy, coverage), color in zip(strategies.items(), COLORS, strict=False):
-            order = np.argsort(-coverage.population, kind="stable")
-            drawn = coverage.drawn[order]
-            label = f"{strategy}: {coverage.covered} of {len(order)} classes"
-            present = np.flatnonzero(drawn)
-            ax.scatter(present, drawn[present], s=4, color=color, label=label, linewidths=0)
-        ax.set(title=name, xlabel="class, most frequent first", ylabel="structures in the sample")
-        ax.set_yscale("log")
-        ax.legend(frameon=False)
-    save_figure(figure, path)
+    return Plot(
+        name="coverage",
+        caption="Structures of each class in the samples; classes that are not covered have none.",
+        panels=[functools.partial(_draw, name=name, strategies=one) for name, one in sets.items()],
+    )
+
+
+def _draw(ax: "Axes", name: str, strategies: Mapping[str, Coverage]) -> list[Note]:
+    """Draws the sample of one set; the most frequent classes say their numbers."""
+    notes = []
+    for (strategy, coverage), color in zip(strategies.items(), COLORS, strict=False):
+        order = np.argsort(-coverage.population, kind="stable")
+        drawn = coverage.drawn[order]
+        label = f"{strategy}: {coverage.covered} of {len(order)} classes"
+        present = np.flatnonzero(drawn)
+        many = len(present) > MOST_SHAPES
+        style = {"s": 6, "color": color, "linewidths": 0, "rasterized": many}
+        ax.scatter(present, drawn[present], label=label, **style)
+        for i in present[:MOST_NOTES].tolist():
+            count = int(drawn[i])
+            of = coverage.population[order[i]]
+            notes.append(Note(f"{strategy}: {count} of {of} structures", i, count))
+    ax.set(title=name, xlabel="class, most frequent first", ylabel="structures in the sample")
+    ax.set_yscale("log")
+    # Plain numbers: few classes have more than ten.
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(sparse_label)
+    ax.legend(frameon=False)
+    return notes
 
 
 def describe_coverage(name: str, strategies: Mapping[str, Coverage]) -> Sequence[str]:

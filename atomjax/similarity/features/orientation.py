@@ -1,15 +1,18 @@
 """Dependence of a distance on the orientations of a set's structures."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from atomjax.reporting.plots import COLORS, make_figure, save_figure
+from atomjax.reporting.drawing import COLORS, Note, Plot
 from atomjax.structures import Structure
 from atomjax.structures.generate.geometry import random_rotation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class RotatedStructures(Sequence[Structure]):
@@ -73,24 +76,35 @@ class OrientationTest:
         return np.asarray(self.rotated) / self.stored
 
 
-def plot_orientation(tests: Mapping[str, Mapping[str, OrientationTest]], path: Path) -> None:
-    """Draws the ratios of rotated to stored distances and writes a PNG.
+def orientation_plot(task: str, tests: Mapping[str, Mapping[str, OrientationTest]]) -> Plot:
+    """The ratios of rotated to stored distances.
 
     Args:
+        task: the downstream set.
         tests: upstream set → kind of features → distances.
-        path: PNG to write.
     """
-    figure, (ax,) = make_figure(1, 2.5 + 1.5 * len(tests))
+    return Plot(
+        name=f"orientation_{task}",
+        caption=f"Distance to {task} with the structures of a set turned at random, over that as "
+        "they are stored; 1 where orientation does not matter.",
+        panels=[functools.partial(_draw, tests=tests)],
+        width=2.5 + 1.5 * len(tests),
+    )
+
+
+def _draw(ax: "Axes", tests: Mapping[str, Mapping[str, OrientationTest]]) -> list[Note]:
+    notes = []
     kinds = list(dict.fromkeys(kind for kinds in tests.values() for kind in kinds))
     for place, (kind, color) in enumerate(zip(kinds, COLORS, strict=False)):
         shift = 0.2 * (place - (len(kinds) - 1) / 2)
-        for x, by_kind in enumerate(tests.values()):
+        for x, (name, by_kind) in enumerate(tests.items()):
             if kind in by_kind:
                 ratio = by_kind[kind].ratio
                 label = kind if x == 0 else None
                 ax.scatter(np.full(len(ratio), x + shift), ratio, s=14, color=color, label=label)
+                notes += [Note(f"{name}, {kind}\n{r:.4g}", x + shift, r) for r in ratio.tolist()]
     ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set_xticks(range(len(tests)), list(tests))
     ax.set(ylabel="CSI of the rotated set / CSI as stored", xlabel="upstream set")
     ax.legend(frameon=False)
-    save_figure(figure, path)
+    return notes

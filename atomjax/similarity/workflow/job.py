@@ -2,7 +2,7 @@
 
 features/               statistics of each set, kept for the next run
 csi.csv, csi.json       every number
-report.md, plots/       the same for people
+report.html             the same for people, in one file; with figures in report.md and plots/
 selected/<task>/        structures chosen inside the recommended set, where asked for
 pretrain_<task>.py      the pretraining that the recommendation implies
 """
@@ -21,7 +21,7 @@ from atomjax.similarity.features.cache import SetExtractor
 from atomjax.similarity.features.extractor import check_invariants, load_extractor
 from atomjax.similarity.measures.registry import find_measures
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
-from atomjax.similarity.workflow.report import Extras, describe_plan, write_report
+from atomjax.similarity.workflow.report import Extras, describe_plan, write_results
 from atomjax.similarity.workflow.selection_job import select_structures
 from atomjax.training.checks import check_settings
 
@@ -75,13 +75,13 @@ def similarity(
         if settings.select is not None
     ]
     extras = Extras(extractor.name, extractor.element_embeddings, orientation, chosen)
-    summary = write_report(comparison, recommendations, plans, extras, run, figures)
+    summary = write_results(comparison, recommendations, plans, extras, run, figures)
     for choice in recommendations:
         run.say(" ".join(describe_recommendation(choice, comparison)))
         run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")
     for selection in chosen:
         run.say(selection.describe())
-    run.say(f"report: {run.workdir / 'report.md'}")
+    run.say(f"report: {run.workdir / 'report.html'}")
     return summary
 
 

@@ -1,4 +1,4 @@
-"""Results of a similarity job, as ``csi.csv``, ``csi.json`` and ``report.md``."""
+"""Results of a similarity job, as ``csi.csv``, ``csi.json`` and a report."""
 
 import dataclasses
 import math
@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.reporting.tables import table_text
-from atomjax.runtime.run import Run, repetition
+from atomjax.reporting.drawing import Plot
+from atomjax.reporting.report import Document, write_report
+from atomjax.reporting.tables import markdown_table, table_text
+from atomjax.runtime.run import Run
 from atomjax.similarity.analysis.comparison import Comparison
 from atomjax.similarity.analysis.recommendation import Recommendation, describe_recommendation
 from atomjax.similarity.analysis.views import describe_orientation
 from atomjax.similarity.features.cache import ExtractedSet
-from atomjax.similarity.features.coverage import describe_coverage, plot_coverage
-from atomjax.similarity.features.orientation import OrientationTest, plot_orientation
+from atomjax.similarity.features.coverage import coverage_plot, describe_coverage
+from atomjax.similarity.features.orientation import OrientationTest, orientation_plot
 from atomjax.similarity.features.units import describe_units
 from atomjax.similarity.workflow.figures import (
-    plot_bars,
-    plot_embeddings,
-    plot_heat_map,
-    plot_map,
-    plot_parts,
+    bar_plot,
+    embedding_plot,
+    map_plot,
+    matrix_plot,
+    part_plot,
 )
 from atomjax.similarity.workflow.measure_tables import (
     describe_measures,
@@ -37,6 +39,8 @@ from atomjax.training.settings import RunSettings
 
 # Weight of a structure, in mean weights, from which a report mentions it.
 HEAVY = 1.05
+# Figures that stand before the tables.
+LEADING = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Extras:
     selections: Sequence[Selection] = ()
 
 
-def write_report(
+def write_results(
     comparison: Comparison,
     recommendations: Sequence[Recommendation],
     plans: Mapping[str, RunSettings],
@@ -111,33 +115,28 @@ def write_report(
         run.path("csi.csv").write_text(table_text(records))
         for task, plan in plans.items():
             run.path(configs[task]).write_text(config_text(task, plan))
-        plots = write_figures(comparison, extras, run) if figures else []
-        text = render(comparison, recommendations, plans, extras, plots)
-        run.path("report.md").write_text(text)
+    plots = all_plots(comparison, extras) if figures else []
+    write_report(compose(comparison, recommendations, plans, extras, plots), run)
     return summary
 
 
-def write_figures(comparison: Comparison, extras: Extras, run: Run) -> list[str]:
-    """Draws everything; returns the names of the files."""
-    plots = ["plots/bars.png", "plots/heat_map.png", "plots/map.png", "plots/coverage.png"]
-    plot_bars(comparison, run.path(plots[0]))
-    plot_heat_map(comparison, run.path(plots[1]))
+def all_plots(comparison: Comparison, extras: Extras) -> list[Plot]:
+    """The figures, those first that answer the question."""
     sets = (*comparison.upstream, *comparison.downstream)
     tasks = [s.name for s in comparison.downstream]
-    plot_map({s.name: s.rows for s in sets}, tasks, run.path(plots[2]))
-    for table in divided(comparison):
-        plots.append(f"plots/{table.measure.parts_name}s.png")
-        plot_parts(comparison, table, run.path(plots[-1]))
-    plot_coverage({s.name: s.coverage for s in sets}, run.path(plots[3]))
+    plots = [
+        matrix_plot(comparison),
+        map_plot({s.name: s.rows for s in sets}, tasks),
+        bar_plot(comparison),
+        *(part_plot(comparison, table) for table in divided(comparison)),
+        coverage_plot({s.name: s.coverage for s in sets}),
+    ]
     present = sorted({z for s in sets for z in s.features.elements})
-    named = {SYMBOLS[z]: extras.embeddings[SYMBOLS[z]] for z in present}
-    if named:
-        plots.append("plots/embeddings.png")
-        plot_embeddings(named, run.path(plots[-1]))
-    for task, by_candidate in extras.orientation.items():
-        plots.append(f"plots/orientation_{task}.png")
-        plot_orientation(by_candidate, run.path(plots[-1]))
-    return plots
+    if present:
+        named = {SYMBOLS[z]: extras.embeddings[SYMBOLS[z]] for z in present}
+        plots.append(embedding_plot(named))
+    tests = extras.orientation.items()
+    return [*plots, *(orientation_plot(task, by_candidate) for task, by_candidate in tests)]
 
 
 def config_text(task: str, plan: RunSettings) -> str:
@@ -159,18 +158,23 @@ def describe_plan(plan: RunSettings) -> str:
     )
 
 
-def render(
+def compose(
     comparison: Comparison,
     recommendations: Sequence[Recommendation],
     plans: Mapping[str, RunSettings],
     extras: Extras,
-    plots: Sequence[str],
-) -> str:
-    """The text of ``report.md``."""
-    lines = ["# Which upstream set is near", ""]
+    plots: Sequence[Plot],
+) -> Document:
+    """The report: the recommendation, what it rests on, and what was compared how."""
+    lines: list[str | Plot] = []
     for choice in recommendations:
         lines += [" ".join(describe_recommendation(choice, comparison)), ""]
     lines += [
+        *plots[:LEADING],
+        "## Distances",
+        "",
+        *value_table(comparison),
+        "",
         f"Features: {extras.extractor}. "
         f"Intervals are about the value of infinitely many structures, at {comparison.level:.0%}; "
         "they correct for the bias of finite sets, so a CSI may lie above its interval. The noise "
@@ -179,8 +183,6 @@ def render(
         "that of two sets of one distribution.",
         "",
         *describe_measures(comparison),
-        *value_table(comparison),
-        "",
         "`csi.csv` and `csi.json` hold every number; infinite is the value extrapolated to "
         "infinitely many structures, unseen the share of the task's atoms whose element the "
         "upstream set lacks.",
@@ -196,14 +198,10 @@ def render(
         *_coverage(comparison),
         *_plans(plans),
         *_selections(extras),
-        *_figures(plots),
-        *repetition(),
+        *(["## Further figures", ""] if plots else []),
+        *plots[LEADING:],
     ]
-    return "\n".join(lines)
-
-
-def _figures(plots: Sequence[str]) -> list[str]:
-    return ["## Figures", "", *(f"![{plot}]({plot})" for plot in plots), ""] if plots else []
+    return Document(title="Which upstream set is near", lines=lines)
 
 
 def _mixtures(comparison: Comparison) -> list[str]:
@@ -211,11 +209,11 @@ def _mixtures(comparison: Comparison) -> list[str]:
         return []
     tasks = [s.name for s in comparison.downstream]
     heads = [f"{comparison.table.measure.label} to {task}" for task in tasks]
-    lines = ["| mixture of all candidates | " + " | ".join(heads) + " |"]
-    lines.append("| --- |" + " ---: |" * len(tasks))
-    for name, values in comparison.mixtures.items():
-        lines.append(f"| {name} | " + " | ".join(f"{v:.4g}" for v in values) + " |")
-    return [*lines, ""]
+    rows = [
+        [name, *(f"{value:.4g}" for value in values)]
+        for name, values in comparison.mixtures.items()
+    ]
+    return [*markdown_table(["mixture of all candidates", *heads], rows), ""]
 
 
 def _rest(comparison: Comparison) -> str:
@@ -265,18 +263,21 @@ def _describe_set(comparison: Comparison, one: ExtractedSet) -> dict[str, Any]:
 
 def _sets(comparison: Comparison) -> list[str]:
     described = [_describe_set(comparison, s) for s in comparison.sets]
-    lines = [
-        "| set | structures | sample | independent units | classes in it | atoms | effective rank |"
-        " two halves |",
-        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {s['name']} | {s['available']:,} | {s['structures']:,} | "
-        f"{describe_units(s['unit'], s['units'])} | {s['covered']:,} of {s['classes']:,} | "
-        f"{s['atoms']:,} | {s['effective_rank']:.1f} | "
-        f"{'' if s['halves'] is None else format(s['halves'], '.3g')} |"
+    heads = ["set", "independent units", "structures", "sample", "classes in it", "atoms"]
+    rows = [
+        [
+            s["name"],
+            describe_units(s["unit"], s["units"]),
+            f"{s['available']:,}",
+            f"{s['structures']:,}",
+            f"{s['covered']:,} of {s['classes']:,}",
+            f"{s['atoms']:,}",
+            f"{s['effective_rank']:.1f}",
+            "" if s["halves"] is None else format(s["halves"], ".3g"),
+        ]
         for s in described
     ]
+    lines = markdown_table([*heads, "effective rank", "two halves"], rows, left=2)
     lines += [
         "",
         f"Two halves: the {comparison.table.measure.label} between two sets of this size and "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atomjax.data.given import Source, dataset_entry
-from atomjax.reporting.plots import make_figure, save_figure
+from atomjax.reporting.drawing import make_figure, save_figure
 from atomjax.reporting.tables import data_frame, markdown_table
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change

@@ -1,0 +1,161 @@
+"""Figures of trainings: validation while they were trained, and predictions against labels."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atomjax.reporting.drawing import Plot
+from atomjax.reporting.plots import Comparison, Curve, Panel, comparison_plot, curve_plot
+from atomjax.runtime.files import read_npz
+from atomjax.studies.results import Findings, Point
+from atomjax.studies.tables import heading
+from atomjax.training.running.metrics import METRICS
+
+VALIDATION = "validation/"
+# Panels of one figure; a suite of forty tasks has its numbers in tables.
+MOST_PANELS = 6
+# Key of an array of predictions → quantity, unit, whether it is shown per atom.
+QUANTITIES = {
+    "forces": ("force", "eV/Å", False),
+    "value": ("value", "", False),
+    "energy": ("energy", "eV/atom", True),
+    "stress": ("stress", "eV/Å³", False),
+}
+
+Log = Sequence[Mapping[str, float]]
+Arrays = Mapping[str, np.ndarray]
+
+
+def training_plots(findings: Findings) -> list[Plot]:
+    """Validation values by step: losses of pretrainings, errors by which the others are judged."""
+    logs = {p.name: findings.run.child(p.name).metrics() for p in findings.points}
+    others = [point for point in findings.points if not point.judged]
+    panels = [history_panel("pretraining", "loss", "loss", _named(others), logs)]
+    judged = [point for point in findings.points if point.judged]
+    sets = validated_sets(logs[point.name] for point in judged)
+    for data_set, metric in list(sets.items())[: MOST_PANELS - 1]:
+        y_label = heading(findings.results, metric, data_set)
+        key = f"{data_set}/{metric}"
+        panels.append(history_panel(data_set, y_label, key, _named(judged), logs))
+    panels = [panel for panel in panels if panel.curves]
+    caption = "Validation while the models were trained, a line for each seed."
+    if len(sets) >= MOST_PANELS:
+        caption += f" The first {MOST_PANELS - 1} data sets are shown."
+    return [curve_plot("training", caption, panels)] if panels else []
+
+
+def parity_plots(findings: Findings) -> list[Plot]:
+    """Predictions of the first seed against labels, of the quantity that decides."""
+    if not findings.seeds:
+        return []
+    found = []
+    for point in findings.points:
+        if point.judged and point.seed == findings.seeds[0]:
+            for data_set, arrays in predictions_of(findings, point).items():
+                label = point.label if len(findings.judged) > 1 else data_set
+                unit = findings.results.unit("value_mae", data_set)
+                found += comparisons(label, arrays, unit)[:1]
+    return parity_plot(
+        found, f"Predictions for the test set against labels, seed {findings.seeds[0]}"
+    )
+
+
+def parity_plot(found: Sequence[Comparison], caption: str) -> list[Plot]:
+    """The figure of predictions against labels; none without any."""
+    if not found:
+        return []
+    caption += "; the pointer shows the numbers of the largest errors."
+    if len(found) > MOST_PANELS:
+        caption += f" {MOST_PANELS} of {len(found)} are shown."
+    return [comparison_plot("parity", caption, found[:MOST_PANELS])]
+
+
+def predictions_of(findings: Findings, point: Point) -> dict[str, Arrays]:
+    """Data set → arrays of the predictions of a point."""
+    files = findings.records[point.name].get("predictions", {}).values()
+    folder = findings.run.workdir / point.name
+    return read_predictions(folder, (Path(file).name for file in files))
+
+
+def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Arrays]:
+    """Data set → arrays of predictions of a training, by the names of their files."""
+    mend = "delete the training's folder; it is computed again"
+    return {Path(n).stem: read_npz(folder / "predictions" / n, mend) for n in names}
+
+
+def comparisons(label: str, arrays: Arrays, value_unit: str) -> list[Comparison]:
+    """Predictions against labels of every quantity that has both, the one first that decides.
+
+    Args:
+        label: above the panels.
+        arrays: as :meth:`atomjax.training.running.predictions.PredictedSet.arrays` returns them.
+        value_unit: unit of a property.
+    """
+    made = []
+    for key, (quantity, unit, per_atom) in QUANTITIES.items():
+        needed = {f"{key}_true", f"{key}_predicted", *(["n_atoms"] if per_atom else [])}
+        if needed <= arrays.keys():
+            names = arrays.get("identifier")
+            if key == "forces" and names is not None:
+                rows = arrays.get("forces_structure")
+                names = None if rows is None else names[rows]
+            each: Any = arrays["n_atoms"] if per_atom else 1
+            one = Comparison(
+                label=label,
+                true=arrays[f"{key}_true"] / each,
+                predicted=arrays[f"{key}_predicted"] / each,
+                quantity=quantity,
+                unit=value_unit if key == "value" else unit,
+                names=None if names is None else names.tolist(),
+            )
+            if np.isfinite(one.true).any():
+                made.append(one)
+    return made
+
+
+def history_panel(
+    title: str,
+    y_label: str,
+    key: str,
+    runs: Iterable[tuple[str, str, str]],
+    logs: Mapping[str, Log],
+) -> Panel:
+    """Validation values of one metric while models were trained.
+
+    Args:
+        title: title of the panel.
+        y_label: name of the metric with its unit.
+        key: name of the metric in a log, without "validation/"; one of a single data set has its
+            name in front.
+        runs: key in ``logs``, label, and name among those of the label.
+        logs: metrics of each run, as :meth:`atomjax.runtime.run.Run.metrics` returns them.
+    """
+    curves = []
+    for run, label, name in runs:
+        points = [
+            (record["step"], record[VALIDATION + key])
+            for record in logs[run]
+            if VALIDATION + key in record
+        ]
+        if points:
+            steps, values = zip(*points, strict=True)
+            curves.append(Curve(label=label, name=name, steps=steps, values=values))
+    return Panel(title=title, y_label=f"validation {y_label}", curves=curves)
+
+
+def validated_sets(logs: Iterable[Log]) -> dict[str, str]:
+    """Data set → the metric by which trainings on it are compared, of all that were validated."""
+    keys = {key for log in logs for record in log for key in record if key.startswith(VALIDATION)}
+    names = sorted(key.removeprefix(VALIDATION) for key in keys)
+    pairs = [tuple(name.rsplit("/", 1)) for name in names if "/" in name]
+    sets = dict.fromkeys(data_set for data_set, metric in pairs if metric in METRICS)
+    return {one: next(m for m in METRICS if (one, m) in pairs) for one in sets}
+
+
+def _named(points: Iterable[Point]) -> list[tuple[str, str, str]]:
+    return [
+        (point.name, point.label, "" if point.seed is None else f"seed {point.seed}")
+        for point in points
+    ]

@@ -70,8 +70,8 @@ class Comparison:
     predicted: np.ndarray
 
 
-def plot_curves(panels: Sequence[Panel], path: Path) -> None:
-    """Draws panels of curves side by side, on a logarithmic scale, and writes a PNG."""
+def plot_curves(panels: Sequence[Panel], path: Path | None) -> "Figure":
+    """Draws panels of curves side by side, on a logarithmic scale; writes a PNG to a path."""
     figure, axes = make_figure(len(panels))
     for ax, panel in zip(axes, panels, strict=True):
         colors = _colors(curve.label for curve in panel.curves)
@@ -102,7 +102,7 @@ def plot_curves(panels: Sequence[Panel], path: Path) -> None:
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_formatter(_sparse_label)
         ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-    save_figure(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_scatter(panels: Sequence[Panel], path: Path) -> None:

@@ -35,7 +35,7 @@ from atomjax.runtime.files import (
     read_json,
     replacing,
 )
-from atomjax.runtime.progress import Display, Tracker
+from atomjax.runtime.progress import Display, Told, Tracker
 
 PACKAGES = (
     "jax",
@@ -62,6 +62,7 @@ class Run:
         console: console for messages and progress; None writes to standard output.
         accept_changes: continue in a directory whose configuration differs; the old one is
             kept as ``config.previous.json``.
+        told: function that is told the progress of everything in the run.
 
     Raises:
         ConfigError: ``workdir`` holds a run with another configuration, whose keys are named.
@@ -81,6 +82,7 @@ class Run:
         *,
         console: Console | None = None,
         accept_changes: bool = False,
+        told: Told | None = None,
     ):
         import jax  # Not at the top: reading a config must not wait for jax.
 
@@ -88,7 +90,13 @@ class Run:
         self.primary = jax.process_index() == 0
         self.accept_changes = accept_changes
         shown = (console or Console()) if self.primary else None
-        self.display = Display(shown, told=lambda description, *_: processes.advance(description))
+
+        def advance(description: str, *rest: Any) -> None:
+            processes.advance(description)
+            if told is not None:
+                told(description, *rest)
+
+        self.display = Display(shown, told=advance)
         self._files: tuple[TextIO, Any] | None = None
         self._purge_step: int | None = None
         self.workdir.mkdir(parents=True, exist_ok=True)

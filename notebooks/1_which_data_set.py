@@ -110,10 +110,9 @@ figure.tight_layout()
 # molecules; the metals are somewhere else altogether.
 
 # %%
-atoms = {
-    name: np.concatenate(atomjax.features(frames).atoms)
-    for name, frames in [*candidates.items(), ("aspirin", aspirin)]
-}
+sets = {**candidates, "aspirin": aspirin}
+found = iter(atomjax.features([one for frames in sets.values() for one in frames]).atoms)
+atoms = {name: np.concatenate([next(found) for _ in frames]) for name, frames in sets.items()}
 plot_map(atoms, ("aspirin",), None)
 
 # %% [markdown]

@@ -54,9 +54,9 @@ from atomjax.reporting.live import LiveCurves
 from atomjax.structures.generate import generate
 
 FAST = os.environ.get("ATOMJAX_FAST") == "1"
-PRETRAINING = 60 if FAST else 500  # structures of each upstream set
-EPOCHS = 4 if FAST else 16
-LABELS, FINETUNING = (16, 12) if FAST else (50, 45)
+PRETRAINING = 60 if FAST else 400  # structures of each upstream set
+EPOCHS = 6 if FAST else 12
+LABELS, FINETUNING = (16, 12) if FAST else (50, 30)
 # One block is quick; the settings for small data choose everything else.
 NETWORK = {"model.overrides.num_blocks": 1}
 

@@ -73,8 +73,12 @@ COUNT = 20 if FAST else 150
 # %%
 names = ["CH3CH2OH", "CH3OH", "CH4", "C2H6", "CH3COOH", "H2O", "NH3"]
 molecules = [ase.build.molecule(name) for name in names]
-found = atomjax.features(molecules, invariant_only=True)
-means = found.structures
+turned = [atoms.copy() for atoms in molecules]
+for atoms in turned:
+    atoms.rotate(40, (1, 2, 3))
+means, again = np.split(atomjax.features(molecules + turned, invariant_only=True).structures, 2)
+full, full_again = np.split(atomjax.features(molecules + turned).structures, 2)
+
 unit = means - means.mean(axis=0)
 unit /= np.linalg.norm(unit, axis=1, keepdims=True)
 
@@ -84,11 +88,6 @@ ax.set_xticks(range(len(names)), names, rotation=90)
 ax.set_yticks(range(len(names)), names)
 figure.colorbar(image, label="cosine of the features")
 
-turned = [atoms.copy() for atoms in molecules]
-for atoms in turned:
-    atoms.rotate(40, (1, 2, 3))
-again = atomjax.features(turned, invariant_only=True).structures
-full, full_again = (atomjax.features(frames).structures for frames in (molecules, turned))
 change = np.linalg.norm(again - means) / np.linalg.norm(means - means.mean(axis=0))
 full_change = np.linalg.norm(full_again - full) / np.linalg.norm(full - full.mean(axis=0))
 print(f"a rotation changes {full_change:.1%} of all features, {change:.1%} of what does not turn")
@@ -112,8 +111,10 @@ sets = {
 }
 task = generate({"kind": "dynamics", "molecule": "ethanol", "count": COUNT})
 
-rows = {name: atomjax.features(frames).atoms for name, frames in sets.items()}
-rows["task"] = atomjax.features(task).atoms
+# In one call, for which everything is compiled once.
+everything = {**sets, "task": task}
+found = iter(atomjax.features([one for frames in everything.values() for one in frames]).atoms)
+rows = {name: [next(found) for _ in frames] for name, frames in everything.items()}
 
 
 def statistics(structures):
@@ -151,7 +152,7 @@ def sums(structures):
 
 
 chosen = select_greedily(sums(rows["molecules"]), sums(rows["task"]), SIZE)
-drawn = [rng.choice(COUNT, SIZE, replace=False) for _ in range(20)]
+drawn = [rng.choice(len(rows["molecules"]), SIZE, replace=False) for _ in range(20)]
 distances = frechet_table(
     [statistics([rows["molecules"][i] for i in pick]) for pick in (chosen, *drawn)],
     [statistics(rows["task"])],

@@ -1,6 +1,7 @@
 """Hooks of MkDocs: pages beside docs/ join the site, and links between pages hold there.
 
-Notebooks are run for their pages, with small counts unless ``ATOMJAX_FAST=0``.
+Notebooks are run for their pages, with small counts unless ``ATOMJAX_FAST=0``, and not at all with
+``ATOMJAX_NOTEBOOKS=unrun``.
 """
 
 import base64
@@ -35,8 +36,12 @@ def on_files(files: Files, config: Any) -> Files:
     notebooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(notebooks)
     for source in notebooks.SOURCES:
-        with tempfile.TemporaryDirectory() as folder:
-            page, pictures = page_of(notebooks.execute(source, Path(folder)), source.stem)
+        if os.environ.get("ATOMJAX_NOTEBOOKS") == "unrun":
+            done = notebooks.notebook_of(source)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                done = notebooks.execute(source, Path(folder))
+        page, pictures = page_of(done, source.stem)
         for name, content in {f"{source.stem}.md": page, **pictures}.items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files

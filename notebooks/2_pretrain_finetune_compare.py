@@ -64,9 +64,13 @@ NETWORK = {"model.overrides.num_blocks": 1}
 # ## Data
 
 # %%
+specs = {
+    "conformers": {"heavy_atoms": (2, 7)},
+    "slabs": {"size": (2, 2, 2), "fixed_layers": 1},
+}
 upstream = {
-    "conformers": generate({"kind": "conformers", "count": PRETRAINING, "heavy_atoms": (2, 7)}),
-    "slabs": generate({"kind": "slabs", "count": PRETRAINING, "size": (2, 2, 2)}),
+    name: generate({"kind": name, "count": PRETRAINING, **options})
+    for name, options in specs.items()
 }
 frames = generate({"kind": "dynamics", "molecule": "aspirin", "count": LABELS + 70})
 train, validation, test = frames[:LABELS], frames[LABELS : LABELS + 20], frames[LABELS + 20 :]

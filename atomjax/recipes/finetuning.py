@@ -41,8 +41,7 @@ def finetune(
         network: network to train from random weights, "gemnet_oc" or "equiformer_v2".
         seed: seed of initialisation, order of the structures and dropout.
         settings: dotted key of a config → value: ``{"train.epochs": 100}``.
-        progress: show progress; or a function that is told it instead, such as `LiveCurves` of
-            ``atomjax.reporting.live``.
+        progress: show progress, or a function that is told it, such as `reporting.live.LiveCurves`.
         **options: units and label keys of files and atoms, as in a config.
 
     Returns:

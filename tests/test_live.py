@@ -27,6 +27,14 @@ def test_curves_are_drawn_at_most_once_a_second_and_at_the_end(tmp_path) -> None
     now[0] += 5
     live("evaluating", 1, 2, {})
     assert len(shown) == drawn, "nothing new is not drawn again"
+    # Drawings of two seconds each are followed by eighteen without one.
+    slow, times = [], iter(range(0, 10_000, 2))
+    live = LiveCurves(tmp_path, show=slow.append, clock=lambda: next(times))
+    for step in range(1, 31):
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": 40 + step}) + "\n")
+        live("training", step, 100, {})
+    assert len(slow) == 4
     forces, energies = shown[-1].axes
     (line,) = forces.lines
     assert list(line.get_xdata()) == list(range(1, 41))

@@ -260,6 +260,11 @@ def _unpack(archive: Path, folder: Path, display: Display) -> None:
     Raises:
         DownloadError: it is damaged, or holds paths that lead elsewhere.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise DownloadError(
+            f"{archive} is not unpacked: Python before 3.11.4 lets archives write anywhere; take a "
+            f"later one, or unpack it yourself into {folder}"
+        )
     display.write(f"unpacking {archive.name}")
     try:
         with replacing_folder(folder) as new:

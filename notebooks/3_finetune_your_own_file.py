@@ -101,7 +101,7 @@ command(["data-card", str(path)])
 # %%
 CHECKPOINT = None
 
-# A third of the steps that the card names: enough for a first look. Leave it out for the best model.
+# A third of the steps that the card names, for a first look; leave it out for the best model.
 settings = {"train.epochs": 15 if FAST else 50}
 model = atomjax.finetune(
     CHECKPOINT,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomjax.inference.embeddings import features
-    from atomjax.inference.model import Model, load
+    from atomjax.inference.model import Ensemble, Model, load
     from atomjax.inference.results import Predictions
     from atomjax.recipes.finetuning import finetune
     from atomjax.similarity.workflow.table import CsiTable, csi
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CsiTable",
+    "Ensemble",
     "Model",
     "Predictions",
     "__version__",
@@ -29,6 +30,7 @@ __all__ = [
 # Public names and the modules that define them, which need jax: importing atomjax alone does not.
 _MODULES = {
     "CsiTable": "atomjax.similarity.workflow.table",
+    "Ensemble": "atomjax.inference.model",
     "Model": "atomjax.inference.model",
     "Predictions": "atomjax.inference.results",
     "csi": "atomjax.similarity.workflow.table",

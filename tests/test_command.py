@@ -77,10 +77,12 @@ def test_train_predict_and_features(inside, capsys) -> None:
     np.testing.assert_allclose(energies, np.array(expected.energies), atol=1e-5)
     found = np.concatenate([np.asarray(one.forces) for one in written])
     np.testing.assert_allclose(found, np.concatenate(list(expected.forces)), atol=1e-5)
-    assert main(["predict", "mine", "test.xyz", "--output=out/predicted.csv"]) == 0
+    csv_file = ["--output=out/predicted.csv", "--ensemble", "mine"]
+    assert main(["predict", "mine", "test.xyz", *csv_file]) == 0
     with Path("out/predicted.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["energy"]) for row in rows] == pytest.approx(expected.energies, rel=1e-6)
+    assert {float(row["energy_deviation"]) for row in rows} == {0.0}
     assert main(["predict", "mine", "test.xyz", "--output=out/predicted.npz"]) == 0
     arrays = read_npz(Path("out/predicted.npz"), "")
     # The same file as a run writes of its test structures.

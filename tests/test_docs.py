@@ -52,7 +52,7 @@ def test_code_runs(path: Path, tmp_path: Path, monkeypatch) -> None:
     names: dict = {"config": ml_collections.ConfigDict(given)}
     monkeypatch.setattr("atomjax.studies.engine.WORKFLOWS", dict(WORKFLOWS))
     # What the documents register is forgotten again.
-    monkeypatch.setitem(MEASURES, "mmd", CSI)
+    monkeypatch.setitem(MEASURES, "my_mmd", CSI)
     monkeypatch.setitem(FORMATS, "dimers", Format())
     for block in code_blocks(path):
         tree = ast.parse(block)

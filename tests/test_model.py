@@ -1,11 +1,13 @@
 """A model in hand: predictions, features and a calculator, from whatever holds structures."""
 
+import copy
 import dataclasses
 import sys
 import types
 from pathlib import Path
 
 import ase.io
+import jax
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -17,13 +19,15 @@ import atomjax
 from atomjax.data.given import structures_of
 from atomjax.inference.calculator import SLACK
 from atomjax.inference.predict import load_predictor
+from atomjax.inference.results import calibration
+from atomjax.models import HeadConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import Structure
 from atomjax.structures.readers import ReadError, read
 from atomjax.structures.store.writing import write_store
 from atomjax.training.pretrain import pretrain
-from atomjax.training.running.checkpoint import CheckpointError
+from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
 from atomjax.training.running.predictions import Quantities
 from atomjax.training.settings import RunSettings
 from tests.training.workflow import make_config, write_structures
@@ -128,6 +132,7 @@ def test_errors_are_those_of_the_labels():
         identifiers=np.array(["a", "b"]),
         atomic_numbers=numbers,
         fixed=[np.zeros(2, bool), np.zeros(1, bool)],
+        classes=["H2", "C"],
         marks=[frozenset()] * 2,
         labels=labels,
     )
@@ -138,10 +143,77 @@ def test_errors_are_those_of_the_labels():
     assert errors["force_cosine"] == pytest.approx((1 + 1 + 0) / 3)
     # The second structure has no energy to judge.
     assert errors["within_threshold"] == 1.0
+    by_element = results.errors_by_element()
+    assert list(by_element) == ["H", "C"]
+    assert by_element["H"]["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * 0.02 / 6)
+    assert by_element["C"]["force_rmse_mev_per_angstrom"] == pytest.approx(1e3 * np.sqrt(50 / 3))
+    assert [one["atoms"] for one in by_element.values()] == [2, 1]
+    by_class = results.errors_by_class()
+    assert by_class["H2"]["energy_mae_mev"] == pytest.approx(10)
+    assert "energy_mae_mev" not in by_class["C"]
+    assert by_class["C"]["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * 8 / 3)
+    assert results.take([1]).identifiers.tolist() == ["b"]
     fixed = [np.zeros(2, bool), np.ones(1, bool)]
     held = dataclasses.replace(results, fixed=fixed, energies=np.array([1.03, 7.0])).errors()
     assert held["force_rmse_mev_per_angstrom"] == pytest.approx(1e3 * 0.02 / np.sqrt(6))
     assert held["within_threshold"] == 0.0
+
+
+def test_an_ensemble_gives_means_and_standard_deviations(model, path, tmp_path):
+    weights, metadata = load_checkpoint(model.name, "best")
+    weights = jax.tree.map(lambda x: 1.05 * np.asarray(x), weights)
+    other = atomjax.Model(weights, metadata, "other")
+    both = [one.predict(path) for one in (model, other)]
+    ensemble = atomjax.Ensemble([model, other])
+    results = ensemble.predict(path)
+    assert results.deviations is not None
+    assert results.deviations.energies is not None
+    assert results.energies is not None
+    energies = np.array([one.energies for one in both])
+    np.testing.assert_allclose(results.energies, energies.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(results.deviations.energies, energies.std(axis=0, ddof=1), rtol=1e-4)
+    forces = np.array([one.forces[3] for one in both])
+    np.testing.assert_allclose(results.forces[3], forces.mean(axis=0), atol=1e-6)
+    expected = forces.std(axis=0, ddof=1)
+    np.testing.assert_allclose(results.deviations.forces[3], expected, atol=1e-5)
+    columns = results.columns()
+    longest = np.linalg.norm(results.deviations.forces[3], axis=1).max()
+    assert columns["force_deviation_max"][3] == pytest.approx(longest)
+    assert columns["energy_deviation"].shape == (24,)
+    assert results.arrays()["forces_deviation"].shape == results.arrays()["forces_true"].shape
+    assert len(results.plot_calibration(tmp_path / "calibration.png").axes) == 2
+    with pytest.raises(ValueError, match="needs an ensemble"):
+        both[0].plot_calibration()
+    (atoms,) = frames_of(path, 1)
+    atoms.calc = copy.deepcopy(ensemble.calculator())
+    assert atoms.get_potential_energy() == pytest.approx(results.energies[0], rel=1e-6)
+    found = atoms.calc.results["forces_deviation"]
+    np.testing.assert_allclose(found, results.deviations.forces[0], atol=1e-5)
+    same = atomjax.load([model.name, model.name]).predict(path)
+    np.testing.assert_array_equal(same.deviations.energies, 0)
+    with pytest.raises(ValueError, match="at least two models; got 1"):
+        atomjax.load([model.name])
+
+
+def test_models_of_an_ensemble_predict_the_same(model):
+    head = HeadConfig(name=model.datasets[0], kind="scalar", target="gap")
+    metadata = {**model.metadata, "heads": [dataclasses.asdict(head)]}
+    other = atomjax.Model(model._variables, metadata, "other")
+    with pytest.raises(ValueError, match=r"energy_forces and scalar gap"):
+        atomjax.Ensemble([model, other]).calculator()
+
+
+def test_calibration_compares_root_mean_squares():
+    rng = np.random.default_rng(0)
+    deviations = rng.uniform(0.1, 1, 20_000)
+    errors = rng.normal(size=deviations.shape) * deviations
+    errors[::100] = np.nan
+    predicted, found = calibration(errors, deviations)
+    assert predicted.shape == (10,)
+    assert (np.diff(predicted) > 0).all()
+    np.testing.assert_allclose(found, predicted, rtol=0.1)
+    np.testing.assert_allclose(calibration(2 * errors, deviations)[1], 2 * found)
+    assert [len(x) for x in calibration(errors[1:4], deviations[1:4])] == [3, 3]
 
 
 def test_tables_and_figures(model, path, tmp_path, monkeypatch):

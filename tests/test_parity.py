@@ -31,7 +31,10 @@ def precision():
 
 @pytest.mark.parametrize(
     ("model", "dtype"),
-    [("gemnet_oc_tiny", "float64"), ("gemnet_oc_small", "float64")],
+    [
+        ("gemnet_oc_tiny", "float64"),
+        pytest.param("gemnet_oc_small", "float64", marks=pytest.mark.slow),
+    ],
 )
 def test_agrees_with_the_original(shared, capsys, model, dtype):
     code = main(["--oracle", str(shared / "oracle"), "--model", model, "--dtype", dtype])

@@ -66,6 +66,7 @@ def small_transfer(workdir: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_transfer_pretrains_finetunes_and_reports(tmp_path, capfd):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     command = small_transfer(tmp_path / "run")

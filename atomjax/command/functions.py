@@ -59,6 +59,7 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
     add("files", nargs="+", metavar="FILE", help="files or stores")
     add("--output", type=Path, metavar="FILE", help=".xyz or .extxyz, .csv or .npz to write")
     add("--dataset", metavar="NAME", help="data set whose head predicts, where there are several")
+    add("--ensemble", nargs="+", default=[], metavar="DIR", help="further runs to average with")
     add("--which", choices=("best", "latest"), default="best", help="weights (default: best)")
     add("--batch-size", type=int, default=16, metavar="N", help="structures at once (default: 16)")
     add_labels(parser)
@@ -67,7 +68,8 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
 def predict(options: argparse.Namespace) -> int:
     """Writes predictions to a file, or prints the first of them."""
     write = None if options.output is None else _writer(options.output)
-    model = atomjax.load(options.checkpoint, options.which)
+    runs = [options.checkpoint, *options.ensemble]
+    model = atomjax.load(runs if options.ensemble else options.checkpoint, options.which)
     structures = structures_of(options.files, outdated="drop", **given_labels(options))
     results = model.predict(structures, options.dataset, batch_size=options.batch_size)
     if write is None:
@@ -160,6 +162,8 @@ def _write_csv(path: Path, structures: Any, results: atomjax.Predictions) -> Non
 
 def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> None:
     frames = []
+    # Of an ensemble; of forces the largest of each structure.
+    deviations = {k: column for k, column in results.columns().items() if "_deviation" in k}
     for i, structure in enumerate(structures):
         given = {
             "energy": None if results.energies is None else results.energies[i],
@@ -171,6 +175,7 @@ def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> Non
         atoms = to_atoms(structure, **given)
         if results.values is not None:
             atoms.info["value"] = float(results.values[i])
+        atoms.info |= {name: float(column[i]) for name, column in deviations.items()}
         if results.marks[i]:
             atoms.info["marks"] = ",".join(sorted(results.marks[i]))
         frames.append(atoms)

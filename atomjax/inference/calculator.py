@@ -13,8 +13,10 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from atomjax.inference.ensemble import EnsemblePredictor
 from atomjax.inference.predict import MARKS, Predictor, load_predictor
 from atomjax.structures import Structure
+from atomjax.training.running.predictions import StructureResult
 
 # Neighbours come and go while atoms move; a shape with some to spare is compiled once.
 SLACK = 0.15
@@ -37,7 +39,8 @@ class AtomjaxCalculator(Calculator):
     be copied and pickled.
 
     Args:
-        model: a run directory, or a `Predictor`.
+        model: a run directory, or a `Predictor`, or an `EnsemblePredictor`, whose standard
+            deviations are results, too: "energy_deviation", "forces_deviation", "stress_deviation".
         dataset: data set whose head predicts; may be left out if there is one head.
         use_tags: whether the tags of the atoms mean 0 below the surface, 1 surface, 2 adsorbate,
             as the model was trained; False takes all atoms for adsorbates or molecules.
@@ -51,25 +54,25 @@ class AtomjaxCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | Path | Predictor,
+        model: str | Path | Predictor | EnsemblePredictor,
         dataset: str | None = None,
         *,
         use_tags: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
-        if not isinstance(model, Predictor):
+        if isinstance(model, str | Path):
             model = load_predictor(model, batch_size=1, slack=SLACK)
         self._predictor, self._dataset, self._use_tags = model, dataset, use_tags
         self._told: set[str] = set()
 
     @property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> Predictor | EnsemblePredictor:
         """The model; setting another one discards the last results."""
         return self._predictor
 
     @predictor.setter
-    def predictor(self, predictor: Predictor) -> None:
+    def predictor(self, predictor: Predictor | EnsemblePredictor) -> None:
         self._predictor = predictor
         self.reset()
 
@@ -119,9 +122,10 @@ class AtomjaxCalculator(Calculator):
         assert self.atoms is not None
         (result,) = self.predictor([self._structure(self.atoms)], self.dataset)
         self._tell({name: MARKS[name] for name in sorted(result.marks)} | _unread(self.atoms))
-        found = {"energy": result.energy, "free_energy": result.energy, "forces": result.forces}
-        if result.stress is not None:
-            found["stress"] = full_3x3_to_voigt_6_stress(result.stress)
+        found = _results(result) | {"free_energy": result.energy}
+        if result.deviation is not None:
+            deviations = _results(result.deviation)
+            found |= {f"{name}_deviation": value for name, value in deviations.items()}
         self.results = {name: value for name, value in found.items() if value is not None}
         missing = [name for name in properties if name not in self.results]
         if missing:
@@ -147,6 +151,12 @@ class AtomjaxCalculator(Calculator):
             tags=atoms.get_tags() if self.use_tags else None,
             identifier=atoms.get_chemical_formula(),
         )
+
+
+def _results(result: StructureResult) -> dict[str, Any]:
+    """Results under ASE's names; None where the head predicts no such property."""
+    stress = None if result.stress is None else full_3x3_to_voigt_6_stress(result.stress)
+    return {"energy": result.energy, "forces": result.forces, "stress": stress}
 
 
 def _unread(atoms: Atoms) -> dict[str, str]:

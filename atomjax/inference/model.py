@@ -4,13 +4,14 @@ model = atomjax.load("runs/mine")
 results = model.predict("frames.xyz")
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from atomjax.data.given import Source, structures_of
 from atomjax.inference.calculator import SLACK, AtomjaxCalculator
 from atomjax.inference.embeddings import Embedder, Embeddings, embed, make_embedder
+from atomjax.inference.ensemble import EnsemblePredictor, at_least_two
 from atomjax.inference.predict import Predictor, make_predictor
 from atomjax.inference.results import Predictions
 from atomjax.runtime.allocator import keep_freed_memory
@@ -99,12 +100,8 @@ class Model:
             >>> len(results), results.energies.shape
             (3, (3,))
         """
-        found = structures_of(structures, outdated="drop", **options)
         predictor = self.predictor(batch_size=batch_size, outside_span=outside_span)
-        target = predictor.head(dataset).config.target
-        with live_display(progress).track(len(found), "predicting") as tracker:
-            results = predictor(found, dataset, tracker.advance)
-        return Predictions.of(found, results, target=target)
+        return _predict(predictor, structures, dataset, progress, options)
 
     def features(
         self,
@@ -182,17 +179,104 @@ class Model:
         return self._embedders[key]
 
 
-def load(directory: str | Path, which: Which = "best", *, averaged: bool = True) -> Model:
-    """A trained model.
+class Ensemble:
+    """Trained models that predict together, of which :func:`load` returns one for several runs.
+
+    Where the data determine them, models agree; where they do not, their standard deviation is
+    large. It is a sign, not a bound: docs/python.md has how far it follows errors.
+
+    Args:
+        models: at least two models with heads of the same kind.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+
+    def __init__(self, models: Sequence[Model]):
+        self.models = at_least_two(models)
+
+    def __repr__(self) -> str:
+        return f"Ensemble({', '.join(map(repr, self.models))})"
+
+    def predict(
+        self,
+        structures: Source,
+        dataset: str | None = None,
+        *,
+        batch_size: int = 16,
+        outside_span: Literal["raise", "mark"] = "raise",
+        progress: bool = True,
+        **options: Any,
+    ) -> Predictions:
+        """Means of the models' predictions; ``deviations`` holds their standard deviations.
+
+        Arguments and errors are those of :meth:`Model.predict`; models whose heads predict
+        different quantities are a ValueError.
+
+        Example:
+            >>> ensemble = atomjax.load(["runs/mine", "runs/mine"])
+            >>> results = ensemble.predict("frames.xyz")
+            >>> results.deviations.energies.shape
+            (3,)
+        """
+        predictor = self._predictor(batch_size=batch_size, outside_span=outside_span)
+        return _predict(predictor, structures, dataset, progress, options)
+
+    def calculator(
+        self, dataset: str | None = None, *, use_tags: bool = False, **options: Any
+    ) -> AtomjaxCalculator:
+        """An ASE calculator of the means, as :meth:`Model.calculator`.
+
+        Its ``results`` also hold "energy_deviation", "forces_deviation" and "stress_deviation".
+        """
+        predictor = self._predictor(batch_size=1, slack=SLACK)
+        predictor.head(dataset)
+        return AtomjaxCalculator(predictor, dataset, use_tags=use_tags, **options)
+
+    def _predictor(self, **options: Any) -> EnsemblePredictor:
+        return EnsemblePredictor([model.predictor(**options) for model in self.models])
+
+
+def _predict(
+    predictor: Predictor | EnsemblePredictor,
+    structures: Source,
+    dataset: str | None,
+    progress: bool,
+    options: Mapping[str, Any],
+) -> Predictions:
+    """Predictions of all structures, under a bar where one is asked for."""
+    found = structures_of(structures, outdated="drop", **options)
+    target = predictor.head(dataset).config.target
+    passes = len(predictor.members) if isinstance(predictor, EnsemblePredictor) else 1
+    with live_display(progress).track(passes * len(found), "predicting") as tracker:
+        results = predictor(found, dataset, tracker.advance)
+    return Predictions.of(found, results, target=target)
+
+
+@overload
+def load(directory: str | Path, which: Which = "best", *, averaged: bool = True) -> Model: ...
+
+
+@overload
+def load(
+    directory: Sequence[str | Path], which: Which = "best", *, averaged: bool = True
+) -> Ensemble: ...
+
+
+def load(
+    directory: str | Path | Sequence[str | Path], which: Which = "best", *, averaged: bool = True
+) -> Model | Ensemble:
+    """A trained model, or several as an ensemble.
 
     Args:
         directory: a run's directory, the ``checkpoints`` directory in it, or a converted
-            checkpoint.
+            checkpoint; or a list of these.
         which: "best" by validation, or "latest".
         averaged: take the moving average of the parameters, which validation used.
 
     Raises:
         CheckpointError: there is no such checkpoint, or a damaged one.
+        ValueError: a list of fewer than two.
 
     Example:
         >>> import atomjax
@@ -200,5 +284,7 @@ def load(directory: str | Path, which: Which = "best", *, averaged: bool = True)
         >>> model.datasets
         ('own',)
     """
+    if not isinstance(directory, str | Path):
+        return Ensemble([load(one, which, averaged=averaged) for one in directory])
     variables, metadata = load_checkpoint(directory, which, averaged=averaged)
     return Model(variables, metadata, str(directory))

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atomjax.reporting.plots import Comparison, draw_comparison, make_figure, save_figure
-from atomjax.reporting.tables import data_frame
+from atomjax.reporting.tables import data_frame, with_unit
 from atomjax.structures.elements import SYMBOLS, hill_formula
 from atomjax.training.running.predictions import PredictedSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Name of each quantity to draw, its key in files and its unit.
+QUANTITIES = (
+    ("energy", "energy", "eV"),
+    ("force component", "forces", "eV/Å"),
+    ("stress component", "stress", "eV/Å³"),
+    ("property", "value", ""),
+)
+# Points of a calibration.
+GROUPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +42,8 @@ class Predictions(PredictedSet):
 
         Args:
             per: "structure" (identifier, formula, atoms, energies in eV, errors of forces in eV/Å,
-                marks) or "atom" (structure, element, components of forces in eV/Å). Columns of
-                labels end in "_true".
+                of an ensemble standard deviations, marks) or "atom" (structure, element,
+                components of forces in eV/Å). Columns of labels end in "_true".
 
         Raises:
             ImportError: pandas is missing.
@@ -74,6 +84,36 @@ class Predictions(PredictedSet):
                 draw_comparison(ax, item, name, unit)
         return save_figure(figure, None if path is None else Path(path))
 
+    def plot_calibration(self, path: str | Path | None = None) -> "Figure":
+        """Errors of an ensemble against its standard deviations, in ten groups of equal size.
+
+        On the diagonal, the standard deviation is the size of the error; above it, the ensemble is
+        too sure of itself.
+
+        Args:
+            path: PNG to write; None writes nothing.
+
+        Raises:
+            ValueError: there are no standard deviations, or no labels beside them.
+        """
+        arrays = self.arrays()
+        groups = {
+            with_unit(name, unit): calibration(
+                arrays[f"{key}_predicted"] - arrays[f"{key}_true"], arrays[f"{key}_deviation"]
+            )
+            for name, key, unit in QUANTITIES
+            if {f"{key}_deviation", f"{key}_true"} <= arrays.keys()
+        }
+        if not groups:
+            raise ValueError("calibration needs an ensemble's predictions, and labels beside them")
+        figure, axes = make_figure(len(groups))
+        for ax, (name, (deviations, errors)) in zip(axes, groups.items(), strict=True):
+            ends = [min(deviations.min(), errors.min()), max(deviations.max(), errors.max())]
+            ax.plot(ends, ends, color="0.6", linewidth=0.8)
+            ax.plot(deviations, errors, marker="o")
+            ax.set(xlabel=f"standard deviation, {name}", ylabel="root mean square error")
+        return save_figure(figure, None if path is None else Path(path))
+
     def _of_structures(self) -> dict[str, Any]:
         columns: dict[str, Any] = {
             "identifier": self.identifiers,
@@ -85,8 +125,13 @@ class Predictions(PredictedSet):
                 array = getattr(held, key)
                 if getattr(self, key) is not None and array is not None:
                     columns[name + suffix] = array
+            spread = None if self.deviations is None else getattr(self.deviations, key)
+            if spread is not None:
+                columns[f"{name}_deviation"] = spread
+        if self.deviations is not None and self.deviations.forces is not None:
+            columns["force_deviation_max"] = [_longest(f) for f in self.deviations.forces]
         if self.forces is not None:
-            columns["force_max"] = [np.linalg.norm(f, axis=1).max() for f in self.forces]
+            columns["force_max"] = [_longest(f) for f in self.forces]
             if self.labels.forces is not None:
                 errors = zip(self.forces, self.labels.forces, self.fixed, strict=True)
                 columns["force_mae"] = [_mean(np.abs(a - b)[~fixed]) for a, b, fixed in errors]
@@ -109,22 +154,36 @@ class Predictions(PredictedSet):
         """Name, unit, predictions and labels of each quantity to draw."""
         arrays = self.arrays()
         panels = []
-        for name, key, unit in (
-            ("energy per atom", "energy", "eV"),
-            ("force component", "forces", "eV/Å"),
-            ("stress component", "stress", "eV/Å³"),
-            ("property", "value", ""),
-        ):
+        for name, key, unit in QUANTITIES:
             predicted, true = arrays.get(f"{key}_predicted"), arrays.get(f"{key}_true")
             if predicted is None:
                 continue
             if key == "energy":
+                name = f"{name} per atom"
                 predicted = predicted / self.n_atoms
                 true = None if true is None else true / self.n_atoms
             known = np.isfinite(predicted if true is None else predicted + true)
             if known.any():
                 panels.append((name, unit, predicted[known], None if true is None else true[known]))
         return panels
+
+
+def calibration(errors: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean squares of standard deviations and of errors, in up to ten groups.
+
+    Args:
+        errors: errors of any shape; those that are not finite are left out.
+        deviations: standard deviation of each; the groups are of equal size in its order.
+    """
+    known = np.isfinite(errors) & np.isfinite(deviations)
+    errors, deviations = errors[known], deviations[known]
+    groups = np.array_split(np.argsort(deviations), min(GROUPS, len(errors)))
+    squares = [[np.mean(x[group] ** 2) for group in groups] for x in (deviations, errors)]
+    return np.sqrt(squares[0]), np.sqrt(squares[1])
+
+
+def _longest(vectors: np.ndarray) -> float:
+    return float(np.linalg.norm(vectors, axis=1).max())
 
 
 def _mean(values: np.ndarray) -> float:

@@ -48,18 +48,14 @@ def own_config(argument: str) -> Section:
     """
     files, options = _parse(argument)
     keys = {key: options[key] for key in KEYS if key in options}
-    # Own files have names of any kind, which tell no format.
-    entries = {
-        part: file_entry(
-            NAME,
-            Path(path),
-            keys
-            if Path(path).is_dir() or guess_format(Path(path))
-            else {**keys, "format": "extxyz"},
-        )
-        for part, path in files.items()
-    }
+    entries = {part: own_entry(NAME, Path(path), keys) for part, path in files.items()}
     return training_config(entries, options.get("checkpoint"), options.get("network"))
+
+
+def own_entry(name: str, path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
+    """The entry of a config for a file or store; a name that tells no format is extended XYZ."""
+    known = path.is_dir() or guess_format(path)
+    return file_entry(name, path, keys if known else {**keys, "format": "extxyz"})
 
 
 def training_config(

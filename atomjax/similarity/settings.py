@@ -11,7 +11,7 @@ from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.analysis.bias import PARTS
 from atomjax.similarity.analysis.columns import Column, all_columns
 from atomjax.similarity.features.sampling import DEFAULT_SIZE
-from atomjax.similarity.measures.registry import BUILT_IN, find_measures
+from atomjax.similarity.measures.registry import DEFAULT, find_measures
 from atomjax.training.settings import (
     BatchingSettings,
     FinetuningSettings,
@@ -149,7 +149,7 @@ class SimilaritySettings(WorkflowSettings):
     "Rules that make rows of atoms, combined with all `invariants`."
     invariants: tuple[Invariance, ...] = ("none", "norms")
     "Features that are compared: all, scalars, or norms."
-    measures: tuple[str, ...] = tuple(measure.name for measure in BUILT_IN)
+    measures: tuple[str, ...] = tuple(measure.name for measure in DEFAULT)
     'Names of measures, or "module:NAME"; recommendations follow the first.'
     mixtures: tuple[Literal["balanced"] | float, ...] = ("balanced",)
     'Mixtures of all candidates to tabulate: "balanced", or T of fractions ∝ size^(1/T).'

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.recipes.tables import fill_tables
 from atomjax.runtime.config import ConfigError, build, change
 from atomjax.runtime.earlier import translated_changes, translated_config
 from atomjax.runtime.names import check_name
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.studies.engine import TRAININGS, Report, Study, report_errors
+from atomjax.studies.published import fill_tables
 from atomjax.studies.results import Findings, Point
 from atomjax.training.settings import FinetuneSettings, RunSettings
 

@@ -18,7 +18,7 @@ from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.runtime.config import ConfigError, Count, Settings, WholeNumber
 from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
-from atomjax.similarity.measures.rank_correlation import rank_correlation
+from atomjax.similarity.analysis.rank_correlation import rank_correlation
 from atomjax.similarity.settings import (
     ExtractorSettings,
     Invariance,

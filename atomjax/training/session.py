@@ -117,7 +117,8 @@ class Session:
             "seed", "steps" made, "best_step", "seconds" of training, "budget", "structures",
             "parameters", "compilations" of the training step in this process, "padding" (shares
             that are real), "validation" and "test": dataset → metric → value of the best
-            weights, "checkpoint" and "predictions" (dataset → file).
+            weights, "test_by_element": of forces the same by element, "checkpoint" and
+            "predictions" (dataset → file).
 
         Raises:
             FloatingPointError: at a loss that is not finite.
@@ -321,15 +322,15 @@ class Session:
 
     def _results(self, steps: int, seconds: float, compilations: int) -> dict[str, Any]:
         variables, metadata = load_checkpoint(self.checkpoints.directory, "best")
-        evaluator, files = self._evaluator("test"), {}
+        evaluator, files, sets = self._evaluator("test"), {}, {}
         test: dict[str, dict[str, float]] = {}
         if evaluator is not None:
             variables = place(variables, self.mesh)
             metrics = evaluator.metrics(variables)
             rows, datasets = evaluator.predictions(variables), self.loaders["test"].datasets
-            files, further = write_predictions(rows, datasets, self.run)
+            files, sets = write_predictions(rows, datasets, self.run)
             found = by_dataset(metrics).items()
-            test = {name: {**one, **further[name], **one} for name, one in found}
+            test = {name: {**one, **sets[name].errors(), **one} for name, one in found}
             self.run.say(describe_metrics("test", metrics, self.tasks))
         return {
             "seed": self.job.seed,
@@ -343,6 +344,7 @@ class Session:
             "padding": self.train_loader.padding_report(),
             "validation": by_dataset(metadata["validation"]),
             "test": test,
+            "test_by_element": {name: one.errors_by_element() for name, one in sets.items()},
             "checkpoint": str(self.checkpoints.directory),
             "predictions": files,
         }

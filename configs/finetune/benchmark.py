@@ -12,7 +12,7 @@ jmp_large or equiformer_v2_31M, or
     --config.changes='{"finetune.checkpoint": "runs/ani1x"}' --config.seeds=0,1,2
 
 (``None`` instead of a path: from scratch). ``changes`` go to every task. The same command resumes.
-Published: see ``python -m atomjax.recipes.tables``.
+Published: see ``python -m atomjax.studies.published``.
 """
 
 from typing import Any

@@ -37,6 +37,7 @@ def finetune_from(folder: Path, tmp_path: Path, metadata: dict) -> tuple[dict, s
     return start_run(finetune, config, tmp_path / "finetuned")
 
 
+@pytest.mark.slow
 def test_trained_exported_converted_finetuned(folder, tmp_path):
     """A run of ours goes through the original's format and is finetuned from there."""
     export(folder / "pretrained", tmp_path / "weights.pt", say=quiet)

@@ -136,7 +136,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc which processes there are")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_workers_and_their_memory_end_with_a_process_that_is_killed(tmp_path, number):
     (tmp_path / "loads.py").write_text(LOADS)
     root = str(Path(__file__).resolve().parents[2])

@@ -128,6 +128,7 @@ def test_both_conventions_agree_with_the_second_reference(shared, convention):
     np.testing.assert_allclose(out.forces[: len(found)], expected["forces"], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_finer_grid_drives_the_rotation_error_to_rounding():
     methanol = samples()["methanol"]
@@ -167,6 +168,7 @@ def test_edges_along_the_axes_and_lonely_atoms_have_finite_gradients():
     np.testing.assert_array_equal(out["a"].forces[7:], 0)  # no neighbours, no direction
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_chunks_change_nothing():
     batch = pack_structures([samples()["methanol"]], NEAREST, dtype=np.float64)
@@ -221,6 +223,7 @@ def test_dropout_acts_in_training_only(batch):
         )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(batch):
     heads = [HEAD, HeadConfig(name="gap", kind="scalar", target="gap", pooling="mean")]
     model = build_model(ONE, heads)

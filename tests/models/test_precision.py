@@ -119,6 +119,7 @@ def test_sums_over_neighbours_do_not_saturate():
     assert float(gradient[0, 0]) == 1000
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing_but_memory():
     def gradient(**overrides):
         model, variables, batch = make("float32", num_blocks=2, **overrides)

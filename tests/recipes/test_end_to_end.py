@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from atomjax.recipes.tables import measure, read_runs
 from atomjax.runtime.config import load_config, override
 from atomjax.runtime.run import Run
+from atomjax.studies.published import measure, read_runs
 from atomjax.training.checks import check_settings
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain

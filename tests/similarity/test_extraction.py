@@ -99,6 +99,7 @@ def test_first_structures_leave_out_small_molecules_and_heavy_elements():
     assert first_structures(given, 2).tolist() == [1, 3]
 
 
+@pytest.mark.slow
 def test_job_with_the_conventions_of_the_original(tmp_path):
     config = make_config(tmp_path, **SMALL)
     config["extractor"]["conventions"] = "efficient_atom"

@@ -279,6 +279,7 @@ def test_repetition_of_the_original_is_a_weight(tmp_path):
     assert int(made.statistics().count) == atoms[counted > 0].sum() == made.num_atoms
 
 
+@pytest.mark.slow
 def test_sets_can_be_stores(finished, tmp_path, capfd):
     chosen = finished / "run" / "selected" / "task"
     config = make_config(tmp_path, resamples=10, aggregations=["flat"], invariants=["none"])
@@ -308,6 +309,7 @@ def test_implied_config_runs_and_keeps_the_budget(finished):
     assert main([f"--config={path}", "--validate"]) == 0
 
 
+@pytest.mark.slow
 def test_second_run_extracts_only_what_is_new(finished, tmp_path, capfd):
     for name in ("run", "near.extxyz", "far.extxyz", "task.extxyz", "gemnet"):
         copy = shutil.copytree if (finished / name).is_dir() else shutil.copy2

@@ -3,6 +3,7 @@
 import ase.build
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from atomjax.graphs import pack_structures
 from atomjax.graphs.batch import GraphBatch
@@ -63,6 +64,7 @@ def test_rotations_keep_the_physics():
         assert new.energy == old.energy
 
 
+@pytest.mark.slow
 def test_the_papers_distance_moves_and_the_invariant_ones_do_not(tmp_path):
     molecule = ase.build.molecule("CH3CH2OH")
     task = [Structure(atomic_numbers=molecule.numbers, positions=molecule.positions)] * 2

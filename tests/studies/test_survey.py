@@ -11,7 +11,7 @@ from rich.console import Console
 from atomjax.launch import main
 from atomjax.runtime.config import ConfigError, load_config
 from atomjax.runtime.run import Run
-from atomjax.similarity.measures.rank_correlation import rank_correlation, spearman
+from atomjax.similarity.analysis.rank_correlation import rank_correlation, spearman
 from atomjax.studies import ReportError
 from atomjax.studies.survey import SURVEY, SurveySettings
 from atomjax.studies.transfer import SCRATCH

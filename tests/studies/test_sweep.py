@@ -138,6 +138,7 @@ def test_mistakes_are_found_before_anything_is_trained(tmp_path, variants, chang
         SWEEP.check(make_sweep(path, variants, **changes))
 
 
+@pytest.mark.slow
 def test_a_sweep_of_pretrainings_trains(tmp_path):
     base = make_config(write_structures(tmp_path / "chains.xyz"), epochs=1)
     variants = [

@@ -92,7 +92,10 @@ def test_predictions_agree_with_the_metrics(pretrained):
         forces = np.abs(arrays["forces_true"] - arrays["forces_predicted"]).mean()
         assert len(arrays["identifier"]) == 8
         assert len(set(arrays["identifier"])) == 8
-        assert len(arrays["forces_structure"]) == len(arrays["forces_true"])
+        assert len(arrays["forces_structure"]) == (count := len(arrays["forces_true"]))
+    by_element = results["test_by_element"]["chains"]
+    assert set(by_element) == {"H", "C", "O"}
+    assert sum(one["atoms"] for one in by_element.values()) == count
     test = results["test"]["chains"]
     assert test["energy_mae_mev"] == pytest.approx(1000 * energy, rel=1e-3)
     assert test["force_mae_mev_per_angstrom"] == pytest.approx(1000 * forces, rel=1e-4)
@@ -293,6 +296,7 @@ def test_reading_needs_declared_units_and_energy_kind(structures):
             RunSettings.from_config(config)
 
 
+@pytest.mark.slow
 def test_equiformer_pretrains_and_is_finetuned(structures, tmp_path):
     small = {"num_blocks": 1, "lmax": 1, "mmax": 1, "grid_resolution": 4}
     model = {"name": "equiformer_v2_tiny", "overrides": small}

@@ -45,4 +45,5 @@ GEMNET_OC = Backbone(
     shared=shared_parameters,
     free_fields=("dropout", "edge_dropout", "edge_output", "precision", "remat"),
     edge_field="edge_output",
+    conformance={"num_blocks": 1},
 )

@@ -24,7 +24,7 @@ from atomjax.similarity.analysis.uncertainty import (
 from atomjax.similarity.features.cache import ExtractedSet
 from atomjax.similarity.measures.elements import unseen_share
 from atomjax.similarity.measures.measure import Measure, Values
-from atomjax.similarity.measures.registry import BUILT_IN
+from atomjax.similarity.measures.registry import DEFAULT
 from atomjax.similarity.measures.resampling import Drawable
 
 
@@ -139,7 +139,7 @@ def compare(
     upstream: Sequence[ExtractedSet],
     downstream: Sequence[ExtractedSet],
     *,
-    measures: Sequence[Measure] = BUILT_IN,
+    measures: Sequence[Measure] = DEFAULT,
     mixtures: Sequence[str | float] = (),
     resamples: int = 200,
     level: float = 0.95,

@@ -4,11 +4,26 @@ from collections.abc import Iterable
 
 from atomjax.runtime.config import ConfigError, nearest
 from atomjax.runtime.workflows import resolve
+from atomjax.similarity.measures.composition import ELEMENT_OVERLAP, FORMULA_OVERLAP, SIZE_GAP
 from atomjax.similarity.measures.csi import CSI
 from atomjax.similarity.measures.elements import WITHIN_ELEMENTS
 from atomjax.similarity.measures.measure import Measure
+from atomjax.similarity.measures.mmd import MMD
+from atomjax.similarity.measures.neighbors import COVERAGE, DENSITY
+from atomjax.similarity.measures.sliced_wasserstein import SLICED_WASSERSTEIN
 
-BUILT_IN = (CSI, WITHIN_ELEMENTS)
+# Those of a config that names none.
+DEFAULT = (CSI, WITHIN_ELEMENTS)
+BUILT_IN = (
+    *DEFAULT,
+    MMD,
+    SLICED_WASSERSTEIN,
+    COVERAGE,
+    DENSITY,
+    FORMULA_OVERLAP,
+    ELEMENT_OVERLAP,
+    SIZE_GAP,
+)
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in BUILT_IN}
 
 

@@ -1,5 +1,6 @@
 """Predictions in physical units, beside the labels there are."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from atomjax.batching import GraphDataset
 from atomjax.runtime.files import write_npz
 from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures.elements import SYMBOLS
 from atomjax.training.running.evaluate import StructurePrediction
 from atomjax.training.running.metrics import MILLI
 
@@ -31,6 +33,7 @@ class StructureResult:
         value: the scalar property, in the unit of its data set.
         stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
         marks: keys of `atomjax.inference.predict.MARKS`, reasons to doubt the result.
+        deviation: standard deviations over the members of an ensemble, in the same units.
     """
 
     energy: float | None
@@ -38,6 +41,7 @@ class StructureResult:
     value: float | None
     stress: np.ndarray | None = None
     marks: frozenset[str] = frozenset()
+    deviation: "StructureResult | None" = None
 
     @classmethod
     def physical(
@@ -124,15 +128,19 @@ class PredictedSet(Quantities):
         identifiers: [S] names of the structures.
         atomic_numbers: for each structure [N].
         fixed: for each structure [N], atoms held in place, whose forces no error counts.
+        classes: for each structure its class, such as its formula.
         marks: for each structure reasons to doubt its result.
         labels: labels of the structures; of properties those that the model predicts.
+        deviations: standard deviations over the members of an ensemble; None for one model.
     """
 
     identifiers: np.ndarray
     atomic_numbers: Sequence[np.ndarray]
     fixed: Sequence[np.ndarray]
+    classes: Sequence[str]
     marks: Sequence[frozenset[str]]
     labels: Quantities
+    deviations: Quantities | None = None
 
     @classmethod
     def of(
@@ -158,13 +166,16 @@ class PredictedSet(Quantities):
             for s in structures
         ]
         names = [s.identifier for s in structures] if identifiers is None else list(identifiers)
+        deviations = [r.deviation for r in results if r.deviation is not None]
         return cls(
             **vars(Quantities.collect(results, atoms)),
             identifiers=np.array(names, dtype=np.str_),
             atomic_numbers=[structure.atomic_numbers for structure in structures],
             fixed=[structure.fixed for structure in structures],
+            classes=[structure.class_key for structure in structures],
             marks=[result.marks for result in results],
             labels=Quantities.collect(labels, atoms),
+            deviations=Quantities.collect(deviations, atoms) if deviations else None,
         )
 
     def __len__(self) -> int:
@@ -181,7 +192,8 @@ class PredictedSet(Quantities):
         Returns:
             "identifier", "n_atoms" [S]; of energies "energy_predicted" [S] eV, of stresses
             "stress_predicted" [S, 3, 3] eV/Å³, of a property "value_predicted" [S] in its unit, and
-            "…_true" where there are labels, NaN where a structure has none; of forces
+            "…_true" where there are labels, NaN where a structure has none, and "…_deviation" for
+            an ensemble; of forces
             "forces_predicted" [A, 3] eV/Å and "forces_structure" [A], the row in "identifier" of
             each. With labels of forces, "forces_true", there are only the free atoms of structures
             that have them.
@@ -193,6 +205,8 @@ class PredictedSet(Quantities):
                 arrays[f"{name}_true"] = true
             if predicted is not None:
                 arrays[f"{name}_predicted"] = predicted
+            if self.deviations is not None and predicted is not None:
+                arrays[f"{name}_deviation"] = getattr(self.deviations, key)
         if self.forces is None:
             return arrays
         true, rows = self.labels.forces, np.repeat(np.arange(len(self)), self.n_atoms)
@@ -202,6 +216,8 @@ class PredictedSet(Quantities):
             counted = np.isfinite(joined).all(axis=1) & ~np.concatenate(self.fixed)
             arrays["forces_true"] = joined[counted]
         arrays["forces_predicted"], arrays["forces_structure"] = predicted[counted], rows[counted]
+        if self.deviations is not None and self.deviations.forces is not None:
+            arrays["forces_deviation"] = np.concatenate(self.deviations.forces)[counted]
         return arrays
 
     def errors(self) -> dict[str, float]:
@@ -249,9 +265,57 @@ class PredictedSet(Quantities):
                 found["within_threshold"] = float(near[judged].mean())
         return found
 
+    def errors_by_element(self) -> dict[str, dict[str, float]]:
+        """Errors of the forces on free atoms of each element, by symbol.
+
+        Returns:
+            "force_mae_mev_per_angstrom", "force_rmse_mev_per_angstrom" and the number of "atoms";
+            nothing without labels of forces.
+        """
+        if self.forces is None or self.labels.forces is None:
+            return {}
+        errors = np.concatenate(self.forces) - np.concatenate(self.labels.forces)
+        counted = np.isfinite(errors).all(axis=1) & ~np.concatenate(self.fixed)
+        numbers, errors = np.concatenate(self.atomic_numbers)[counted], MILLI * errors[counted]
+        found = {}
+        for z in np.unique(numbers).tolist():
+            own = errors[numbers == z]
+            found[SYMBOLS[z]] = {
+                "force_mae_mev_per_angstrom": float(np.abs(own).mean()),
+                "force_rmse_mev_per_angstrom": float(np.sqrt((own**2).mean())),
+                "atoms": len(own),
+            }
+        return found
+
+    def errors_by_class(self) -> dict[str, dict[str, float]]:
+        """:meth:`errors` of the structures of each class, with the number of "structures"."""
+        classes = np.asarray(self.classes)
+        found = {}
+        for name in dict.fromkeys(self.classes):
+            own = self.take(np.flatnonzero(classes == name))
+            found[name] = {**own.errors(), "structures": len(own)}
+        return found
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Self:
+        """The structures with these places, with their predictions and labels."""
+        own = {
+            field.name: _taken(getattr(self, field.name), indices)
+            for field in dataclasses.fields(self)
+        }
+        return dataclasses.replace(self, **own)
+
     def write(self, path: Path) -> None:
         """Writes :meth:`arrays` as one ``.npz``, whole or not at all."""
         write_npz(path, self.arrays(), compressed=True)
+
+
+def _taken(value: Any, indices: Sequence[int] | np.ndarray) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, Quantities):
+        fields = dataclasses.fields(value)
+        return Quantities(**{f.name: _taken(getattr(value, f.name), indices) for f in fields})
+    return value[indices] if isinstance(value, np.ndarray) else [value[i] for i in indices]
 
 
 def _cosine(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -300,14 +364,14 @@ def evaluated_set(
 
 def write_predictions(
     rows: Sequence[StructurePrediction], datasets: Sequence[GraphDataset], run: Run
-) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-    """Writes the predictions of test sets; returns the file and the errors of each by its name."""
-    files, errors = {}, {}
+) -> tuple[dict[str, str], dict[str, PredictedSet]]:
+    """Writes the predictions of test sets; returns the file and the content of each by its name."""
+    files, sets = {}, {}
     for dataset in datasets:
         assert dataset.index is not None
         found = evaluated_set(rows, dataset, dataset.index)
         path = run.path("predictions", f"{dataset.name}.npz")
         if run.primary:
             found.write(path)
-        files[dataset.name], errors[dataset.name] = str(path), found.errors()
-    return files, errors
+        files[dataset.name], sets[dataset.name] = str(path), found
+    return files, sets

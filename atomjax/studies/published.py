@@ -1,6 +1,6 @@
 """The papers' tables of results, with the published numbers beside those of finished finetunings.
 
-    python -m atomjax.recipes.tables runs/aspirin runs/qm9_gap --out results.md
+    python -m atomjax.studies.published runs/aspirin runs/qm9_gap --out results.md
 
 Runs are finetunings, or studies that hold some. Every cell of ours names its seeds. Without runs
 the published tables are printed. The published numbers are data, in ``published/``: table n of JMP
@@ -24,7 +24,7 @@ from atomjax.runtime.earlier import read_config
 from atomjax.runtime.files import read_json
 from atomjax.runtime.parts import DONE
 
-PUBLISHED = Path(__file__).with_name("published")
+PUBLISHED = Path(__file__).with_name("published_results")
 _MEND = "copy the run again, or run it again"
 EMPTY = "–"
 FEW = 50
@@ -226,7 +226,7 @@ def _cell(seeds: Sequence[int], errors: Sequence[float], folds: int, factor: flo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the tables that runs belong to, all without runs; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m atomjax.recipes.tables",
+        prog="python -m atomjax.studies.published",
         description="Results of finetuning runs beside the published ones.",
     )
     add = parser.add_argument

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from atomjax.recipes.tables import (
+from atomjax.runtime.config import load_config
+from atomjax.runtime.parts import DONE
+from atomjax.studies.published import (
     RunError,
     fill_tables,
     main,
@@ -15,8 +17,6 @@ from atomjax.recipes.tables import (
     published_tables,
     read_runs,
 )
-from atomjax.runtime.config import load_config
-from atomjax.runtime.parts import DONE
 from atomjax.training.settings import RunSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

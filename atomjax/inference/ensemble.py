@@ -1,0 +1,81 @@
+"""Several trained models as one: means, and standard deviations that show where they disagree."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from atomjax.inference.predict import Predictor, TrainedHead
+from atomjax.structures import Structure
+from atomjax.training.running.predictions import StructureResult
+
+T = TypeVar("T")
+
+
+class EnsemblePredictor:
+    """Predictors whose results are combined; called as one `Predictor` is.
+
+    Args:
+        members: at least two predictors, with heads of the same kind.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+
+    def __init__(self, members: Sequence[Predictor]):
+        self.members = at_least_two(members)
+
+    def __call__(
+        self,
+        structures: Sequence[Structure],
+        dataset: str | None = None,
+        told: Callable[[int], None] | None = None,
+    ) -> list[StructureResult]:
+        """Means over the members, with their standard deviations; as of :class:`Predictor`."""
+        self.head(dataset)
+        results = [member(structures, dataset, told) for member in self.members]
+        return [combined(items) for items in zip(*results, strict=True)]
+
+    def head(self, dataset: str | None = None) -> TrainedHead:
+        """The first member's head of a data set, or its only one.
+
+        Raises:
+            ValueError: a member has no such head, or heads predict different quantities.
+        """
+        heads = [member.head(dataset) for member in self.members]
+        kinds = {(head.config.kind, head.config.target) for head in heads}
+        if len(kinds) > 1:
+            listed = " and ".join(
+                sorted(f"{kind} {target or ''}".strip() for kind, target in kinds)
+            )
+            raise ValueError(
+                f"models of an ensemble predict the same quantity; these have {listed}"
+            )
+        return heads[0]
+
+
+def at_least_two(models: Sequence[T]) -> tuple[T, ...]:
+    """The models; raises ValueError where there are fewer than two."""
+    if len(models) < 2:
+        raise ValueError(f"an ensemble needs at least two models; got {len(models)}")
+    return tuple(models)
+
+
+def combined(results: Sequence[StructureResult]) -> StructureResult:
+    """The mean of several models' results for one structure, with their standard deviation.
+
+    Args:
+        results: at least two; a quantity that one lacks is left out.
+
+    Returns:
+        The mean; ``deviation`` holds sample standard deviations, of forces and stresses those of
+        each component. ``marks`` are those of any of the results.
+    """
+    means, deviations = {}, {}
+    for name in ("energy", "forces", "value", "stress"):
+        found = [getattr(result, name) for result in results]
+        known = not any(value is None for value in found)
+        means[name] = np.mean(found, axis=0) if known else None
+        deviations[name] = np.std(found, axis=0, ddof=1) if known else None
+    marks = frozenset[str]().union(*(result.marks for result in results))
+    return StructureResult(**means, marks=marks, deviation=StructureResult(**deviations))

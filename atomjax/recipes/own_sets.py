@@ -1,0 +1,58 @@
+"""A config that compares one's own data sets with a task, by every measure there is."""
+
+from pathlib import Path
+
+from atomjax.recipes.own_data import KEYS, own_entry
+from atomjax.recipes.sections import Section, section
+from atomjax.runtime.config import ConfigError, nearest
+from atomjax.similarity.measures.registry import BUILT_IN
+
+OPTIONS = ("task", "checkpoint", *KEYS)
+
+
+def csi_config(argument: str) -> Section:
+    """The config of a comparison of files or stores.
+
+    Args:
+        argument: files and options, separated by commas; data sets are named after their files.
+            Options: "task=FILE" names the task, else the last file is it; "checkpoint=DIR" takes
+            the features of that model; energy_key=NAME and so on say where labels are, as for
+            `atomjax.recipes.own_data.own_config`.
+
+    Raises:
+        ConfigError: there are fewer than two files, or an unknown option.
+    """
+    words = [word.partition("=") for word in map(str.strip, argument.split(",")) if word]
+    paths = [key for key, separator, _ in words if not separator]
+    options = {key: value for key, separator, value in words if separator}
+    for key in options:
+        if key not in OPTIONS:
+            raise ConfigError(f"option '{key}' of own.py is unknown.{nearest(key, OPTIONS)}")
+    if "task" in options:
+        paths.append(options["task"])
+    if len(paths) < 2:
+        raise ConfigError(
+            "own.py takes candidates and a task: "
+            "--config configs/csi/own.py:first.xyz,second.xyz,task=task.xyz"
+        )
+    for path in paths:
+        if not Path(path).exists():
+            raise ConfigError(f"own.py: '{path}' is not a file or a store")
+    keys = {key: options[key] for key in KEYS if key in options}
+    names = [Path(path).name.partition(".")[0] for path in paths]
+    entries = [
+        own_entry(_different(name, names, i), Path(path), keys)
+        for i, (name, path) in enumerate(zip(names, paths, strict=True))
+    ]
+    config = section()
+    config.workflow = "csi"
+    config.seed = 0
+    config.candidates, config.downstream = entries[:-1], entries[-1:]
+    config.measures = tuple(measure.name for measure in BUILT_IN)
+    config.extractor = section(checkpoint=options.get("checkpoint"))
+    return config
+
+
+def _different(name: str, names: list[str], i: int) -> str:
+    """The name of the i-th of several sets, numbered where another has it, too."""
+    return name if names.count(name) == 1 else f"{name}_{names[: i + 1].count(name)}"

@@ -1,0 +1,19 @@
+"""Which of one's own data sets is nearest to a task? Every measure, in one table.
+
+    python -m atomjax.launch --config configs/csi/own.py:first.xyz,second.xyz,task=task.xyz \
+        --workdir runs/own_csi
+
+Files in extended XYZ, others that atomjax reads, and stores will do; labels are not needed. Without
+task= the last file is the task. Data sets are named after their files. The first measure, the CSI,
+decides; report.md and csi.csv have all of them, with intervals and noise floors where these are
+known, and a map of the sets in feature space. checkpoint=DIR takes the features of another model
+than the extractor that comes with the package, which knows eleven elements.
+"""
+
+import ml_collections
+
+from atomjax.recipes.own_sets import csi_config
+
+
+def get_config(files: str = "") -> ml_collections.ConfigDict:
+    return csi_config(files)

@@ -1,0 +1,223 @@
+"""Measures beside the CSI: against other implementations, known values, and merging."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import write
+from scipy import stats
+from scipy.spatial.distance import cdist
+
+from atomjax.launch import main
+from atomjax.recipes.own_sets import csi_config
+from atomjax.runtime.config import ConfigError
+from atomjax.similarity.features.collect import SetFeatures
+from atomjax.similarity.features.summaries import Blocks, SetRows, Summary, SummaryCollector
+from atomjax.similarity.measures.composition import (
+    ELEMENT_OVERLAP,
+    FORMULA_OVERLAP,
+    SIZE_GAP,
+)
+from atomjax.similarity.measures.measure import Measure
+from atomjax.similarity.measures.mmd import MMD, WIDTHS, shares_of_widths
+from atomjax.similarity.measures.neighbors import (
+    COVERAGE,
+    DENSITY,
+    NEIGHBORS,
+    counts_in_reach,
+)
+from atomjax.similarity.measures.registry import BUILT_IN, DEFAULT
+from atomjax.similarity.measures.sliced_wasserstein import SLICED_WASSERSTEIN, _directions
+from tests.own_files import labelled
+from tests.similarity.samples import Population, features_of
+
+ROOT = Path(__file__).resolve().parents[2]
+FURTHER = [measure for measure in BUILT_IN if measure not in DEFAULT]
+SUMMARIES = list({s.name: s for measure in FURTHER for s in measure.needs}.values())
+
+
+def rows_of(values: np.ndarray, owner: np.ndarray, numbers: np.ndarray | None = None) -> SetRows:
+    numbers = np.ones(len(values), int) if numbers is None else numbers
+    nothing = np.zeros((len(values), 3))
+    return SetRows(values, owner, np.ones(len(values)), numbers, nothing[:, 0], nothing)
+
+
+def collected(summary: Summary, rows: SetRows, batches: int = 1) -> dict[str, np.ndarray]:
+    collector = SummaryCollector(summary)
+    for some in np.array_split(np.unique(rows.structure), batches):
+        part = rows.take(np.isin(rows.structure, some))
+        collector.add(part, part.structure)
+    return dict(collector.result())
+
+
+def a_set(values: np.ndarray, owner: np.ndarray, numbers: np.ndarray | None = None) -> SetFeatures:
+    """Features with all that the further measures need."""
+    rows = rows_of(values, owner, numbers)
+    features = features_of(values, owner, rows.atomic_numbers)
+    kept = {s.name: (s.by_block, collected(s, rows)) for s in SUMMARIES}
+    return dataclasses.replace(
+        features,
+        summaries={name: arrays for name, (by_block, arrays) in kept.items() if not by_block},
+        blocks={
+            name: Blocks(arrays, features.structures.structures)
+            for name, (by_block, arrays) in kept.items()
+            if by_block
+        },
+    )
+
+
+def gaussian(count: int, seed: int, shift: float = 0.0, width: int = 6) -> SetFeatures:
+    """Structures of one atom, of unit covariance about ``shift`` in each feature."""
+    values = np.random.default_rng(seed).normal(size=(count, width)) + shift
+    return a_set(values, np.arange(count))
+
+
+def value(measure: Measure, upstream: SetFeatures, downstream: SetFeatures) -> float:
+    return float(measure.tabulate([upstream], [downstream]).distance[0, 0])
+
+
+@pytest.mark.parametrize("summary", SUMMARIES, ids=lambda s: s.name)
+def test_summaries_merge_whatever_the_batches(summary):
+    values, owner = Population(5, seed=1).draw(23, seed=2)
+    numbers = np.random.default_rng(3).choice([1, 6, 8], len(values))
+    once, often = (collected(summary, rows_of(values, owner, numbers), n) for n in (1, 7))
+    assert once.keys() == often.keys()
+    for name, array in once.items():
+        np.testing.assert_allclose(often[name], array, rtol=1e-5, atol=1e-6)
+
+
+def test_mmd_is_that_of_the_kernel():
+    a, b = (Population(6, seed=i).draw(300, seed=i) for i in (1, 2))
+    first, task = a_set(*a), a_set(*b)
+    chosen = {name: array.sum(axis=0)[None] for name, array in task.blocks["waves"].arrays.items()}
+    shares = shares_of_widths(chosen)[0]
+    assert shares.sum() == pytest.approx(1)
+    assert np.count_nonzero(shares) <= 2
+    # The width is how far two rows of the task are apart.
+    apart = np.sqrt((cdist(b[0], b[0]) ** 2).mean() / 6)
+    assert 2.0 ** (shares @ np.log2(WIDTHS)) == pytest.approx(apart, rel=0.15)
+
+    def kernel(x, y):
+        squares = cdist(x, y, "sqeuclidean") / 6
+        widths = (shares[:, None, None], WIDTHS[:, None, None])
+        return (widths[0] * np.exp(-squares / (2 * widths[1] ** 2))).sum(axis=0)
+
+    exact = kernel(a[0], a[0]).mean() + kernel(b[0], b[0]).mean() - 2 * kernel(a[0], b[0]).mean()
+    assert value(MMD, first, task) == pytest.approx(exact, rel=0.25)
+    assert value(MMD, task, task) == pytest.approx(0, abs=1e-9)
+
+
+def test_mmd_of_gaussians_is_known_and_converges():
+    shift, width = 0.7, 6
+    found = [value(MMD, gaussian(n, 1), gaussian(n, 2, shift)) for n in (50, 400, 3000)]
+    chosen = gaussian(3000, 2, shift).blocks["waves"].choose(np.ones((1, 3000)))
+    shares = shares_of_widths(chosen)[0]
+    # E k(x, y) of Gaussians of unit covariance, and a kernel of variance s: a Gaussian of s + 2.
+    variances = WIDTHS**2 * width
+    peak = (variances / (variances + 2)) ** (width / 2)
+    gap = np.exp(-(shift**2) * width / (2 * (variances + 2)))
+    exact = float(shares @ (2 * peak * (1 - gap)))
+    assert found[2] == pytest.approx(exact, rel=0.2)
+    assert abs(found[0] - found[2]) > abs(found[1] - found[2])
+    assert found[0] > found[2]
+
+
+def test_sliced_wasserstein_is_that_of_scipy():
+    a, b = (Population(6, seed=i).draw(300, seed=i) for i in (1, 2))
+    lines = _directions(6)
+    expected = np.mean([stats.wasserstein_distance(a[0] @ line, b[0] @ line) for line in lines.T])
+    found = value(SLICED_WASSERSTEIN, a_set(*a), a_set(*b))
+    assert found == pytest.approx(expected, rel=2e-3)
+    assert found == pytest.approx(value(SLICED_WASSERSTEIN, a_set(*b), a_set(*a)), rel=1e-9)
+
+
+def test_sliced_wasserstein_of_shifted_gaussians_is_known_and_converges():
+    shift = 0.7
+    exact = shift * np.abs(_directions(6).sum(axis=0)).mean()
+    errors = [
+        abs(value(SLICED_WASSERSTEIN, gaussian(n, 1), gaussian(n, 2, shift)) - exact)
+        for n in (50, 20_000)
+    ]
+    assert errors[1] < min(errors[0], 0.02 * exact)
+
+
+def test_coverage_and_density_are_those_of_the_definition():
+    task = np.random.default_rng(1).normal(size=(700, 3)) * [1, 3, 0.1]
+    candidate = np.random.default_rng(2).normal(size=(40, 3)) * [0.3, 1, 0.03]
+    root = np.linalg.inv(np.linalg.cholesky(np.cov(task, rowvar=False))).T
+    inside = cdist(task @ root, task @ root)
+    reach = np.sort(inside, axis=1)[:, NEIGHBORS]
+    expected = (cdist(task @ root, candidate @ root) <= reach[:, None]).sum(axis=1)
+    np.testing.assert_array_equal(counts_in_reach(candidate, task), expected)
+    sets = [a_set(x, np.arange(len(x))) for x in (candidate, task)]
+    assert value(COVERAGE, *sets) == pytest.approx((expected > 0).mean())
+    assert value(DENSITY, *sets) == pytest.approx(expected.sum() / (NEIGHBORS * 40))
+
+
+def test_coverage_sees_what_a_candidate_lacks():
+    task, alike, far = gaussian(300, 1), gaussian(300, 2), gaussian(300, 3, shift=6.0)
+    assert value(COVERAGE, alike, task) > 0.9
+    assert value(DENSITY, alike, task) == pytest.approx(1, abs=0.15)
+    assert value(COVERAGE, far, task) == 0
+    few = gaussian(NEIGHBORS, 4)
+    assert np.isnan(value(COVERAGE, alike, few))
+
+
+def test_formulas_elements_and_sizes_are_counted():
+    def molecules(*formulas: list[int]) -> SetFeatures:
+        numbers = np.concatenate(formulas)
+        owner = np.repeat(np.arange(len(formulas)), [len(one) for one in formulas])
+        return a_set(np.random.default_rng(0).normal(size=(len(numbers), 4)), owner, numbers)
+
+    upstream = molecules([8, 1, 1], [1, 8, 1], [6, 1, 1, 1, 1])
+    task = molecules([1, 1, 8], [1, 1, 8], [8, 8], [7, 1, 1, 1])
+    assert value(FORMULA_OVERLAP, upstream, task) == pytest.approx(2 / 4)
+    assert value(FORMULA_OVERLAP, task, upstream) == pytest.approx(2 / 3)
+    assert value(ELEMENT_OVERLAP, upstream, task) == pytest.approx(11 / 12)
+    assert value(SIZE_GAP, upstream, task) == pytest.approx(11 / 3 - 3)
+    assert FORMULA_OVERLAP.near == ELEMENT_OVERLAP.near == "large"
+
+
+def test_a_config_that_names_none_has_the_measures_of_before():
+    assert [measure.name for measure in DEFAULT] == ["csi", "within_elements"]
+    assert len({measure.name for measure in BUILT_IN}) == len(BUILT_IN)
+
+
+def test_own_files_are_compared_by_every_measure(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for name, seed, molecule in (
+        ("near", 1, "CH3CH2OH"), ("far", 2, "H2O"), ("task", 3, "CH3CH2OH"),
+    ):  # fmt: skip
+        write(f"{name}.xyz", labelled(12, seed, molecule), format="extxyz")
+    own = f"--config={ROOT / 'configs' / 'csi' / 'own.py'}"
+    assert main([f"{own}:near.xyz,far.xyz,task=task.xyz", "--workdir=run"]) == 0
+    with (tmp_path / "run" / "csi.csv").open() as file:
+        rows = {row["upstream"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"near", "far"}
+    for measure in BUILT_IN:
+        near, far = (float(rows[name][measure.name]) for name in ("near", "far"))
+        assert measure.sign * (far - near) > 0, measure.name
+        if measure.resampling is not None:
+            ending = "" if measure.name == "csi" else f"_{measure.name}"
+            assert rows["far"][f"distinguishable{ending}"] == "True"
+            assert rows["near"][f"distinguishable{ending}"] == "False"
+    assert float(rows["near"]["formula_overlap"]) == 1
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert all(f"- **{measure.label}**" in report for measure in BUILT_IN)
+    capfd.readouterr()
+    assert main([f"{own}:near.xyz", "--workdir=other"]) == 2
+    assert "takes candidates and a task" in capfd.readouterr().err
+
+
+def test_sets_of_one_name_are_numbered(tmp_path):
+    paths = [tmp_path / folder / "set.xyz" for folder in ("a", "b")]
+    for path in (*paths, tmp_path / "task.xyz"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    config = csi_config(",".join(map(str, (*paths, tmp_path / "task.xyz"))))
+    names = [one["name"] for one in (*config.candidates, *config.downstream)]
+    assert names == ["set_1", "set_2", "task"]
+    with pytest.raises(ConfigError, match=r"option .tsk. of own\.py is unknown.*task"):
+        csi_config("a.xyz,tsk=b.xyz")

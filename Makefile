@@ -7,7 +7,7 @@ WORKDIR ?= runs/quickstart
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
 BIN := .venv/bin
 
-.PHONY: help quickstart install test test-slow benchmark wheels docs lint types unit format lock clean
+.PHONY: help quickstart install test test-slow benchmark wheels notebooks docs lint types unit format lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -33,6 +33,9 @@ benchmark: .venv/.dev-installed ## every benchmark of speed, into docs/results; 
 INTO ?= wheels
 wheels: ## wheels for a node without network that has Python 3.12, JAX, flax, optax and orbax
 	requirements/wheels.sh $(INTO)
+
+notebooks: .venv/.dev-installed ## notebooks/*.ipynb, from the sources beside them
+	$(BIN)/python docs/notebooks.py
 
 docs: .venv/.dev-installed ## the site, into dist/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -18,6 +18,8 @@ comment that says what it holds and ``<!-- end -->``:
     (``python -m tests.kills``).
 ``<!-- formats official -->`` and ``<!-- formats general -->``
     the file formats, from what their readers say.
+``<!-- downloads all -->``
+    the published files that are known by name.
 ``<!-- settings all -->``
     every setting of every workflow (``python -m benchmarks.settings``).
 
@@ -36,6 +38,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.reporting.tables import markdown_table, mean_and_std
+from atomjax.runtime.downloads import CATALOGUE, describe_bytes
 from atomjax.structures.readers import BUILT_IN, FORMATS
 from atomjax.studies.results import Results
 from atomjax.studies.tables import heading
@@ -159,12 +162,28 @@ def format_table(*, official: bool) -> list[str]:
     return markdown_table(heads, rows, left=len(heads))
 
 
+def download_table() -> list[str]:
+    """The downloads by publication: names, sizes together, kinds of hashes, licences and pages."""
+    rows = []
+    for facts in dict.fromkeys(entry.collection for entry in CATALOGUE.values()):
+        entries = [entry for entry in CATALOGUE.values() if entry.collection == facts]
+        remotes = {r for entry in entries for r in (entry.remote, *entry.beside)}
+        sizes = [remote.size for remote in remotes if remote.size is not None]
+        kinds = sorted({(remote.hash or "none").partition(":")[0] for remote in remotes})
+        size = describe_bytes(sum(sizes)) if len(sizes) == len(remotes) else ""
+        names = ", ".join(f"`{entry.name}`" for entry in entries)
+        rows.append([names, facts.title, size, ", ".join(kinds), facts.licence, f"<{facts.page}>"])
+    heads = ["names", "what", "all together", "stated hash", "licence", "page"]
+    return markdown_table(heads, rows, left=len(heads))
+
+
 KINDS: dict[str, Callable[[str, Path], list[str]]] = {
     "table": study_table,
     "benchmark": benchmark_table,
     "accuracy": accuracy_table,
     "outcomes": campaign_table,
     "formats": lambda what, root: format_table(official=what == "official"),
+    "downloads": lambda what, root: download_table(),
     "settings": lambda what, root: reference(),
 }
 

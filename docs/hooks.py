@@ -1,6 +1,15 @@
-"""Hooks of MkDocs: pages beside docs/ join the site, and links between pages hold there."""
+"""Hooks of MkDocs: pages beside docs/ join the site, and links between pages hold there.
 
+Notebooks are run for their pages, with small counts unless ``ATOMJAX_FAST=0``, and not at all with
+``ATOMJAX_NOTEBOOKS=unrun``.
+"""
+
+import base64
+import importlib.util
+import os
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
@@ -18,7 +27,47 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that live beside docs/."""
     for source, target in BESIDE.items():
         files.append(File.generated(config, target, abs_src_path=source))
+    os.environ.setdefault("ATOMJAX_FAST", "1")
+    # mkdocs loads hooks by path, so that modules beside them cannot be imported by name.
+    place = Path(__file__).with_name("notebooks.py")
+    spec = importlib.util.spec_from_file_location("notebooks", place)
+    assert spec is not None
+    assert spec.loader is not None
+    notebooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(notebooks)
+    for source in notebooks.SOURCES:
+        if os.environ.get("ATOMJAX_NOTEBOOKS") == "unrun":
+            done = notebooks.notebook_of(source)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                done = notebooks.execute(source, Path(folder))
+        page, pictures = page_of(done, source.stem)
+        for name, content in {f"{source.stem}.md": page, **pictures}.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
+
+
+def page_of(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
+    """The page of a notebook that was run, and name → content of its pictures."""
+    lines: list[str] = []
+    pictures: dict[str, bytes] = {}
+    # The first cell is for Colab.
+    for cell in notebook.cells[1:]:
+        if cell.cell_type == "markdown":
+            lines += [cell.source, ""]
+            continue
+        lines += ["```python", cell.source, "```", ""]
+        for output in cell.outputs:
+            data = output.get("data", {})
+            text = output.get("text", "") if output.get("name") == "stdout" else ""
+            if "image/png" in data:
+                file = f"{name}-{len(pictures)}.png"
+                pictures[file] = base64.b64decode(data["image/png"])
+                lines += [f"![output of the cell above]({file})", ""]
+            elif text or "text/plain" in data:
+                shown = text or data["text/plain"]
+                lines += ["```text", shown.rstrip(), "```", ""]
+    return "\n".join(lines), pictures
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -28,13 +77,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def moved(found: re.Match[str]) -> str:
         link, anchor = found[1], found[2] or ""
-        if "://" in link or not link.endswith(".md"):
+        if "://" in link or not link.endswith((".md", ".ipynb")):
             return found[0]
         place: list[str] = own.split("/") if own else []
         for part in link.split("/"):
             place = place[:-1] if part == ".." else [*place, part]
         path = "/".join(place)
-        target = BESIDE.get(path, path.removeprefix("docs/"))
+        target = BESIDE.get(path, path.removeprefix("docs/")).replace(".ipynb", ".md")
         up = "../" * page.file.src_uri.count("/")
         return f"]({up}{target}{anchor})"
 

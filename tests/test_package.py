@@ -51,3 +51,11 @@ def test_the_wheel_runs_without_the_checkout(tmp_path):
     launch = ("-m", "atomjax.launch", "--config", "quickstart")
     assert "conformers" in run(*launch, "--print-config")
     assert wheel.stat().st_size < 6e6
+
+
+def test_importing_atomjax_imports_neither_jax_nor_numpy():
+    program = "import sys, atomjax; print(sorted({'jax', 'jaxlib', 'numpy'} & set(sys.modules)))"
+    made = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert made.stdout.strip() == "[]"

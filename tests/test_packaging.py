@@ -53,7 +53,7 @@ def third_party_imports(*folders: str) -> set[str]:
                 names.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"atomjax", "benchmarks", "tests"}
+    return names - set(sys.stdlib_module_names) - {"atomjax", "benchmarks", "docs", "tests"}
 
 
 def import_names(requirements: Iterable[str]) -> set[str]:
@@ -97,7 +97,7 @@ def test_cpu_build_of_pytorch_is_pinned_with_what_the_dev_lock_lacks() -> None:
     assert pins.keys() == {n for n in needed if not n.startswith(("nvidia-", "cuda-", "triton"))}
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("lock", LOCKS)
 def test_lock_satisfies_the_declared_dependencies(lock: str, python: str) -> None:
     environment = {

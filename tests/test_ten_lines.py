@@ -15,6 +15,7 @@ import pytest
 
 import atomjax
 from atomjax.launch import main
+from atomjax.reporting.live import LiveCurves
 from atomjax.runtime.config import ConfigError
 from atomjax.structures.readers import ReadError
 from tests.own_files import SHORT, SMALL, labelled, write_files
@@ -30,9 +31,12 @@ def folder(tmp_path_factory) -> Path:
     """Files, and the runs "runs/pretrained" and "runs/mine" on them."""
     folder = tmp_path_factory.mktemp("mine")
     write_files(folder)
-    given = {"settings": SMALL, "progress": False}
     files = {"train": folder / "train.xyz", "validation": folder / "validation.xyz"}
-    atomjax.finetune(None, **files, workdir=folder / "runs" / "pretrained", **given)
+    workdir, shown = folder / "runs" / "pretrained", []
+    live = LiveCurves(workdir, show=shown.append)
+    atomjax.finetune(None, **files, workdir=workdir, settings=SMALL, progress=live)
+    (line,) = (line for line in shown[-1].axes[0].lines if "validation" in str(line.get_label()))
+    assert line.get_xdata()[-1] == shown[-1].axes[0].lines[0].get_xdata()[-1], "at the last step"
     shutil.copytree(folder / "runs" / "pretrained", folder / "runs" / "mine")
     return folder
 

@@ -92,6 +92,12 @@ COMMANDS: dict[str, Command] = {
         options=f"{_TRAINING}:add_card_options",
         passes=True,
     ),
+    "download": Command(
+        about="fetch published data sets and checkpoints, and check them",
+        example="atomjax download rmd17/aspirin",
+        function="atomjax.command.downloads:download",
+        options="atomjax.command.downloads:add_options",
+    ),
     "doctor": Command(
         about="describe this installation: versions, devices, speed, what is missing",
         example="atomjax doctor",

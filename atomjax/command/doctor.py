@@ -96,9 +96,10 @@ def _compilation_cache() -> dict[str, str]:
     """The folder of compiled programs, and its size."""
     import jax
 
-    from atomjax.runtime.compile_cache import default_directory
+    from atomjax.runtime.compile_cache import DIRECTORY
+    from atomjax.runtime.files import user_cache
 
-    path = Path(jax.config.values["jax_compilation_cache_dir"] or default_directory())
+    path = Path(jax.config.values["jax_compilation_cache_dir"] or user_cache(DIRECTORY))
     if not path.is_dir():
         return {"directory": f"{path}, which does not exist yet"}
     files = [file for file in path.rglob("*") if file.is_file()]

@@ -16,6 +16,8 @@ from atomjax.convert.export import export
 from atomjax.convert.family import Choices
 from atomjax.models import ScaleFactorError
 from atomjax.runtime.allocator import keep_freed_memory
+from atomjax.runtime.config import ConfigError
+from atomjax.runtime.downloads import DownloadError, local_path
 from atomjax.training.running.checkpoint import CheckpointError
 
 EXIT_FAILED = 1
@@ -26,7 +28,11 @@ def make_parser() -> argparse.ArgumentParser:
     """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m atomjax.convert", description=__doc__)
     add = parser.add_argument
-    add("source", type=Path, help=".pt or .ckpt file; with --to-torch the directory of a run")
+    add(
+        "source",
+        type=Path,
+        help=".pt or .ckpt file, or download:NAME; with --to-torch the directory of a run",
+    )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--to", type=Path, metavar="DIR", help="checkpoint directory to make")
     target.add_argument("--to-torch", type=Path, metavar="FILE", help=".pt file to write")
@@ -52,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     keep_freed_memory()
     options = make_parser().parse_args(arguments)
+    try:
+        options.source = local_path(options.source)
+    except (ConfigError, DownloadError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
     if problem := _misuse(options):
         print(f"error: {problem}", file=sys.stderr)
         return EXIT_USAGE

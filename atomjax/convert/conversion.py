@@ -15,12 +15,12 @@ from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Choices, Family, Recognised
 from atomjax.convert.gemnet_oc.convert import GemNetOCFamily
-from atomjax.convert.known import licence_note
 from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.normalization import find_normalization
 from atomjax.convert.torch_file import TorchFile
 from atomjax.graphs import GraphConfig, pack_structures
 from atomjax.models import HeadConfig, build_model, check_fitted, find_backbone
+from atomjax.runtime.downloads import licence_note
 from atomjax.structures import Structure
 from atomjax.training.running.checkpoint import save_converted
 

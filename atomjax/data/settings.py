@@ -14,6 +14,7 @@ from atomjax.runtime.config import (
     Settings,
     WholeNumber,
 )
+from atomjax.runtime.downloads import find_download, is_download
 from atomjax.runtime.names import check_name
 from atomjax.structures.readers import Format
 
@@ -108,7 +109,7 @@ class DatasetSettings(Settings):
     arguments: dict[str, Any] = field(default_factory=dict)
     "Arguments of the generator, or further ones of the reader."
     path: str | None = None
-    'For "read" and "store": the file or folder.'
+    'For "read" and "store": the file or folder, or "download:NAME".'
     format: str | None = None
     'For "read": format of the file; none guesses from the name.'
     energy_unit: str | None = None
@@ -133,6 +134,8 @@ class DatasetSettings(Settings):
     def __post_init__(self):
         super().__post_init__()
         check_name(self.name, "dataset")
+        if is_download(self.path):
+            find_download(self.path or "")
         if self.kind == "generate":
             self._require("generator")
         elif self.kind == "store":
@@ -254,7 +257,11 @@ def _below(root: Path, dataset: DatasetSettings) -> DatasetSettings:
         return dataset
     paths = dataset.facts.path_options if dataset.kind == "read" else ()
     arguments = {
-        name: str(root / value) if name in paths and value else value
+        name: _joined(root, value) if name in paths and value else value
         for name, value in dataset.arguments.items()
     }
-    return replace(dataset, path=str(root / dataset.path), arguments=arguments)
+    return replace(dataset, path=_joined(root, dataset.path), arguments=arguments)
+
+
+def _joined(root: Path, path: str) -> str:
+    return path if is_download(path) else str(root / path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from atomjax.data.settings import DECLARED, DatasetSettings
 from atomjax.data.store_view import open_store
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.downloads import is_download, local_path
 from atomjax.structures.generate import GenerateError, GenerateSpec
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import options_from
@@ -43,12 +44,13 @@ def generate_spec(dataset: DatasetSettings) -> GenerateSpec:
 
 
 def find_file(dataset: DatasetSettings) -> Path:
-    """The file or folder of a data set of kind "read".
+    """The file or folder of a data set of kind "read"; a download is fetched.
 
     Raises:
         ConfigError: it does not exist.
+        DownloadError: it cannot be fetched.
     """
-    path = Path(dataset.path or "").expanduser()
+    path = local_path(dataset.path or "").expanduser()
     is_folder = dataset.facts.is_folder
     if not (path.is_file() or (is_folder and path.is_dir())):
         kind = "a file or folder" if is_folder else "a file"
@@ -67,8 +69,11 @@ def believe_units(dataset: DatasetSettings) -> DatasetSettings:
     """
     if dataset.kind != "read":
         return dataset
-    path = find_file(dataset)
     missing = undeclared(dataset)
+    # A check of a config fetches nothing.
+    if is_download(dataset.path) and not missing:
+        return dataset
+    path = find_file(dataset)
     if not missing:
         return dataset
     notes = RecordNotes()

@@ -10,6 +10,7 @@ from atomjax.recipes.own_data import NAME, training_config
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
 from atomjax.runtime.execution import call_workflow, work_in
+from atomjax.runtime.progress import Told
 
 
 def finetune(
@@ -22,7 +23,7 @@ def finetune(
     network: str | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
-    progress: bool = True,
+    progress: bool | Told = True,
     **options: Any,
 ) -> Model:
     """Finetunes a pretrained model, or trains from random weights, with settings for few labels.
@@ -40,7 +41,7 @@ def finetune(
         network: network to train from random weights, "gemnet_oc" or "equiformer_v2".
         seed: seed of initialisation, order of the structures and dropout.
         settings: dotted key of a config → value: ``{"train.epochs": 100}``.
-        progress: show progress.
+        progress: show progress, or a function that is told it, such as `reporting.live.LiveCurves`.
         **options: units and label keys of files and atoms, as in a config.
 
     Returns:

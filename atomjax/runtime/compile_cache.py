@@ -1,20 +1,17 @@
 """Compiled programs kept for the next run: in one folder of the user, bounded in size."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from atomjax.runtime.files import user_cache
 
 # Entries that were used last are kept, up to so many bytes.
 MOST_BYTES = 4 * 2**30
 # Seconds of compilation from which a program is worth keeping.
 LEAST_SECONDS = 0.5
-
-
-def default_directory() -> Path:
-    """``$XDG_CACHE_HOME/atomjax/compiled``, by default within ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "atomjax" / "compiled"
+# Its folder in the user's cache.
+DIRECTORY = "compiled"
 
 
 def keep_compiled_programs(directory: str | Path | None = None) -> None:
@@ -35,7 +32,7 @@ def keep_compiled_programs(directory: str | Path | None = None) -> None:
         return
     if directory is None and jax.config.values["jax_compilation_cache_dir"]:
         return
-    place = Path(directory or default_directory()).expanduser().resolve()
+    place = Path(directory or user_cache(DIRECTORY)).expanduser().resolve()
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError:

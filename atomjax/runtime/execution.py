@@ -11,6 +11,7 @@ from atomjax.runtime.cluster import processes
 from atomjax.runtime.earlier import as_it_began
 from atomjax.runtime.files import temporary_folder
 from atomjax.runtime.lock import deaths, noting, sole_run
+from atomjax.runtime.progress import Told
 from atomjax.runtime.workflows import Workflow, find_workflow
 
 # Folder of a workdir in which processes note the mapped files that they read.
@@ -24,6 +25,7 @@ def carry_out(
     *,
     accept_changes: bool = False,
     console: Console | None = None,
+    told: Told | None = None,
     **given: Any,
 ) -> dict[str, Any]:
     """Run a workflow in a directory that no other run may use meanwhile; return its results.
@@ -35,6 +37,7 @@ def carry_out(
         workdir: directory of the run; an earlier run in it is resumed.
         accept_changes: continue in a directory whose configuration differs.
         console: takes messages and progress; None for standard output.
+        told: function that is told the progress as well.
         **given: further arguments of the function.
 
     Raises:
@@ -53,7 +56,7 @@ def carry_out(
     processes.check_shared(workdir)
     alone = sole_run(workdir) if jax.process_index() == 0 else nullcontext()
     with alone, noting(workdir / READING):
-        run = Run(workdir, settings, console=console, accept_changes=accept_changes)
+        run = Run(workdir, settings, console=console, accept_changes=accept_changes, told=told)
         if notes:
             run.say(f"as the version did that began this run: {', '.join(notes)}")
         for death in deaths(workdir / READING):
@@ -65,14 +68,14 @@ def carry_out(
 
 
 def call_workflow(
-    config: Mapping[str, Any], workdir: Path, *, progress: bool = True, **given: Any
+    config: Mapping[str, Any], workdir: Path, *, progress: bool | Told = True, **given: Any
 ) -> dict[str, Any]:
     """Check a plain config and run its workflow, for calls from Python.
 
     Args:
         config: the config.
         workdir: directory of the run.
-        progress: show messages and progress.
+        progress: show messages and progress; or a function that is told the progress instead.
         **given: further arguments of the workflow's function.
 
     Returns:
@@ -84,8 +87,9 @@ def call_workflow(
     workflow = find_workflow(config)
     settings = workflow.load_settings(config)
     workflow.load_check()(settings)
-    console = Console(stderr=True, quiet=not progress)
-    return carry_out(workflow, settings, workdir, console=console, **given)
+    console = Console(stderr=True, quiet=progress is not True)
+    told = progress if callable(progress) else None
+    return carry_out(workflow, settings, workdir, console=console, told=told, **given)
 
 
 @contextmanager

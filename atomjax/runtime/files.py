@@ -116,6 +116,12 @@ def _temporaries(path: Path, *words: str) -> list[Path]:
     return [path.with_name(f".{path.name}.{process_name()}.{word}") for word in words]
 
 
+def user_cache(*names: str) -> Path:
+    """A folder of the user for what can be had again: in ``$XDG_CACHE_HOME``, else ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base, "atomjax", *names)
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for temporary files; those that killed processes of this host left are removed."""

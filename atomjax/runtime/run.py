@@ -28,7 +28,7 @@ from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError, differences, to_plain
 from atomjax.runtime.earlier import completed, read_config
 from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, naming, read_json, replacing
-from atomjax.runtime.progress import Display, Tracker
+from atomjax.runtime.progress import Display, Told, Tracker
 
 PACKAGES = (
     "jax",
@@ -55,6 +55,7 @@ class Run:
         console: console for messages and progress; None writes to standard output.
         accept_changes: continue in a directory whose configuration differs; the old one is
             kept as ``config.previous.json``.
+        told: function that is told the progress of everything in the run.
 
     Raises:
         ConfigError: ``workdir`` holds a run with another configuration, whose keys are named.
@@ -74,6 +75,7 @@ class Run:
         *,
         console: Console | None = None,
         accept_changes: bool = False,
+        told: Told | None = None,
     ):
         import jax  # Not at the top: reading a config must not wait for jax.
 
@@ -81,7 +83,13 @@ class Run:
         self.primary = jax.process_index() == 0
         self.accept_changes = accept_changes
         shown = (console or Console()) if self.primary else None
-        self.display = Display(shown, told=lambda description, *_: processes.advance(description))
+
+        def advance(description: str, *rest: Any) -> None:
+            processes.advance(description)
+            if told is not None:
+                told(description, *rest)
+
+        self.display = Display(shown, told=advance)
         self._files: tuple[TextIO, Any] | None = None
         self._purge_step: int | None = None
         self.workdir.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,11 @@ from atomjax.similarity.features.sampling import (
     sample,
     weighted_sample,
 )
-from atomjax.similarity.features.structure_sums import StructureSums, random_projection
+from atomjax.similarity.features.structure_sums import (
+    StructureSums,
+    StructureSumsBuilder,
+    random_projection,
+)
 from atomjax.similarity.features.summaries import Blocks, SetRows, Summary
 from atomjax.similarity.measures.elements import compare_elements, element_shares
 from atomjax.similarity.measures.frechet import (
@@ -91,6 +95,7 @@ __all__ = [
     "Statistics",
     "StatisticsStream",
     "StructureSums",
+    "StructureSumsBuilder",
     "Summary",
     "Values",
     "WeightedSample",

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from atomjax.runtime.files import temporary_folder
+from atomjax.runtime.files import temporary_folder, user_cache
 from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display
 from atomjax.structures.archive import ArchiveError, load_archive, save_archive
@@ -107,7 +107,7 @@ def default_cache_dir() -> Path:
     """``$ATOMJAX_CACHE_DIR``, or ``atomjax`` in the user's cache folder."""
     if "ATOMJAX_CACHE_DIR" in os.environ:
         return Path(os.environ["ATOMJAX_CACHE_DIR"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "atomjax"
+    return user_cache()
 
 
 def cache_path(spec: GenerateSpec, cache_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ase import Atoms
 
+from atomjax.runtime.downloads import find_download, is_download, local_path
 from atomjax.runtime.workflows import resolve
 from atomjax.structures.readers import (
     ani1x,
@@ -125,7 +126,9 @@ def find_format(name: str) -> Format | None:
 
 
 def guess_format(path: Path) -> str | None:
-    """The format guessed from a file's name, or None."""
+    """The format guessed from a file's name, or None; that of a download is known."""
+    if is_download(path):
+        return find_download(path).collection.format
     name = path.name.lower()
     for known in FORMATS.values():
         if name.endswith(known.suffixes or ("\0",)):
@@ -316,6 +319,7 @@ def _prepare(
             f"{file}: cannot tell the format from the name; give format= one of"
             f" {', '.join(FORMATS)}"
         )
+    file = local_path(file)
     facts = find_format(name)
     if facts is None:
         near = difflib.get_close_matches(name, FORMATS, n=1)
@@ -328,7 +332,7 @@ def _prepare(
     optional = {*UNIT_OPTIONS, *LABEL_KEYS} - {*facts.keys}
     options: dict[str, Any] = {k: v for k, v in given.items() if v or k not in optional}
     _check_names(facts, options)
-    options |= {k: Path(options[k]) for k in facts.path_options if options.get(k)}
+    options |= {k: local_path(options[k]) for k in facts.path_options if options.get(k)}
     if facts.fixes_units:
         _check_units(facts, options)
     if options.get("split") is not None and facts.splits == "none":

@@ -34,6 +34,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
+from atomjax.runtime.downloads import PREFIX, is_download
 from atomjax.runtime.files import DamagedFile, compare_checksums, write_checksums
 from atomjax.training.update.state import TrainState
 
@@ -229,6 +230,12 @@ def _manager(directory: Path, *, writable: bool = True) -> ocp.CheckpointManager
 
 def _open(directory: str | Path, which: Which) -> tuple[ocp.CheckpointManager, int]:
     """The manager of an existing checkpoint, and its step."""
+    if is_download(directory) or Path(directory).is_file():
+        name = os.fspath(directory)
+        raise CheckpointError(
+            f"{name} is a file of other software; convert it, and give the folder that this makes: "
+            f"atomjax convert {name} --to checkpoints/{Path(name.removeprefix(PREFIX)).stem}"
+        )
     root = Path(directory).resolve()
     if not (root / which).is_dir() and (root / "checkpoints" / which).is_dir():
         root = root / "checkpoints"

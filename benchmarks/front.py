@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.reporting.plots import COLORS, make_figure
+from atomjax.reporting.drawing import COLORS, make_figure
 from benchmarks.documents import ROOT, load
 
 PATH = ROOT / "docs" / "results" / "front.svg"

@@ -55,7 +55,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import atomjax
-from atomjax.similarity.workflow.figures import plot_map
+from atomjax.similarity.workflow.figures import map_plot
 from atomjax.structures.generate import generate
 from atomjax.structures.readers import to_atoms
 
@@ -113,7 +113,7 @@ figure.tight_layout()
 sets = {**candidates, "aspirin": aspirin}
 found = iter(atomjax.features([one for frames in sets.values() for one in frames]).atoms)
 atoms = {name: np.concatenate([next(found) for _ in frames]) for name, frames in sets.items()}
-plot_map(atoms, ("aspirin",), None)
+map_plot(atoms, ("aspirin",)).draw()
 
 # %% [markdown]
 # ## The recommendation

@@ -121,7 +121,7 @@ for name, start in starts.items():
 # ## Was the prediction right?
 #
 # So short a pretraining gains little on random weights; the quickstart, which pretrains for longer,
-# gains a quarter. The prediction was about the two sets.
+# gains nearly a quarter. The prediction was about the two sets.
 
 # %%
 figure, ax = plt.subplots(figsize=(5, 3.5))

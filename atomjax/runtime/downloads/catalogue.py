@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _FIGSHARE = "https://figshare.com/ndownloader/files"
 _OPEN_CATALYST = "https://dl.fbaipublicfiles.com/opencatalystproject"
 _FAIRCHEM_DOCS = (
-    "https://github.com/FAIR-Chem/fairchem/blob/31c096399b82ff37cb4a36287efdfe1c9d84513c/docs/core"
+    "https://github.com/FAIR-Chem/fairchem/tree/31c096399b82ff37cb4a36287efdfe1c9d84513c/docs/core"
 )
 _OMAT24_MODELS = "https://huggingface.co/fairchem/OMAT24/resolve/main"
 CC_BY_NC = (
@@ -141,27 +141,27 @@ OC20 = Collection(
     name="oc20",
     title="OC20, structures to energy and forces",
     licence="CC BY 4.0",
-    page=f"{_FAIRCHEM_DOCS}/datasets/oc20.md",
+    page=f"{_FAIRCHEM_DOCS}/datasets",
     format="oc20_extxyz",
 )
 OC20_TABLES = Collection(
     name="oc20_tables",
     title="OC20, systems and their reference energies",
     licence="CC BY 4.0",
-    page=f"{_FAIRCHEM_DOCS}/datasets/oc20.md",
+    page=f"{_FAIRCHEM_DOCS}/datasets",
 )
 OC22 = Collection(
     name="oc22",
     title="OC22, structures to total energy and forces",
     licence="CC BY 4.0",
-    page=f"{_FAIRCHEM_DOCS}/datasets/oc22.md",
+    page=f"{_FAIRCHEM_DOCS}/datasets",
     format="oc22",
 )
 OMAT24 = Collection(
     name="omat24",
     title="OMat24, inorganic materials, PBE",
     licence="CC BY 4.0",
-    page=f"{_FAIRCHEM_DOCS}/datasets/omat24.md",
+    page=f"{_FAIRCHEM_DOCS}/datasets",
     format="aselmdb",
 )
 JMP = Collection(
@@ -174,7 +174,7 @@ OCP = Collection(
     name="fairchem",
     title="checkpoints of fairchem v1",
     licence=FAIRCHEM,
-    page=f"{_FAIRCHEM_DOCS}/model_checkpoints.md",
+    page=_FAIRCHEM_DOCS,
 )
 OMAT24_CHECKPOINTS = Collection(
     name="fairchem_omat24",

@@ -94,6 +94,7 @@ def test_calculator_compiles_once_while_atoms_move(trained):
         atoms.positions += rng.normal(scale=0.01, size=(len(start), 3))
     assert len(set(energies)) == 4
     predictor = atoms.calc.predictor
+    assert isinstance(predictor, Predictor)
     assert predictor.num_compilations == 1
     (expected,) = predictor([start])
     assert energies[0] == pytest.approx(expected.energy, rel=1e-6)
@@ -218,4 +219,6 @@ def test_calculators_are_pickled_and_copied(trained, predictor):
     atoms.positions[0, 0] += 0.1
     moved = sent.get_potential_energy(atoms)
     assert moved == pytest.approx(calculator.get_potential_energy(atoms), rel=1e-6)
-    assert copy.deepcopy(calculator).predictor.heads.keys() == predictor.heads.keys()
+    copied = copy.deepcopy(calculator).predictor
+    assert isinstance(copied, Predictor)
+    assert copied.heads.keys() == predictor.heads.keys()

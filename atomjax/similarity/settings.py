@@ -235,7 +235,7 @@ class SimilaritySettings(WorkflowSettings):
 
     def as_read(self, dataset: DatasetSettings) -> DatasetSettings:
         """A data set with labels where measures or a selection take them, and without elsewhere."""
-        with_labels = self.select is not None or self.summaries
+        with_labels = self.select is not None or any(one.labels for one in self.summaries)
         return of_any_kind(dataset) if with_labels else without_labels(dataset)
 
     @property

@@ -180,6 +180,10 @@ def test_formulas_elements_and_sizes_are_counted():
     assert FORMULA_OVERLAP.near == ELEMENT_OVERLAP.near == "large"
 
 
+def test_none_of_them_reads_labels() -> None:
+    assert not any(summary.labels for summary in SUMMARIES)
+
+
 def test_a_config_that_names_none_has_the_measures_of_before():
     assert [measure.name for measure in DEFAULT] == ["csi", "within_elements"]
     assert len({measure.name for measure in BUILT_IN}) == len(BUILT_IN)

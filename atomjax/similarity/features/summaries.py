@@ -82,6 +82,8 @@ class Summary:
     merge: Callable[[Arrays, Arrays], Arrays] = add_arrays
     # Keep it for every block of structures, too, so that blocks can be drawn again; it has to add.
     by_block: bool = False
+    # Whether it reads energies or forces, so that a data set has to say their units.
+    labels: bool = True
 
     def __post_init__(self):
         if "/" in self.name:

@@ -65,7 +65,7 @@ FORMULA_OVERLAP = Measure(
     near="large",
     symmetric=False,
     rows="atoms",
-    needs=(Summary("formulas", formulas, merge=join_formulas),),
+    needs=(Summary("formulas", formulas, merge=join_formulas, labels=False),),
     table=_pairwise(shared_formulas),
 )
 ELEMENT_OVERLAP = Measure(

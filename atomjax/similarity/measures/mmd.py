@@ -64,7 +64,7 @@ MMD = Measure(
     "are apart, from 0 to 4; of few structures it is too large by a term that the extrapolated "
     "column is free of",
     symmetric=False,
-    needs=(Summary("waves", waves, by_block=True),),
+    needs=(Summary("waves", waves, by_block=True, labels=False),),
     resampling=Resampling(lambda features: features.blocks["waves"], squared_gap),
     extrapolates=True,
 )

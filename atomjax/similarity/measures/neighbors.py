@@ -88,7 +88,7 @@ def _measure(name: str, about: str, which: int) -> Measure:
         about=f"{about}; it has no interval and no floor",
         near="large",
         symmetric=False,
-        needs=(Summary("points", points, merge=join_points),),
+        needs=(Summary("points", points, merge=join_points, labels=False),),
         table=table,
     )
 

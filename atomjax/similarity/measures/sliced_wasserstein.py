@@ -57,6 +57,6 @@ SLICED_WASSERSTEIN = Measure(
     label="sliced Wasserstein",
     about="the mean distance, in units of the features, that rows have to be moved along a random "
     "direction",
-    needs=(Summary("histograms", histograms, by_block=True),),
+    needs=(Summary("histograms", histograms, by_block=True, labels=False),),
     resampling=Resampling(lambda features: features.blocks["histograms"], transport),
 )

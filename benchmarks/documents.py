@@ -197,7 +197,7 @@ def wrong_figures(text: str, root: Path = ROOT) -> list[str]:
     cited = CITED.findall(text)
     if not cited:
         return []
-    known = [values for name in cited for values in _values(load(name, root))]
+    known = [values for name in cited for values in _known(name, root)]
     wrong = []
     for found in FIGURE.finditer(text):
         mean, std = found.groups()
@@ -212,6 +212,23 @@ def wrong_figures(text: str, root: Path = ROOT) -> list[str]:
         if not right:
             wrong.append(found.group())
     return wrong
+
+
+def _known(name: str, root: Path) -> Iterator[list[float]]:
+    """Values of a study's file, see :func:`_values`; of a benchmark's each number by itself."""
+    content = json.loads((root / "docs" / "results" / f"{name}.json").read_text())
+    if "study" in content:
+        yield from _values(load(name, root))
+    else:
+        yield from ([number] for number in _numbers(content))
+
+
+def _numbers(content: Any) -> Iterator[float]:
+    if isinstance(content, dict | list):
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from _numbers(item)
+    elif isinstance(content, int | float) and not isinstance(content, bool):
+        yield float(content)
 
 
 def _values(results: Results) -> Iterator[list[float]]:

@@ -108,3 +108,11 @@ def test_a_table_of_outcomes_is_made_of_a_campaign(tmp_path: Path) -> None:
 def test_figures_in_words_are_compared_to_their_digits(root: Path, words: str, wrong) -> None:
     assert wrong_figures(f"{words} (docs/results/toy.json)", root) == wrong
     assert wrong_figures(words, root) == []
+
+
+def test_figures_of_benchmarks_are_any_of_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    content = {"command": "", "rows": [{"set": "a", "force_mae_mev": 62.96, "held": True}]}
+    (tmp_path / "docs" / "results" / "speed.json").write_text(json.dumps(content))
+    words = "63 meV/Å and 64 meV/Å (docs/results/speed.json)"
+    assert wrong_figures(words, tmp_path) == ["64 meV/Å"]

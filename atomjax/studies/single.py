@@ -43,7 +43,9 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
 
 def _train(workflow: str, config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
     results = TRAININGS[workflow](config, run)
-    write_report(describe_training(run), run)
+    # The files that it tells of are written by the first process alone.
+    if run.primary:
+        write_report(describe_training(run), run)
     run.say(f"report: {run.workdir / 'report.html'}")
     return results
 

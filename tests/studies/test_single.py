@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from atomjax.runtime.run import Run
+from atomjax.studies.engine import TRAININGS
 from atomjax.studies.joined import MOST_SETTINGS, join_reports
 from atomjax.studies.results import ReportError
-from atomjax.studies.single import describe_training
+from atomjax.studies.single import describe_training, finetune
 from tests.studies.trainings import FORCE
 
 
@@ -71,6 +72,19 @@ def test_a_training_is_described_by_its_files(tmp_path):
     assert forces[0].text == "second\ntrue 8, predicted 8.08 eV/Å"
     assert energies[0].text == "first\ntrue -10, predicted -10.5 eV/atom"
     assert {note.text for note in energies} >= {"second\ntrue -15, predicted -15 eV/atom"}
+
+
+def test_the_first_process_alone_reports(tmp_path, monkeypatch):
+    # The others find no results.json, which the first may not have written yet.
+    monkeypatch.setitem(TRAININGS, "finetune", lambda config, run: {"seed": 0})
+    for primary in (False, True):
+        run = Run(tmp_path / str(primary), {"workflow": "finetune"}, console=Console(quiet=True))
+        run.primary = primary
+        if primary:
+            with pytest.raises(FileNotFoundError, match=r"results\.json"):
+                finetune({}, run)
+        else:
+            assert finetune({}, run) == {"seed": 0}
 
 
 def test_trainings_of_before_are_joined_and_compared(tmp_path, figures):

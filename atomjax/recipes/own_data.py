@@ -1,6 +1,6 @@
 """A config for one's own data: how they are divided, and settings by the rule for small data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +121,7 @@ def config_of(choice: Choice, data: Section, checkpoint: str | None) -> Section:
 
 def _parse(argument: str) -> tuple[dict[str, str], dict[str, str]]:
     """The file of each part, and the options of an argument."""
-    paths: list[str] = []
-    options: dict[str, str] = {}
-    for word in filter(None, (part.strip() for part in argument.split(","))):
-        key, separator, value = word.partition("=")
-        if not separator:
-            paths.append(word)
-        elif key in OPTIONS:
-            options[key] = value
-        else:
-            raise ConfigError(f"option '{key}' of own.py is unknown.{nearest(key, OPTIONS)}")
+    paths, options = parse_words(argument, OPTIONS)
     if len(paths) not in FILES:
         raise ConfigError(
             f"own.py takes one to three files, not {len(paths)}: "
@@ -143,7 +134,31 @@ def _parse(argument: str) -> tuple[dict[str, str], dict[str, str]]:
                 f"own.py: {part}={options[part]} and the file {files[part]}: give one"
             )
     files |= {part: options[part] for part in PARTS if part in options}
-    for file in files.values():
-        if not Path(file).exists():
-            raise ConfigError(f"own.py: '{file}' is not a file or a store")
+    check_files(files.values())
     return files, options
+
+
+def parse_words(argument: str, known: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The files, and the options "NAME=VALUE", of words separated by commas.
+
+    Raises:
+        ConfigError: an option is not one of the known.
+    """
+    paths: list[str] = []
+    options: dict[str, str] = {}
+    for word in filter(None, map(str.strip, argument.split(","))):
+        key, separator, value = word.partition("=")
+        if not separator:
+            paths.append(word)
+        elif key in known:
+            options[key] = value
+        else:
+            raise ConfigError(f"option '{key}' of own.py is unknown.{nearest(key, known)}")
+    return paths, options
+
+
+def check_files(paths: Iterable[str]) -> None:
+    """Raise a ConfigError for a path where there is nothing."""
+    for path in paths:
+        if not Path(path).exists():
+            raise ConfigError(f"own.py: '{path}' is not a file or a store")

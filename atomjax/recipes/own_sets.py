@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from atomjax.data.given import LABEL_OPTIONS
-from atomjax.recipes.own_data import own_entry
+from atomjax.recipes.own_data import check_files, own_entry, parse_words
 from atomjax.recipes.sections import Section, section
-from atomjax.runtime.config import ConfigError, nearest
+from atomjax.runtime.config import ConfigError
 from atomjax.similarity.measures.registry import BUILT_IN
 
 OPTIONS = ("task", "checkpoint", *LABEL_OPTIONS)
@@ -23,12 +23,7 @@ def csi_config(argument: str) -> Section:
     Raises:
         ConfigError: there are fewer than two files, or an unknown option.
     """
-    words = [word.partition("=") for word in map(str.strip, argument.split(",")) if word]
-    paths = [key for key, separator, _ in words if not separator]
-    options = {key: value for key, separator, value in words if separator}
-    for key in options:
-        if key not in OPTIONS:
-            raise ConfigError(f"option '{key}' of own.py is unknown.{nearest(key, OPTIONS)}")
+    paths, options = parse_words(argument, OPTIONS)
     if "task" in options:
         paths.append(options["task"])
     if len(paths) < 2:
@@ -36,9 +31,7 @@ def csi_config(argument: str) -> Section:
             "own.py takes candidates and a task: "
             "--config configs/csi/own.py:first.xyz,second.xyz,task=task.xyz"
         )
-    for path in paths:
-        if not Path(path).exists():
-            raise ConfigError(f"own.py: '{path}' is not a file or a store")
+    check_files(paths)
     keys = {key: options[key] for key in LABEL_OPTIONS if key in options}
     names = [Path(path).name.partition(".")[0] for path in paths]
     entries = [

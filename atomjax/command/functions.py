@@ -186,7 +186,8 @@ def _write_csv(path: Path, structures: Any, results: atomjax.Predictions) -> Non
 def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> None:
     frames = []
     # Of an ensemble; of forces the largest of each structure.
-    deviations = {k: column for k, column in results.columns().items() if "_deviation" in k}
+    columns = {} if results.deviations is None else results.columns()
+    deviations = {name: column for name, column in columns.items() if "_deviation" in name}
     for i, structure in enumerate(structures):
         given = {
             "energy": None if results.energies is None else results.energies[i],

@@ -6,6 +6,7 @@ from it than its fifth nearest neighbour within the task (Naeem et al., ICML 202
 the real images). More of the candidate covers more, so sets are compared at equal numbers.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,9 +23,13 @@ CHUNK = 512
 FLAT = 1e-6
 
 
+# Drawn once, not for every batch.
+_projection = functools.lru_cache(maxsize=8)(random_projection)
+
+
 def points(rows: SetRows) -> Arrays:
     """Point and weight of each structure."""
-    projection = random_projection(rows.values.shape[1])
+    projection = _projection(rows.values.shape[1])
     values = rows.values if projection is None else rows.values @ projection
     places, owner = np.unique(rows.structure, return_inverse=True)
     count = np.bincount(owner)

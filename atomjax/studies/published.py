@@ -3,9 +3,9 @@
     python -m atomjax.studies.published runs/aspirin runs/qm9_gap --out results.md
 
 Runs are finetunings, or studies that hold some. Every cell of ours names its seeds. Without runs
-the published tables are printed. The published numbers are data, in ``published/``: table n of JMP
-(Shoghi et al., ICLR 2024) and of the study of upstream data under a budget (Ghunaim et al., 2025);
-``*`` marks JMP's models as the second paper reproduced them.
+the published tables are printed. The published numbers are data, in ``published_results/``: table n
+of JMP (Shoghi et al., ICLR 2024) and of the study of upstream data under a budget (Ghunaim et al.,
+2025); ``*`` marks JMP's models as the second paper reproduced them.
 """
 
 import argparse

@@ -93,7 +93,7 @@ def finish_share(target: Path, shard: tuple[int, int], shards: Sequence[str]) ->
 
 
 def is_finished(target: Path, shard: tuple[int, int]) -> bool:
-    """Whether a share is whole."""
+    """Check whether a share is whole."""
     return _marker(target, shard).exists()
 
 

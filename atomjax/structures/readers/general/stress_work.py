@@ -1,4 +1,4 @@
-"""Whether numbers read as stresses are stresses, judged by the energies.
+"""Test of numbers that were read as stresses, by the energies.
 
 From one cell of the same atoms to the next, of strain ε, while atoms move by δ beside following the
 cell, the energy changes by ΔE = V σ : ε - Σ F · δ, with means of both ends up to third order in the

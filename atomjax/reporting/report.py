@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,17 @@ class Document:
         return "\n".join(lines)
 
 
-def write_report(document: Document, run: Run) -> None:
+def write_report(compose: Callable[[], Document], run: Run) -> None:
     """Writes ``report.md``, ``report.html`` and the figures.
 
     Args:
-        document: the content.
+        compose: gives the content. The first process alone calls it, as it alone writes the files
+            that reports tell of.
         run: its directory takes the files.
     """
     if not run.primary:
         return
+    document = compose()
     for plot in document.plots:
         plot.write(run.path(*plot.file.split("/")))
     text = "\n".join([document.markdown(), *repetition()])
@@ -73,14 +75,15 @@ def article(folder: Path, text: str, drawn: Mapping[str, str]) -> str:
         drawn: file of a figure → elements of HTML.
     """
     title, _, rest = text.partition("\n")
+    config, start = stored_config(folder), last_start(folder)
     return "\n".join(
         [
             "<article>",
             f"<h1>{html.escape(title.removeprefix('# '))}</h1>",
-            f'<p class="facts">{html.escape(" · ".join(_facts(folder)))}</p>',
+            f'<p class="facts">{html.escape(" · ".join(_facts(config, start)))}</p>',
             markdown_html(rest, drawn),
             '<div class="details">',
-            *_details(folder),
+            *_details(folder, config, start),
             "</div>",
             "</article>",
         ]
@@ -123,9 +126,8 @@ def started(start: Mapping[str, Any]) -> str:
     return f"{start['started'][:16].replace('T', ' ')} UTC" if start else ""
 
 
-def _facts(folder: Path) -> Iterator[str]:
+def _facts(config: Mapping[str, Any], start: Mapping[str, Any]) -> Iterator[str]:
     """Workflow, time, version and device of a run."""
-    config, start = stored_config(folder), last_start(folder)
     if "workflow" in config:
         yield f"workflow {config['workflow']}"
     if start:
@@ -134,9 +136,8 @@ def _facts(folder: Path) -> Iterator[str]:
         yield str(start["device"])
 
 
-def _details(folder: Path) -> Iterator[str]:
+def _details(folder: Path, config: Mapping[str, Any], start: Mapping[str, Any]) -> Iterator[str]:
     """Config, versions, and links to the files of a run, each of which opens at a click."""
-    config, start = stored_config(folder), last_start(folder)
     files = sorted({file for pattern in RESULTS for file in folder.glob(pattern)})
     names = [str(file.relative_to(folder).as_posix()) for file in files]
     if config:

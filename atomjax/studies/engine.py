@@ -139,13 +139,15 @@ class Study:
         run = findings.run
         summary = json.loads(json.dumps({**findings.summary(), **report.summary}))
         run.write_json("report.json", summary)
-        # The curves and predictions that it draws are written by the first process alone.
-        if run.primary:
+
+        def compose() -> Document:
             lines: list[str | Plot] = [f"**{report.verdict}.**", ""] if report.verdict else []
             plots = [*report.plots, *training_plots(findings), *parity_plots(findings)]
             lines += [*report.lines, "", *plots]
             lines += ["## Time", "", *time_table(findings.results), ""]
-            write_report(Document(title=report.title, lines=lines), run)
+            return Document(title=report.title, lines=lines)
+
+        write_report(compose, run)
         run.say(f"{report.verdict}\nreport: {run.workdir / 'report.html'}".strip())
         return summary
 

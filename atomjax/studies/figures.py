@@ -1,6 +1,6 @@
 """Figures of trainings: validation while they were trained, and predictions against labels."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from atomjax.reporting.drawing import Plot
 from atomjax.reporting.plots import Comparison, Curve, Panel, comparison_plot, curve_plot
+from atomjax.reporting.tables import with_unit
 from atomjax.runtime.files import read_npz
 from atomjax.studies.results import Findings, Point
 from atomjax.studies.tables import heading
@@ -134,15 +135,34 @@ def history_panel(
     """
     curves = []
     for run, label, name in runs:
-        points = [
-            (record["step"], record[VALIDATION + key])
-            for record in logs[run]
-            if VALIDATION + key in record
-        ]
-        if points:
-            steps, values = zip(*points, strict=True)
-            curves.append(Curve(label=label, name=name, steps=steps, values=values))
+        curves += logged_curve(logs[run], VALIDATION + key, label=label, name=name)
     return Panel(title=title, y_label=f"validation {y_label}", curves=curves)
+
+
+def logged_curve(log: Log, key: str, *, label: str, name: str = "") -> list[Curve]:
+    """Values that a run logged under a key, by step; none where there are none."""
+    points = [(record["step"], record[key]) for record in log if key in record]
+    if not points:
+        return []
+    steps, values = zip(*points, strict=True)
+    return [Curve(label=label, name=name, steps=steps, values=values)]
+
+
+def metric_plot(
+    caption: str, logs: Sequence[Log], panel: Callable[[str, str, str], Panel]
+) -> list[Plot]:
+    """The loss and the error of each validated data set; none without any.
+
+    Args:
+        caption: what is shown.
+        logs: metrics of all runs.
+        panel: title, label and key of a metric → its panel.
+    """
+    panels = [panel("loss", "loss", "loss")]
+    for data_set, metric in list(validated_sets(logs).items())[: MOST_PANELS - 1]:
+        panels.append(panel(data_set, with_unit(*METRICS[metric]), f"{data_set}/{metric}"))
+    panels = [one for one in panels if one.curves]
+    return [curve_plot("training", caption, panels)] if panels else []
 
 
 def validated_sets(logs: Iterable[Log]) -> dict[str, str]:

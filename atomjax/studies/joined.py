@@ -13,13 +13,13 @@ from rich.console import Console
 
 from atomjax.reporting.drawing import Plot
 from atomjax.reporting.page import markdown_html, page
-from atomjax.reporting.plots import curve_plot
+from atomjax.reporting.plots import Panel
 from atomjax.reporting.report import article, last_start, started, stored_article, stored_config
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
 from atomjax.runtime.earlier import read_config
 from atomjax.runtime.files import read_json, replacing
 from atomjax.runtime.run import Run
-from atomjax.studies.figures import MOST_PANELS, history_panel, validated_sets
+from atomjax.studies.figures import history_panel, metric_plot
 from atomjax.studies.results import ReportError
 from atomjax.studies.single import describe_training
 from atomjax.training.running.metrics import METRICS
@@ -159,13 +159,11 @@ def _curves(runs: Mapping[str, Path]) -> list[Plot]:
     """Validation of all single trainings on common axes."""
     logs = {name: _opened(folder).metrics() for name, folder in runs.items()}
     named = [(name, name, "") for name in runs]
-    panels = [history_panel("loss", "loss", "loss", named, logs)]
-    for data_set, metric in list(validated_sets(logs.values()).items())[: MOST_PANELS - 1]:
-        words = with_unit(*METRICS[metric])
-        panels.append(history_panel(data_set, words, f"{data_set}/{metric}", named, logs))
-    panels = [panel for panel in panels if panel.curves]
-    caption = "Validation of the trainings."
-    return [curve_plot("training", caption, panels)] if panels else []
+
+    def panel(title: str, y_label: str, key: str) -> Panel:
+        return history_panel(title, y_label, key, named, logs)
+
+    return metric_plot("Validation of the trainings.", list(logs.values()), panel)
 
 
 def _differences(runs: Mapping[str, Path]) -> list[str]:

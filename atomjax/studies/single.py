@@ -3,12 +3,13 @@
 report.html     of what the directory of the training holds; in report.md and plots/ as well
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from atomjax.reporting.drawing import Plot
-from atomjax.reporting.plots import Curve, Panel, curve_plot
+from atomjax.reporting.plots import Panel
 from atomjax.reporting.report import Document, stored_config, write_report
 from atomjax.reporting.tables import markdown_table, with_unit
 from atomjax.runtime.files import read_json
@@ -16,13 +17,13 @@ from atomjax.runtime.progress import format_seconds
 from atomjax.runtime.run import Run
 from atomjax.studies.engine import TRAININGS
 from atomjax.studies.figures import (
-    MOST_PANELS,
     VALIDATION,
     Log,
     comparisons,
+    logged_curve,
+    metric_plot,
     parity_plot,
     read_predictions,
-    validated_sets,
 )
 from atomjax.training.running.metrics import FURTHER_METRICS, METRICS
 from atomjax.training.settings import RunSettings
@@ -43,9 +44,7 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
 
 def _train(workflow: str, config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
     results = TRAININGS[workflow](config, run)
-    # The files that it tells of are written by the first process alone.
-    if run.primary:
-        write_report(describe_training(run), run)
+    write_report(lambda: describe_training(run), run)
     run.say(f"report: {run.workdir / 'report.html'}")
     return results
 
@@ -99,22 +98,15 @@ def _summary(results: Mapping[str, Any]) -> list[str]:
 
 def _curves(log: Log) -> list[Plot]:
     """The loss, and the error of each data set, while the model was trained."""
-    panels = [_panel(log, "loss", "loss", "loss")]
-    for data_set, metric in list(validated_sets([log]).items())[: MOST_PANELS - 1]:
-        words = with_unit(*METRICS[metric])
-        panels.append(_panel(log, data_set, words, f"{data_set}/{metric}"))
-    panels = [panel for panel in panels if panel.curves]
     caption = "The training data as they were passed, and the validation data."
-    return [curve_plot("training", caption, panels)] if panels else []
+    return metric_plot(caption, [log], functools.partial(_panel, log))
 
 
 def _panel(log: Log, title: str, y_label: str, key: str) -> Panel:
-    curves = []
-    for label, prefix in (("training", TRAINED), ("validation", VALIDATION)):
-        points = [(one["step"], one[prefix + key]) for one in log if prefix + key in one]
-        if points:
-            steps, values = zip(*points, strict=True)
-            curves.append(Curve(label=label, steps=steps, values=values))
+    curves = [
+        *logged_curve(log, TRAINED + key, label="training"),
+        *logged_curve(log, VALIDATION + key, label="validation"),
+    ]
     return Panel(title=title, y_label=y_label, curves=curves)
 
 

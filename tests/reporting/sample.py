@@ -54,5 +54,5 @@ def write_sample(folder: Path) -> Path:
     config = {"workflow": "csi", "notes": [HOSTILE], "seed": 0}
     run = Run(folder, config, console=Console(quiet=True))
     (folder / "csi.csv").write_text("a\n1\n")
-    write_report(sample_document(), run)
+    write_report(sample_document, run)
     return folder / "report.html"

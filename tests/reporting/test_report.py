@@ -115,7 +115,7 @@ def test_markdown_says_the_same(written: Path) -> None:
 def test_the_same_content_makes_the_same_file(written: Path) -> None:
     before = written.read_bytes()
     run = Run(written.parent, console=Console(quiet=True))
-    write_report(sample_document(), run)
+    write_report(sample_document, run)
     assert written.read_bytes() == before
 
 
@@ -139,7 +139,7 @@ def test_several_reports_are_joined(written: Path, tmp_path: Path, capsys) -> No
 
 def test_runs_of_before_have_their_pictures(tmp_path: Path, capsys) -> None:
     run = Run(tmp_path / "old", {"workflow": "sweep"}, console=Console(quiet=True))
-    write_report(Document(title="Sweep", lines=sample_document().lines), run)
+    write_report(lambda: Document(title="Sweep", lines=sample_document().lines), run)
     (tmp_path / "old" / "report.html").unlink()
     output = tmp_path / "a.html"
     assert main(["report", str(tmp_path / "old"), f"--output={output}"]) == 0

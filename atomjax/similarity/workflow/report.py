@@ -116,7 +116,7 @@ def write_results(
         for task, plan in plans.items():
             run.path(configs[task]).write_text(config_text(task, plan))
     plots = all_plots(comparison, extras) if figures else []
-    write_report(compose(comparison, recommendations, plans, extras, plots), run)
+    write_report(lambda: compose(comparison, recommendations, plans, extras, plots), run)
     return summary
 
 

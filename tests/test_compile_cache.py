@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from atomjax.runtime import compile_cache
 from atomjax.runtime.compile_cache import prune
 
 CODE = """
 import jax
 from atomjax.runtime import compile_cache
-compile_cache.LEAST_SECONDS = 0.0
 compile_cache.keep_compiled_programs({})
 print(jax.jit(lambda x: (x * 2).sum())(jax.numpy.arange(7.0)))
 """
@@ -52,9 +52,12 @@ def test_nothing_is_kept_where_that_is_asked_or_cannot_be(tmp_path):
     run(tmp_path)
 
 
-def test_what_was_used_longest_ago_goes(tmp_path):
+def test_what_was_used_longest_ago_goes(tmp_path, monkeypatch):
     for age, name in enumerate(("new", "middle", "old")):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     assert prune(tmp_path, 25) == 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "new"]
+    monkeypatch.setattr(compile_cache, "MOST_ENTRIES", 1)
+    assert prune(tmp_path, 25) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.masses import ATOMIC_MASSES
 from atomjax.models.features import Features
+from atomjax.models.initializers import uniform
 from atomjax.models.layers import scaled_silu
 from atomjax.models.precision import widened
 from atomjax.ops import sum_slots, to_slots
@@ -89,16 +90,6 @@ class HeadConfig:
         return self.forces == "direct"
 
 
-def uniform_fan_in(fan_in: int):
-    """U(-1/√fan_in, 1/√fan_in) for kernels and biases of heads."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 class HeadMLP(nn.Module):
     """Linear layers of the input's width with activations between; the last has one output."""
 
@@ -108,7 +99,7 @@ class HeadMLP(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[rows, C] → [rows]."""
         width = x.shape[-1]
-        init = uniform_fan_in(width)
+        init = uniform(1 / math.sqrt(width))  # of kernels and biases
         for i in range(self.num_layers - 1):
             layer = nn.Dense(
                 width, kernel_init=init, bias_init=init, dtype=x.dtype, name=f"dense_{i}"

@@ -6,12 +6,12 @@ deterministic, whatever its dropout rates.
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from atomjax.models.initializers import he_orthogonal
 from atomjax.models.precision import widened
 from atomjax.ops import stored
 
@@ -21,31 +21,6 @@ INV_SQRT_2 = 1 / math.sqrt(2)
 def scaled_silu(x: jax.Array) -> jax.Array:
     """silu(x) / 0.6, which about preserves the variance of a standard normal input."""
     return nn.silu(x) / 0.6
-
-
-def standardize(kernel: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
-    """Zero mean and unit (unbiased) variance over the fan-in ``axis``."""
-    mean = kernel.mean(axis=axis, keepdims=True)
-    variance = kernel.var(axis=axis, keepdims=True, ddof=1)
-    return (kernel - mean) / jnp.sqrt(variance + 1e-6)
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def he_orthogonal(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
-    """Orthogonal kernel, standardised over its inputs and scaled by 1 / sqrt(fan_in).
-
-    The initialisation of GemNet (Gasteiger et al., 2021, appendix).
-
-    Args:
-        key: random key.
-        shape: (inputs, outputs).
-        dtype: type of the kernel.
-    """
-    fan_in, fan_out = shape
-    kernel = nn.initializers.orthogonal()(key, (fan_out, fan_in), dtype)
-    if fan_in > 1:  # a variance over a single input does not exist
-        kernel = standardize(kernel, axis=1)
-    return (kernel / math.sqrt(fan_in)).T
 
 
 class Dense(nn.Module):

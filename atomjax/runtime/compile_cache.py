@@ -6,10 +6,8 @@ from pathlib import Path
 
 from atomjax.runtime.files import user_cache
 
-# Entries that were used last are kept, up to so many bytes.
-MOST_BYTES = 4 * 2**30
-# Seconds of compilation from which a program is worth keeping.
-LEAST_SECONDS = 0.5
+# Entries that were used last are kept, up to so many bytes and files.
+MOST_BYTES, MOST_ENTRIES = 4 * 2**30, 20_000
 # Its folder in the user's cache.
 DIRECTORY = "compiled"
 
@@ -18,7 +16,7 @@ def keep_compiled_programs(directory: str | Path | None = None) -> None:
     """Turn JAX's persistent compilation cache on.
 
     Programs are found again by all runs of a user; a damaged entry is compiled anew with a warning
-    of JAX's. The folder is cut to ``MOST_BYTES`` here, the entries that were used last staying.
+    of JAX's. The folder is cut to its bounds here, the entries that were used last staying.
 
     Args:
         directory: the folder; "none" keeps no programs. None leaves what ``jax.config`` or
@@ -42,7 +40,9 @@ def keep_compiled_programs(directory: str | Path | None = None) -> None:
         return
     prune(place, MOST_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(place))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    # Reading a program takes a tenth of compiling it even where that is quick, and a start makes
+    # hundreds of quick ones.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def prune(directory: Path, most: int) -> int:
@@ -50,12 +50,12 @@ def prune(directory: Path, most: int) -> int:
 
     Args:
         directory: folder of a compilation cache.
-        most: bytes to keep.
+        most: bytes to keep, of at most ``MOST_ENTRIES`` files.
     """
     # Another process may remove files at the same time.
     kept = 0
-    for _, size, path in sorted(_entries(directory), reverse=True):
-        if kept + size <= most:
+    for i, (_, size, path) in enumerate(sorted(_entries(directory), reverse=True)):
+        if kept + size <= most and i < MOST_ENTRIES:
             kept += size
         else:
             path.unlink(missing_ok=True)

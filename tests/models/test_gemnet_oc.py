@@ -13,7 +13,7 @@ from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_e
 from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.models.gemnet_oc import GEMNET_OC
-from atomjax.models.layers import he_orthogonal
+from atomjax.models.initializers import he_orthogonal
 from atomjax.training.update.optimizer import shared_divisors
 from tests.models.conformance import CONFIG, samples
 

@@ -13,16 +13,10 @@ from atomjax.models.displacement import main_sender_readers
 from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.grid import message_grid, on_grid
 from atomjax.models.equiformer_v2.harmonics import degree_weights
-from atomjax.models.equiformer_v2.linear import (
-    DegreeLinear,
-    LayerNorm,
-    RadialNetwork,
-    gaussians,
-    uniform_embedding,
-    uniform_fan_in,
-)
+from atomjax.models.equiformer_v2.linear import DegreeLinear, LayerNorm, RadialNetwork, gaussians
 from atomjax.models.equiformer_v2.so2 import SO2Convolution, num_weights
 from atomjax.models.equiformer_v2.so3 import EdgeGeometry
+from atomjax.models.initializers import uniform, uniform_fan_in
 from atomjax.models.layers import drop
 from atomjax.ops import from_slots, platform, sum_slots, take_inside, to_slots
 from atomjax.ops.gather import Slots
@@ -57,11 +51,11 @@ class ElementPairs(nn.Module):
     def __call__(self, batch: GraphBatch, dtype: Any) -> jax.Array:
         """[E, 2 edge_channels], sender first."""
         c = self.config
-        shape = (c.num_elements, c.edge_channels)
+        shape, init = (c.num_elements, c.edge_channels), uniform(0.001)
         # Rows Z as a product, whose derivative is no scatter into a few rows.
         chosen = jax.nn.one_hot(batch.atomic_numbers, c.num_elements, dtype=dtype)
-        source = chosen @ self.param("source", uniform_embedding, shape).astype(dtype)
-        target = chosen @ self.param("target", uniform_embedding, shape).astype(dtype)
+        source = chosen @ self.param("source", init, shape).astype(dtype)
+        target = chosen @ self.param("target", init, shape).astype(dtype)
         return gather_ends(source, target, batch)
 
 

@@ -1,4 +1,4 @@
-"""Linear layers, with the initialisation of the original, and the radial network."""
+"""Linear layers and the radial network."""
 
 import math
 
@@ -7,22 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atomjax.models.initializers import uniform_fan_in
+
 LAYER_NORM_EPSILON = 1e-5
-
-
-def uniform_fan_in(scale: float = 1.0, axis: int = -2):
-    """U(-scale/√fan_in, scale/√fan_in), by default for kernels [..., fan_in, outputs]."""
-
-    def init(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-        bound = scale / math.sqrt(shape[axis])
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def uniform_embedding(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-    """U(-0.001, 0.001), of the elements' edge embeddings."""
-    return jax.random.uniform(key, shape, dtype, -0.001, 0.001)
 
 
 class Dense(nn.Module):

@@ -14,6 +14,7 @@ from atomjax.models.equiformer_v2.norm import EquivariantNorm
 from atomjax.models.equiformer_v2.so3 import EdgeGeometry, edge_geometry
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig
+from atomjax.models.initializers import standard_normal
 from atomjax.models.precision import exact_products
 from atomjax.ops import rows, safe_normalize
 
@@ -82,9 +83,7 @@ class EquiformerV2(Network):
         with exact_products():
             geometry = edge_geometry(sign * batch.edge_vectors, c.lmax, c.mmax, frames)
 
-        table = self.param(
-            "sphere_embedding", nn.initializers.normal(1.0), (c.num_elements, c.channels)
-        )
+        table = self.param("sphere_embedding", standard_normal, (c.num_elements, c.channels))
         # Row Z as a product, whose derivative is no scatter into a few rows.
         numbers = batch.atomic_numbers
         scalars = jax.nn.one_hot(numbers, c.num_elements, dtype=unit.dtype) @ table

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from atomjax.models.equiformer_v2.linear import Dense, uniform_fan_in
+from atomjax.models.equiformer_v2.linear import Dense
+from atomjax.models.initializers import uniform_fan_in
 
 
 def num_weights(lmax: int, mmax: int, channels: int) -> int:

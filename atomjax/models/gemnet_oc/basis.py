@@ -11,7 +11,6 @@ out so that a block's sum over neighbours is a batched matrix product without in
                    product, so the sum over d (j) is done before the sum over b
 """
 
-import math
 from functools import partial
 
 import flax.linen as nn
@@ -23,7 +22,8 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.models.bases import circular_basis, radial_basis
 from atomjax.models.gemnet_oc.config import GemNetOCConfig
 from atomjax.models.gemnet_oc.geometry import Geometry
-from atomjax.models.layers import Dense, standardize
+from atomjax.models.initializers import he_orthogonal_angular
+from atomjax.models.layers import Dense
 from atomjax.ops import take, to_slots
 
 
@@ -66,15 +66,6 @@ class Bases:
     quadruplets: QuadrupletBasis | None
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def angular_init(key: jax.Array, shape: tuple[int, int, int], dtype=jnp.float32) -> jax.Array:
-    """He-orthogonal kernel [R, I, L], drawn and standardised as the original's [R, L, I]."""
-    num_radial, features, num_spherical = shape
-    kernel = nn.initializers.orthogonal()(key, (num_radial, num_spherical * features), dtype)
-    kernel = standardize(kernel.reshape(num_radial, num_spherical, features), axis=(0, 1))
-    return (kernel / math.sqrt(num_radial * num_spherical)).reshape(shape)
-
-
 class AngularEmbedding(nn.Module):
     """Radial basis times a weight for every degree: [..., R] → [..., I, L]."""
 
@@ -85,7 +76,7 @@ class AngularEmbedding(nn.Module):
     def __call__(self, radial: jax.Array) -> jax.Array:
         """[..., R] → [..., I, L]."""
         shape = (radial.shape[-1], self.features, self.num_spherical)
-        kernel = self.param("kernel", angular_init, shape).astype(radial.dtype)
+        kernel = self.param("kernel", he_orthogonal_angular, shape).astype(radial.dtype)
         return (radial @ kernel.reshape(shape[0], -1)).reshape(*radial.shape[:-1], *shape[1:])
 
 

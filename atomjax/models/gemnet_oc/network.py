@@ -19,14 +19,10 @@ from atomjax.models.gemnet_oc.interaction import (
     TripletInteraction,
 )
 from atomjax.models.gemnet_oc.update import AtomUpdate, OutputBlock
+from atomjax.models.initializers import uniform
 from atomjax.models.layers import INV_SQRT_2, Dense, ResidualLayer, scaled_silu
 from atomjax.models.precision import exact_products, feature_dtype
 from atomjax.ops import stored
-
-
-def uniform_sqrt3(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-    """U(-√3, √3): unit variance."""
-    return jax.random.uniform(key, shape, dtype, -math.sqrt(3), math.sqrt(3))
 
 
 class InteractionBlock(nn.Module):
@@ -140,7 +136,9 @@ class GemNetOC(Network):
                 'nearest neighbours alone: set graph.kind (GraphConfig.kind) to "gemnet_oc".'
             )
         numbers = batch.atomic_numbers
-        table = self.param("embedding", uniform_sqrt3, (c.num_elements, c.emb_size_atom))
+        # U(-√3, √3): unit variance.
+        shape = (c.num_elements, c.emb_size_atom)
+        table = self.param("embedding", uniform(math.sqrt(3)), shape)
         with exact_products():
             geometry = compute_geometry(batch)
         bases = BasisEmbedding(c, name="bases")(batch, geometry)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atomjax.ops import barrier_options, platform, stored, tracing_for
+from atomjax.ops import compiler_options, platform, stored, tracing_for
 from benchmarks import all as everything
 from benchmarks.documents import with_tables
 from benchmarks.hlo import Program, arrays, num_bytes
@@ -81,7 +81,7 @@ def test_tracing_for_another_platform():
     assert platform() == jax.default_backend()
     with tracing_for("tpu"):
         assert platform() == "tpu"
-        assert barrier_options() is None
+        assert compiler_options() is None
         assert "barrier" not in jax.jit(lambda x: stored(x)).lower(1.0).as_text()
     assert platform() == jax.default_backend()
     assert "barrier" in jax.jit(lambda x: stored(x)).lower(1.0).as_text()

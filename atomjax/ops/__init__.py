@@ -1,13 +1,13 @@
 """The only gather/scatter code of atomjax, safe derivatives, and hints to the compiler."""
 
-from atomjax.ops.barrier import barrier_options, stored
+from atomjax.ops.barrier import compiler_options, stored
 from atomjax.ops.gather import Slots, from_slots, put, rows, sum_slots, take, take_inside, to_slots
 from atomjax.ops.platform import platform, tracing_for
 from atomjax.ops.safe import safe_norm, safe_normalize
 
 __all__ = [
     "Slots",
-    "barrier_options",
+    "compiler_options",
     "from_slots",
     "platform",
     "put",

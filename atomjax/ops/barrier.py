@@ -15,6 +15,8 @@ from atomjax.ops.platform import platform
 # The CPU compiler removes barriers before it fuses, by a pass of this name. Where a release of XLA
 # has no pass of that name, barriers are without effect and nothing else changes.
 _BARRIER_REMOVAL = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+# LLVM's later passes take a quarter of the compilation and make no step faster.
+_LIGHT_OPTIMIZATION = {"xla_backend_optimization_level": "1"}
 
 
 def stored(x: jax.Array) -> jax.Array:
@@ -22,6 +24,10 @@ def stored(x: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(x) if platform() == "cpu" else x
 
 
-def barrier_options() -> dict[str, str] | None:
-    """Options of ``jax.jit`` (``compiler_options``) under which :func:`stored` has its effect."""
-    return dict(_BARRIER_REMOVAL) if platform() == "cpu" else None
+def compiler_options() -> dict[str, str] | None:
+    """Options of ``jax.jit`` for programs of a model, under which :func:`stored` has its effect."""
+    if platform() != "cpu":
+        return None
+    # An option given here would count before this setting, under which nothing is optimised.
+    light = {} if jax.config.values["jax_disable_most_optimizations"] else _LIGHT_OPTIMIZATION
+    return {**_BARRIER_REMOVAL, **light}

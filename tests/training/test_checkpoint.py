@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -139,7 +140,7 @@ def test_a_best_step_that_was_saved_before_is_kept(tmp_path):
     assert load_checkpoint(tmp_path)[1] == {"step": 4}
 
 
-def test_a_step_that_comes_again_under_other_settings_is_saved_again(tmp_path):
+def test_a_step_that_comes_again_under_other_settings_is_saved_again(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     first, second = make_state(), shifted(make_state())
     checkpoints.save_best(first, {"step": 4, "seconds": 1.0, "config": {"train": {"rate": 1}}})
@@ -149,6 +150,11 @@ def test_a_step_that_comes_again_under_other_settings_is_saved_again(tmp_path):
     assert metadata["seconds"] == 1.0
     jax.tree.map(np.testing.assert_array_equal, variables["params"], first.ema_params)
     changed = {"step": 4, "seconds": 3.0, "config": {"train": {"rate": 2}}}
+    with monkeypatch.context() as patched:
+        patched.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096))
+        with pytest.raises(CheckpointError, match="4,096 bytes are left"):
+            checkpoints.save_best(second, changed)
+    jax.tree.map(np.testing.assert_array_equal, load_checkpoint(tmp_path), (variables, metadata))
     checkpoints.save_best(second, changed)
     variables, metadata = load_checkpoint(tmp_path)
     assert metadata == changed

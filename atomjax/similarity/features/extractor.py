@@ -23,6 +23,7 @@ from atomjax.models import (
     features,
     find_backbone,
 )
+from atomjax.ops import compiler_options
 from atomjax.runtime.config import ConfigError
 from atomjax.similarity.features.conventions import original_config
 from atomjax.similarity.features.default import load_weights
@@ -91,7 +92,8 @@ class BackboneExtractor:
         def step(variables: Any, batch: GraphBatch) -> jax.Array:
             return self.node_features(variables, batch)[None]
 
-        return jax.jit(over_devices(step, mesh, P(DATA_AXIS)))
+        parallel = over_devices(step, mesh, P(DATA_AXIS))
+        return jax.jit(parallel, compiler_options=compiler_options())
 
     def invariant(self, values: jax.Array, kind: Invariance) -> jax.Array:
         """Features [N, C] with, or without, the parts that turn with the structure."""

@@ -267,14 +267,15 @@ def _save(
 ) -> None:
     # A resumed run comes past steps that it has saved before. The state is the same then, unless
     # the run goes on with other settings.
-    if step in manager.all_steps():
-        if _timeless(_read_metadata(manager, step)) == _timeless(metadata):
-            return
-        manager.delete(step)
+    again = step in manager.all_steps()
+    if again and _timeless(_read_metadata(manager, step)) == _timeless(metadata):
+        return
     arguments = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
     folder = Path(manager.directory) / str(step)
     try:
         _check_space(folder.parent, items)
+        if again:  # not before there is room for both
+            manager.delete(step)
         manager.save(
             step,
             args=ocp.args.Composite(**arguments, metadata=ocp.args.JsonSave(dict(metadata))),

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import Prediction
-from atomjax.ops import barrier_options
+from atomjax.ops import compiler_options
 from atomjax.training.running.metrics import error_sums
 from atomjax.training.update.accumulation import part_keys, summed
 from atomjax.training.update.losses import (
@@ -75,7 +75,7 @@ class CountedFunction:
             self.num_compilations += 1
             return function(*args)
 
-        self._compiled = jax.jit(traced, compiler_options=barrier_options(), **options)
+        self._compiled = jax.jit(traced, compiler_options=compiler_options(), **options)
 
     def __call__(self, *args: Any) -> Any:
         """Calls the compiled function."""

@@ -49,6 +49,14 @@ def test_flipped_digits_are_named(change, kind) -> None:
     ]
 
 
+def test_two_levels_of_theory_in_equal_parts_are_named() -> None:
+    train = frames(20)
+    for place in range(0, 20, 2):
+        train[place] = dataclasses.replace(train[place], energy=-4000.0)
+    card = describe_dataset("n2", "x", {"train": train}, References.fit(train))
+    assert len(card.outliers["energies far from all others"]) == 10
+
+
 def test_a_fixed_atom_bears_any_force() -> None:
     train = frames(20)
     forces = np.array([[0, 0, 100.0], [0, 0, 0], [0, 0, 0]])

@@ -15,9 +15,10 @@ from atomjax.structures import References, Structure
 CLOSEST = 0.4
 # eV/Å on a free atom; Open Catalyst leaves out what is above 50.
 LARGEST_FORCE = 50.0
-# Energies per atom this many robust standard deviations from the median, and this far in eV.
+# Energies per atom this many robust standard deviations from most others, and this far in eV.
 FAR_OFF, FAR_OFF_EV = 20.0, 0.5
-# Median absolute deviation → standard deviation, of a normal distribution.
+# Half the width of the shortest interval with half the values → standard deviation, of a normal
+# distribution.
 ROBUST = 1.4826
 # Records that a line names.
 SHOWN = 5
@@ -78,9 +79,14 @@ def _residual(structure: Structure, references: References | None) -> float | No
 
 
 def _far_off(values: np.ndarray) -> np.ndarray:
-    """Places of the values that are far from the median of all."""
+    """Places of the values that are far from the half that lies closest together.
+
+    Where two levels of theory are mixed in equal parts, the median of all lies between them.
+    """
     if len(values) == 0:
         return np.zeros(0, dtype=int)
-    distance = np.abs(values - np.median(values))
-    limit = max(FAR_OFF * ROBUST * float(np.median(distance)), FAR_OFF_EV)
-    return np.flatnonzero(distance > limit)
+    ordered, half = np.sort(values), (len(values) + 1) // 2
+    widths = ordered[half - 1 :] - ordered[: len(values) - half + 1]
+    least, start = float(widths.min()), int(widths.argmin())
+    distance = np.abs(values - (ordered[start] + least / 2))
+    return np.flatnonzero(distance > max(FAR_OFF * ROBUST * least / 2, FAR_OFF_EV))

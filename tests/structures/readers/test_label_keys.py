@@ -52,17 +52,20 @@ def test_a_spelling_that_is_not_read_is_named_once_with_a_count(
 
 def test_names_of_other_programs_are_known() -> None:
     kinds = {
-        "energy": "E Etot E_total E_tot dft_E REF_E e_ref Epot E_pot PotEng TotEng free_energy",
-        "forces": "F Force F_dft REF_F frc atomic_forces",
-        "gradients": "grad dEdR nuclear_gradient",
+        "energy": "E e u0 U E_0 Etot E_total dft_E REF_E e_ref Epot E_pot PotEng free_energy",
+        "forces": "F f Force F_dft REF_F frc atomic_forces",
+        "gradients": "grad dEdR dE_dR dE_dx energy_grad energy_gradient nuclear_gradient",
         "stress": "Stress virial_stress",
         "virial": "virials REF_virial",
     }
     for kind, names in kinds.items():
         assert [kind_of_name(name) for name in names.split()] == [kind] * len(names.split())
-    for name in "benzene e f e_form f_occ pressure W gap charge total ref".split():
+    for name in "benzene e_form f_occ pressure W gap charge total ref".split():
         assert kind_of_name(name) is None
-    assert all(is_cell_name(n) for n in "LATTICE latt pbc_box lattice_vectors box_matrix".split())
+    assert all(
+        is_cell_name(n)
+        for n in "LATTICE latt pbc_box lattice_vectors box_matrix hmat CRYST1".split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,6 +132,7 @@ def test_a_cell_that_is_not_read_is_an_error(tmp_path: Path, key: str) -> None:
     [
         "a=4 b=4 c=4 alpha=90 beta=90 gamma=90",
         'box="4 4 4"',
+        "box=4.0",
         'cell_parameters="4 4 4 90 90 90"',
     ],
 )
@@ -140,7 +144,27 @@ def test_lengths_of_a_cell_are_not_passed_over(tmp_path: Path, comment: str) -> 
     assert read(frames(tmp_path / "a.xyz", f"{comment} {CELL} {COLUMNS}"))[0].is_periodic
 
 
-@pytest.mark.parametrize("key", ["E0", "U0"])
+def test_a_small_letter_is_named_where_there_are_no_forces(tmp_path: Path) -> None:
+    with pytest.warns(UnusedKeysWarning, match="2 records hold 'f', which looks like forces"):
+        read(frames(tmp_path / "a.xyz", f"{COLUMNS}:f:R:3 energy=-1.0", "1 2 3"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(frames(tmp_path / "a.xyz", f"{COLUMNS}:f:R:1 energy=-1.0 cell=fcc box=4", "1"))
+
+
+def test_a_label_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"a\.xyz:0: energy= is there twice, as -1\.0 and -7\.0"):
+        read(frames(tmp_path / "a.xyz", f"energy=-1.0 {COLUMNS} energy=-7.0"))
+    comment = f'energy=-1.0 {COLUMNS} energy=-1.0 note="energy=3 energy=4" step=1 step=2'
+    assert read(frames(tmp_path / "a.xyz", comment))[0].energy == -1.0
+
+
+def test_an_energy_that_is_no_number_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"a\.xyz:0: the energy is not one number but '-1\.0Ha'"):
+        read(frames(tmp_path / "a.xyz", f"energy=-1.0Ha {COLUMNS}"))
+
+
+@pytest.mark.parametrize("key", ["E0", "U0", "u0", "E_0", "e"])
 def test_short_names_of_energies_are_named_where_there_is_none(tmp_path: Path, key: str) -> None:
     with pytest.warns(UnusedKeysWarning, match=f"2 records hold '{key}', which looks like an en"):
         read(frames(tmp_path / "a.xyz", f"{COLUMNS} {key}=-1.0"))

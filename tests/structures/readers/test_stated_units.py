@@ -158,6 +158,27 @@ def test_units_beside_the_labels_of_a_frame_are_believed(tmp_path: Path) -> None
         read(path, energy_unit="eV")
 
 
+@pytest.mark.parametrize("entry", ["units=hartree", "unit=Ha", "energyUnits=Hartree"])
+def test_other_names_of_units_are_known(tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "a.xyz"
+    path.write_text(f"1\nProperties=species:S:1:pos:R:3 energy=1 {entry}\nH 0 0 0\n")
+    assert read(path)[0].energy == pytest.approx(HARTREE)
+    with pytest.raises(ReadError, match=r"a\.xyz:0: .*but energy_unit='eV' is declared"):
+        read(path, energy_unit="eV")
+    path.write_text("1\nProperties=species:S:1:pos:R:3 energy=1 units=metal\nH 0 0 0\n")
+    assert read(path, energy_unit="eV")[0].energy == 1.0
+
+
+@pytest.mark.parametrize("holder", ["/", "m0"])
+def test_attributes_of_files_and_molecules_state_units(tmp_path: Path, holder: str) -> None:
+    path = molecules(tmp_path / "a.h5", spring(1.0))
+    with h5py.File(path, "a") as file:
+        file[holder].attrs["energy_unit"] = np.bytes_("kcal/mol")
+    assert read(path)[0].energy == pytest.approx(0.14**2 * 0.0433641042)
+    with pytest.raises(ReadError, match="states energy_unit='kcal/mol', but energy_unit='Ha'"):
+        read(path, energy_unit="Ha")
+
+
 def test_official_units_are_compared_with_attributes(tmp_path: Path) -> None:
     path = tmp_path / "ani1x-release.h5"
     with h5py.File(path, "w") as file:
@@ -186,6 +207,7 @@ def test_an_empty_molecule_is_counted_and_left_out(cases: Path, tmp_path: Path) 
         {"units": {"energy": "kcal/mol", "forces": "kcal/mol/Ang"}, "distance_unit": "Ang"},
         {"property_units": {"energy": "kcal/mol", "positions": "Ang"}},
         {"energy_unit": "kcal/mol", "length_unit": "Å"},
+        {"units": "kcal/mol", "position_units": "Ang"},
     ],
 )
 def test_metadata_of_other_programs_state_units_too(tmp_path: Path, metadata: dict) -> None:

@@ -12,6 +12,7 @@ from ase.io.extxyz import read_xyz
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.label_keys import kind_of_name
 from atomjax.structures.readers.layouts.records import (
     EmptyRecord,
     ReadError,
@@ -116,12 +117,23 @@ def _check_columns(lines: list[str]) -> None:
             " but symbols and positions would be lost; write Properties= (extended XYZ is"
             " case-sensitive)"
         )
+    _check_repeated(lines[1])
     described = re.search(r'(?<!\w)Properties="?([^\s"]*)', lines[1])
     if described is not None:
         stated = sum(int(count) for count in re.findall(r":[SRIL]:(\d+)", described.group(1)))
         found = len(lines[2].split())
         if stated > found:
             raise ReadError(f"Properties= describes {stated} columns, the first atom has {found}")
+
+
+def _check_repeated(comment: str) -> None:
+    """Raise for an entry that looks like a label and is there twice with different values."""
+    first: dict[str, str] = {}
+    for key, value in re.findall(r'(?<!\S)([\w-]+)\s*=\s*("[^"]*"|\S+)', comment):
+        if first.setdefault(key, value) != value and kind_of_name(key) is not None:
+            raise ReadError(
+                f"{key}= is there twice, as {first[key]} and {value}; leave the one that is meant"
+            )
 
 
 def _unknown_symbol(found: str, lines: list[str]) -> ReadError:

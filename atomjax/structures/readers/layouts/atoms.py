@@ -51,8 +51,12 @@ def structure_from_atoms(
     held = {**values, **arrays, **results}
     _check_cell(atoms, values)
     energy = _label("energy", options.energy_key, held)
-    if energy is not None and (energy := scalar(energy)) is None:
-        raise ReadError("the energy is not one number")
+    if energy is not None and scalar(energy) is None:
+        raise ReadError(
+            f"the energy is not one number but {str(energy)[:60]!r}; write a number, and its unit"
+            " as energy_unit"
+        )
+    energy = scalar(energy)
     forces = _forces(options, held)
     labels = _stress(atoms, options, held)
     _note(atoms, options, held, {"energy": energy, "forces": forces, **labels})
@@ -114,7 +118,9 @@ def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:
     if len(lengths) == len(CELL_PARAMETERS):
         values = {**values, "cell": [*lengths.values()]}
     for key, value in values.items():
-        if is_cell_name(str(key)) and np.asarray(value).size in (3, 6, 9):
+        # One length is that of a cube; an integer counts or names something.
+        is_length = isinstance(value, float) and value > 0.0
+        if is_cell_name(str(key)) and (is_length or np.asarray(value).size in (3, 6, 9)):
             raise ReadError(
                 f"{key}={np.asarray(value).tolist()} looks like a cell and is not read as one, so"
                 " that the structure would have none; write Lattice= (extended XYZ is"

@@ -13,7 +13,7 @@ import numpy as np
 
 from atomjax.structures.readers.general.bounded import check_made
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
-from atomjax.structures.readers.layouts.stated_units import with_stated_units
+from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import PerProcess, StructureFile
 from atomjax.structures.structure import Structure
 from atomjax.structures.units import UnitError
@@ -64,6 +64,7 @@ class ConformerFile(StructureFile):
         self._stated: dict[str, str] = {}
         file = self._file.get()
         with reported(path):
+            self._stated_by_file = record_units(file.attrs)
             self.names = self._groups(file)
             counts = [self._index(name, file[name]) for name in self.names]
         # Records as (molecule, conformation), 8 bytes each.
@@ -90,14 +91,14 @@ class ConformerFile(StructureFile):
         return np.arange(count)
 
     def _believe_units(self, group: Any) -> None:
-        """Take, or compare, the units that the arrays of a molecule state."""
+        """Take, or compare, the units that the file, a molecule or its arrays state."""
         layout = self.layout
         arrays = {
             "energy_unit": layout.energy,
             "length_unit": layout.positions,
             "force_unit": layout.forces,
         }
-        stated = {}
+        stated = self._stated_by_file | record_units(group.attrs)
         for name, key in arrays.items():
             attributes = group[key].attrs if key in group else {}
             unit = next((attributes[a] for a in UNIT_ATTRIBUTES if a in attributes), None)

@@ -18,17 +18,22 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from atomjax.structures.readers.general.stress_work import StressWork
 from atomjax.structures.structure import Structure
 
-# Stems of a label's names, and the reader's option for its key.
+# Stems of a label's names, and the reader's option for its key; an energy gradient is a gradient.
 STEMS = {
+    "gradients": ("gradients", "gradient", "grad", "grads"),
     "energy": ("energy", "energies", "etot", "toten", "toteng", "epot", "poteng", "etotal"),
     "forces": ("forces", "force", "frc"),
-    "gradients": ("gradients", "gradient", "grad", "grads"),
     "stress": ("stress", "stresses"),
     "virial": ("virial", "virials"),
 }
 LETTERS = {"E": "energy", "F": "forces"}
-# Names that may mean something else where the label itself is there: U0 and E0 beside an energy.
-FAINT = {"E0": "energy", "U0": "energy", "dEdR": "gradients", "dEdx": "gradients"}
+# Names without underscores that may mean something else where the label itself is there: U0 and E0
+# beside an energy.
+FAINT = {
+    **dict.fromkeys(("E0", "U0", "u0", "U", "e"), "energy"),
+    **dict.fromkeys(("dEdR", "dEdr", "dEdX", "dEdx"), "gradients"),
+    "f": "forces",
+}
 OPTIONS = {
     "energy": "energy_key",
     "forces": "forces_key",
@@ -39,7 +44,7 @@ OPTIONS = {
 CELL_STEMS = frozenset(
     "lattice cell unitcell supercell box latticevectors cellvectors boxvectors latticeparameters"
     " cellparameters cellpar celllengths boxlengths boxsize latticevector latt simbox pbcbox"
-    " boxmatrix cellmatrix latticematrix".split()
+    " boxmatrix cellmatrix latticematrix hmat hmatrix cryst1".split()
 )
 CELL_PARAMETERS = frozenset(("a", "b", "c", "alpha", "beta", "gamma"))
 # Words that do not change the kind: REF_energy is an energy, formation_energy another quantity.
@@ -169,8 +174,9 @@ def describe_keys(kind: str, keys: Iterable[str]) -> str:
 
 def kind_of_name(key: str) -> str | None:
     """The kind of label that a key's name stands for, one of `STEMS`, or None."""
-    if key in LETTERS or key in FAINT:
-        return LETTERS.get(key) or FAINT[key]
+    joined = key.replace("_", "")
+    if key in LETTERS or joined in FAINT:
+        return LETTERS.get(key) or FAINT[joined]
     words = _words(key)
     if (letter := _letter(words)) is not None:
         return LETTERS[letter]

@@ -29,14 +29,15 @@ SPELLINGS = {
     "mol": "mol",
     "nm": "nm",
 }
-# Entries of a record that state a unit, without the plural's s.
+# Entries of a record that state a unit, in lower case without underscores and the plural's s.
 UNIT_KEYS = {
-    "energy_unit": "energy_unit",
-    "length_unit": "length_unit",
-    "position_unit": "length_unit",
-    "positions_unit": "length_unit",
-    "force_unit": "force_unit",
-    "forces_unit": "force_unit",
+    "energyunit": "energy_unit",
+    "lengthunit": "length_unit",
+    "distanceunit": "length_unit",
+    "positionunit": "length_unit",
+    "positionsunit": "length_unit",
+    "forceunit": "force_unit",
+    "forcesunit": "force_unit",
 }
 # Entries of a database's metadata that hold the units of its properties, and that of lengths.
 PROPERTY_UNITS = ("_property_unit_dict", "property_units", "units")
@@ -65,7 +66,7 @@ def stated_units(metadata: Mapping[str, Any], options: ReadOptions) -> dict[str,
     plain = record_units(metadata)
     found = {
         "energy_unit": properties.get(options.energy_key or "energy") or plain.get("energy_unit"),
-        "length_unit": next(filter(None, lengths), None),
+        "length_unit": next(filter(None, lengths), None) or plain.get("length_unit"),
         "force_unit": properties.get(options.gradients_key or options.forces_key or "forces")
         or plain.get("force_unit"),
     }
@@ -118,13 +119,29 @@ def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) ->
 
 
 def record_units(values: Mapping[str, Any]) -> dict[str, str]:
-    """The units that a record states beside its labels, as in ``energy_unit=kcal/mol``."""
+    """The units that a record states beside its labels, as in ``energy_unit=kcal/mol``.
+
+    A lone ``units=Ha`` is that of energies, where it is a unit of energy.
+    """
     found = {}
     for key, value in values.items():
-        name = UNIT_KEYS.get(str(key).lower().removesuffix("s"))
-        if name is not None and isinstance(value, str):
-            found[name] = value
+        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        if not isinstance(value, str):
+            continue
+        joined = str(key).lower().replace("_", "").removesuffix("s")
+        if joined == "unit" and _is_energy_unit(value):
+            found.setdefault("energy_unit", value)
+        elif joined in UNIT_KEYS:
+            found[UNIT_KEYS[joined]] = value
     return found
+
+
+def _is_energy_unit(text: str) -> bool:
+    try:
+        units.energy_factor(spelled(text))
+    except units.UnitError:
+        return False
+    return True
 
 
 def _same_energy_unit(first: str, second: str) -> bool:

@@ -4,6 +4,7 @@ It is shown before step 0, because most failed trainings show in it: an energy t
 referenced, forces in the wrong unit, a missing element, batches that are mostly padding.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.store import Store
 
 INDENT = " " * 4
+# Targets that say which state was computed, and which no model reads.
+STATES = ("charge", "spin", "multiplicity")
 # Structures of a store that the statistics of labels are taken from.
 STORE_SAMPLE = 5_000
 
@@ -56,6 +59,7 @@ class DatasetCard:
         duplicates: structures that are there twice, within splits and in two of them.
         open_elements: symbols of the elements that the references cannot tell apart.
         outside: split → number of structures whose composition the references leave open.
+        states: lines about charges or spins that differ, which no model reads.
         outliers: kind → records with impossible geometry or labels.
         counts: split → number of structures.
         classes: number of different class keys.
@@ -77,6 +81,7 @@ class DatasetCard:
     duplicates: Duplicates
     open_elements: Sequence[str]
     outside: Mapping[str, int]
+    states: Sequence[str]
     outliers: Mapping[str, Sequence[str]]
     counts: Mapping[str, int]
     classes: int
@@ -116,6 +121,7 @@ class DatasetCard:
             for split, labels in self.labels.items()
             if split != "train" and labels.missing()
         ]
+        body += self.states
         body += [f"twice       {line}" for line in self.duplicates.lines()]
         body += [f"outliers    {line}" for line in describe_outliers(self.outliers)]
         if self.open_elements:
@@ -298,8 +304,28 @@ def _checked(
         "duplicates": count_duplicates(splits),
         "open_elements": undetermined_elements(sharing.undetermined) if sharing else (),
         "outside": outside_counts(parts, sharing),
+        "states": describe_states(parts["train"], [scale.name for scale in properties]),
         "outliers": find_outliers(parts, references),
     }
+
+
+def describe_states(structures: Sequence[Structure], trained_on: Sequence[str]) -> list[str]:
+    """Lines about charges or spins that are not those of all structures.
+
+    Args:
+        structures: structures of one part, in memory.
+        trained_on: targets that are properties to learn.
+    """
+    lines = []
+    for name in STATES:
+        counts = Counter(structure.targets.get(name) for structure in structures)
+        if len(counts) == 1 or name in trained_on:
+            continue
+        without = counts.pop(None, 0)
+        values = [f"{value:g} of {count:,}" for value, count in sorted(counts.items())]
+        values += [f"not given of {without:,}"] if without else []
+        lines.append(f"{name:<11} {', '.join(values)}; the model reads none of them")
+    return lines
 
 
 def outside_counts(

@@ -134,7 +134,12 @@ def _parts(splits: DataSplits) -> Iterator[tuple[str, GraphDataset]]:
 def _nothing(label: str, split: str, dataset: GraphDataset, notes: RecordNotes) -> str:
     """Error message for a part that has no label of a kind."""
     name = {"energy": "an energy", "stress": "a stress"}.get(label, label)
-    held = f". Of {dataset.name}: {describe_keys(label, notes.held)}" if notes.held else ""
+    held = ""
+    if label in notes.held and label != "stress":
+        count = f"{notes.held[label]:,} records of {dataset.name}"
+        held = f". {count} hold {label!r}; in this part there is none that is read"
+    elif notes.held:
+        held = f". Of {dataset.name}: {describe_keys(label, notes.held)}"
     return (
         f'none of the {len(dataset):,} {split} structures of dataset "{dataset.name}" has {name}; '
         f"{MENDS[label]}{held}"

@@ -56,7 +56,8 @@ def test_a_part_without_a_label_is_an_error(cases: Path, tmp_path: Path) -> None
     settings = build(DataSettings, {"train": [train], "validation": [other]})
     with pytest.warns(UnusedKeysWarning):
         splits = load_datasets(settings, Run(tmp_path / "run"))
-    with pytest.raises(ConfigError, match=r"validation structures .* has an energy"):
+    message = r"validation structures .* has an energy.*24 records .* hold 'energy'; in this part"
+    with pytest.raises(ConfigError, match=message):
         check_labels(HEAD, splits, settings.train)
 
 

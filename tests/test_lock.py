@@ -48,6 +48,22 @@ def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
     assert "--workdir" in message
 
 
+def test_one_process_has_no_second_run_by_another_name_either(tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(tmp_path / "run")
+    with sole_run(tmp_path / "run"):
+        refused = pytest.raises(WorkdirInUse, match=f"process {os.getpid()} on")
+        with refused, sole_run(tmp_path / "alias"):
+            pass
+        # The refused one has not dropped the lock.
+        command = [sys.executable, "-c", HOLD, str(tmp_path / "alias")]
+        other = subprocess.run(
+            command, cwd=ROOT, input="", capture_output=True, text=True, check=False
+        )
+        assert "WorkdirInUse" in other.stderr
+    with sole_run(tmp_path / "alias"):
+        pass
+
+
 def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
     child = hold(tmp_path)
     child.kill()

@@ -18,6 +18,8 @@ NAME = "run.lock"
 # Environment variable of the folder in which processes note the files that they read.
 READING = "ATOMJAX_READING"
 _FAULT = "Fatal Python error: "
+# Workdir → this process, which runs in it.
+_held: dict[Path, dict[str, str | int]] = {}
 
 
 class WorkdirInUse(RuntimeError):
@@ -35,12 +37,27 @@ def sole_run(workdir: Path) -> Iterator[None]:
         WorkdirInUse: naming the host, process, start and command of the run that is there.
     """
     workdir.mkdir(parents=True, exist_ok=True)
+    place, this = workdir.resolve(), _this_process()
+    # The system's lock is one of processes: a thread would get it again, and its end would drop it.
+    holder = _held.setdefault(place, this)
+    if holder is not this and holder["process"] == this["process"]:
+        raise WorkdirInUse(_describe(workdir, holder))
+    try:
+        with _locked(workdir, this):
+            yield
+    finally:
+        _held.pop(place, None)
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path, this: dict[str, str | int]) -> Iterator[None]:
+    """Holds the lock of a workdir and notes this process in it."""
     with (workdir / NAME).open("a+") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise WorkdirInUse(_describe(workdir, file.name)) from None
+                raise WorkdirInUse(_describe(workdir, _noted_in(file.name))) from None
             # Some network file systems are mounted without locks.
             warnings.warn(
                 f"{workdir} cannot be locked ({error}); start no second run in it", stacklevel=2
@@ -48,7 +65,7 @@ def sole_run(workdir: Path) -> Iterator[None]:
             yield
             return
         file.truncate(0)
-        json.dump(_this_process(), file)
+        json.dump(this, file)
         file.flush()
         yield
         file.truncate(0)
@@ -93,12 +110,19 @@ def _this_process() -> dict[str, str | int]:
     }
 
 
-def _describe(workdir: Path, path: str) -> str:
+def _noted_in(path: str) -> dict[str, Any]:
+    """The process that a lock file names; empty where it names none yet."""
     try:
-        holder = json.loads(Path(path).read_text())
+        return dict(json.loads(Path(path).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _describe(workdir: Path, holder: dict[str, Any]) -> str:
+    try:
         who = "process {process} on {host}, since {since} ({command})".format(**holder)
-    except (OSError, ValueError, KeyError, TypeError):
-        who = f"another process, which {path} does not name yet"
+    except KeyError:
+        who = f"another process, which {workdir / NAME} does not name yet"
     return (
         f"{workdir} is in use by {who}. Wait until that run ends or stop it, or give another "
         "--workdir."

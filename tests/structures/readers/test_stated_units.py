@@ -169,6 +169,21 @@ def test_other_names_of_units_are_known(tmp_path: Path, entry: str) -> None:
     assert read(path, energy_unit="eV")[0].energy == 1.0
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("energy_unit", 3),
+        ("energy_unit", {"a": 1}),
+        ("forces_key", ["forces"]),
+        ("targets", "gap"),
+        ("target_units", "eV"),
+    ],
+)
+def test_options_of_another_type_are_an_error(cases: Path, option: str, value: Any) -> None:
+    with pytest.raises(ReadError, match=rf"^{option}=.*write "):
+        read(cases / "nan_info.xyz", **{option: value})
+
+
 @pytest.mark.parametrize("holder", ["/", "m0"])
 def test_attributes_of_files_and_molecules_state_units(tmp_path: Path, holder: str) -> None:
     path = molecules(tmp_path / "a.h5", spring(1.0))

@@ -103,6 +103,7 @@ class ReadOptions:
     notes: RecordNotes = field(default_factory=RecordNotes, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check_types()
         # Unknown units fail here, before the first record.
         _ = self.energy_factor, self.length_factor, self.force_factor, self.stress_factor
         for unit in self.target_units.values():
@@ -117,6 +118,20 @@ class ReadOptions:
             name = getattr(self, key)
             if name and kind_of_name(name) == kind:
                 raise ReadError(f"{key}={name!r} names {kind}, and {mend}{name!r} instead")
+
+    def _check_types(self) -> None:
+        """Raise for values of another type, which fail far from here, or are letters one by one."""
+        for name in vars(self):
+            value = getattr(self, name)
+            is_text = name.endswith(("_unit", "_key")) and value is not None
+            if is_text and not isinstance(value, str):
+                raise ReadError(f"{name}={value!r}: write text, such as {name}='…', or None")
+        if isinstance(self.targets, str):
+            raise ReadError(f"targets={self.targets!r}: write a list, [{self.targets!r}]")
+        if not isinstance(self.target_units, Mapping):
+            raise ReadError(
+                f"target_units={self.target_units!r}: write the unit of each, {{'gap': 'eV'}}"
+            )
 
     @property
     def energy_factor(self) -> float:

@@ -109,6 +109,15 @@ def test_train_predict_and_features(inside, capsys) -> None:
     np.testing.assert_allclose(arrays["structures"][0], arrays["atoms"][:9].mean(axis=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("words", [["predict", "nowhere"], ["features"]])
+def test_what_is_read_is_not_written_over(inside, capsys, words: list[str]) -> None:
+    before, alias = Path("frames.xyz").read_bytes(), Path(f"alias_{words[0]}.xyz")
+    alias.symlink_to("frames.xyz")
+    assert main([*words, "frames.xyz", f"--output={alias}"]) == 2
+    assert f"{alias} is one of the files to read" in capsys.readouterr().err
+    assert Path("frames.xyz").read_bytes() == before
+
+
 def test_options_of_labels_are_those_of_configs() -> None:
     # Written twice, so that --help need not import what reads data.
     assert LABELS == LABEL_OPTIONS

@@ -1,6 +1,7 @@
 """Commands that call a function of `atomjax` and write or print what it returns."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
 
 def predict(options: argparse.Namespace) -> int:
     """Writes predictions to a file, or prints the first of them."""
-    write = None if options.output is None else _writer(options.output)
+    write = None
+    if options.output is not None:
+        _keep_inputs(options.output, options.files)
+        write = _writer(options.output)
     runs = [options.checkpoint, *options.ensemble]
     model = atomjax.load(runs if options.ensemble else options.checkpoint, options.which)
     structures = structures_of(options.files, outdated="drop", **given_labels(options))
@@ -95,6 +99,7 @@ def add_features_options(parser: argparse.ArgumentParser) -> None:
 
 def features(options: argparse.Namespace) -> int:
     """Writes features: "atoms" [ΣN, d], "n_atoms" [S], "structures" [S, d], "identifier" [S]."""
+    _keep_inputs(options.output, options.files)
     invariant = options.invariant_only
     given: dict[str, Any] = {"invariant_only": invariant, **given_labels(options)}
     found = atomjax.features(options.files, options.checkpoint, **given)
@@ -162,6 +167,16 @@ def report(options: argparse.Namespace) -> int:
     resolve("atomjax.studies.joined:join_reports")(options.runs, options.output)
     print(f"{len(options.runs)} run{'s' if len(options.runs) > 1 else ''}: {options.output}")
     return 0
+
+
+def _keep_inputs(output: Path, files: Sequence[str]) -> None:
+    """Raise where a file would be written in place of one that is read, labels and all.
+
+    Raises:
+        ConfigError: the two are one file, by whatever name.
+    """
+    if output.exists() and any(Path(f).exists() and output.samefile(f) for f in files):
+        raise ConfigError(f"--output {output} is one of the files to read; give another name")
 
 
 def _writer(path: Path) -> Any:

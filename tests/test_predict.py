@@ -162,7 +162,7 @@ def test_the_calculator_says_what_is_unlike_its_training(trained, predictor):
     structure = trained[1][0]
     atoms = Atoms(structure.atomic_numbers, structure.positions, cell=[20] * 3, pbc=True)
     assert predictor([replace_pbc(structure)])[0].marks == {PERIODICITY}
-    atoms.info["charge"] = 1
+    atoms.info["total_charge"] = 1
     atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
     atoms.calc = AtomjaxCalculator(predictor)
     with pytest.warns(OutsideTrainingWarning) as caught:

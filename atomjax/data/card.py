@@ -23,7 +23,7 @@ from atomjax.structures.store import Store
 
 INDENT = " " * 4
 # Targets that say which state was computed, and which no model reads.
-STATES = ("charge", "spin", "multiplicity")
+STATES = ("charge", "total_charge", "spin", "multiplicity")
 # Structures of a store that the statistics of labels are taken from.
 STORE_SAMPLE = 5_000
 

@@ -161,9 +161,12 @@ def _results(result: StructureResult) -> dict[str, Any]:
 
 def _unread(atoms: Atoms) -> dict[str, str]:
     """Warnings about properties of the atoms that no model here reads: charge and spin."""
+    info, singlet = atoms.info, 1
+    charge = info.get("charge", 0) or info.get("total_charge", 0)
+    spin = info.get("spin", 0) or info.get("multiplicity", singlet) != singlet
     given = {
-        "charge": atoms.info.get("charge", 0) or np.any(atoms.get_initial_charges()),
-        "spin": atoms.info.get("spin", 0) or np.any(atoms.get_initial_magnetic_moments()),
+        "charge": charge or np.any(atoms.get_initial_charges()),
+        "spin": spin or np.any(atoms.get_initial_magnetic_moments()),
     }
     return {
         name: f"the atoms have a {name}, which the model does not read: results are those of the"

@@ -1,8 +1,8 @@
 """MD22: ``md22_<molecule>.npz`` or ``.xyz``, molecular dynamics of seven large molecules.
 
-In kcal/mol and Å: ``z`` [N], ``R`` [n, N, 3], ``E`` [n] or [n, 1] and ``F`` [n, N, 3], or the same
-as extended XYZ frames. How many frames are trained on is part of the benchmark (Chmiela et al.,
-Sci. Adv. 9, eadf0873, 2023, Table 1).
+In kcal/mol and Å, which sGDML writes as ``e_unit`` and ``r_unit``: ``z`` [N], ``R`` [n, N, 3],
+``E`` [n] or [n, 1] and ``F`` [n, N, 3], or the same as extended XYZ frames. How many frames are
+trained on is part of the benchmark (Chmiela et al., Sci. Adv. 9, eadf0873, 2023, Table 1).
 """
 
 from dataclasses import dataclass, replace
@@ -13,12 +13,16 @@ import numpy as np
 from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.general.extxyz import frame_size, parse_frame
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.npz_members import open_arrays
 from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import StructureFile, cut, shuffled
 from atomjax.structures.structure import Structure
 
 NAMES = ArrayNames("z", "R", "E", "F")
+# Arrays that state a unit.
+UNITS = {"e_unit": "energy_unit", "r_unit": "length_unit"}
 TRAIN_SIZES = {
     "Ac-Ala3-NHMe": 6000,
     "DHA": 8000,
@@ -145,6 +149,9 @@ def records(path: Path, options: Md22Options) -> StructureFile:
     """
     molecule = _molecule(path, options)
     if path.suffix == ".npz":
+        stated = open_arrays(path, (), where_there=tuple(UNITS))
+        texts = record_units({UNITS[n]: a.item() for n, a in stated.items() if a.size == 1})
+        options = with_stated_units(options, texts, path)
         return Md22File(path, options, NAMES, molecule)
     return Md22Frames(path, options, molecule)
 

@@ -109,6 +109,21 @@ def test_md22_npz(tmp_path: Path, save) -> None:
     assert parts[1].identifier(0).endswith(f":{order[760]}")
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_units_of_an_md22_file_are_compared(tmp_path: Path, save) -> None:
+    path, arrays = tmp_path / "AT-AT.npz", {"z": WATER, "R": frames(3), "E": np.zeros(3)}
+    arrays["F"] = np.ones((3, 3, 3))
+    for unit in ("kcal/mol", b"kcal/mol"):
+        save(path, **arrays, r_unit="Ang", e_unit=unit)
+        np.testing.assert_allclose(forces_of(open_file(path, "md22")[0]), KCAL)
+    save(path, **arrays, r_unit="Ang", e_unit="eV")
+    with pytest.raises(ReadError, match=r"AT-AT\.npz: the file states energy_unit='eV', but"):
+        open_file(path, "md22")
+    save(path, **arrays, r_unit="bohr")
+    with pytest.raises(ReadError, match="states length_unit='bohr'"):
+        open_file(path, "md22", length_unit="Å")
+
+
 def test_md22_extended_xyz(tmp_path: Path) -> None:
     path = tmp_path / "md22_AT-AT.xyz"
     text = ""

@@ -14,7 +14,9 @@ from atomjax.structures.readers.layouts.records import ReadError
 LOCAL_HEADER = 30  # bytes before the name of a zip file's member, which has two lengths at 26
 
 
-def open_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def open_arrays(
+    path: Path, names: Sequence[str], where_there: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
     """Arrays of an ``.npz`` file.
 
     A large array that is stored as it is (``np.savez``) stays on disk; one that is compressed
@@ -23,6 +25,7 @@ def open_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Args:
         path: the file.
         names: names of arrays.
+        where_there: names of further arrays, left out where the file has none.
 
     Raises:
         ReadError: the file is damaged, lacks an array, or holds pickled objects.
@@ -34,7 +37,8 @@ def open_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             raise ReadError(
                 f"{path}: has no array {', '.join(missing)}; it has: {', '.join(sorted(stored))}"
             )
-        return {name: _open_array(path, archive, stored[name]) for name in names}
+        found = [*names, *(name for name in where_there if name in stored)]
+        return {name: _open_array(path, archive, stored[name]) for name in found}
 
 
 @contextmanager

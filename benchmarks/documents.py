@@ -11,6 +11,8 @@ comment that says what it holds and ``<!-- end -->``:
     each point under the name that is given.
 ``<!-- benchmark NAME: TITLE; FIGURE, FIGURE -->``
     of ``benchmarks.all``: the rows whose titles begin so, a column for each figure.
+``<!-- rows NAME: KEY = WORDS; KEY = WORDS -->``
+    of a result file with rows: a column for each key under the name that is given.
 ``<!-- accuracy NAME -->``
     of ``benchmarks.accuracy``.
 ``<!-- outcomes NAME: PART -->``
@@ -124,6 +126,14 @@ def accuracy_table(what: str, root: Path) -> list[str]:
     return accuracy.table(_json(what, root)["rows"]).splitlines()
 
 
+def rows_table(what: str, root: Path) -> list[str]:
+    """Lines of "NAME: KEY = WORDS; KEY = WORDS": these keys of every row of a result file."""
+    name, _, columns = what.partition(":")
+    keys, heads = zip(*(map(str.strip, c.split("=")) for c in columns.split(";")), strict=True)
+    rows = [[_figure(row[key]) for key in keys] for row in _json(name.strip(), root)["rows"]]
+    return markdown_table(list(heads), rows, left=0)
+
+
 def campaign_table(what: str, root: Path) -> list[str]:
     """Lines of "NAME: PART" of a campaign of damaged files."""
     name, _, part = what.partition(":")
@@ -182,6 +192,7 @@ KINDS: dict[str, Callable[[str, Path], list[str]]] = {
     "benchmark": benchmark_table,
     "accuracy": accuracy_table,
     "outcomes": campaign_table,
+    "rows": rows_table,
     "formats": lambda what, root: format_table(official=what == "official"),
     "downloads": lambda what, root: download_table(),
     "settings": lambda what, root: reference(),

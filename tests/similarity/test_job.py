@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -131,6 +132,7 @@ def test_job_recommends_the_set_that_is_like_the_task(finished):
     assert choice["clear"]
     assert not choice["outside"]
     report = (finished / "run" / "report.md").read_text()
+    assert re.search(r"\(`csi`; small is near\).*; [\d.e-]+ s, without the features\.\n", report)
     assert "For task, pretrain on near" in report
     assert "never seen: H, C, O" in report
     figures = ["bars", "heat_map", "map", "elements", "coverage", "embeddings", "orientation_task"]

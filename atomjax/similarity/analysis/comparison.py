@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class Table:
     lower: np.ndarray | None = None  # [K, M] ends of the intervals; for the deciding features
     upper: np.ndarray | None = None
     extrapolation: Extrapolation | None = None  # to infinitely many structures; likewise
+    seconds: float = 0.0  # wall time that all of it took, without the features
 
     @property
     def measure(self) -> Measure:
@@ -209,7 +211,7 @@ def tabulate(
 
     Intervals and limits of infinitely many structures are those of the deciding features.
     """
-    measure, variant = column.measure, column.variant
+    began, measure, variant = time.monotonic(), column.measure, column.variant
     sides = [[s.variants[variant] for s in side] for side in (upstream, downstream)]
     table = Table(column, measure.tabulate(*sides))
     if measure.resampling is not None:
@@ -224,7 +226,7 @@ def tabulate(
     if measure.extrapolates and column.first:
         found = extrapolate_table(sides[0], sides[1], measure)
         table = dataclasses.replace(table, extrapolation=found)
-    return table
+    return dataclasses.replace(table, seconds=time.monotonic() - began)
 
 
 def _blocks(

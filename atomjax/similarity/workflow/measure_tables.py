@@ -1,5 +1,6 @@
 """Values of the measures of a comparison, as lines of a report."""
 
+import collections
 import math
 from typing import Any
 
@@ -8,13 +9,16 @@ from atomjax.similarity.analysis.comparison import Comparison, Table
 
 
 def describe_measures(comparison: Comparison) -> list[str]:
-    """Description of each measure, once."""
-    lines = []
+    """Description of each measure, once, with the time that its values took."""
+    lines, seconds = [], collections.Counter[str]()
+    for table in comparison.tables:
+        seconds[table.measure.name] += table.seconds
     for measure in {table.measure.name: table.measure for table in comparison.tables}.values():
         order = "" if measure.symmetric else ", from the task's point of view"
         about = f": {measure.about}" if measure.about else ""
         lines.append(
-            f"- **{measure.label}** (`{measure.name}`; {measure.near} is near{order}){about}."
+            f"- **{measure.label}** (`{measure.name}`; {measure.near} is near{order}){about};"
+            f" {seconds[measure.name]:.2g} s, without the features."
         )
     return [*lines, ""]
 

@@ -132,3 +132,13 @@ def test_headers_of_trajectories_point_into_the_file(tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b"[[2, 3]", b"[[2,90]", 1))
     with pytest.raises(ReadError, match=r"a\.traj: an array is longer than the file"):
         read(path, **UNITS)
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_poscar_has_no_more_atoms_than_lines(tmp_path: Path, old_format: bool) -> None:
+    path = tmp_path / "a.vasp"
+    ase.io.write(path, bulk("Cu"), format="vasp", vasp5=not old_format)
+    assert len(read(path, "ase", energy_key="", forces_key="", **UNITS)) == 1
+    path.write_text(path.read_text().replace("\n   1\n", "\n   9999999999 1\n"))
+    with pytest.raises(ReadError, match=r"a\.vasp: says that it has 10,000,000,000 atoms in \d+"):
+        read(path, "ase", energy_key="", forces_key="", **UNITS)

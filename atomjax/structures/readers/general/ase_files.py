@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,8 @@ def records(path: Path, options: AseOptions) -> Iterator[tuple[str, Callable[[],
             check_cif(path.read_text(errors="replace"))
         if name == "traj":
             check_trajectory(path)
+        if name == "vasp":
+            check_counts(path)
         with groups_explained():
             for atoms in ase.io.iread(str(path), index=":", format=name):
                 yield f"{path.name}:{index}", partial(_structure, atoms, options, path, index)
@@ -63,6 +66,20 @@ def records(path: Path, options: AseOptions) -> Iterator[tuple[str, Callable[[],
             f"{path}: ASE cannot read it as {name!r} beyond structure {index}"
             f" ({error or type(error).__name__})"
         ) from error
+
+
+def check_counts(path: Path) -> None:
+    """Compare the numbers of atoms in a POSCAR, its sixth or seventh line, with its lines.
+
+    Raises:
+        ReadError: it has fewer lines than atoms.
+    """
+    lines = path.read_text(errors="replace").splitlines()
+    counts = next((line for line in lines[5:7] if re.fullmatch(r"[\s\d]*\d[\s\d]*", line)), "0")
+    atoms = sum(map(int, counts.split()))
+    if atoms > len(lines):
+        has = f"{atoms:,} atoms in {len(lines)} lines"
+        raise ReadError(f"{path}: says that it has {has}: copy it again")
 
 
 def check_trajectory(path: Path) -> None:

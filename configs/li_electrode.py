@@ -6,10 +6,8 @@
 The file comes with MatterTune (github.com/Fung-Lab/MatterTune, MIT licence): 300 frames of 8
 to 126 atoms. Pretraining is on clusters of metal oxides with adsorbates, labelled with GFN1-xTB.
 
-A quarter of an hour on two CPU cores, one seed. Test force MAE: 105.6 meV/Å from the pretrained
-weights, 97.2 from scratch, 110.1 for predicting zero. The frames are of 20 compositions, some of
-them far from rest, which is much to learn from 150; and pretraining on clusters, without lithium
-and not periodic, does not help here.
+The frames are of 20 compositions, some of them far from rest, which is much to learn from 150; and
+pretraining on clusters, without lithium and not periodic, helps little here (docs/studies.md).
 """
 
 import ml_collections

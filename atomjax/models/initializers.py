@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 Initializer = Callable[..., jax.Array]
 
@@ -22,7 +23,7 @@ def drawn_on_host(draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndar
             return draw(np.random.default_rng(np.asarray(words)), shape).astype(dtype)
 
         words = jax.random.key_data(key)
-        if isinstance(words, jax.core.Tracer):  # in jax.eval_shape and jax.jit
+        if isinstance(words, Tracer):  # in jax.eval_shape and jax.jit
             return jax.pure_callback(values, jax.ShapeDtypeStruct(shape, dtype), words)
         return jnp.asarray(values(words))
 

@@ -10,7 +10,7 @@ from atomjax.similarity.analysis.comparison import Comparison, Table
 
 def describe_measures(comparison: Comparison) -> list[str]:
     """Description of each measure, once, with the time that its values took."""
-    lines, seconds = [], collections.Counter[str]()
+    lines, seconds = [], collections.defaultdict[str, float](float)
     for table in comparison.tables:
         seconds[table.measure.name] += table.seconds
     for measure in {table.measure.name: table.measure for table in comparison.tables}.values():

@@ -43,12 +43,12 @@ def test_parity_in_float32(shared: Path, model: str) -> None:
 def test_a_training_learns(tmp_path: Path) -> None:
     structures = write_structures(tmp_path / "chains.xyz", count=40)
     printed = run(
-        "tests.training.workflow", str(tmp_path / "run"), str(structures), "epochs=8", "budget=192"
+        "tests.training.workflow", str(tmp_path / "run"), str(structures), "epochs=16", "budget=384"
     )
     results = json.loads(printed.splitlines()[-1])
-    assert results["steps"] == 32
+    assert results["steps"] == 64
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [
         value["train/loss"] for line in metrics if "train/loss" in (value := json.loads(line))
     ]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]

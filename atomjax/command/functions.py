@@ -1,6 +1,7 @@
 """Commands that call a function of `atomjax` and write or print what it returns."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,8 @@ def _keep_inputs(output: Path, files: Sequence[str]) -> None:
 
 def _writer(path: Path) -> Any:
     """The function that writes predictions to a file of such a name."""
-    writers = {".csv": _write_csv, ".npz": _write_arrays, **dict.fromkeys(XYZ, _write_xyz)}
+    writers: dict[str, Any] = dict.fromkeys(XYZ, _write_xyz)
+    writers |= {".csv": _write_csv, ".json": _write_json, ".npz": _write_arrays}
     if path.suffix not in writers:
         raise ConfigError(f"--output {path}: the name ends in one of {', '.join(writers)}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,8 +200,28 @@ def _write_csv(path: Path, structures: Any, results: atomjax.Predictions) -> Non
     path.write_text(table_text([dict(zip(columns, row, strict=True)) for row in rows]))
 
 
+def _write_json(path: Path, structures: Any, results: atomjax.Predictions) -> None:
+    """A record for each structure: its row of the table, and forces and stress; null for none."""
+    columns = results.columns()
+    columns |= {"forces": results.forces, "stress": results.stresses}
+    given = {name: column for name, column in columns.items() if column is not None}
+    records = [
+        {name: _plain(column[i]) for name, column in given.items()} for i in range(len(results))
+    ]
+    path.write_text(json.dumps(records, ensure_ascii=False, indent=1))
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers for JSON, which has no NaN."""
+    array = np.asarray(value)
+    if array.ndim:
+        return [_plain(one) for one in array]
+    return None if array.dtype.kind == "f" and not np.isfinite(array) else array.item()
+
+
 def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> None:
     frames = []
+    properties = {key: one for key, one, *_ in results.of_structures() if key.startswith("value")}
     # Of an ensemble; of forces the largest of each structure.
     columns = {} if results.deviations is None else results.columns()
     deviations = {name: column for name, column in columns.items() if "_deviation" in name}
@@ -212,8 +234,8 @@ def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> Non
         if given["stress"] is not None and not np.isfinite(given["stress"]).all():
             given["stress"] = None
         atoms = to_atoms(structure, **given)
-        if results.values is not None:
-            atoms.info["value"] = float(results.values[i])
+        for key, predicted in properties.items():
+            atoms.info[key] = float(predicted[i])
         atoms.info |= {name: float(column[i]) for name, column in deviations.items()}
         if results.marks[i]:
             atoms.info["marks"] = ",".join(sorted(results.marks[i]))

@@ -111,8 +111,9 @@ def summarise(metadata: dict[str, Any]) -> str:
 
 
 def _describe_head(head: dict[str, Any]) -> str:
-    what = head["target"] if head["kind"] == "scalar" else head["forces"]
-    return f"{head['name']}: {head['kind']}{f' ({what})' if what else ''}, {head['pooling']}"
+    targets = [f"{target['name']} {target['pooling']}" for target in head["targets"]]
+    energy = [head["forces"] or "without forces", head["pooling"]]
+    return f"{head['name']}: {head['kind']}, {', '.join(targets or energy)}"
 
 
 def _misuse(options: argparse.Namespace) -> str | None:

@@ -50,7 +50,7 @@ def export(
     if Path(path).exists():
         raise ConvertError(f"{path} exists; give a new file, or remove it")
     variables, metadata = load_checkpoint(directory, which, averaged=averaged)
-    heads = () if backbone_only else tuple(HeadConfig(**head) for head in metadata["heads"])
+    heads = () if backbone_only else tuple(HeadConfig.from_dict(head) for head in metadata["heads"])
     params = {k: v for k, v in variables["params"].items() if heads or not k.startswith("head_")}
     family = find_model_family(metadata["model"])
     flat = {key: traverse_util.flatten_dict(tree) for key, tree in variables.items()}

@@ -283,7 +283,7 @@ def describe_dataset(
         fixed=float(np.mean(np.concatenate([structure.fixed for structure in train]))),
         scales=(references.energy_scale, references.force_scale) if references else None,
         properties={
-            scale.name: Spread.of([structure.targets[scale.name] for structure in train])
+            scale.name: Spread.of([s.targets[scale.name] for s in train if scale.name in s.targets])
             for scale in properties
         },
     )
@@ -296,15 +296,15 @@ def _checked(
 ) -> dict[str, Any]:
     """Label counts, duplicates, undetermined references and outliers of all parts of a data set."""
     parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
-    fitted = [references] if references else properties
-    # All are fitted on the compositions of one set, if at all.
+    fitted = [one for one in (references, *properties) if one is not None]
     sharing = next((one for one in fitted if len(one.undetermined)), None)
+    names = [scale.name for scale in properties]
     return {
-        "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
+        "labels": {name: LabelCounts.of(part, names) for name, part in splits.items() if len(part)},
         "duplicates": count_duplicates(splits),
         "open_elements": undetermined_elements(sharing.undetermined) if sharing else (),
         "outside": outside_counts(parts, sharing),
-        "states": describe_states(parts["train"], [scale.name for scale in properties]),
+        "states": describe_states(parts["train"], names),
         "outliers": find_outliers(parts, references),
     }
 

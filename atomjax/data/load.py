@@ -21,10 +21,9 @@ from atomjax.data.sources import believe_units, find_file, generate_spec
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import PropertyScale, References, ReferencesError, Structure
 from atomjax.structures.generate import generate_with_report
 from atomjax.structures.readers import RecordNotes, SkippedRecord, read
-from atomjax.structures.references import Transform
 from atomjax.structures.splits import SplitError, split_indices
 
 # Apart from every other use of a split's seed.
@@ -32,6 +31,8 @@ SUBSET_STREAM = 0x5AB5
 NOTHING: Mapping[str, str] = {}
 # Place of a training set, and its training part → its references; None has them fitted.
 FitReferences = Callable[[int, Sequence[Structure]], References | None]
+# The same → scales of the properties to train on.
+FitScales = Callable[[int, Sequence[Structure]], Sequence[PropertyScale]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +81,13 @@ def load_datasets(
     *,
     conservative: bool = False,
     forces: bool = True,
-    properties: Sequence[str] = (),
-    extensive: bool = False,
-    transform: Transform = "identity",
+    energies: bool = True,
     stress: bool = False,
-    centered: bool = True,
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     fixed_atoms: bool = False,
     fit: FitReferences | None = None,
+    fit_scales: FitScales | None = None,
     graphs: Sequence[BaseGraphs] | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
@@ -98,35 +97,31 @@ def load_datasets(
         run: shows progress; keeps generated sets under its root if ``cache_dir`` is not given.
         conservative: forces will be the energy's gradient, so both get one scale.
         forces: train on forces, too.
-        properties: scalar targets to train on, instead of energies and forces.
-        extensive: the properties grow with the number of atoms.
-        transform: transform of the properties before they are scaled.
+        energies: train on energies, or on forces without them; else on properties alone.
         stress: train on stresses, too.
-        centered: take the properties' means out.
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: edge dropout of the training sets' graphs.
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
         fit: place of a training set, and its training part → its references; fitted to it if None.
+        fit_scales: the same → scales of the properties to train on; there are none if None.
         graphs: graphs that each set's graph settings start from; ``BaseGraphs()`` if None.
 
     Returns:
-        Data sets with references (or property scales) of their training parts.
+        Data sets with references and property scales of their training parts.
 
     Raises:
         ConfigError: a split or subset asks for more than there is, or a target is missing.
         ReadError: a file cannot be read.
     """
-    unwanted = unwanted_labels(energies=not properties, forces=forces, stress=stress)
+    unwanted = unwanted_labels(energies=energies, forces=forces, stress=stress)
     parts, splits = _load_all(settings, run, unwanted)
     splits.samples.extend(_limit(parts, settings, max_structures))
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
-        if properties:
-            form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
-            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
-        else:
+        labels: dict = {"scales": _fit_scales(dataset, index, part["train"], fit_scales)}
+        if energies:
             fitted = fit(index, part["train"]) if fit else None
             fitted = fitted or fit_references(part["train"], conservative)
-            labels = {"references": fitted, "stress": stress}
+            labels |= {"references": fitted, "stress": stress}
         place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):
             dropped, fixed = (edge_dropout, fixed_atoms) if name == "train" else (0.0, False)
@@ -339,12 +334,9 @@ def _subset(
 
 
 def _fit_scales(
-    dataset: DatasetSettings,
-    structures: Sequence[Structure],
-    properties: Sequence[str],
-    **form: Any,
-) -> list[PropertyScale]:
+    dataset: DatasetSettings, index: int, structures: Sequence[Structure], fit: FitScales | None
+) -> Sequence[PropertyScale]:
     try:
-        return [PropertyScale.fit(structures, name, **form) for name in properties]
-    except ValueError as error:
-        raise ConfigError(f"dataset '{dataset.name}': head.target: {error}") from error
+        return fit(index, structures) if fit else ()
+    except ReferencesError as error:
+        raise ConfigError(f"dataset '{dataset.name}': head.targets: {error}") from error

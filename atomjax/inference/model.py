@@ -71,7 +71,7 @@ class Model:
         progress: bool = True,
         **options: Any,
     ) -> Predictions:
-        """Energies (eV), forces (eV/Å), stresses (eV/Å³) or the property of structures.
+        """Energies (eV), forces (eV/Å), stresses (eV/Å³) and properties of structures.
 
         Predicting all structures in one call is faster than one by one. Labels of the structures
         are kept beside the predictions.
@@ -246,11 +246,11 @@ def _predict(
 ) -> Predictions:
     """Predictions of all structures, under a bar where one is asked for."""
     found = structures_of(structures, outdated="drop", **options)
-    target = predictor.head(dataset).config.target
+    targets = [target.name for target in predictor.head(dataset).config.targets]
     passes = len(predictor.members) if isinstance(predictor, EnsemblePredictor) else 1
     with live_display(progress).track(passes * len(found), "predicting") as tracker:
         results = predictor(found, dataset, tracker.advance)
-    return Predictions.of(found, results, target=target)
+    return Predictions.of(found, results, targets=targets)
 
 
 @overload

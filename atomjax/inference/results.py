@@ -11,16 +11,16 @@ from atomjax.reporting.plots import Comparison, draw_comparison
 from atomjax.reporting.tables import data_frame, with_unit
 from atomjax.structures.elements import SYMBOLS, hill_formula
 from atomjax.training.running.predictions import PredictedSet
+from atomjax.training.running.results import value_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Name of each quantity to draw, its key in files and its unit.
+# Name of each quantity to draw beside properties, its key in files and its unit.
 QUANTITIES = (
     ("energy", "energy", "eV"),
     ("force component", "forces", "eV/Å"),
     ("stress component", "stress", "eV/Å³"),
-    ("property", "value", ""),
 )
 # Points of a calibration.
 GROUPS = 10
@@ -102,7 +102,7 @@ class Predictions(PredictedSet):
             with_unit(name, unit): calibration(
                 arrays[f"{key}_predicted"] - arrays[f"{key}_true"], arrays[f"{key}_deviation"]
             )
-            for name, key, unit in QUANTITIES
+            for name, key, unit in self._quantities()
             if {f"{key}_deviation", f"{key}_true"} <= arrays.keys()
         }
         if not groups:
@@ -121,14 +121,11 @@ class Predictions(PredictedSet):
             "formula": [hill_formula(numbers) for numbers in self.atomic_numbers],
             "n_atoms": self.n_atoms,
         }
-        for name, key in (("energy", "energies"), ("value", "values")):
-            for suffix, held in (("", self), ("_true", self.labels)):
-                array = getattr(held, key)
-                if getattr(self, key) is not None and array is not None:
+        for name, predicted, true, deviation in self.of_structures():
+            given = {"": predicted, "_true": true, "_deviation": deviation}
+            for suffix, array in given.items() if name != "stress" else ():
+                if array is not None:
                     columns[name + suffix] = array
-            spread = None if self.deviations is None else getattr(self.deviations, key)
-            if spread is not None:
-                columns[f"{name}_deviation"] = spread
         if self.deviations is not None and self.deviations.forces is not None:
             columns["force_deviation_max"] = [_longest(f) for f in self.deviations.forces]
         if self.forces is not None:
@@ -151,11 +148,16 @@ class Predictions(PredictedSet):
                 columns |= {f"force_{axis}{suffix}": joined[:, i] for i, axis in enumerate("xyz")}
         return columns
 
+    def _quantities(self) -> list[tuple[str, str, str]]:
+        """Name, key in files and unit of each quantity to draw."""
+        properties = value_keys(self.targets).items()
+        return [*QUANTITIES, *((name, key, "") for name, key in properties)]
+
     def _panels(self) -> list[tuple[str, str, np.ndarray, np.ndarray | None]]:
         """Name, unit, predictions and labels of each quantity to draw."""
         arrays = self.arrays()
         panels = []
-        for name, key, unit in QUANTITIES:
+        for name, key, unit in self._quantities():
             predicted, true = arrays.get(f"{key}_predicted"), arrays.get(f"{key}_true")
             if predicted is None:
                 continue

@@ -4,13 +4,16 @@ All outputs are in the normalised units that the model is trained in; ``Referenc
 eV and eV/Å.
 """
 
+import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.masses import ATOMIC_MASSES
@@ -29,16 +32,33 @@ MOMENTS = ("dipole", "extent")
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """One property of structures that a head predicts.
+
+    Attributes:
+        name: name of the property among the structures' targets.
+        pooling: combination of the atoms' contributions; "dipole" and "extent" take them as charges
+            and as spreads of charge (see :func:`pool`).
+    """
+
+    name: str
+    pooling: Pooling = "sum"
+
+    def __post_init__(self):
+        """Raises ValueError on an unknown pooling."""
+        _check_choice(f"target {self.name!r}", "pooling", self.pooling, get_args(Pooling))
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     """One task's head. Head i serves the structures of data set i.
 
     Attributes:
         name: name of the head, the key of its parameters and predictions.
-        kind: "energy_forces", "energy" or "scalar" (any property of a structure).
+        kind: "energy_forces", "energy" or "scalar" (no energy, properties alone).
         forces: "direct" (from edge features) or "conservative" (-dE/dR); for "energy_forces" only.
-        pooling: combination of the atoms' contributions; "dipole" and "extent" take them as charges
-            and as spreads of charge (see :func:`pool`).
-        target: name of the property that a scalar head predicts.
+        pooling: combination of the atoms' contributions to the energy.
+        targets: properties that it predicts, beside the energy or alone.
         num_layers: linear layers of the head.
         stress: also predict the stress, by the energy's derivative; with conservative forces only.
     """
@@ -47,7 +67,7 @@ class HeadConfig:
     kind: Kind = "energy_forces"
     forces: Forces | None = None
     pooling: Pooling = "sum"
-    target: str | None = None
+    targets: tuple[TargetConfig, ...] = ()
     num_layers: int = 5
     stress: bool = False
 
@@ -62,8 +82,7 @@ class HeadConfig:
             ("forces", self.forces, (None, *get_args(Forces))),
             ("pooling", self.pooling, get_args(Pooling)),
         ):
-            if value not in allowed:
-                raise ValueError(f"head {self.name!r}: {field}={value!r} is not one of {allowed}.")
+            _check_choice(f"head {self.name!r}", field, value, allowed)
         if self.kind == "energy_forces" and self.forces is None:
             object.__setattr__(self, "forces", "direct")
         if self.kind != "energy_forces" and self.forces is not None:
@@ -76,11 +95,10 @@ class HeadConfig:
                 f"head {self.name!r}: stress=True is the energy's derivative and needs "
                 f"forces='conservative', not {self.forces!r}."
             )
-        if (self.kind == "scalar") != (self.target is not None):
-            raise ValueError(
-                f"head {self.name!r}: kind='scalar' and target go together "
-                f"(kind={self.kind!r}, target={self.target!r})."
-            )
+        if self.kind == "scalar" and not self.targets:
+            raise ValueError(f"head {self.name!r}: kind='scalar' needs targets.")
+        if len({target.name for target in self.targets}) < len(self.targets):
+            raise ValueError(f"head {self.name!r}: two of its targets share a name.")
         if self.num_layers < 1:
             raise ValueError(f"head {self.name!r}: num_layers must be at least 1.")
 
@@ -88,6 +106,45 @@ class HeadConfig:
     def direct_forces(self) -> bool:
         """Whether the head reads edge features."""
         return self.forces == "direct"
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """A head from the plain values of a checkpoint, also of when it had one target or none."""
+        fields = dict(fields)
+        target = fields.pop("target", None)
+        if target is not None:
+            fields["targets"] = [{"name": target, "pooling": fields.pop("pooling", "sum")}]
+        targets = tuple(TargetConfig(**target) for target in fields.pop("targets", ()))
+        return cls(**fields, targets=targets)
+
+
+def _check_choice(owner: str, field: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{owner}: {field}={value!r} is not one of {allowed}.")
+
+
+def value_key(place: int) -> str:
+    """Key of the parameters of a head's target; the first has that of a head with one."""
+    return f"value_{place}" if place else "value"
+
+
+@struct.dataclass
+class Prediction:
+    """Predictions of one head for a batch, in normalised units; None for those that it lacks.
+
+    Attributes:
+        energy: [G].
+        forces: [N, 3].
+        atom_contributions: [N] whose pool the energy is, or the first property without energies.
+        values: name of each property → [G].
+        stress: [G, 3, 3] model units of the energy per Å³; zero for structures without a cell.
+    """
+
+    energy: jax.Array | None
+    forces: jax.Array | None
+    atom_contributions: jax.Array
+    values: dict[str, jax.Array] = struct.field(default_factory=dict)
+    stress: jax.Array | None = None
 
 
 class HeadMLP(nn.Module):
@@ -149,21 +206,46 @@ class Head(nn.Module):
     config: HeadConfig
 
     @nn.compact
-    def __call__(
-        self, features: Features, batch: GraphBatch
-    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Atom contributions [N], their pool [G], and direct forces [N, 3] or None."""
+    def __call__(self, features: Features, batch: GraphBatch) -> Prediction:
+        """Predictions, but for what is a derivative of the energy."""
         c = self.config
-        name = "value" if c.kind == "scalar" else "energy"
-        contributions = HeadMLP(c.num_layers, name=name)(features.node)
-        pooled = pool(contributions, batch, c.pooling)
-        forces = None
-        if c.direct_forces:
-            if features.edge is None:
-                raise ValueError(
-                    f"head {c.name!r} predicts direct forces, but the backbone computes no edge "
-                    "features: set edge_output=True in the model's config."
-                )
-            strength = HeadMLP(c.num_layers, name="forces")(features.edge)
-            forces = sum_slots(strength[:, None] * features.edge_unit, batch.slots)
-        return contributions, pooled, forces
+
+        def contributions(name: str) -> jax.Array:
+            return HeadMLP(c.num_layers, name=name)(features.node)
+
+        prediction = pooled_prediction(c, contributions, batch)
+        if not c.direct_forces:
+            return prediction
+        if features.edge is None:
+            raise ValueError(
+                f"head {c.name!r} predicts direct forces, but the backbone computes no edge "
+                "features: set edge_output=True in the model's config."
+            )
+        strength = HeadMLP(c.num_layers, name="forces")(features.edge)
+        forces = sum_slots(strength[:, None] * features.edge_unit, batch.slots)
+        return dataclasses.replace(prediction, forces=forces)
+
+
+def pooled_prediction(
+    config: HeadConfig,
+    contributions: Callable[[str], jax.Array],
+    batch: GraphBatch,
+    sum_divisor: float = 1.0,
+) -> Prediction:
+    """Energy and properties of a head.
+
+    Args:
+        config: the head.
+        contributions: key of an output, "energy" or :func:`value_key` → contributions [N].
+        batch: atoms to pool.
+        sum_divisor: divisor of contributions that are summed.
+    """
+    atoms: list[jax.Array] = []
+
+    def pooled(key: str, pooling: Pooling) -> jax.Array:
+        atoms.append(contributions(key) / (sum_divisor if pooling == "sum" else 1.0))
+        return pool(atoms[-1], batch, pooling)
+
+    energy = None if config.kind == "scalar" else pooled("energy", config.pooling)
+    values = {t.name: pooled(value_key(i), t.pooling) for i, t in enumerate(config.targets)}
+    return Prediction(energy=energy, forces=None, values=values, atom_contributions=atoms[0])

@@ -163,13 +163,12 @@ def finetune_forces(
 
 
 def finetune_property(
-    model: str, dataset: Section, root: str, batch_size: int, target: str, unit: str
+    model: str, dataset: Section, root: str, batch_size: int, target: Section
 ) -> Section:
-    """A config for one property of structures."""
+    """A config for one property of structures, whose settings are given."""
     config = finetune(model, dataset, root, batch_size)
     config.head.kind = "scalar"
-    config.head.target = target
-    config.head.unit = unit
+    config.head.targets = [target]
     config.train.validation.select_by = "value_mae"
     return config
 
@@ -215,6 +214,16 @@ def spice(subset: str, model: str, root: str) -> Section:
     return finetune_forces(model, dataset, root, batch_size=2)
 
 
+def qm9_target(name: str) -> Section:
+    """The settings of a property of QM9."""
+    return section(
+        name=name,
+        unit=QM9_TARGETS[name],
+        extensive=name in QM9_EXTENSIVE,
+        pooling=QM9_POOLING.get(name, "sum"),
+    )
+
+
 def qm9(target: str, model: str, root: str) -> Section:
     """One of the twelve properties of QM9."""
     equiformer = model == "equiformer_v2"
@@ -222,9 +231,7 @@ def qm9(target: str, model: str, root: str) -> Section:
     dataset.arguments.targets = [target]
     dataset.graph.cutoff_molecule = 12.0 if equiformer else 8.0
     dataset.graph.max_neighbors = 500 if equiformer else 30
-    config = finetune_property(model, dataset, root, 48, target, QM9_TARGETS[target])
-    config.head.extensive = target in QM9_EXTENSIVE
-    config.head.pooling = QM9_POOLING.get(target, "sum")
+    config = finetune_property(model, dataset, root, 48, qm9_target(target))
     if equiformer:
         config.train.optimizer.weight_decay = 0.0
     return config
@@ -236,19 +243,18 @@ def qmof(model: str, root: str) -> Section:
     dataset.arguments.targets = ["band_gap"]
     dataset.graph.cutoff = 19.0
     dataset.graph.max_neighbors = 30
-    config = finetune_property(model, dataset, root, 4, "band_gap", "eV")
-    config.head.pooling = "mean"
-    return config
+    target = section(name="band_gap", unit="eV", pooling="mean")
+    return finetune_property(model, dataset, root, 4, target)
 
 
 def matbench(task: str, model: str, fold: int, root: str) -> Section:
     """One task and fold of MatBench."""
-    target, unit, batch_size = MATBENCH_TASKS[task]
+    name, unit, batch_size = MATBENCH_TASKS[task]
     dataset = read(task, f"matbench/matbench_{task}.json.gz", "matbench")
     dataset.arguments.fold = fold
     dataset.graph.cutoff = 12.0
     dataset.graph.max_neighbors = 30
-    config = finetune_property(model, dataset, root, batch_size, target, unit)
     # A vibration's frequency is neither a sum nor a mean over atoms (JMP, appendix F.2).
-    config.head.pooling = "max" if task == "phonons" else "mean"
-    return config
+    pooling = "max" if task == "phonons" else "mean"
+    target = section(name=name, unit=unit, pooling=pooling)
+    return finetune_property(model, dataset, root, batch_size, target)

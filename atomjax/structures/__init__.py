@@ -6,7 +6,9 @@ Numpy only; nothing here imports JAX. `atomjax.structures.readers` reads files a
 
 from atomjax.structures.archive import ArchiveError, load_archive, save_archive
 from atomjax.structures.element_fit import ReferencesWarning
-from atomjax.structures.references import PropertyScale, References, ReferencesError
+from atomjax.structures.element_tables import ReferencesError
+from atomjax.structures.properties import PropertyScale
+from atomjax.structures.references import References
 from atomjax.structures.splits import SplitError, split_indices
 from atomjax.structures.structure import Structure, StructureError
 

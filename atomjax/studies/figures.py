@@ -1,6 +1,6 @@
 """Figures of trainings: validation while they were trained, and predictions against labels."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,22 @@ from atomjax.runtime.files import read_npz
 from atomjax.studies.results import Findings, Point
 from atomjax.studies.tables import heading
 from atomjax.training.running.metrics import METRICS
+from atomjax.training.settings import HeadSettings, RunSettings
 
 VALIDATION = "validation/"
 # Panels of one figure; a suite of forty tasks has its numbers in tables.
 MOST_PANELS = 6
+# Key of the arrays of a property, and the beginning of that of one of several.
+VALUE = "value"
 # Key of an array of predictions → quantity, unit, whether it is shown per atom.
 QUANTITIES = {
     "forces": ("force", "eV/Å", False),
-    "value": ("value", "", False),
+    VALUE: (VALUE, "", False),
     "energy": ("energy", "eV/atom", True),
     "stress": ("stress", "eV/Å³", False),
 }
+
+PREDICTED = "_predicted"
 
 Log = Sequence[Mapping[str, float]]
 Arrays = Mapping[str, np.ndarray]
@@ -56,8 +61,9 @@ def parity_plots(findings: Findings) -> list[Plot]:
         if point.judged and point.seed == findings.seeds[0]:
             for data_set, arrays in predictions_of(findings, point).items():
                 label = point.label if len(findings.judged) > 1 else data_set
-                unit = findings.results.unit("value_mae", data_set)
-                found += comparisons(label, arrays, unit)[:1]
+                settings = point.settings
+                head = settings.head if isinstance(settings, RunSettings) else HeadSettings()
+                found += comparisons(label, arrays, head)[:1]
     return parity_plot(
         found, f"Predictions for the test set against labels, seed {findings.seeds[0]}"
     )
@@ -86,16 +92,16 @@ def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Arrays]:
     return {Path(n).stem: read_npz(folder / "predictions" / n, mend) for n in names}
 
 
-def comparisons(label: str, arrays: Arrays, value_unit: str) -> list[Comparison]:
+def comparisons(label: str, arrays: Arrays, head: HeadSettings) -> list[Comparison]:
     """Predictions against labels of every quantity that has both, the one first that decides.
 
     Args:
         label: above the panels.
         arrays: as :meth:`atomjax.training.running.predictions.PredictedSet.arrays` returns them.
-        value_unit: unit of a property.
+        head: head that made them, for the units of properties.
     """
     made = []
-    for key, (quantity, unit, per_atom) in QUANTITIES.items():
+    for key, quantity, unit, per_atom in _quantities(arrays, head):
         needed = {f"{key}_true", f"{key}_predicted", *(["n_atoms"] if per_atom else [])}
         if needed <= arrays.keys():
             names = arrays.get("identifier")
@@ -108,12 +114,25 @@ def comparisons(label: str, arrays: Arrays, value_unit: str) -> list[Comparison]
                 true=arrays[f"{key}_true"] / each,
                 predicted=arrays[f"{key}_predicted"] / each,
                 quantity=quantity,
-                unit=value_unit if key == "value" else unit,
+                unit=unit,
                 names=None if names is None else names.tolist(),
             )
             if np.isfinite(one.true).any():
                 made.append(one)
     return made
+
+
+def _quantities(arrays: Arrays, head: HeadSettings) -> Iterator[tuple[str, str, str, bool]]:
+    """Key, name, unit of each quantity of predictions, and whether it is shown per atom."""
+    for key, shown in QUANTITIES.items():
+        if key != VALUE:
+            yield key, *shown
+            continue
+        for one in arrays:
+            if one.startswith(VALUE) and one.endswith(PREDICTED):
+                name = one.removesuffix(PREDICTED)
+                target = name.removeprefix(f"{VALUE}_")
+                yield name, target, head.unit_of(target), False
 
 
 def history_panel(

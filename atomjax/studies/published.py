@@ -104,7 +104,9 @@ def task_key(config: Mapping[str, Any]) -> str | None:
     if kind == "spice" and "subset" in arguments:
         return f"spice/{arguments['subset']}"
     if kind in ("qm9", "qmof"):
-        return f"{kind}/{config['head']['target']}"
+        targets = [target["name"] for target in config["head"]["targets"]]
+        # The tables are of models with one property.
+        return f"{kind}/{targets[0]}" if len(targets) == 1 else None
     if kind == "matbench" and name in MATBENCH_TASKS:
         return f"matbench/{name}"
     return None

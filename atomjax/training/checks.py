@@ -41,6 +41,7 @@ def check_settings(settings: RunSettings) -> list[str]:
     for dataset in (*data.train, *data.validation, *data.test):
         believe_units(dataset)
     _check_selection(train, head)
+    check_weights(settings)
     budget = "C is known once the data are read"
     structures = train.max_structures
     limits = [dataset.max_structures for dataset in data.train if dataset.max_structures]
@@ -51,7 +52,8 @@ def check_settings(settings: RunSettings) -> list[str]:
         budget = f"C = {train.epochs} epochs × {structures:,} structures = {total:,}"
     names = ", ".join(dataset.name for dataset in data.train)
     notes = [f"workflow {settings.workflow}, seed {settings.seed}"]
-    notes.append(f"{model.name} on {names}: {head.kind}, {budget}")
+    predicted = ", ".join([head.kind, *(target.name for target in head.targets)])
+    notes.append(f"{model.name} on {names}: {predicted}, {budget}")
     start = settings.finetune
     if start is not None and start.checkpoint is not None:
         metadata = read_metadata(start.checkpoint, start.which)
@@ -64,16 +66,45 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
     measured = {
         "energy_forces": ("loss", "energy_mae", "force_mae"),
         "energy": ("loss", "energy_mae"),
-        "scalar": ("loss", "value_mae"),
+        "scalar": ("loss",),
     }[head.kind]
     if head.stress:
         measured = (*measured, "stress_mae")
-    chosen = train.validation.select_by
+    if head.targets:
+        measured = (*measured, "value_mae")
+    chosen, target = train.validation.select_by, train.validation.target
     if chosen not in measured:
         raise ConfigError(
             f'train.validation.select_by="{chosen}" is not measured for head.kind="{head.kind}"; '
             f"write one of {', '.join(measured)}"
         )
+    names = [one.name for one in head.targets]
+    several = chosen == "value_mae" and len(names) > 1
+    if several and target not in names:
+        raise ConfigError(
+            f'train.validation.select_by="value_mae" is the error of one property: set '
+            f'train.validation.target to one of {", ".join(names)}, or select_by="loss"'
+        )
+    if target is not None and not several:
+        raise ConfigError(
+            f'train.validation.target="{target}" is for select_by="value_mae" of a head with '
+            "several targets; leave it out"
+        )
+
+
+def check_weights(settings: RunSettings) -> None:
+    """Checks that no weight is given to what the head does not predict.
+
+    Raises:
+        ConfigError: naming the data set.
+    """
+    for dataset in settings.data.train if settings.head.kind == "scalar" else ():
+        if (dataset.energy_coefficient, dataset.force_coefficient) != (None, None):
+            raise ConfigError(
+                f'dataset "{dataset.name}": energy_coefficient and force_coefficient weigh what a '
+                'head of kind "scalar" does not predict; its properties have head.targets.0.'
+                "coefficient and so on"
+            )
 
 
 def check_test_part(settings: RunSettings) -> None:

@@ -6,20 +6,20 @@ from typing import Any
 
 from atomjax.batching import GraphDataset
 from atomjax.data.graphs import BaseGraphs
-from atomjax.data.load import DataSplits, FitReferences, load_datasets
+from atomjax.data.load import DataSplits, FitReferences, FitScales, load_datasets
 from atomjax.data.settings import DataSettings
 from atomjax.data.store_view import fit_references
 from atomjax.graphs import GraphConfig
-from atomjax.models import HeadConfig, find_backbone
+from atomjax.models import HeadConfig, TargetConfig, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import References, Structure
+from atomjax.structures import PropertyScale, References, Structure
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.head_source import carry_over, source_references
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
-from atomjax.training.update.losses import Task
+from atomjax.training.update.tasks import Target, Task
 
 Variables = dict[str, Any]
 
@@ -79,15 +79,13 @@ def load_splits(
         run,
         conservative=conservative,
         forces=head.kind == "energy_forces",
-        properties=() if head.target is None else (head.target,),
-        extensive=head.extensive,
-        transform=head.transform,
+        energies=head.kind != "scalar",
         stress=head.stress,
-        centered=head.pooling not in MOMENTS,
         max_structures=job.train.max_structures,
         edge_dropout=job.train.regularization.edge_dropout,
         fixed_atoms=job.train.loss.fixed_atoms,
         fit=_reference_fit(job, conservative, resumed, source, remarks),
+        fit_scales=_scale_fit(job, resumed),
         graphs=[BaseGraphs(graph, backbone.published_graph) for graph in graphs],
     )
     splits.remarks.extend(remarks)
@@ -131,6 +129,28 @@ def _reference_fit(
     return None if source is None or job.head_from is None else carried
 
 
+def _scale_fit(job: Job, resumed: Mapping[str, Any] | None) -> FitScales:
+    """Source of the properties' scales: the resumed state, or the data."""
+    names = [dataset.name for dataset in job.data.train]
+
+    def fitted(index: int, structures: Sequence[Structure]) -> list[PropertyScale]:
+        if resumed is not None:
+            stored = resumed["datasets"][names[index]]["properties"]
+            return [PropertyScale.from_dict(fields) for fields in stored]
+        return [
+            PropertyScale.fit(
+                structures,
+                target.name,
+                extensive=target.extensive,
+                transform=target.transform,
+                centered=target.pooling not in MOMENTS,
+            )
+            for target in job.head.targets
+        ]
+
+    return fitted
+
+
 def model_config(job: Job) -> dict[str, Any]:
     """The model's config with the training's dropout rates and precision.
 
@@ -153,8 +173,7 @@ def head_config(head: HeadSettings, name: str) -> HeadConfig:
         name=name,
         kind=head.kind,
         forces=head.forces if head.kind == "energy_forces" else None,
-        pooling=head.pooling,
-        target=head.target,
+        targets=tuple(TargetConfig(name=t.name, pooling=t.pooling) for t in head.targets),
         num_layers=head.num_layers,
         stress=head.stress,
     )
@@ -174,15 +193,11 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
             Task(
                 name=dataset.name,
                 kind=head.kind,
-                target=head.target,
-                unit=head.unit,
+                targets=_targets(head, dataset),
                 energy_coefficient=given(s.energy_coefficient, train.loss.energy_coefficient),
                 force_coefficient=given(s.force_coefficient, train.loss.force_coefficient),
                 energy_scale=references.energy_scale if references else 1.0,
                 force_scale=references.force_scale if references else 1.0,
-                value_scale=dataset.scales[0].std if dataset.scales else 1.0,
-                value_mean=dataset.scales[0].mean if dataset.scales else 0.0,
-                transform=head.transform,
                 stress=head.stress,
                 stress_coefficient=train.loss.stress_coefficient,
                 scalar_loss=train.loss.scalar_loss,
@@ -191,3 +206,18 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
             )
         )
     return tuple(tasks)
+
+
+def _targets(head: HeadSettings, dataset: GraphDataset) -> tuple[Target, ...]:
+    """The properties that a data set trains, with its units."""
+    return tuple(
+        Target(
+            name=target.name,
+            unit=target.unit,
+            coefficient=target.coefficient,
+            scale=scale.std,
+            mean=scale.mean,
+            transform=target.transform,
+        )
+        for target, scale in zip(head.targets, dataset.scales, strict=True)
+    )

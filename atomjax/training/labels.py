@@ -56,12 +56,8 @@ def check_labels(
             structure to validate or test on has an element without a reference.
     """
     for split, dataset in _parts(splits):
-        counts = LabelCounts.of(dataset.structures)
-        if head.pooling in MOMENTS and counts.periodic:
-            raise ConfigError(
-                f'pooling "{head.pooling}" is for molecules, and {counts.periodic:,} {split} '
-                f'structures of dataset "{dataset.name}" are periodic; set head.pooling="mean"'
-            )
+        counts = LabelCounts.of(dataset.structures, [target.name for target in head.targets])
+        _check_targets(head, split, dataset, counts)
         declared = settings[dataset.index or 0].energy_kind != "none"
         if head.kind == "energy" and not declared:
             raise ConfigError(
@@ -75,11 +71,30 @@ def check_labels(
         _check_elements(split, dataset)
 
 
+def _check_targets(
+    head: HeadSettings, split: str, dataset: GraphDataset, counts: LabelCounts
+) -> None:
+    """Raise for a property that no structure has, or that a periodic one cannot have."""
+    for i, target in enumerate(head.targets):
+        if target.pooling in MOMENTS and counts.periodic:
+            raise ConfigError(
+                f'pooling "{target.pooling}" is for molecules, and {counts.periodic:,} {split} '
+                f'structures of dataset "{dataset.name}" are periodic; set '
+                f'head.targets.{i}.pooling="mean"'
+            )
+        if not counts.targets[target.name]:
+            raise ConfigError(
+                f'none of the {len(dataset):,} {split} structures of dataset "{dataset.name}" has '
+                f"a target {target.name!r}; leave it out of head.targets, or say which targets to "
+                "read (arguments.targets)"
+            )
+
+
 def _check_elements(split: str, dataset: GraphDataset) -> None:
     """Raise for an element without a reference; in a store a sample is checked."""
     checks: list[Callable[..., Any]] = [partial(s.value, model_value=0.0) for s in dataset.scales]
     if dataset.references is not None:
-        checks = [dataset.references.reference_energy]
+        checks.append(dataset.references.reference_energy)
     if split == "training":
         return
     structures = dataset.structures

@@ -50,7 +50,7 @@ def entries(directory: Path, **options: Any) -> dict[str, np.ndarray]:
     from atomjax.models import HeadConfig
 
     variables, metadata = load_checkpoint(directory, **options)
-    heads = tuple(HeadConfig(**head) for head in metadata["heads"])
+    heads = tuple(HeadConfig.from_dict(head) for head in metadata["heads"])
     result = {}
     for tree in variables.values():
         for path, leaf in flax.traverse_util.flatten_dict(tree).items():
@@ -184,7 +184,8 @@ def test_finetuned_on_a_property(state, tmp_path):
     content = lightning(theirs, hyper_parameters=hyper_parameters)
     metadata = run(tmp_path, content)
     (head,) = metadata["heads"]
-    assert (head["kind"], head["target"], head["pooling"]) == ("scalar", "U_0", "mean")
+    assert head["kind"] == "scalar"
+    assert [(t["name"], t["pooling"]) for t in head["targets"]] == [("U_0", "mean")]
     assert metadata["model"] == {"name": "gemnet_oc_tiny"}
     found = entries(tmp_path / "converted")
     assert not any("out_mlp_F" in name for name in found)
@@ -192,7 +193,7 @@ def test_finetuned_on_a_property(state, tmp_path):
     del content["hyper_parameters"]
     (tmp_path / "without").mkdir()
     metadata = run(tmp_path / "without", content)
-    assert metadata["heads"][0]["pooling"] == "sum"
+    assert metadata["heads"][0]["targets"][0]["pooling"] == "sum"
     assert any("'sum', JMP's default, is assumed" in n for n in metadata["converted"]["notes"])
 
 

@@ -10,7 +10,7 @@ import pytest
 from ase.data import atomic_masses
 
 from atomjax.graphs import pack_structures
-from atomjax.models import HeadConfig, build_model, init_variables, predict
+from atomjax.models import HeadConfig, TargetConfig, build_model, init_variables, predict
 from atomjax.models.heads import pool
 from tests.models.conformance import CONFIG, samples
 
@@ -61,19 +61,19 @@ def test_every_kind_of_head_predicts_what_it_says(batch):
     heads = [
         HeadConfig(name="e", kind="energy"),
         HeadConfig(name="ef"),
-        HeadConfig(name="gap", kind="scalar", target="gap", pooling="mean"),
+        HeadConfig(name="gap", kind="scalar", targets=(TargetConfig(name="gap", pooling="mean"),)),
     ]
     model = build_model({"name": "gemnet_oc_tiny"}, heads)
     variables = init_variables(model, jax.random.key(0), batch)
     out = jax.jit(partial(predict, model))(variables, batch)
     assert set(variables["params"]) == {"backbone", "head_e", "head_ef", "head_gap"}
     assert out["e"].forces is None
-    assert out["e"].value is None
+    assert out["e"].values == {}
     assert out["ef"].energy.shape == batch.graph_mask.shape
     assert out["ef"].forces.shape == batch.positions.shape
     assert out["gap"].energy is None
     np.testing.assert_allclose(
-        out["gap"].value[1], out["gap"].atom_contributions[3:9].mean(), rtol=1e-5
+        out["gap"].values["gap"][1], out["gap"].atom_contributions[3:9].mean(), rtol=1e-5
     )
 
 
@@ -84,8 +84,8 @@ def test_every_kind_of_head_predicts_what_it_says(batch):
         ({"forces": "both"}, "forces='both' is not one of"),
         ({"pooling": "median"}, "pooling='median' is not one of"),
         ({"kind": "energy", "forces": "direct"}, "needs kind='energy_forces'"),
-        ({"kind": "scalar"}, "kind='scalar' and target go together"),
-        ({"target": "gap"}, "kind='scalar' and target go together"),
+        ({"kind": "scalar"}, "kind='scalar' needs targets"),
+        ({"targets": (TargetConfig(name="a"),) * 2}, "two of its targets share a name"),
         ({"num_layers": 0}, "num_layers must be at least 1"),
         ({"stress": True}, "needs forces='conservative', not 'direct'"),
     ],

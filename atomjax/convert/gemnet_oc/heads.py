@@ -9,7 +9,7 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.gemnet_oc.layouts import Layout
 from atomjax.convert.nesting import Contents, read_field
-from atomjax.models import HeadConfig
+from atomjax.models import HeadConfig, TargetConfig
 
 # The tasks of the published JMP models, in the order of their heads.
 JMP_TASKS = ("oc20", "oc22", "ani1x", "transition1x")
@@ -99,7 +99,7 @@ def _names(
 def _kind(
     contents: Contents, layout: Layout, task: int, has_forces: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Kind, forces, pooling and target of a head, with notes on assumptions."""
+    """Kind, forces, pooling and targets of a head, with notes on assumptions."""
     if layout.name.startswith("fairchem"):
         config = contents.parts.get("config")
         model = read_field(config, "model_attributes") or read_field(config, "model")
@@ -116,7 +116,8 @@ def _kind(
         pooling = pooling or read_field(settings, "graph_scalar_reduction_default")
         notes = [] if pooling else [f"head {target!r}: the file does not say how atoms are pooled; "
                                     "'sum', JMP's default, is assumed"]  # fmt: skip
-        return {"kind": "scalar", "target": target, "pooling": pooling or "sum"}, notes
+        predicted = TargetConfig(name=target, pooling=pooling or "sum")
+        return {"kind": "scalar", "targets": (predicted,)}, notes
     if has_forces:
         return {"kind": "energy_forces", "forces": "direct"}, []
     by_gradient = read_field(settings, "gradient_forces")

@@ -149,6 +149,10 @@ class Store(Sequence[Structure]):
         """[S] whether each structure has an energy, forces or a stress, from the index."""
         return self._column("flags") & LABELS[label] != 0
 
+    def with_target(self, name: str) -> np.ndarray:
+        """[S] whether each structure has a target of a name, from the index."""
+        return self._index.group_has_target(name)[self._column("group")]
+
     @property
     def nbytes(self) -> int:
         """Bytes on disk of the whole store: records, index and manifest."""
@@ -267,6 +271,10 @@ class _OpenStore:
         """Place of each group's class key in `class_keys`."""
         numbers = {key: number for number, key in enumerate(self.class_keys)}
         return np.array([numbers[group[0]] for group in self._groups], dtype=np.int32)
+
+    def group_has_target(self, name: str) -> np.ndarray:
+        """Whether the structures of each group have a target of a name."""
+        return np.array([name in group[3] for group in self._groups], dtype=bool)
 
     def read(self, shard: int, start: int, length: int) -> bytes:
         """Bytes of a shard; pread moves no position, so threads can share the file."""

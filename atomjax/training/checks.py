@@ -72,7 +72,7 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
         measured = (*measured, "stress_mae")
     if head.targets:
         measured = (*measured, "value_mae")
-    chosen, target = train.validation.select_by, train.validation.target
+    chosen, target = train.validation.select_by, train.validation.select_property
     if chosen not in measured:
         raise ConfigError(
             f'train.validation.select_by="{chosen}" is not measured for head.kind="{head.kind}"; '
@@ -83,11 +83,11 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
     if several and target not in names:
         raise ConfigError(
             f'train.validation.select_by="value_mae" is the error of one property: set '
-            f'train.validation.target to one of {", ".join(names)}, or select_by="loss"'
+            f'train.validation.select_property to one of {", ".join(names)}, or select_by="loss"'
         )
     if target is not None and not several:
         raise ConfigError(
-            f'train.validation.target="{target}" is for select_by="value_mae" of a head with '
+            f'train.validation.select_property="{target}" is for select_by="value_mae" of a head with '
             "several targets; leave it out"
         )
 

@@ -95,7 +95,7 @@ def trained(config: dict[str, Any], workdir: Path) -> tuple[dict[str, Any], str]
 def three(path, tmp_path_factory) -> tuple[Path, dict[str, Any], str]:
     workdir = tmp_path_factory.mktemp("three") / "run"
     head = {"kind": "scalar", "targets": TARGETS}
-    return workdir, *trained(config_of(path, head, epochs=25), workdir)
+    return workdir, *trained(config_of(path, head, epochs=20), workdir)
 
 
 def test_each_of_three_is_learned_better_than_its_mean(three, path):
@@ -153,6 +153,7 @@ def test_a_checkpoint_predicts_what_the_run_did_in_every_form(three, path, tmp_p
     assert records[-1]["value_atoms"] == pytest.approx(results.properties["atoms"][-1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_energies_and_forces_with_properties_start_from_a_pretrained_head(three, path, tmp_path):
     """The head's energy and forces are carried over, beside properties that are its own or not."""
     workdir, *_ = three
@@ -222,12 +223,12 @@ def test_scale_and_weight_act_and_missing_labels_do_not_count():
         (
             {"targets": [{"name": "a"}, {"name": "b"}]},
             {"select_by": "value_mae"},
-            "train.validation.target to one of a, b",
+            "select_property to one of a, b",
         ),
         (
             {"targets": [{"name": "a"}]},
-            {"select_by": "value_mae", "target": "a"},
-            'target="a" is for select_by="value_mae" of a head with several',
+            {"select_by": "value_mae", "select_property": "a"},
+            'select_property="a" is for select_by="value_mae" of a head with several',
         ),
         ({"targets": [{"name": "a", "transform": "log", "extensive": True}]}, {}, "without ext"),
     ],

@@ -316,7 +316,7 @@ class Loop:
         metrics = self.evaluator.metrics(state.averaged)
         self.run.log(done, {f"validation/{name}": value for name, value in metrics.items()})
         validation = self.settings.validation
-        value = selection_value(metrics, validation.select_by, validation.target)
+        value = selection_value(metrics, validation.select_by, validation.select_property)
         improved = record.update(value, done, validation)
         if improved:
             self.checkpoints.save_best(state, self._metadata(record, done, metrics))

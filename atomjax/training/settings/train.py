@@ -88,7 +88,7 @@ class ValidationSettings(Settings):
     "Structures per evaluated batch; none: those of a training batch."
     select_by: Literal["loss", "energy_mae", "force_mae", "stress_mae", "value_mae"] = "loss"
     "Metric that chooses the best checkpoint."
-    target: str | None = None
+    select_property: str | None = None
     "Property whose error chooses it, where the head has several."
     min_improvement: NotNegative = 0.0
     "Smallest relative improvement that counts."

@@ -13,7 +13,7 @@ from atomjax.graphs.capacity import Sizes
 from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
 from atomjax.graphs.neighbors import GraphError
 from atomjax.graphs.packing import Labels, read_labels
-from atomjax.structures.properties import PropertyScale
+from atomjax.structures.properties import TargetScale
 from atomjax.structures.references import References
 from atomjax.structures.structure import Structure
 
@@ -47,7 +47,7 @@ class GraphDataset:
         graph_config: GraphConfig | None = None,
         *,
         references: References | None = None,
-        scales: Sequence[PropertyScale] = (),
+        scales: Sequence[TargetScale] = (),
         stress: bool = False,
         fixed_atoms: bool = False,
         index: int | None = None,

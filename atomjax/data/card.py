@@ -16,7 +16,7 @@ from atomjax.data.duplicates import Duplicates, count_duplicates, describe_share
 from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.data.outliers import describe_outliers, find_outliers
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import PropertyScale, References, Structure, TargetScale
 from atomjax.structures.element_fit import undetermined_elements
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.store import Store
@@ -72,7 +72,7 @@ class DatasetCard:
         force_largest: eV/Å, longest force vector on a free atom.
         fixed: fraction of atoms whose forces do not count.
         scales: eV and eV/Å of one model unit.
-        properties: name → spread, in the property's unit.
+        properties: name → spread, in the property's unit, or counts of classes.
     """
 
     name: str
@@ -94,7 +94,7 @@ class DatasetCard:
     force_largest: float | None
     fixed: float
     scales: tuple[float, float] | None
-    properties: Mapping[str, Spread]
+    properties: Mapping[str, Spread | str]
 
     @property
     def distinct(self) -> int:
@@ -236,7 +236,7 @@ def describe_dataset(
     origin: str,
     splits: Mapping[str, Sequence[Structure]],
     references: References | None,
-    properties: Sequence[PropertyScale] = (),
+    properties: Sequence[TargetScale] = (),
 ) -> DatasetCard:
     """The card of one dataset.
 
@@ -245,7 +245,7 @@ def describe_dataset(
         origin: origin of its labels, in words.
         splits: split → structures; "train" must be there.
         references: references subtracted from energies and forces, None without them.
-        properties: scalar targets that are trained on.
+        properties: properties that are trained on.
 
     Returns:
         The card, with statistics of the training structures.
@@ -283,16 +283,25 @@ def describe_dataset(
         fixed=float(np.mean(np.concatenate([structure.fixed for structure in train]))),
         scales=(references.energy_scale, references.force_scale) if references else None,
         properties={
-            scale.name: Spread.of([s.targets[scale.name] for s in train if scale.name in s.targets])
+            scale.name: _describe_labels(scale, [s for s in train if scale.name in s.targets])
             for scale in properties
         },
     )
 
 
+def _describe_labels(scale: TargetScale, structures: Sequence[Structure]) -> Spread | str:
+    """Spread of a property's labels, or the numbers of structures of its classes."""
+    labels = [scale.known(structure) for structure in structures]
+    if isinstance(scale, PropertyScale):
+        return Spread.of(labels)
+    counts = Counter(scale.classes[int(label)] for label in labels)
+    return ", ".join(f"{name} {counts[name]:,}" for name in scale.classes)
+
+
 def _checked(
     splits: Mapping[str, Sequence[Structure]],
     references: References | None,
-    properties: Sequence[PropertyScale],
+    properties: Sequence[TargetScale],
 ) -> dict[str, Any]:
     """Label counts, duplicates, undetermined references and outliers of all parts of a data set."""
     parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
@@ -329,7 +338,7 @@ def describe_states(structures: Sequence[Structure], trained_on: Sequence[str]) 
 
 
 def outside_counts(
-    splits: Mapping[str, Sequence[Structure]], references: References | PropertyScale | None
+    splits: Mapping[str, Sequence[Structure]], references: References | TargetScale | None
 ) -> dict[str, int]:
     """Split → number of structures whose composition the references leave open."""
     if references is None or not len(references.undetermined):

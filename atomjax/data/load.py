@@ -21,7 +21,7 @@ from atomjax.data.sources import believe_units, find_file, generate_spec
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import PropertyScale, References, ReferencesError, Structure
+from atomjax.structures import References, ReferencesError, Structure, TargetScale
 from atomjax.structures.generate import generate_with_report
 from atomjax.structures.readers import RecordNotes, SkippedRecord, read
 from atomjax.structures.splits import SplitError, split_indices
@@ -32,7 +32,7 @@ NOTHING: Mapping[str, str] = {}
 # Place of a training set, and its training part → its references; None has them fitted.
 FitReferences = Callable[[int, Sequence[Structure]], References | None]
 # The same → scales of the properties to train on.
-FitScales = Callable[[int, Sequence[Structure]], Sequence[PropertyScale]]
+FitScales = Callable[[int, Sequence[Structure]], Sequence[TargetScale]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,7 @@ def load_datasets(
     conservative: bool = False,
     forces: bool = True,
     energies: bool = True,
+    classes: Sequence[str] = (),
     stress: bool = False,
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
@@ -98,6 +99,7 @@ def load_datasets(
         conservative: forces will be the energy's gradient, so both get one scale.
         forces: train on forces, too.
         energies: train on energies, or on forces without them; else on properties alone.
+        classes: properties that are classes, which readers keep as they are.
         stress: train on stresses, too.
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: edge dropout of the training sets' graphs.
@@ -113,7 +115,8 @@ def load_datasets(
         ConfigError: a split or subset asks for more than there is, or a target is missing.
         ReadError: a file cannot be read.
     """
-    unwanted = unwanted_labels(energies=energies, forces=forces, stress=stress)
+    unwanted: dict[str, Any] = unwanted_labels(energies=energies, forces=forces, stress=stress)
+    unwanted |= {"classes": tuple(classes)} if classes else {}
     parts, splits = _load_all(settings, run, unwanted)
     splits.samples.extend(_limit(parts, settings, max_structures))
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
@@ -132,7 +135,7 @@ def load_datasets(
 
 
 def _load_all(
-    settings: DataSettings, run: Run, unwanted: Mapping[str, str]
+    settings: DataSettings, run: Run, unwanted: Mapping[str, Any]
 ) -> tuple[list[dict[str, Sequence[Structure]]], DataSplits]:
     """Split → structures of each training set, and their origins for the data card."""
     parts, splits = [], DataSplits(train=[])
@@ -154,7 +157,7 @@ def load_structures(
     split: str | None = None,
     skipped: list[SkippedRecord] | None = None,
     notes: RecordNotes | None = None,
-    unwanted: Mapping[str, str] = NOTHING,
+    unwanted: Mapping[str, Any] = NOTHING,
 ) -> Sequence[Structure]:
     """All structures of one data set, or of one of its own splits, in eV and Å.
 
@@ -168,7 +171,8 @@ def load_structures(
         split: a split that the data set itself defines.
         skipped: takes records left out by arguments.on_error="skip"; the run reports their number.
         notes: takes the contents of the records beside the labels read.
-        unwanted: arguments of the reader that decline labels (`unwanted_labels`), unless asked for.
+        unwanted: arguments of the reader that decline labels (`unwanted_labels`), or name classes,
+            unless the data set gives them.
 
     Raises:
         ConfigError: the generator or its arguments are wrong, or the file does not exist.
@@ -195,7 +199,7 @@ def read_dataset(
     *,
     skipped: list[SkippedRecord] | None = None,
     notes: RecordNotes | None = None,
-    unwanted: Mapping[str, str] = NOTHING,
+    unwanted: Mapping[str, Any] = NOTHING,
 ) -> list[Structure]:
     """All structures of a data set of kind "read"; see :func:`load_structures`."""
     file, dataset = find_file(dataset), believe_units(dataset)
@@ -225,7 +229,7 @@ def _load_parts(
     run: Run,
     skipped: list[SkippedRecord],
     notes: RecordNotes,
-    unwanted: Mapping[str, str],
+    unwanted: Mapping[str, Any],
 ) -> dict[str, Sequence[Structure]]:
     """Split → structures of one training set, with the separate files of its name."""
     cache_dir = Path(settings.cache_dir) if settings.cache_dir else run.root / "data"
@@ -335,7 +339,7 @@ def _subset(
 
 def _fit_scales(
     dataset: DatasetSettings, index: int, structures: Sequence[Structure], fit: FitScales | None
-) -> Sequence[PropertyScale]:
+) -> Sequence[TargetScale]:
     try:
         return fit(index, structures) if fit else ()
     except ReferencesError as error:

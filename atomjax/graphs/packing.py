@@ -20,7 +20,7 @@ from atomjax.graphs.capacity import Capacity, Sizes, check_fits, fit_capacity
 from atomjax.graphs.config import KINDS, GraphConfig
 from atomjax.graphs.interactions import InteractionGraphs, build_many
 from atomjax.graphs.neighbors import image_codes
-from atomjax.structures.properties import PropertyScale
+from atomjax.structures.properties import TargetScale
 from atomjax.structures.references import References
 from atomjax.structures.structure import Structure
 
@@ -55,7 +55,7 @@ def read_labels(
     structure: Structure,
     *,
     references: References | None = None,
-    scales: Sequence[PropertyScale] = (),
+    scales: Sequence[TargetScale] = (),
     dataset: int = 0,
     index: int = 0,
 ) -> Labels:

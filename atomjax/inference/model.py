@@ -18,6 +18,7 @@ from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.progress import live_display
 from atomjax.similarity.features.extractor import checkpoint_name, make_extractor
 from atomjax.similarity.settings import ExtractorSettings
+from atomjax.structures import ClassLabels
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.running.checkpoint import Which, load_checkpoint
 
@@ -245,12 +246,14 @@ def _predict(
     options: Mapping[str, Any],
 ) -> Predictions:
     """Predictions of all structures, under a bar where one is asked for."""
+    scales = predictor.head(dataset).scales
+    classes = [scale.name for scale in scales if isinstance(scale, ClassLabels)]
+    options = {"classes": classes, **options} if classes else options
     found = structures_of(structures, outdated="drop", **options)
-    targets = [target.name for target in predictor.head(dataset).config.targets]
     passes = len(predictor.members) if isinstance(predictor, EnsemblePredictor) else 1
     with live_display(progress).track(passes * len(found), "predicting") as tracker:
         results = predictor(found, dataset, tracker.advance)
-    return Predictions.of(found, results, targets=targets)
+    return Predictions.of(found, results, scales=scales)
 
 
 @overload

@@ -20,8 +20,9 @@ from atomjax.batching import GrowingShape
 from atomjax.graphs import Capacity, GraphConfig
 from atomjax.models import HeadConfig, build_model, predict
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.structures import PropertyScale, References, ReferencesError, Structure
+from atomjax.structures import References, ReferencesError, Structure, TargetScale
 from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import CheckpointError, Which, load_checkpoint
 from atomjax.training.running.results import StructureResult
 from atomjax.training.update.step import CountedFunction
@@ -58,7 +59,7 @@ class TrainedHead:
     config: HeadConfig
     graph: GraphConfig
     references: References | None
-    scales: Sequence[PropertyScale]
+    scales: Sequence[TargetScale]
     trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -266,7 +267,7 @@ def _trained_head(
         config=HeadConfig.from_dict(fields),
         graph=GraphConfig.from_dict({**graph, "edge_dropout": 0.0}),
         references=None if references is None else References.from_dict(references),
-        scales=[PropertyScale.from_dict(one) for one in properties],
+        scales=[target_scale(one) for one in properties],
         trained_on=labels.get("trained_on", {}),
     )
 
@@ -277,7 +278,7 @@ def _zero(head: TrainedHead, structure: Structure) -> None:
         if head.references is not None:
             head.references.reference_energy(structure.atomic_numbers)
         for scale in head.scales:
-            scale.value(structure.atomic_numbers, 0.0)
+            scale.check_elements(structure.atomic_numbers)
     except ReferencesError as error:
         raise ReferencesError(f"{structure!r}: {error}") from error
 

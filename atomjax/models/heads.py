@@ -19,7 +19,7 @@ from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.masses import ATOMIC_MASSES
 from atomjax.models.features import Features
 from atomjax.models.initializers import uniform
-from atomjax.models.layers import scaled_silu
+from atomjax.models.layers import drop, scaled_silu
 from atomjax.models.precision import widened
 from atomjax.ops import sum_slots, to_slots
 from atomjax.ops.safe import safe_norm
@@ -39,14 +39,21 @@ class TargetConfig:
         name: name of the property among the structures' targets.
         pooling: combination of the atoms' contributions; "dipole" and "extent" take them as charges
             and as spreads of charge (see :func:`pool`).
+        num_classes: number of classes, of each of which it predicts a score; 0 for a number.
+        dropout: rate at the input of its network, in training.
     """
 
     name: str
     pooling: Pooling = "sum"
+    num_classes: int = 0
+    dropout: float = 0.0
 
     def __post_init__(self):
-        """Raises ValueError on an unknown pooling."""
-        _check_choice(f"target {self.name!r}", "pooling", self.pooling, get_args(Pooling))
+        """Raises ValueError on an unknown pooling, or one that scores of classes cannot have."""
+        allowed = get_args(Pooling)
+        if self.num_classes:
+            allowed = tuple(one for one in allowed if one not in MOMENTS)
+        _check_choice(f"target {self.name!r}", "pooling", self.pooling, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +143,7 @@ class Prediction:
         energy: [G].
         forces: [N, 3].
         atom_contributions: [N] whose pool the energy is, or the first property without energies.
-        values: name of each property → [G].
+        values: name of each property → [G], or [G, C] scores of its classes.
         stress: [G, 3, 3] model units of the energy per Å³; zero for structures without a cell.
     """
 
@@ -148,13 +155,19 @@ class Prediction:
 
 
 class HeadMLP(nn.Module):
-    """Linear layers of the input's width with activations between; the last has one output."""
+    """Linear layers of the input's width with activations between.
+
+    Attributes:
+        num_layers: number of the layers.
+        num_classes: outputs of the last; 0 for one without an axis of its own.
+    """
 
     num_layers: int
+    num_classes: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[rows, C] → [rows]."""
+        """[rows, C] → [rows], or [rows, num_classes]."""
         width = x.shape[-1]
         init = uniform(1 / math.sqrt(width))  # of kernels and biases
         for i in range(self.num_layers - 1):
@@ -162,17 +175,25 @@ class HeadMLP(nn.Module):
                 width, kernel_init=init, bias_init=init, dtype=x.dtype, name=f"dense_{i}"
             )
             x = scaled_silu(layer(x))
-        last = nn.Dense(1, use_bias=False, kernel_init=init, name=f"dense_{self.num_layers - 1}")
-        return last(widened(x))[..., 0]
+        last = nn.Dense(
+            self.num_classes or 1,
+            use_bias=False,
+            kernel_init=init,
+            name=f"dense_{self.num_layers - 1}",
+        )
+        outputs = last(widened(x))
+        return outputs if self.num_classes else outputs[..., 0]
 
 
 def pool(x: jax.Array, batch: GraphBatch, pooling: Pooling) -> jax.Array:
-    """Atom values [N] pooled over each structure, [G]; zero for padding structures.
+    """Atom values [N] or [N, C] pooled over each structure, [G] or [G, C]; zero for padding ones.
 
     "dipole" is |Σ x_i (r_i - c)| and "extent" Σ x_i |r_i - c|², with c the centre of mass: the
     forms of the dipole moment and of the electronic spatial extent <R²> of QM9 (Schütt et al.,
     ICML 2021, section 3.3), which JMP's <R²> head has too. Positions in Å.
     """
+    if x.ndim > 1:
+        return jax.vmap(lambda one: pool(one, batch, pooling), in_axes=1, out_axes=1)(x)
     if pooling in MOMENTS:
         arms = _from_center_of_mass(batch)
         if pooling == "dipole":
@@ -210,8 +231,11 @@ class Head(nn.Module):
         """Predictions, but for what is a derivative of the energy."""
         c = self.config
 
-        def contributions(name: str) -> jax.Array:
-            return HeadMLP(c.num_layers, name=name)(features.node)
+        def contributions(name: str, target: TargetConfig | None) -> jax.Array:
+            x, classes = features.node, 0
+            if target is not None:
+                x, classes = drop(self, x, target.dropout), target.num_classes
+            return HeadMLP(c.num_layers, classes, name=name)(x)
 
         prediction = pooled_prediction(c, contributions, batch)
         if not c.direct_forces:
@@ -228,7 +252,7 @@ class Head(nn.Module):
 
 def pooled_prediction(
     config: HeadConfig,
-    contributions: Callable[[str], jax.Array],
+    contributions: Callable[[str, TargetConfig | None], jax.Array],
     batch: GraphBatch,
     sum_divisor: float = 1.0,
 ) -> Prediction:
@@ -236,16 +260,17 @@ def pooled_prediction(
 
     Args:
         config: the head.
-        contributions: key of an output, "energy" or :func:`value_key` → contributions [N].
+        contributions: key of an output, "energy" or :func:`value_key`, and the property, if it is
+            one → contributions [N], or [N, C] to scores of classes.
         batch: atoms to pool.
         sum_divisor: divisor of contributions that are summed.
     """
     atoms: list[jax.Array] = []
 
-    def pooled(key: str, pooling: Pooling) -> jax.Array:
-        atoms.append(contributions(key) / (sum_divisor if pooling == "sum" else 1.0))
+    def pooled(key: str, pooling: Pooling, target: TargetConfig | None = None) -> jax.Array:
+        atoms.append(contributions(key, target) / (sum_divisor if pooling == "sum" else 1.0))
         return pool(atoms[-1], batch, pooling)
 
     energy = None if config.kind == "scalar" else pooled("energy", config.pooling)
-    values = {t.name: pooled(value_key(i), t.pooling) for i, t in enumerate(config.targets)}
+    values = {t.name: pooled(value_key(i), t.pooling, t) for i, t in enumerate(config.targets)}
     return Prediction(energy=energy, forces=None, values=values, atom_contributions=atoms[0])

@@ -87,8 +87,8 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
         )
     if target is not None and not several:
         raise ConfigError(
-            f'train.validation.select_property="{target}" is for select_by="value_mae" of a head with '
-            "several targets; leave it out"
+            f'train.validation.select_property="{target}" is for select_by="value_mae" of a head '
+            "with several targets; leave it out"
         )
 
 

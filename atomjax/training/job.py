@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 from atomjax.batching import GraphDataset
@@ -13,12 +14,19 @@ from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, TargetConfig, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import ClassLabels, PropertyScale, References, Structure, TargetScale
+from atomjax.structures.properties import target_scale
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.head_source import carry_over, source_references
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
-from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
+from atomjax.training.settings import (
+    MOMENTS,
+    HeadSettings,
+    ModelSettings,
+    TargetSettings,
+    TrainSettings,
+)
 from atomjax.training.update.tasks import Target, Task
 
 Variables = dict[str, Any]
@@ -80,6 +88,7 @@ def load_splits(
         conservative=conservative,
         forces=head.kind == "energy_forces",
         energies=head.kind != "scalar",
+        classes=[target.name for target in head.targets if target.kind == "class"],
         stress=head.stress,
         max_structures=job.train.max_structures,
         edge_dropout=job.train.regularization.edge_dropout,
@@ -133,22 +142,31 @@ def _scale_fit(job: Job, resumed: Mapping[str, Any] | None) -> FitScales:
     """Source of the properties' scales: the resumed state, or the data."""
     names = [dataset.name for dataset in job.data.train]
 
-    def fitted(index: int, structures: Sequence[Structure]) -> list[PropertyScale]:
+    def fitted(index: int, structures: Sequence[Structure]) -> list[TargetScale]:
         if resumed is not None:
             stored = resumed["datasets"][names[index]]["properties"]
-            return [PropertyScale.from_dict(fields) for fields in stored]
-        return [
-            PropertyScale.fit(
-                structures,
-                target.name,
-                extensive=target.extensive,
-                transform=target.transform,
-                centered=target.pooling not in MOMENTS,
-            )
-            for target in job.head.targets
-        ]
+            return [target_scale(fields) for fields in stored]
+        return [fit_target(target, structures) for target in job.head.targets]
 
     return fitted
+
+
+def fit_target(target: TargetSettings, structures: Sequence[Structure]) -> TargetScale:
+    """Scale of a number, or the classes, from a training set.
+
+    Raises:
+        ReferencesError: no structure has such a property, or labels do not fit the settings.
+    """
+    if target.kind == "class":
+        classes, weights = target.classes, target.class_weights
+        return ClassLabels.fit(structures, target.name, classes=classes, weights=weights)
+    return PropertyScale.fit(
+        structures,
+        target.name,
+        extensive=target.extensive,
+        transform=target.transform,
+        centered=target.pooling not in MOMENTS,
+    )
 
 
 def model_config(job: Job) -> dict[str, Any]:
@@ -167,16 +185,27 @@ def model_config(job: Job) -> dict[str, Any]:
     return config
 
 
-def head_config(head: HeadSettings, name: str) -> HeadConfig:
-    """The model's head for one dataset."""
+def head_config(
+    head: HeadSettings, name: str, scales: Sequence[TargetScale] | None = None
+) -> HeadConfig:
+    """The model's head for one dataset; without its scales, classes of unknown number are two."""
+    given = [None] * len(head.targets) if scales is None else scales
     return HeadConfig(
         name=name,
         kind=head.kind,
         forces=head.forces if head.kind == "energy_forces" else None,
-        targets=tuple(TargetConfig(name=t.name, pooling=t.pooling) for t in head.targets),
+        targets=tuple(starmap(_target_config, zip(head.targets, given, strict=True))),
         num_layers=head.num_layers,
         stress=head.stress,
     )
+
+
+def _target_config(target: TargetSettings, scale: TargetScale | None) -> TargetConfig:
+    classes = 0 if target.kind == "number" else len(target.classes) or 2
+    if isinstance(scale, ClassLabels):
+        classes = len(scale.classes)
+    name, pooling, dropout = target.name, target.pooling, target.dropout
+    return TargetConfig(name=name, pooling=pooling, num_classes=classes, dropout=dropout)
 
 
 def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
@@ -209,15 +238,17 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
 
 
 def _targets(head: HeadSettings, dataset: GraphDataset) -> tuple[Target, ...]:
-    """The properties that a data set trains, with its units."""
+    """The properties that a data set trains, with its units or classes."""
     return tuple(
         Target(
             name=target.name,
             unit=target.unit,
             coefficient=target.coefficient,
-            scale=scale.std,
-            mean=scale.mean,
-            transform=target.transform,
+            **(
+                {"classes": scale.classes, "weights": scale.weights}
+                if isinstance(scale, ClassLabels)
+                else {"scale": scale.std, "mean": scale.mean, "transform": scale.transform}
+            ),
         )
         for target, scale in zip(head.targets, dataset.scales, strict=True)
     )

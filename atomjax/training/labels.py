@@ -1,8 +1,7 @@
 """Comparison of the labels that a head needs with those that its data sets have."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from atomjax.batching import GraphDataset
@@ -53,7 +52,8 @@ def check_labels(
     Raises:
         ConfigError: no structure of a part of a data set has a label of the head, a head of
             energies has none declared, structures are periodic where molecules are needed, or a
-            structure to validate or test on has an element without a reference.
+            structure to validate or test on has an element without a reference or a class that
+            the training set has not.
     """
     for split, dataset in _parts(splits):
         counts = LabelCounts.of(dataset.structures, [target.name for target in head.targets])
@@ -91,10 +91,7 @@ def _check_targets(
 
 
 def _check_elements(split: str, dataset: GraphDataset) -> None:
-    """Raise for an element without a reference; in a store a sample is checked."""
-    checks: list[Callable[..., Any]] = [partial(s.value, model_value=0.0) for s in dataset.scales]
-    if dataset.references is not None:
-        checks.append(dataset.references.reference_energy)
+    """Raise for an element without a reference, or a class unknown; of a store see a sample."""
     if split == "training":
         return
     structures = dataset.structures
@@ -102,8 +99,12 @@ def _check_elements(split: str, dataset: GraphDataset) -> None:
         structures = structures.sample(ELEMENT_SAMPLE)
     for structure in structures:
         try:
-            for check in checks:
-                check(structure.atomic_numbers)
+            if dataset.references is not None:
+                dataset.references.reference_energy(structure.atomic_numbers)
+            for scale in dataset.scales:
+                scale.check_elements(structure.atomic_numbers)
+                if scale.name in structure.targets:
+                    scale.normalize(structure)
         except ReferencesError as error:
             raise ConfigError(
                 f'dataset "{dataset.name}", {split} structure {structure!r}: {error}'

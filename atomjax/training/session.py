@@ -92,7 +92,7 @@ class Session:
         self.mesh = data_mesh()
         self.train_loader = self._make_loader(splits.train, samples=splits.samples)
         self.loaders = self._make_evaluation_loaders(splits)
-        self.heads = [head_config(job.head, dataset.name) for dataset in splits.train]
+        self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train]
         self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)

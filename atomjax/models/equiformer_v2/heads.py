@@ -4,13 +4,15 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.feed_forward import FeedForward
 from atomjax.models.equiformer_v2.interaction import GraphAttention
 from atomjax.models.features import Features
-from atomjax.models.heads import HeadConfig, Prediction, pooled_prediction
+from atomjax.models.heads import HeadConfig, Prediction, TargetConfig, pooled_prediction
+from atomjax.models.layers import drop
 
 
 class EquivariantHead(nn.Module):
@@ -33,8 +35,12 @@ class EquivariantHead(nn.Module):
         c, model = self.config, self.model
         x = features.node.reshape(-1, (model.lmax + 1) ** 2, model.channels)
 
-        def contributions(name: str) -> jax.Array:
-            return FeedForward(model, 1, name=name)(x)[:, 0, 0]
+        def contributions(name: str, target: TargetConfig | None) -> jax.Array:
+            classes = 0 if target is None else target.num_classes
+            # All orders of a channel are dropped together, which turns with the structure.
+            kept = drop(self, jnp.ones_like(x[:, :1]), 0.0 if target is None else target.dropout)
+            outputs = FeedForward(model, classes or 1, name=name)(x * kept)[:, 0]
+            return outputs if classes else outputs[:, 0]
 
         prediction = pooled_prediction(c, contributions, batch, model.avg_num_nodes)
         if not c.direct_forces:

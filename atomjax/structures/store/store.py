@@ -15,7 +15,16 @@ from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, read_json
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
-from atomjax.structures.store.records import FIRST_PBC, FLOATS, LABELS, Group, Label, Row, decode
+from atomjax.structures.store.records import (
+    FIRST_PBC,
+    FLOATS,
+    LABELS,
+    Group,
+    Label,
+    Row,
+    decode,
+    target_names,
+)
 from atomjax.structures.store.shards import (
     COLUMNS,
     INDEX,
@@ -259,7 +268,7 @@ class _OpenStore:
     def group(self, number: int) -> Group:
         """Fields that several structures share; built on demand, since there may be millions."""
         class_key, source, identifier, targets = self._groups[number]
-        return Group(class_key, source, identifier, tuple(targets))
+        return Group(class_key, source, identifier, target_names(targets))
 
     @cached_property
     def class_keys(self) -> list[str]:
@@ -274,7 +283,8 @@ class _OpenStore:
 
     def group_has_target(self, name: str) -> np.ndarray:
         """Whether the structures of each group have a target of a name."""
-        return np.array([name in group[3] for group in self._groups], dtype=bool)
+        named = (target_names(group[3]) for group in self._groups)
+        return np.array([any(name in (t, t[0]) for t in targets) for targets in named], dtype=bool)
 
     def read(self, shard: int, start: int, length: int) -> bytes:
         """Bytes of a shard; pread moves no position, so threads can share the file."""

@@ -38,7 +38,7 @@ class StructurePrediction:
         structure: index in its dataset.
         energy: energy of the dataset's head; zero where it has none.
         forces: [n, 3]; zero where the head has none.
-        values: name of each property → value; zero where the head does not predict it.
+        values: name of each property → value, or scores [C]; zero where the head has none.
         stress: [3, 3], or None where no head has one.
     """
 
@@ -46,7 +46,7 @@ class StructurePrediction:
     structure: int
     energy: float
     forces: np.ndarray
-    values: Mapping[str, float]
+    values: Mapping[str, Any]
     stress: np.ndarray | None = None
 
 
@@ -191,6 +191,6 @@ def _split_structures(outputs: dict[str, Any]) -> Iterator[StructurePrediction]:
             structure=int(structure[device, g]),
             energy=float(outputs["energy"][device, g]),
             forces=outputs["forces"][device, atoms],
-            values={name: float(x[device, g]) for name, x in outputs["values"].items()},
+            values={name: x[device, g] for name, x in outputs["values"].items()},
             stress=outputs["stress"][device, g] if "stress" in outputs else None,
         )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from atomjax.graphs.batch import GraphBatch
+from atomjax.training.running.classification import BALANCED_ERROR, outcome_metrics
 from atomjax.training.update.losses import Errors
 from atomjax.training.update.tasks import Task
 
@@ -20,6 +21,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "energy_mae_mev_per_atom": ("energy MAE", "meV/atom"),
     "energy_mae_mev": ("energy MAE", "meV"),
     STRESS_MAE: ("stress MAE", "eV/Å³"),
+    BALANCED_ERROR: ("balanced error rate", ""),
 }
 # Further errors of test sets, which are in results and in no table of a report.
 FURTHER_METRICS: Mapping[str, tuple[str, str]] = {
@@ -30,6 +32,10 @@ FURTHER_METRICS: Mapping[str, tuple[str, str]] = {
     "within_threshold": ("energy and forces within 0.02 eV and 0.03 eV/Å", ""),
     "stress_rmse_ev_per_cubic_angstrom": ("stress RMSE", "eV/Å³"),
     "value_rmse": ("RMSE", ""),
+    "balanced_accuracy": ("balanced accuracy", ""),
+    "accuracy": ("accuracy", ""),
+    "f1": ("F1", ""),
+    "roc_auc": ("ROC-AUC", ""),
 }
 
 
@@ -44,7 +50,8 @@ def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict
     Returns:
         name → [T]. ``force_abs`` sums the mean over the three components of each atom, and
         ``stress_abs``, which is there where a task trains stresses, that over the nine of each
-        structure. Names of properties end in theirs, ``value_abs/<property>``.
+        structure. Names of properties end in theirs, ``value_abs/<property>``; ``outcomes`` of
+        classes are [T, C, C].
     """
     member = errors.dataset[None] == jnp.arange(len(tasks))[:, None]
     atom_member = errors.node_dataset[None] == jnp.arange(len(tasks))[:, None]
@@ -72,6 +79,11 @@ def error_sums(errors: Errors, batch: GraphBatch, tasks: Sequence[Task]) -> dict
         **stress,
         **{f"value_abs/{name}": over_structures(one.size) for name, one in errors.values.items()},
         **{f"value_count/{name}": over_structures(one.mask) for name, one in errors.values.items()},
+        **{
+            f"outcomes/{name}": jnp.einsum("tg,gij->tij", member.astype(dtype), one.outcomes)
+            for name, one in errors.values.items()
+            if one.outcomes is not None
+        },
         "structures": over_structures(batch.graph_mask),
     }
 
@@ -90,7 +102,8 @@ def physical_metrics(
         ``<task>/energy_mae_mev_per_atom`` (meV/atom), ``<task>/force_mae_mev_per_angstrom``
         (meV/Å, mean over components), ``<task>/stress_mae_ev_per_cubic_angstrom`` (eV/Å³, mean over
         components), ``<task>/value_mae`` (the property's unit), of several properties
-        ``<task>/<property>/value_mae``.
+        ``<task>/<property>/value_mae``; of classes those of
+        :func:`atomjax.training.running.classification.outcome_metrics`.
     """
     metrics = {}
 
@@ -111,7 +124,11 @@ def physical_metrics(
         names = [target.name for target in task.targets]
         for name in names:
             where = report_name(task.name, name, names)
-            add(f"{where}/value_mae", i, f"value_abs/{name}", f"value_count/{name}")
+            if f"outcomes/{name}" in sums:
+                found = outcome_metrics(np.asarray(sums[f"outcomes/{name}"][i], np.float64))
+                metrics |= {f"{where}/{metric}": value for metric, value in found.items()}
+            else:
+                add(f"{where}/value_mae", i, f"value_abs/{name}", f"value_count/{name}")
     return metrics
 
 
@@ -120,6 +137,7 @@ SELECTION = {
     "force_mae": "force_mae_mev_per_angstrom",
     "stress_mae": STRESS_MAE,
     "value_mae": "value_mae",
+    BALANCED_ERROR: BALANCED_ERROR,
 }
 
 
@@ -173,8 +191,8 @@ def describe_metrics(split: str, metrics: Mapping[str, float], tasks: Sequence[T
     for dataset, values in by_dataset(metrics).items():
         named = []
         for metric, value in values.items():
-            name, unit = METRICS[metric]
-            unit = unit or property_units.get(dataset, "")
+            name, unit = {**METRICS, **FURTHER_METRICS}[metric]
+            unit = property_units.get(dataset, "") if metric == "value_mae" else unit
             named.append(f"{name} {value:.4g} {unit}".rstrip())
         lines.append(f"{split} {dataset}: {', '.join(named)}")
     return "\n".join(lines)

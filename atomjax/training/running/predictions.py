@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,8 +11,9 @@ import numpy as np
 from atomjax.batching import GraphDataset
 from atomjax.runtime.files import write_npz
 from atomjax.runtime.run import Run
-from atomjax.structures import Structure
+from atomjax.structures import ClassLabels, Structure, TargetScale
 from atomjax.structures.elements import SYMBOLS
+from atomjax.training.running.classification import class_metrics
 from atomjax.training.running.evaluate import StructurePrediction
 from atomjax.training.running.metrics import MILLI, report_name
 from atomjax.training.running.results import (
@@ -37,6 +38,7 @@ class PredictedSet(Quantities):
         classes: for each structure its class, such as its formula.
         marks: for each structure reasons to doubt its result.
         targets: names of the properties that the model predicts.
+        class_names: name of each of them that is a class → names of its classes.
         labels: labels of the structures; of properties those that the model predicts.
         deviations: standard deviations over the members of an ensemble; None for one model.
     """
@@ -47,6 +49,7 @@ class PredictedSet(Quantities):
     classes: Sequence[str]
     marks: Sequence[frozenset[str]]
     targets: Sequence[str] = ()
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     labels: Quantities
     deviations: Quantities | None = None
 
@@ -56,7 +59,7 @@ class PredictedSet(Quantities):
         structures: Sequence[Structure],
         results: Sequence[StructureResult],
         *,
-        targets: Sequence[str] = (),
+        scales: Sequence[TargetScale] = (),
         identifiers: Sequence[str] | None = None,
     ) -> Self:
         """Predictions and labels of structures.
@@ -64,13 +67,13 @@ class PredictedSet(Quantities):
         Args:
             structures: the structures.
             results: result of each.
-            targets: names of the properties among the structures' targets.
+            scales: the properties that are predicted.
             identifiers: names of the structures; None takes their own.
         """
         structures = list(structures)
-        atoms = [len(structure) for structure in structures]
+        atoms, targets = [len(s) for s in structures], [scale.name for scale in scales]
         labels = [
-            StructureResult(s.energy, s.forces, known_values(s, targets), s.stress)
+            StructureResult(s.energy, s.forces, known_values(s, scales), s.stress)
             for s in structures
         ]
         names = [s.identifier for s in structures] if identifiers is None else list(identifiers)
@@ -83,6 +86,7 @@ class PredictedSet(Quantities):
             classes=[structure.class_key for structure in structures],
             marks=[result.marks for result in results],
             targets=tuple(targets),
+            class_names={s.name: s.classes for s in scales if isinstance(s, ClassLabels)},
             labels=Quantities.collect(labels, atoms, targets),
             deviations=Quantities.collect(deviations, atoms, targets) if deviations else None,
         )
@@ -103,7 +107,8 @@ class PredictedSet(Quantities):
             "stress_predicted" [S, 3, 3] eV/Å³, of a property "value_predicted" [S] in its unit
             (several have names of :func:`atomjax.training.running.results.value_keys`), and
             "…_true" where there are labels, NaN where a structure has none, and "…_deviation" for
-            an ensemble; of forces
+            an ensemble; of a class the probabilities [S, C] of those in "…_classes" [C], and their
+            places as labels; of forces
             "forces_predicted" [A, 3] eV/Å and "forces_structure" [A], the row in "identifier" of
             each. With labels of forces, "forces_true", there are only the free atoms of structures
             that have them.
@@ -115,6 +120,9 @@ class PredictedSet(Quantities):
             arrays[f"{name}_predicted"] = predicted
             if deviation is not None:
                 arrays[f"{name}_deviation"] = deviation
+        keys = value_keys(self.targets)
+        for target, classes in self.class_names.items():
+            arrays[f"{keys[target]}_classes"] = np.array(classes, dtype=np.str_)
         if self.forces is None:
             return arrays
         true, rows = self.labels.forces, np.repeat(np.arange(len(self)), self.n_atoms)
@@ -183,12 +191,19 @@ class PredictedSet(Quantities):
         return found
 
     def errors_by_target(self) -> dict[str, dict[str, float]]:
-        """Name of each property that has labels → "value_mae" and "value_rmse", in its unit."""
+        """Name of each property that has labels → "value_mae" and "value_rmse", in its unit.
+
+        Those of a class are :func:`atomjax.training.running.classification.class_metrics`.
+        """
         found = {}
         for name in self.targets:
             if name in self.properties and name in self.labels.properties:
-                difference = self.properties[name] - self.labels.properties[name]
-                found[name] = _means("value", "", difference)
+                predicted, true = self.properties[name], self.labels.properties[name]
+                found[name] = (
+                    class_metrics(true, predicted)
+                    if name in self.class_names
+                    else _means("value", "", predicted - true)
+                )
         return found
 
     def reported_errors(self, data_set: str) -> dict[str, dict[str, float]]:
@@ -232,9 +247,9 @@ class PredictedSet(Quantities):
     def take(self, indices: Sequence[int] | np.ndarray) -> Self:
         """The structures with these places, with their predictions and labels."""
         own = {
-            field.name: _taken(getattr(self, field.name), indices)
-            for field in dataclasses.fields(self)
-            if field.name != "targets"
+            each.name: _taken(getattr(self, each.name), indices)
+            for each in dataclasses.fields(self)
+            if each.name not in ("targets", "class_names")
         }
         return dataclasses.replace(self, **own)
 
@@ -282,7 +297,7 @@ def evaluated_set(
     """
     own = [row for row in rows if row.dataset == index]
     structures = [dataset.structure(row.structure) for row in own]
-    references, targets = dataset.references, [scale.name for scale in dataset.scales]
+    references = dataset.references
     labelled = {
         "energy": references is not None and any(s.energy is not None for s in structures),
         "forces": references is not None and any(s.forces is not None for s in structures),
@@ -301,7 +316,7 @@ def evaluated_set(
     return PredictedSet.of(
         structures,
         results,
-        targets=targets,
+        scales=dataset.scales,
         identifiers=[dataset.identify(row.structure) for row in own],
     )
 

@@ -6,7 +6,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import References, Structure, TargetScale
 
 T = TypeVar("T")
 
@@ -21,7 +21,8 @@ class StructureResult:
     Attributes:
         energy: eV, of the kind that the model was trained on.
         forces: [N, 3] eV/Å.
-        values: name of each property → value, in the unit of its data set.
+        values: name of each property → value, in the unit of its data set, or probabilities [C] of
+            its classes.
         stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
         marks: keys of `atomjax.inference.predict.MARKS`, reasons to doubt the result.
         deviation: standard deviations over the members of an ensemble, in the same units.
@@ -29,13 +30,13 @@ class StructureResult:
 
     energy: float | None
     forces: np.ndarray | None
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     stress: np.ndarray | None = None
     marks: frozenset[str] = frozenset()
     deviation: "StructureResult | None" = None
 
     @property
-    def value(self) -> float | None:
+    def value(self) -> Any:
         """The property of a model with one; None where it has none.
 
         Raises:
@@ -48,7 +49,7 @@ class StructureResult:
         cls,
         numbers: np.ndarray,
         references: References | None,
-        scales: Sequence[PropertyScale],
+        scales: Sequence[TargetScale],
         *,
         energy: Any = None,
         forces: Any = None,
@@ -73,7 +74,7 @@ class StructureResult:
             forces = references.forces(forces) if references else forces
         known = {scale.name: scale for scale in scales}
         properties = {
-            name: known[name].value(numbers, value) if name in known else float(value)
+            name: known[name].value(numbers, value) if name in known else value
             for name, value in (values or {}).items()
         }
         if stress is not None:
@@ -92,7 +93,8 @@ class Quantities:
         energies: [S] eV.
         forces: for each structure [N, 3] eV/Å.
         stresses: [S, 3, 3] eV/Å³, positive under tension.
-        properties: name of each property that any has → [S], in the unit of its data set.
+        properties: name of each property that any has → [S], in the unit of its data set; of a
+            class the probabilities [S, C], and as label its place among the classes.
     """
 
     energies: np.ndarray | None
@@ -138,8 +140,7 @@ class Quantities:
             else None,
             stresses=stacked("stress", (3, 3)),
             properties={
-                name: np.array([item.values.get(name, np.nan) for item in items], float)
-                for name in names
+                name: _stacked([item.values.get(name) for item in items]) for name in names
             },
         )
 
@@ -160,6 +161,16 @@ def value_keys(targets: Sequence[str]) -> dict[str, str]:
     return {name: "value" if len(targets) == 1 else f"value_{name}" for name in targets}
 
 
-def known_values(structure: Structure, targets: Sequence[str]) -> dict[str, float]:
-    """The properties, of those named, that a structure has."""
-    return {name: structure.targets[name] for name in targets if name in structure.targets}
+def known_values(structure: Structure, scales: Sequence[TargetScale]) -> dict[str, float]:
+    """The properties that a structure has, of classes the places.
+
+    Raises:
+        ReferencesError: a label is of another kind, or an unknown class.
+    """
+    return {s.name: s.known(structure) for s in scales if s.name in structure.targets}
+
+
+def _stacked(values: Sequence[Any]) -> np.ndarray:
+    """Numbers [S] or probabilities [S, C]; NaN for None."""
+    shape = next(np.shape(value) for value in values if value is not None)
+    return np.array([np.full(shape, np.nan) if v is None else v for v in values], float)

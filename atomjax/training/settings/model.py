@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.runtime.config import ConfigError, Count, NotNegative, Settings
+from atomjax.runtime.config import ConfigError, Count, Fraction, NotNegative, Settings
 
 # Poolings with positions; see ``atomjax.models.heads.pool``.
 MOMENTS = ("dipole", "extent")
@@ -22,15 +22,18 @@ class ModelSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings(Settings):
-    """A property of structures to predict.
+    """A property of structures to predict: a number, or a class.
 
     Pooling "dipole" gives the length of Σ q_i (r_i - c), "extent" Σ a_i |r_i - c|², with c the
-    centre of mass, for molecules. The model learns a property less its mean over the training
-    structures that have it, in units of its standard deviation.
+    centre of mass, for molecules. The model learns a number less its mean over the training
+    structures that have it, in units of its standard deviation. A class is a text or an integer in
+    the records; the head gives each class a score, and probabilities are the softmax of the scores.
     """
 
     name: str
     "Name in `Structure.targets`."
+    kind: Literal["number", "class"] = "number"
+    "A number, or one of two or more classes."
     unit: str = ""
     "Unit, for reports."
     coefficient: NotNegative = 1.0
@@ -41,9 +44,19 @@ class TargetSettings(Settings):
     "Grows with the atoms; each element's share is fitted and taken out first."
     transform: Literal["identity", "log"] = "identity"
     '"log" trains on the logarithm; errors are reported of the property itself.'
+    classes: tuple[str, ...] = ()
+    "Names of the classes in their order, of two the positive one last; none: those that occur."
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    'Weights in the loss by class, 1 where left out, or "balanced": by the inverse of their number.'
+    dropout: Fraction = 0.0
+    "Rate at the input of its network."
 
     def __post_init__(self):
         super().__post_init__()
+        if self.kind == "class":
+            self._check_class()
+        elif self.classes or self.class_weights is not None:
+            raise ConfigError(f'"{self.name}": classes and class_weights are for kind "class"')
         if self.transform != "identity" and self.extensive:
             raise ConfigError(
                 f'transform "{self.transform}" is for properties without extensive: the '
@@ -54,6 +67,23 @@ class TargetSettings(Settings):
                 f'pooling "{self.pooling}" makes the property of charges at places, from which no '
                 "shares of elements can be taken out; leave extensive=True away"
             )
+
+    def _check_class(self):
+        """Raises ConfigError for settings that a class cannot have."""
+        if self.extensive or self.transform != "identity" or self.unit:
+            raise ConfigError(
+                f'"{self.name}" is a class, without unit, extensive and transform; leave them out'
+            )
+        if self.pooling in MOMENTS:
+            raise ConfigError(f'pooling "{self.pooling}" is for numbers; "{self.name}" is a class')
+        if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes):
+            raise ConfigError(f"classes={list(self.classes)} must be two or more, all different")
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        for name, weight in weights.items():
+            if not weight >= 0 or (self.classes and name not in self.classes):
+                raise ConfigError(
+                    f"class_weights: {name}={weight} must be at least 0, and of one of the classes"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,8 @@ class Target:
         scale: unit of the property, or of its logarithm, per unit of the model's value.
         mean: the same of the model's value zero, where no elements' shares were taken out.
         transform: transform of the property, "identity" or "log".
+        classes: names of its classes, of which the model gives scores; none for a number.
+        weights: weight of each class.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Target:
     scale: float = 1.0
     mean: float = 0.0
     transform: Transform = "identity"
+    classes: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
 
     def error_sizes(self, value: jax.Array, wanted: jax.Array) -> jax.Array:
         """Absolute errors [G] of the property itself, in its unit, from values of the model."""

@@ -221,9 +221,13 @@ def _plain(value: Any) -> Any:
 
 def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> None:
     frames = []
-    properties = {key: one for key, one, *_ in results.of_structures() if key.startswith("value")}
+    columns = results.columns()
+    properties = {
+        name: column
+        for name, column in columns.items()
+        if name.startswith("value") and not name.endswith("_true")
+    }
     # Of an ensemble; of forces the largest of each structure.
-    columns = {} if results.deviations is None else results.columns()
     deviations = {name: column for name, column in columns.items() if "_deviation" in name}
     for i, structure in enumerate(structures):
         given = {
@@ -234,9 +238,8 @@ def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> Non
         if given["stress"] is not None and not np.isfinite(given["stress"]).all():
             given["stress"] = None
         atoms = to_atoms(structure, **given)
-        for key, predicted in properties.items():
-            atoms.info[key] = float(predicted[i])
-        atoms.info |= {name: float(column[i]) for name, column in deviations.items()}
+        own = {**properties, **deviations}
+        atoms.info |= {name: _plain(column[i]) for name, column in own.items()}
         if results.marks[i]:
             atoms.info["marks"] = ",".join(sorted(results.marks[i]))
         frames.append(atoms)

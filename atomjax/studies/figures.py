@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 
 from atomjax.reporting.drawing import Plot
-from atomjax.reporting.plots import Comparison, Curve, Panel, comparison_plot, curve_plot
+from atomjax.reporting.plots import (
+    Comparison,
+    Curve,
+    Outcomes,
+    Panel,
+    comparison_plot,
+    curve_plot,
+    outcome_plot,
+)
 from atomjax.reporting.tables import with_unit
 from atomjax.runtime.files import read_npz
 from atomjax.studies.results import Findings, Point
 from atomjax.studies.tables import heading
+from atomjax.training.running.classification import outcome_counts
 from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import HeadSettings, RunSettings
 
@@ -28,7 +37,7 @@ QUANTITIES = {
     "stress": ("stress", "eV/Å³", False),
 }
 
-PREDICTED = "_predicted"
+PREDICTED, CLASSES = "_predicted", "_classes"
 
 Log = Sequence[Mapping[str, float]]
 Arrays = Mapping[str, np.ndarray]
@@ -56,27 +65,40 @@ def parity_plots(findings: Findings) -> list[Plot]:
     """Predictions of the first seed against labels, of the quantity that decides."""
     if not findings.seeds:
         return []
-    found = []
+    found, classes = [], []
     for point in findings.points:
         if point.judged and point.seed == findings.seeds[0]:
             for data_set, arrays in predictions_of(findings, point).items():
                 label = point.label if len(findings.judged) > 1 else data_set
                 settings = point.settings
                 head = settings.head if isinstance(settings, RunSettings) else HeadSettings()
-                found += comparisons(label, arrays, head)[:1]
+                numbers = comparisons(label, arrays, head)[:1]
+                found, classes = (
+                    found + numbers,
+                    classes + ([] if numbers else outcomes(label, arrays)),
+                )
     return parity_plot(
-        found, f"Predictions for the test set against labels, seed {findings.seeds[0]}"
+        found, f"Predictions for the test set against labels, seed {findings.seeds[0]}", classes
     )
 
 
-def parity_plot(found: Sequence[Comparison], caption: str) -> list[Plot]:
-    """The figure of predictions against labels; none without any."""
-    if not found:
-        return []
-    caption += "; the pointer shows the numbers of the largest errors."
-    if len(found) > MOST_PANELS:
-        caption += f" {MOST_PANELS} of {len(found)} are shown."
-    return [comparison_plot("parity", caption, found[:MOST_PANELS])]
+def parity_plot(
+    found: Sequence[Comparison], caption: str, classes: Sequence[Outcomes] = ()
+) -> list[Plot]:
+    """The figures of predictions against labels, of numbers and of classes; none without any."""
+    plots = []
+    if found:
+        pointer = "; the pointer shows the numbers of the largest errors."
+        shown = caption + pointer + _left_out(len(found))
+        plots.append(comparison_plot("parity", shown, found[:MOST_PANELS]))
+    if classes:
+        shown = f"{caption}: counts of classes.{_left_out(len(classes))}"
+        plots.append(outcome_plot("outcomes", shown, classes[:MOST_PANELS]))
+    return plots
+
+
+def _left_out(count: int) -> str:
+    return f" {MOST_PANELS} of {count} are shown." if count > MOST_PANELS else ""
 
 
 def predictions_of(findings: Findings, point: Point) -> dict[str, Arrays]:
@@ -122,6 +144,26 @@ def comparisons(label: str, arrays: Arrays, head: HeadSettings) -> list[Comparis
     return made
 
 
+def outcomes(label: str, arrays: Arrays) -> list[Outcomes]:
+    """Counts of the classes predicted, of each property that is a class and has labels.
+
+    Args:
+        label: above the panels.
+        arrays: as for :func:`comparisons`.
+    """
+    found = []
+    for name in (key.removesuffix(CLASSES) for key in arrays if key.endswith(CLASSES)):
+        true = arrays.get(f"{name}_true")
+        if true is not None and np.isfinite(true).any():
+            known = np.isfinite(true)
+            counts = outcome_counts(true[known], arrays[name + PREDICTED][known])
+            target = name.removeprefix(f"{VALUE}_")
+            named = label if target == VALUE else f"{label}, {target}"
+            classes = arrays[name + CLASSES].tolist()
+            found.append(Outcomes(label=named, counts=counts, classes=classes))
+    return found
+
+
 def _quantities(arrays: Arrays, head: HeadSettings) -> Iterator[tuple[str, str, str, bool]]:
     """Key, name, unit of each quantity of predictions, and whether it is shown per atom."""
     for key, shown in QUANTITIES.items():
@@ -129,8 +171,8 @@ def _quantities(arrays: Arrays, head: HeadSettings) -> Iterator[tuple[str, str, 
             yield key, *shown
             continue
         for one in arrays:
-            if one.startswith(VALUE) and one.endswith(PREDICTED):
-                name = one.removesuffix(PREDICTED)
+            name = one.removesuffix(PREDICTED)
+            if one.startswith(VALUE) and name != one and name + CLASSES not in arrays:
                 target = name.removeprefix(f"{VALUE}_")
                 yield name, target, head.unit_of(target), False
 

@@ -24,6 +24,7 @@ from atomjax.studies.figures import (
     comparisons,
     logged_curve,
     metric_plot,
+    outcomes,
     parity_plot,
     read_predictions,
 )
@@ -122,9 +123,7 @@ def _panel(log: Log, title: str, y_label: str, key: str) -> Panel:
 
 def _parity(folder: Path, results: Mapping[str, Any], head: HeadSettings) -> list[Plot]:
     names = (Path(file).name for file in results["predictions"].values())
-    found = [
-        one
-        for data_set, arrays in read_predictions(folder, names).items()
-        for one in comparisons(data_set, arrays, head)
-    ]
-    return parity_plot(found, "Predictions for the test set against labels")
+    sets = read_predictions(folder, names).items()
+    found = [one for name, arrays in sets for one in comparisons(name, arrays, head)]
+    classes = [one for name, arrays in sets for one in outcomes(name, arrays)]
+    return parity_plot(found, "Predictions for the test set against labels", classes)

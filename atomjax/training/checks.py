@@ -8,6 +8,7 @@ from atomjax.training.budget import check_budget
 from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
 from atomjax.training.running.checkpoint import read_metadata
+from atomjax.training.running.classification import BALANCED_ERROR
 from atomjax.training.settings import HeadSettings, RunSettings, TrainSettings
 from atomjax.training.update.layer_rates import all_groups
 
@@ -70,25 +71,26 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
     }[head.kind]
     if head.stress:
         measured = (*measured, "stress_mae")
-    if head.targets:
-        measured = (*measured, "value_mae")
+    kinds = {"value_mae": "number", BALANCED_ERROR: "class"}
+    by_kind = {m: [t.name for t in head.targets if t.kind == kind] for m, kind in kinds.items()}
+    measured = (*measured, *(metric for metric, names in by_kind.items() if names))
     chosen, target = train.validation.select_by, train.validation.select_property
     if chosen not in measured:
         raise ConfigError(
             f'train.validation.select_by="{chosen}" is not measured for head.kind="{head.kind}"; '
             f"write one of {', '.join(measured)}"
         )
-    names = [one.name for one in head.targets]
-    several = chosen == "value_mae" and len(names) > 1
+    several = chosen in by_kind and len(head.targets) > 1
+    names = by_kind.get(chosen, [])
     if several and target not in names:
         raise ConfigError(
-            f'train.validation.select_by="value_mae" is the error of one property: set '
+            f'train.validation.select_by="{chosen}" is the error of one property: set '
             f'train.validation.select_property to one of {", ".join(names)}, or select_by="loss"'
         )
     if target is not None and not several:
         raise ConfigError(
-            f'train.validation.select_property="{target}" is for select_by="value_mae" of a head '
-            "with several targets; leave it out"
+            f'train.validation.select_property="{target}" is for select_by="value_mae" or '
+            f'"{BALANCED_ERROR}" of a head with several targets; leave it out'
         )
 
 

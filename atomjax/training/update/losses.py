@@ -207,7 +207,7 @@ def named_terms(terms: Terms) -> dict[str, Any]:
     return {
         "loss_energy": terms.energy,
         "loss_forces": terms.forces,
-        "loss_value": sum(terms.values.values(), start=0 * terms.energy),
+        "loss_value": sum(terms.values.values(), start=0.0),
         "loss_stress": terms.stress,
     }
 

@@ -20,7 +20,7 @@ from atomjax.batching import GrowingShape
 from atomjax.graphs import Capacity, GraphConfig
 from atomjax.models import HeadConfig, build_model, predict
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.structures import References, ReferencesError, Structure, TargetScale
+from atomjax.structures import PropertyScale, References, ReferencesError, Structure, TargetScale
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import CheckpointError, Which, load_checkpoint
@@ -262,12 +262,16 @@ def make_predictor(
 def _trained_head(
     fields: Mapping[str, Any], graph: Mapping[str, Any], labels: Mapping[str, Any]
 ) -> TrainedHead:
-    references, properties = labels["references"], labels["properties"]
+    references = labels["references"]
+    config = HeadConfig.from_dict(fields)
+    known = {one["name"]: target_scale(one) for one in labels["properties"]}
+    # A converted head does not say how its numbers were scaled.
+    scales = [known.get(t.name) or PropertyScale.unscaled(t.name) for t in config.targets]
     return TrainedHead(
-        config=HeadConfig.from_dict(fields),
+        config=config,
         graph=GraphConfig.from_dict({**graph, "edge_dropout": 0.0}),
         references=None if references is None else References.from_dict(references),
-        scales=[target_scale(one) for one in properties],
+        scales=scales,
         trained_on=labels.get("trained_on", {}),
     )
 

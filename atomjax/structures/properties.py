@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from atomjax.structures.element_fit import (
     NOTHING,
     SMALLEST_SCALE,
+    TABLE_SIZE,
     fit_elements,
     outside_span,
     warn_undetermined,
@@ -92,6 +93,11 @@ class PropertyScale:
             return cls(name, 0.0, size, fitted.values, fitted.seen, transform)
         spread = max(float(values.std()), SMALLEST_SCALE) if len(values) > 1 else 1.0
         return cls(name, float(values.mean()), spread, fitted.values, fitted.seen, transform)
+
+    @classmethod
+    def unscaled(cls, name: str) -> Self:
+        """The scale of a model whose unit is the target's."""
+        return cls(name, 0.0, 1.0, np.zeros(TABLE_SIZE), np.zeros(TABLE_SIZE, dtype=bool))
 
     def normalize(self, structure: Structure) -> float:
         """A structure's target in the model's unit.

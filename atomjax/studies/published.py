@@ -107,7 +107,8 @@ def task_key(config: Mapping[str, Any]) -> str | None:
         targets = [target["name"] for target in config["head"]["targets"]]
         # The tables are of models with one property.
         return f"{kind}/{targets[0]}" if len(targets) == 1 else None
-    if kind == "matbench" and name in MATBENCH_TASKS:
+    # The tables have no task of classes.
+    if kind == "matbench" and name in MATBENCH_TASKS and name != "mp_is_metal":
         return f"matbench/{name}"
     return None
 

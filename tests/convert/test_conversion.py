@@ -18,6 +18,7 @@ from atomjax.convert.gemnet_oc.names import checkpoint_name, to_checkpoint_layou
 from atomjax.graphs import GraphConfig, build_interactions
 from atomjax.models import ScaleFactorError, backbone_config
 from atomjax.structures import References, Structure
+from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
 from tests.convert.checkpoints import (
     fairchem,
@@ -195,6 +196,26 @@ def test_finetuned_on_a_property(state, tmp_path):
     metadata = run(tmp_path / "without", content)
     assert metadata["heads"][0]["targets"][0]["pooling"] == "sum"
     assert any("'sum', JMP's default, is assumed" in n for n in metadata["converted"]["notes"])
+
+
+def test_finetuned_on_classes(state, tmp_path):
+    """As JMP's code for mp_is_metal: scores of two classes, their sums over the atoms."""
+    settings = {"graph_classification_reduction_default": "sum", "normalization": {}}
+    theirs = finetuned_state(state, "y", classes=2)
+    metadata = run(tmp_path, lightning(theirs, hyper_parameters=settings))
+    (head,) = metadata["heads"]
+    (target,) = head["targets"]
+    assert (target["name"], target["pooling"], target["num_classes"]) == ("y", "sum", 2)
+    (labels,) = metadata["datasets"]["y"]["properties"]
+    assert target_scale(labels).classes == ("0", "1")
+    variables, _ = load_checkpoint(tmp_path / "converted")
+    kernels = variables["params"]["head_y"]["value"]
+    last = kernels[max(kernels)]["kernel"]
+    np.testing.assert_array_equal(last[:, 1], 2 * last[:, 0])
+    (tmp_path / "one").mkdir()
+    content = lightning(finetuned_state(state, "y", classes=1), hyper_parameters=settings)
+    with pytest.raises(ConvertError, match="head 'y' has one score for two classes"):
+        run(tmp_path / "one", content)
 
 
 @pytest.mark.parametrize("forces", [False, True])

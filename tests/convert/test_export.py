@@ -84,9 +84,10 @@ def test_backbone_alone(state, tmp_path):
     "make",
     [
         lambda s: finetuned_state(s, "U_0"),
+        lambda s: finetuned_state(s, "y", classes=3),
         lambda s: finetuned_state(s, None),
     ],
-    ids=["property", "conservative"],
+    ids=["property", "classes", "conservative"],
 )
 def test_finetuned_models_come_back_whole(state, tmp_path, make):
     theirs = make(state)

@@ -95,7 +95,8 @@ def choose_layout(heads: tuple[HeadConfig, ...]) -> Layout:
     properties = (len(t) == (h.kind == "scalar") for h, t in zip(heads, targets, strict=True))
     if all(properties) and all(head.forces is None for head in heads):
         named = (t[0] if t else head.name for head, t in zip(heads, targets, strict=True))
-        return Layout("jmp_finetuned", tuple(named))
+        classes = (t.name for head in heads for t in head.targets if t.num_classes)
+        return Layout("jmp_finetuned", tuple(named), tuple(classes))
     if alone and first.forces == "conservative" and first.pooling == "sum" and not first.targets:
         return Layout("jmp_finetuned")
     kinds = ", ".join(

@@ -1,5 +1,6 @@
 """The heads of a GemNet-OC, from the tensors of a file and the settings beside them."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -51,9 +52,19 @@ def find_heads(
             raise ConvertError(f"head {name!r} has {energy} layers for energies and {forces} for "
                                "forces; atomjax's heads have one depth")  # fmt: skip
         kind, more = _kind(contents, layout, task, bool(forces))
+        if layout.head_targets and layout.head_targets[task] in layout.classes:
+            scores = shapes[f"output.out_energy.{task}.{2 * (energy - 1)}.weight"][0]
+            kind["targets"] = tuple(_of_classes(target, scores) for target in kind["targets"])
         notes += more
         heads.append(HeadConfig(name=name, num_layers=energy, **kind))
     return tuple(heads), tuple(notes)
+
+
+def _of_classes(target: TargetConfig, scores: int) -> TargetConfig:
+    if scores < 2:
+        raise ConvertError(f"head {target.name!r} has one score for two classes, and atomjax's "
+                           "have one for each; convert the rest with --backbone-only")  # fmt: skip
+    return dataclasses.replace(target, num_classes=scores)
 
 
 def missing_biases(shapes: Shapes, heads: Heads) -> dict[str, np.ndarray]:
@@ -112,8 +123,9 @@ def _kind(
     settings = contents.parts.get("hyper_parameters")
     if layout.head_targets:
         target = layout.head_targets[task]
-        pooling = read_field(read_field(settings, "graph_scalar_reduction"), target)
-        pooling = pooling or read_field(settings, "graph_scalar_reduction_default")
+        word = "classification" if target in layout.classes else "scalar"
+        pooling = read_field(read_field(settings, f"graph_{word}_reduction"), target)
+        pooling = pooling or read_field(settings, f"graph_{word}_reduction_default")
         notes = [] if pooling else [f"head {target!r}: the file does not say how atoms are pooled; "
                                     "'sum', JMP's default, is assumed"]  # fmt: skip
         predicted = TargetConfig(name=target, pooling=pooling or "sum")

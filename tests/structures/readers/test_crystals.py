@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.io import write
 
 from atomjax.structures.readers import ReadError, SkippedRecordsWarning, open_file, read
-from atomjax.structures.readers.matbench import fold_indices
+from atomjax.structures.readers.matbench import fold_indices, stratified_fold_indices
 
 CELL = np.array([[4.0, 0.0, 0.0], [1.0, 4.0, 0.0], [0.0, 0.0, 5.0]])
 
@@ -65,6 +65,20 @@ def test_folds_are_those_of_the_benchmark() -> None:
     for fold, numbers in steels.items():
         assert (fold_indices(312, fold)[:2] + 1).tolist() == numbers
     assert [len(fold_indices(4764, fold)) for fold in range(5)] == [953, 953, 953, 953, 952]
+
+
+def test_folds_of_classes_have_the_same_share_of_each(tmp_path: Path) -> None:
+    metals = [i * i % 7 < 3 for i in range(40)]
+    # Of scikit-learn 1.9.1: StratifiedKFold(5, shuffle=True, random_state=18012019).
+    expected = {0: [2, 5, 13, 15, 17, 18, 20, 36], 4: [0, 3, 7, 12, 22, 25, 26, 30]}
+    path = tmp_path / "matbench_mp_is_metal.json.gz"
+    rows = [[pymatgen_structure(1 + i / 100), metal] for i, metal in enumerate(metals)]
+    write_task(path, rows, ["structure", "is_metal"])
+    for fold, records in expected.items():
+        assert stratified_fold_indices(metals, fold).tolist() == records
+        test = open_file(path, "matbench", split="test", fold=fold, classes=["is_metal"])
+        assert [test.identifier(i) for i in range(8)] == [f"{path.name}:{i}" for i in records]
+        assert [one.targets["is_metal"] for one in test] == [float(metals[i]) for i in records]
 
 
 @pytest.mark.parametrize("fold", [0, 4])

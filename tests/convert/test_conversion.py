@@ -18,7 +18,6 @@ from atomjax.convert.gemnet_oc.names import checkpoint_name, to_checkpoint_layou
 from atomjax.graphs import GraphConfig, build_interactions
 from atomjax.models import ScaleFactorError, backbone_config
 from atomjax.structures import References, Structure
-from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
 from tests.convert.checkpoints import (
     fairchem,
@@ -207,7 +206,7 @@ def test_finetuned_on_classes(state, tmp_path):
     (target,) = head["targets"]
     assert (target["name"], target["pooling"], target["num_classes"]) == ("y", "sum", 2)
     (labels,) = metadata["datasets"]["y"]["properties"]
-    assert target_scale(labels).classes == ("0", "1")
+    assert (labels["name"], labels["classes"]) == ("y", ["0", "1"])
     variables, _ = load_checkpoint(tmp_path / "converted")
     kernels = variables["params"]["head_y"]["value"]
     last = kernels[max(kernels)]["kernel"]

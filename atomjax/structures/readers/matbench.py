@@ -80,6 +80,7 @@ class MatbenchFile(StructureFile):
         self.target = str(columns[1 - self._structure_column])
         if not len(self._rows):
             raise ReadError(f"{path}: holds no crystal")
+        self._are_classes = isinstance(self._value(0), bool)
 
     def _count(self) -> int:
         return len(self._rows)
@@ -92,8 +93,10 @@ class MatbenchFile(StructureFile):
         if not isinstance(row, list) or len(row) != 2:
             raise ReadError("its row has not two entries")
         described, value = row[self._structure_column], row[1 - self._structure_column]
-        if not isinstance(value, bool | int | float):
-            raise ReadError(f"{self.target} is {value!r}, expected a number or a truth value")
+        is_class = isinstance(value, bool)
+        if not isinstance(value, int | float) or is_class != self._are_classes:
+            expected = "a truth value" if self._are_classes else "a number"
+            raise ReadError(f"{self.target} is {value!r}, expected {expected}")
         numbers, positions, cell = crystal(described)
         return self.options.structure(
             atomic_numbers=numbers,
@@ -118,7 +121,7 @@ class MatbenchFile(StructureFile):
 
     def _fold(self) -> np.ndarray:
         """The test part, by the rule of regression or of classification."""
-        if isinstance(self._value(0), bool):
+        if self._are_classes:
             values = [self._value(record) for record in range(self._count())]
             return stratified_fold_indices(values, self.options.fold)
         return fold_indices(self._count(), self.options.fold)

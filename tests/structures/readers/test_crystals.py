@@ -126,9 +126,11 @@ def test_damaged_matbench_files(phonons: Path, tmp_path: Path) -> None:
     steels = write_task(tmp_path / "steels.json.gz", [["Fe", 1.0]], ["composition", "yield"])
     with pytest.raises(ReadError, match="tasks on compositions have no structures"):
         open_file(steels)
-    metal = write_task(tmp_path / "m.json.gz", [[pymatgen_structure(), True]], ["structure", "m"])
-    with pytest.raises(ReadError, match="m is True, expected a number: a regression task"):
-        read(metal)
+    mixed = [[pymatgen_structure(), True], [pymatgen_structure(), 1.0]]
+    for rows, expected in ((mixed, "m is 1.0, expected a truth"), (mixed[::-1], "m is True, ")):
+        metal = write_task(tmp_path / "m.json.gz", rows, ["structure", "m"])
+        with pytest.raises(ReadError, match=expected):
+            read(metal)
     (tmp_path / "list.json.gz").write_bytes(gzip.compress(b"[1, 2]"))
     with pytest.raises(ReadError, match="is no JSON object with an array 'data'"):
         read(tmp_path / "list.json.gz")

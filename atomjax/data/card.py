@@ -331,7 +331,8 @@ def describe_states(structures: Sequence[Structure], trained_on: Sequence[str]) 
         if len(counts) == 1 or name in trained_on:
             continue
         without = counts.pop(None, 0)
-        values = [f"{value:g} of {count:,}" for value, count in sorted(counts.items())]
+        named = {v if isinstance(v, str) else f"{v:g}": n for v, n in counts.items()}
+        values = [f"{value} of {count:,}" for value, count in sorted(named.items())]
         values += [f"not given of {without:,}"] if without else []
         lines.append(f"{name:<11} {', '.join(values)}; the model reads none of them")
     return lines

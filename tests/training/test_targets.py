@@ -17,7 +17,7 @@ from rich.console import Console
 import atomjax
 from atomjax.command.__main__ import main
 from atomjax.models import HeadConfig, Prediction, TargetConfig
-from atomjax.runtime.config import ConfigError
+from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.earlier import translated_config
 from atomjax.runtime.run import Run
 from atomjax.structures.readers import read
@@ -25,7 +25,7 @@ from atomjax.studies.single import finetune
 from atomjax.training.checks import check_settings
 from atomjax.training.running.checkpoint import read_metadata
 from atomjax.training.running.metrics import error_sums, physical_metrics
-from atomjax.training.settings import RunSettings
+from atomjax.training.settings import FinetuningSettings, RunSettings
 from atomjax.training.update.losses import (
     label_counts,
     loss_sums,
@@ -245,6 +245,12 @@ def test_weights_of_energies_are_no_weights_of_properties(path):
     config["data"]["train"][0]["energy_coefficient"] = 2.0
     with pytest.raises(ConfigError, match=r'dataset "chains": energy_coefficient .* weigh what'):
         check_settings(RunSettings.from_config(config))
+
+
+def test_a_study_of_several_properties_alone_is_refused(path):
+    config = config_of(path, {"kind": "scalar", "targets": TARGETS})
+    with pytest.raises(ConfigError, match=r"several \(carbon share, atoms, charge\)"):
+        build(FinetuningSettings, {key: config[key] for key in ("data", "train", "head")})
 
 
 def test_a_target_that_nobody_has_is_an_error_that_lists_those_there_are(path, tmp_path):

@@ -119,6 +119,19 @@ class HeadSettings(Settings):
         if len(set(names)) < len(names):
             raise ConfigError(f"targets {names} must be all different")
 
+    def check_comparable(self) -> None:
+        """Check that models can be compared by one error.
+
+        Raises:
+            ConfigError: it predicts several properties, whose units differ, and no energies.
+        """
+        if self.kind == "scalar" and len(self.targets) > 1:
+            names = ", ".join(target.name for target in self.targets)
+            raise ConfigError(
+                f"a study compares models by one error, and head.targets has several ({names}); "
+                "give one, or train them in a run of its own"
+            )
+
     def unit_of(self, name: str) -> str:
         """Unit of a property, by its name or that under which its errors are reported."""
         for target in self.targets:

@@ -121,6 +121,7 @@ class FinetuningSettings(CheckpointStart):
                 "downstream task, give one"
             )
         _check_head(self.head, self)
+        self.head.check_comparable()
 
     def run(self, model: ModelSettings, seed: int, notes: tuple[str, ...] | None) -> RunSettings:
         """The finetuning with one seed, whose checkpoint is not known yet."""

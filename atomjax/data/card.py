@@ -331,8 +331,8 @@ def describe_states(structures: Sequence[Structure], trained_on: Sequence[str]) 
         if len(counts) == 1 or name in trained_on:
             continue
         without = counts.pop(None, 0)
-        named = {v if isinstance(v, str) else f"{v:g}": n for v, n in counts.items()}
-        values = [f"{value} of {count:,}" for value, count in sorted(named.items())]
+        ordered = sorted(counts.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+        values = [f"{v if isinstance(v, str) else f'{v:g}'} of {n:,}" for v, n in ordered]
         values += [f"not given of {without:,}"] if without else []
         lines.append(f"{name:<11} {', '.join(values)}; the model reads none of them")
     return lines

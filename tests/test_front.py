@@ -1,11 +1,15 @@
-"""The picture at the top of README.md shows the committed results."""
+"""What readers and hosts see first: the picture of README.md, the address, files of the host."""
 
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks import front
+from docs import addresses
+
+ROOT = front.ROOT
 
 
 def test_the_picture_is_that_of_the_results(tmp_path: Path) -> None:
@@ -18,5 +22,30 @@ def test_the_picture_is_that_of_the_results(tmp_path: Path) -> None:
     shown += [f"{np.mean(values):.0f}" for values in errors.values()]
     assert {*shown} <= {word.strip() for word in words[1]}
     assert front.PATH.stat().st_size < 200_000
-    readme = (front.ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     assert "](docs/results/front.svg)" in readme.partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("pattern", addresses.PLACES)
+def test_address_and_version_are_those_of_pyproject_and_the_package(pattern: str) -> None:
+    paths = list(ROOT.glob(pattern))
+    assert paths
+    for path in paths:
+        text = path.read_text("utf-8")
+        placed = addresses.placed(text, addresses.PLACES[pattern], addresses.values())
+        assert text == placed, "run make notebooks"
+        moved = {"repository": "https://github.com/a/b", "name": "a/b", "version": "9"}
+        old = addresses.values()["name"]
+        assert old not in addresses.placed(text, addresses.PLACES[pattern], moved)
+
+
+def test_the_address_stands_nowhere_else() -> None:
+    known = {path for pattern in addresses.PLACES for path in ROOT.glob(pattern)}
+    known |= {path.with_suffix(".ipynb") for path in known} | {ROOT / "pyproject.toml"}
+    folders = ("atomjax", "benchmarks", "configs", "docs", "launch", "notebooks", "requirements")
+    paths = [*ROOT.glob("*.*"), *(ROOT / ".github").rglob("*.*")]
+    paths += [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    kinds = {".cff", ".ipynb", ".md", ".py", ".sh", ".toml", ".yml"}
+    address = addresses.values()["name"]
+    stating = {p for p in paths if p.suffix in kinds and address in p.read_text("utf-8")}
+    assert stating <= known

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACES = {
     "notebooks/*.py": ['REPOSITORY, TAG = "{repository}", "v{version}"'],
     "README.md": ["https://colab.research.google.com/github/{name}/blob/v{version}/notebooks/"],
-    "CITATION.cff": ["repository-code: {repository}", "version: {version}"],
+    "CITATION.cff": ["repository-code: {repository}", "type: software\nversion: {version}"],
     "mkdocs.yml": ["link: {repository}"],
     ".github/ISSUE_TEMPLATE/config.yml": ["url: {repository}/security/advisories/new"],
 }

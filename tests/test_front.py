@@ -1,10 +1,14 @@
 """What readers and hosts see first: the picture of README.md, the address, files of the host."""
 
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import front
 from docs import addresses
@@ -49,3 +53,44 @@ def test_the_address_stands_nowhere_else() -> None:
     address = addresses.values()["name"]
     stating = {p for p in paths if p.suffix in kinds and address in p.read_text("utf-8")}
     assert stating <= known
+
+
+# Files for hosts → the schemas of check-jsonschema, which come with it.
+LINTED = {
+    ".github/workflows/checks.yml": "github-workflows",
+    ".github/ISSUE_TEMPLATE/bug.yml": "github-issue-forms",
+    ".github/ISSUE_TEMPLATE/idea.yml": "github-issue-forms",
+    ".github/ISSUE_TEMPLATE/config.yml": "github-issue-config",
+    "CITATION.cff": "citation-file-format",
+}
+
+
+def complaints(path: Path, schema: str) -> str:
+    command = ["-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(path)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", LINTED)
+def test_files_for_hosts_pass_their_linter(path: str, tmp_path: Path) -> None:
+    pytest.importorskip("check_jsonschema", reason="the linter is in requirements/dev.txt")
+    assert complaints(ROOT / path, LINTED[path]) == ""
+    spoilt = tmp_path / Path(path).name
+    spoilt.write_text((ROOT / path).read_text() + "\nnonsense: true\n")
+    assert "nonsense" in complaints(spoilt, LINTED[path])
+
+
+def test_the_workflow_runs_what_there_is_on_every_supported_python() -> None:
+    assert {p.relative_to(ROOT).as_posix() for p in (ROOT / ".github").rglob("*.yml")} <= {*LINTED}
+    matrix = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())
+    matrix = matrix["jobs"]["checks"]["strategy"]["matrix"]
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    assert matrix["python"] == [c.split()[-1] for c in classifiers if ":: 3." in c]
+    assert [one["what"] for one in matrix["include"]] == matrix["what"]
+    makefile = (ROOT / "Makefile").read_text()
+    for one in matrix["include"]:
+        program, target, *rest = one["command"].split()
+        if program == "make":
+            assert f"\n{target}: " in makefile
+        for file in [program, *(word.removeprefix("ARGS=") for word in rest)]:
+            assert "/" not in file or (ROOT / file).exists()

@@ -103,6 +103,8 @@ for name, structures in upstream.items():
 
 # %%
 starts = {name: f"runs/pretrained_{name}" for name in upstream} | {"none": None}
+# A short training is warmed up for few steps.
+finetuning = {"train.epochs": FINETUNING, "train.schedule.warmup_steps": 20}
 errors = {}
 for name, start in starts.items():
     print(f"finetuning from {name}")
@@ -112,7 +114,7 @@ for name, start in starts.items():
         train=train,
         validation=validation,
         workdir=workdir,
-        settings={"train.epochs": FINETUNING} | ({} if start else NETWORK),
+        settings=finetuning | ({} if start else NETWORK),
         progress=LiveCurves(workdir),
     )
     errors[name] = model.predict(test).errors()["force_mae_mev_per_angstrom"]

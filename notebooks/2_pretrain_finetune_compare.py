@@ -50,6 +50,7 @@ if "COLAB_RELEASE_TAG" in os.environ:
 import matplotlib.pyplot as plt
 
 import atomjax
+from atomjax.command.__main__ import main as command
 from atomjax.reporting.live import LiveCurves
 from atomjax.structures.generate import generate
 
@@ -132,6 +133,10 @@ ax.set(xlabel="pretrained on", ylabel="force MAE on unseen frames (meV/Å)")
 for name, error in errors.items():
     ax.annotate(f"{error:.1f}", (name, error), ha="center", va="bottom")
 print(errors)
+
+# The curves, predictions and settings of all three on one page.
+runs = [f"runs/finetuned_{name}" for name in starts]
+command(["report", *runs, "--output", "runs/compared/report.html"])
 
 # %%
 nearest = table.nearest["aspirin"]

@@ -55,11 +55,14 @@ from atomjax.reporting.live import LiveCurves
 from atomjax.structures.generate import generate
 
 FAST = os.environ.get("ATOMJAX_FAST") == "1"
-PRETRAINING = 60 if FAST else 400  # structures of each upstream set
+PRETRAINING = 36 if FAST else 400  # structures of each upstream set
 EPOCHS = 6 if FAST else 12
-LABELS, FINETUNING = (16, 12) if FAST else (50, 30)
-# One block is quick; the settings for small data choose everything else.
+LABELS, FINETUNING = (16, 4) if FAST else (50, 30)
+UNSEEN = 20 if FAST else 50
+# One block is quick, and short trainings are warmed up for few steps; the settings for small data
+# choose everything else.
 NETWORK = {"model.overrides.num_blocks": 1}
+SHORT = {"train.schedule.warmup_steps": 10}
 
 # %% [markdown]
 # ## Data
@@ -73,7 +76,7 @@ upstream = {
     name: generate({"kind": name, "count": PRETRAINING, **options})
     for name, options in specs.items()
 }
-frames = generate({"kind": "dynamics", "molecule": "aspirin", "count": LABELS + 70})
+frames = generate({"kind": "dynamics", "molecule": "aspirin", "count": LABELS + 20 + UNSEEN})
 train, validation, test = frames[:LABELS], frames[LABELS : LABELS + 20], frames[LABELS + 20 :]
 
 table = atomjax.csi(upstream, {"aspirin": train}, size=LABELS)
@@ -89,7 +92,7 @@ pretrained = {}
 for name, structures in upstream.items():
     print(f"pretraining on {name}")
     workdir = f"runs/pretrained_{name}"
-    settings = NETWORK | {"train.epochs": EPOCHS, "train.batching.batch_size": 16}
+    settings = NETWORK | SHORT | {"train.epochs": EPOCHS, "train.batching.batch_size": 16}
     pretrained[name] = atomjax.finetune(
         None,
         train=structures[: -len(structures) // 10],
@@ -104,8 +107,6 @@ for name, structures in upstream.items():
 
 # %%
 starts = {name: f"runs/pretrained_{name}" for name in upstream} | {"none": None}
-# A short training is warmed up for few steps.
-finetuning = {"train.epochs": FINETUNING, "train.schedule.warmup_steps": 20}
 errors = {}
 for name, start in starts.items():
     print(f"finetuning from {name}")
@@ -115,7 +116,7 @@ for name, start in starts.items():
         train=train,
         validation=validation,
         workdir=workdir,
-        settings=finetuning | ({} if start else NETWORK),
+        settings=SHORT | {"train.epochs": FINETUNING} | ({} if start else NETWORK),
         progress=LiveCurves(workdir),
     )
     errors[name] = model.predict(test).errors()["force_mae_mev_per_angstrom"]

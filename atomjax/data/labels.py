@@ -16,11 +16,21 @@ from atomjax.structures.readers.format import LABEL_KEYS
 from atomjax.structures.store import Store
 from atomjax.structures.store.records import LABELS
 from atomjax.structures.structure import Structure
+from atomjax.structures.units import ENERGY_UNITS, HARTREE, energy_factor
 
 # Structures of a part of a store that its elements are taken from.
 ELEMENT_SAMPLE = 5_000
 # eV; adsorbates on unrelaxed slabs have a few tens at most.
 LARGEST_ADSORPTION = 50.0
+# Exact energies of the atoms H to Ar without relativity, Ha (Chakravorty et al., Phys. Rev. A 47,
+# 3649, 1993). Bonds add at most 2 % where there is any atom but hydrogen and helium, functionals
+# and relativity less; pseudopotentials and tight binding are far away.
+ATOMS_HA = -np.fromstring(
+    "0.5 2.9037 7.4781 14.6674 24.6539 37.8450 54.5893 75.0674 99.7341 128.9383 162.2546 200.053 "
+    "242.346 289.359 341.259 398.110 460.148 527.540",
+    sep=" ",
+)
+ALL_ELECTRON_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +104,45 @@ def check_energy_kind(name: str, kind: str | None, structures: Sequence[Structur
             f"{typical:,.0f} eV, more than 1 eV an atom, as total energies do; declare "
             'energy_kind="total", or check energy_unit'
         )
+
+
+def check_energy_unit(name: str, unit: str | None, structures: Sequence[Structure]) -> None:
+    """Raise where total energies are those of all electrons, but in another unit than `unit`.
+
+    Molecules of light elements have nearly the energy of their atoms, which is known; so nearly
+    all of quantum chemistry tells its unit. Other energies tell nothing.
+
+    Args:
+        name: data set, for the message.
+        unit: unit that the energies were read in; None: eV.
+        structures: they, in eV.
+
+    Raises:
+        ConfigError: naming the unit that they are in.
+    """
+    sample = structures
+    if isinstance(structures, Store) and len(structures) > ELEMENT_SAMPLE:
+        sample = structures.sample(ELEMENT_SAMPLE)
+    ratios = np.array([r for r in map(_of_all_electrons, sample) if r is not None])
+    if not len(ratios):
+        return
+    read_in = energy_factor(unit or "eV")
+    for other, factor in ENERGY_UNITS.items():
+        fits = np.abs(ratios * factor / read_in - 1) < ALL_ELECTRON_TOLERANCE
+        if factor != read_in and fits.mean() > 0.9:
+            raise ConfigError(
+                f'dataset "{name}": its energies, read in {unit or "eV"}, are those of all '
+                f"electrons in {other}; declare energy_unit={other!r} (for a store: convert again)"
+            )
+
+
+def _of_all_electrons(structure: Structure) -> float | None:
+    """Energy over that of the atoms with all their electrons; None where these are not known."""
+    numbers = structure.atomic_numbers
+    known = len(numbers) and 2 < numbers.max() <= len(ATOMS_HA)
+    if structure.energy is None or not known:
+        return None
+    return structure.energy / float(ATOMS_HA[numbers - 1].sum() * HARTREE)
 
 
 def elements_of(structures: Sequence[Structure]) -> list[str]:

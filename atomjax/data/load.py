@@ -14,10 +14,10 @@ import numpy as np
 from atomjax.batching import GraphDataset, mixture_shares, share_out
 from atomjax.data.fingerprint import fingerprint
 from atomjax.data.graphs import BaseGraphs, graph_config
-from atomjax.data.labels import check_energy_kind, unwanted_labels
+from atomjax.data.labels import check_energy_kind, check_energy_unit, unwanted_labels
 from atomjax.data.origin import describe_origin, describe_skipped
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
-from atomjax.data.sources import believe_units, find_file, generate_spec
+from atomjax.data.sources import believe_units, find_file, generate_spec, with_units
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
@@ -145,6 +145,8 @@ def _load_all(
         skipped, notes = [], RecordNotes()
         parts.append(_load_parts(dataset, settings, run, skipped, notes, unwanted))
         check_energy_kind(dataset.name, dataset.energy_kind, parts[-1]["train"])
+        unit = with_units(dataset, notes.units).energy_unit
+        check_energy_unit(dataset.name, unit, parts[-1]["train"])
         splits.origins.append(describe_origin(dataset, skipped, notes))
         splits.notes.append(notes)
     return parts, splits

@@ -11,7 +11,13 @@ import pytest
 
 from atomjax.batching import GraphDataset
 from atomjax.data.fingerprint import describe_change, fingerprint
-from atomjax.data.labels import LabelCounts, check_energy_kind, trained_on, unwanted_labels
+from atomjax.data.labels import (
+    LabelCounts,
+    check_energy_kind,
+    check_energy_unit,
+    trained_on,
+    unwanted_labels,
+)
 from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.runtime.config import ConfigError, build
@@ -19,6 +25,7 @@ from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
+from atomjax.structures.units import energy_factor
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.settings import HeadSettings
 
@@ -223,3 +230,32 @@ def test_total_energies_are_no_adsorption_energies(tmp_path: Path) -> None:
     assert guessed.energy_kind is None
     oc20 = DatasetSettings(name="slabs", kind="read", path="a.lmdb", format="oc20")
     assert oc20.energy_kind == "adsorption"
+
+
+@pytest.mark.parametrize("unit", ["Ha", "kcal/mol", "kJ/mol", "Ry", "eV"])
+def test_energies_of_all_electrons_tell_their_unit(tmp_path: Path, unit: str) -> None:
+    # Water and methane, BP86-like energies, Ha.
+    waters = [
+        Structure(
+            atomic_numbers=numbers,
+            positions=np.arange(3.0 * len(numbers)).reshape(-1, 3),
+            energy=energy,
+        )
+        for numbers, energy in (([8, 1, 1], -76.42), ([6, 1, 1, 1, 1], -40.52))
+    ]
+    factor = energy_factor("Ha") / energy_factor(unit)
+    written = [replace(w, energy=w.energy * factor) for w in waters]
+    for given in (written, write_store(tmp_path / "store", written)):
+        if unit == "eV":
+            check_energy_unit("waters", "eV", given)
+        else:
+            with pytest.raises(ConfigError, match=f"energy_unit='{unit}'"):
+                check_energy_unit("waters", "eV", given)
+    read = [replace(w, energy=w.energy * energy_factor("Ha")) for w in waters]
+    check_energy_unit("waters", unit, read)
+    if unit != "Ha":
+        wrong = [replace(w, energy=w.energy * energy_factor(unit)) for w in waters]
+        with pytest.raises(ConfigError, match="energy_unit='Ha'"):
+            check_energy_unit("waters", unit, wrong)
+    # Energies of valence electrons tell nothing.
+    check_energy_unit("waters", unit, [replace(w, energy=-140.0) for w in waters])

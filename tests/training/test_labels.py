@@ -234,28 +234,30 @@ def test_total_energies_are_no_adsorption_energies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", ["Ha", "kcal/mol", "kJ/mol", "Ry", "eV"])
 def test_energies_of_all_electrons_tell_their_unit(tmp_path: Path, unit: str) -> None:
-    # Water and methane, BP86-like energies, Ha.
-    waters = [
-        Structure(
-            atomic_numbers=numbers,
-            positions=np.arange(3.0 * len(numbers)).reshape(-1, 3),
-            energy=energy,
-        )
-        for numbers, energy in (([8, 1, 1], -76.42), ([6, 1, 1, 1, 1], -40.52))
-    ]
-    factor = energy_factor("Ha") / energy_factor(unit)
-    written = [replace(w, energy=w.energy * factor) for w in waters]
+    def molecules(factor: float) -> list[Structure]:
+        """Water and methane, whose energies in Ha are multiplied by a factor."""
+        energies = {(8, 1, 1): -76.42, (6, 1, 1, 1, 1): -40.52}
+        return [
+            Structure(
+                atomic_numbers=numbers,
+                positions=np.arange(3.0 * len(numbers)).reshape(-1, 3),
+                energy=factor * energy,
+            )
+            for numbers, energy in energies.items()
+        ]
+
+    written = molecules(energy_factor("Ha") / energy_factor(unit))
     for given in (written, write_store(tmp_path / "store", written)):
         if unit == "eV":
             check_energy_unit("waters", "eV", given)
         else:
             with pytest.raises(ConfigError, match=f"energy_unit='{unit}'"):
                 check_energy_unit("waters", "eV", given)
-    read = [replace(w, energy=w.energy * energy_factor("Ha")) for w in waters]
-    check_energy_unit("waters", unit, read)
+    check_energy_unit("waters", unit, molecules(energy_factor("Ha")))
     if unit != "Ha":
-        wrong = [replace(w, energy=w.energy * energy_factor(unit)) for w in waters]
         with pytest.raises(ConfigError, match="energy_unit='Ha'"):
-            check_energy_unit("waters", unit, wrong)
-    # Energies of valence electrons tell nothing.
-    check_energy_unit("waters", unit, [replace(w, energy=-140.0) for w in waters])
+            check_energy_unit("waters", unit, molecules(energy_factor(unit)))
+    # Energies of valence electrons tell nothing, and those of one molecule leave a doubt.
+    assert check_energy_unit("waters", unit, molecules(3.0)) == ""
+    if unit != "eV":
+        assert f"energy_unit='{unit}'" in check_energy_unit("waters", "eV", written[:1] * 2)

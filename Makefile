@@ -23,8 +23,8 @@ test: .venv/.dev-installed ## lint, format, types and the fast tests
 	@$(MAKE) --no-print-directory -k lint types unit
 
 # With the programs that users run; the fast tests leave LLVM's passes out.
-test-slow: .venv/.dev-installed ## the tests that take minutes
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m slow
+test-slow: .venv/.dev-installed ## the tests that take minutes; ARGS=tests/test_site.py runs some of them
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m slow $(ARGS)
 
 benchmark: .venv/.dev-installed ## every benchmark of speed, into docs/results; ARGS=--quick takes 5 minutes
 	$(BIN)/python -m benchmarks.all $(ARGS)
@@ -34,7 +34,8 @@ INTO ?= wheels
 wheels: ## wheels for a node without network that has Python 3.12, JAX, flax, optax and orbax
 	requirements/wheels.sh $(INTO)
 
-notebooks: .venv/.dev-installed ## notebooks/*.ipynb, from the sources beside them
+notebooks: .venv/.dev-installed ## notebooks/*.ipynb, from the sources beside them; the repository's address
+	$(BIN)/python docs/addresses.py
 	$(BIN)/python docs/notebooks.py
 
 docs: .venv/.dev-installed ## the site, into dist/site

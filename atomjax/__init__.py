@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from atomjax.inference.model import Ensemble, Model, load
     from atomjax.inference.results import Predictions
     from atomjax.recipes.finetuning import finetune
+    from atomjax.similarity.workflow.statistics_job import statistics
     from atomjax.similarity.workflow.table import CsiTable, csi
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "features",
     "finetune",
     "load",
+    "statistics",
 ]
 
 # Public names and the modules that define them, which need jax: importing atomjax alone does not.
@@ -37,6 +39,7 @@ _MODULES = {
     "features": "atomjax.inference.embeddings",
     "finetune": "atomjax.recipes.finetuning",
     "load": "atomjax.inference.model",
+    "statistics": "atomjax.similarity.workflow.statistics_job",
 }
 
 

@@ -1,7 +1,7 @@
 """Hooks of MkDocs: pages beside docs/ join the site, and links between pages hold there.
 
 Notebooks are run for their pages, with small counts unless ``ATOMJAX_FAST=0``, and not at all with
-``ATOMJAX_NOTEBOOKS=unrun``.
+``ATOMJAX_NOTEBOOKS=unrun``. The reports that they write make the gallery.
 """
 
 import base64
@@ -20,11 +20,15 @@ BESIDE = {
     "CHANGELOG.md": "changelog.md",
     "launch/README.md": "launch.md",
 }
+GALLERY = """# Gallery of reports
+
+Pages that the notebooks wrote while this site was built, as every run does. Each is a file that
+needs no network; [Reports](reports.md) describes what is in it."""
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that live beside docs/."""
+    """Add the pages that live beside docs/, those of the notebooks, and the gallery."""
     for source, target in BESIDE.items():
         files.append(File.generated(config, target, abs_src_path=source))
     os.environ.setdefault("ATOMJAX_FAST", "1")
@@ -35,16 +39,40 @@ def on_files(files: Files, config: Any) -> Files:
     assert spec.loader is not None
     notebooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(notebooks)
+    gallery = [GALLERY]
     for source in notebooks.SOURCES:
-        if os.environ.get("ATOMJAX_NOTEBOOKS") == "unrun":
-            done = notebooks.notebook_of(source)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:
+            if os.environ.get("ATOMJAX_NOTEBOOKS") == "unrun":
+                done = notebooks.notebook_of(source)
+            else:
                 done = notebooks.execute(source, Path(folder))
+            lines, written = reports_of(Path(folder), source.stem)
         page, pictures = page_of(done, source.stem)
-        for name, content in {f"{source.stem}.md": page, **pictures}.items():
-            files.append(File.generated(config, f"notebooks/{name}", content=content))
+        if lines:
+            title = page.partition("\n")[0].removeprefix("# ")
+            gallery += ["", f"## [{title}](notebooks/{source.stem}.md)", "", *lines]
+        made = {f"{source.stem}.md": page, **pictures}
+        written |= {f"notebooks/{name}": content for name, content in made.items()}
+        for name, content in written.items():
+            files.append(File.generated(config, name, content=content))
+    files.append(File.generated(config, "gallery.md", content="\n".join(gallery)))
     return files
+
+
+def reports_of(folder: Path, name: str) -> tuple[list[str], dict[str, str | bytes]]:
+    """Links to the reports that a notebook wrote, and place → content of these and their files."""
+    lines: list[str] = []
+    written: dict[str, str | bytes] = {}
+    for report in sorted(folder.glob("runs/*/report.html")):
+        text = report.read_text("utf-8")
+        linked = {report.parent / link for link in re.findall(r'href="([^":#]+)"', text)}
+        for path in (report, *(path for path in linked if path.is_file())):
+            place = path.resolve().relative_to(folder.resolve() / "runs")
+            written[f"gallery/{name}/{place}"] = path.read_bytes()
+        title = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
+        assert title is not None
+        lines.append(f"- [{title[1].strip()}](gallery/{name}/{report.parent.name}/report.html)")
+    return lines, written
 
 
 def page_of(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:

@@ -91,7 +91,8 @@ for ax, (name, frames) in zip(axes, [*candidates.items(), ("aspirin", aspirin)],
 
 # %%
 # The same number from each set, so that none looks near for being small.
-table = atomjax.csi(candidates, {"aspirin": aspirin}, size=COUNT // 2)
+# runs/csi/report.html shows all of it on one page.
+table = atomjax.csi(candidates, {"aspirin": aspirin}, size=COUNT // 2, workdir="runs/csi")
 print(table)
 
 distances, floors = table.values[:, 0], table.noise_floor[:, 0]

@@ -76,7 +76,7 @@ FAST = os.environ.get("ATOMJAX_FAST") == "1"
 FILE = None
 
 path = Path(FILE) if FILE else Path(str(files("atomjax") / "recipes" / "examples" / "ethanol.xyz"))
-frames: list = list(read(path, ":60" if FAST and not FILE else ":"))
+frames: list = list(read(path, ":40" if FAST and not FILE else ":"))
 figure, axes = plt.subplots(1, 4, figsize=(12, 3))
 for ax, atoms in zip(axes, frames[:4], strict=True):
     ase.visualize.plot.plot_atoms(atoms, ax, rotation="60x,30y")

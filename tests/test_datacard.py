@@ -84,12 +84,12 @@ def test_charges_that_differ_are_named():
     other = [replace(same[0], targets={"charge": -1.0, "spin": 1.0}), *train[1:2], *same[2:]]
     references = References.fit(train)
     for part in (train, same):
-        assert describe_dataset("x", "y", {"train": part}, references).states == []
+        assert describe_dataset("x", "y", {"train": part}, references).doubts == []
     lines = describe_dataset("x", "y", {"train": other}, references).lines()
     assert "    charge      -1 of 1, 0 of 2, not given of 1; the model reads none of them" in lines
     assert "    spin        1 of 3, not given of 1; the model reads none of them" in lines
     scale = PropertyScale.fit(same[:1] + other[:1], "charge")
-    assert describe_dataset("x", "y", {"train": same[:1] + other[:1]}, None, [scale]).states == []
+    assert describe_dataset("x", "y", {"train": same[:1] + other[:1]}, None, [scale]).doubts == []
 
 
 def test_unlabelled_halves_are_left_out():

@@ -18,9 +18,12 @@ from rich.console import Console
 
 from atomjax.command.__main__ import main
 from atomjax.convert.__main__ import main as convert
+from atomjax.data.given import structures_of
 from atomjax.data.load import read_dataset
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.data.sources import check_source
+from atomjax.recipes.own_data import own_config
+from atomjax.recipes.own_sets import csi_config
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.downloads import (
     CATALOGUE,
@@ -322,6 +325,12 @@ def test_names_are_taken_where_paths_are(server, tmp_path):
     assert len(server.asked) == 1
     with pytest.raises(ConfigError, match="Did you mean 'toy/frames'"):
         build(DatasetSettings, {**fields, "path": "download:toy/frame"})
+    for recipe, argument in ((own_config, "{}"), (csi_config, "{0},task={0}")):
+        recipe(argument.format("download:toy/frames"))
+        with pytest.raises(ConfigError, match="Did you mean 'toy/frames'"):
+            recipe(argument.format("download:toy/frame"))
+    assert len(structures_of("download:toy/frames")) == 40
+    assert len(server.asked) == 1
     with pytest.raises(CheckpointError, match="atomjax convert download:jmp-s --to checkpoints/jm"):
         load_checkpoint("download:jmp-s")
 

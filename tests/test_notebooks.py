@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-import atomjax
 from docs import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,19 +41,14 @@ def test_notebooks_are_those_of_their_sources(source: Path) -> None:
     assert "assert " in "".join(cells[-1]["source"])
 
 
-def test_badges_open_every_notebook_at_the_tag() -> None:
-    address = project()["urls"]["Repository"].replace("https://github.com/", "github/")
-    start = f"https://colab.research.google.com/{address}/blob/v{atomjax.__version__}/notebooks/"
-    readme = (ROOT / "README.md").read_text()
-    opened = re.findall(re.escape(start) + r"(\w+)\.ipynb", readme)
+def test_badges_open_every_notebook() -> None:
+    opened = re.findall(r"colab[\w./]+/notebooks/(\w+)\.ipynb", (ROOT / "README.md").read_text())
     assert opened == [source.stem for source in notebooks.SOURCES]
     assert len(opened) == 5
 
 
-def test_the_first_cells_install_this_version_with_pins_of_the_locks() -> None:
+def test_the_first_cells_are_one_and_install_with_pins_of_the_locks() -> None:
     (cell,) = {first_code(source) for source in notebooks.SOURCES}
-    address = project()["urls"]["Repository"]
-    assert f'REPOSITORY, TAG = "{address}", "v{atomjax.__version__}"' in cell
     lock = (ROOT / "requirements" / "tpu.txt").read_text()
     pins = dict(re.findall(r"^jax==(\S+) ; python_full_version (<|>=) '3\.12'", lock, re.MULTILINE))
     new, old = sorted(pins, key=lambda pin: pins[pin] == "<")

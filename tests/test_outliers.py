@@ -63,3 +63,36 @@ def test_a_fixed_atom_bears_any_force() -> None:
     train[0] = dataclasses.replace(train[0], forces=forces, fixed=[True, False, False])
     card = describe_dataset("n2", "x", {"train": train}, References.fit(train))
     assert card.outliers == {}
+
+
+def springs(force_factor: float) -> list[Structure]:
+    """Molecules of one spring, whose forces are in another unit by a factor."""
+    rng = np.random.default_rng(1)
+    found = []
+    for stretch in rng.normal(0, 0.05, 30):
+        force = -50.0 * stretch * force_factor
+        found.append(
+            Structure(
+                atomic_numbers=[7, 7],
+                positions=[[0, 0, 0], [0, 0, DISTANCE + stretch]],
+                energy=-30.0 + 25.0 * stretch**2,
+                forces=[[0, 0, -force], [0, 0, force]],
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1.0, ""),
+        (1.8897, "0.529 times the work"),
+        (-1.0, "-1 times the work"),
+        (0.0434, "23 times"),
+    ],
+)
+def test_forces_have_to_go_with_the_energies(factor: float, said: str) -> None:
+    lines = describe_dataset("n2", "x", {"train": springs(factor)}, None).lines()
+    doubts = [line for line in lines if "doubtful" in line]
+    assert len(doubts) == bool(said)
+    assert all(said in line for line in doubts)

@@ -30,6 +30,16 @@ def test_the_site_builds_strictly(tmp_path):
     assert made.returncode == 0, made.stderr
     reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text("utf-8")
     assert 'id="atomjax.inference.calculator.AtomjaxCalculator"' in reference
+    # The reports of the notebooks, with the files that they link to.
+    gallery = (tmp_path / "site" / "gallery" / "index.html").read_text("utf-8")
+    reports = re.findall(r'href="(\d_\w+/\w+/report\.html)"', gallery)
+    assert "1_which_data_set/csi/report.html" in reports
+    assert "2_pretrain_finetune_compare/compared/report.html" in reports
+    for report in reports:
+        page = tmp_path / "site" / "gallery" / report
+        assert page.stat().st_size < 3e6
+        links = re.findall(r'href="([^":#]+)"', page.read_text("utf-8"))
+        assert [link for link in links if not (page.parent / link).is_file()] == []
     # Nothing is fetched from elsewhere when a page is opened.
     start = (tmp_path / "site" / "index.html").read_text("utf-8")
     assert not re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?://(?!squidfunk)', start)

@@ -126,7 +126,8 @@ import os
 import sys
 from pathlib import Path
 from rich.console import Console
-from atomjax.graphs import BatchLoader, GraphConfig
+from atomjax.batching import BatchLoader
+from atomjax.graphs import GraphConfig
 from atomjax.runtime.run import Run
 from atomjax.data.store_view import StoredDataset
 from atomjax.structures.store import Store

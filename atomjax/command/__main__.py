@@ -56,6 +56,13 @@ COMMANDS: dict[str, Command] = {
         function=f"{_FUNCTIONS}:csi",
         options=f"{_FUNCTIONS}:add_csi_options",
     ),
+    "statistics": Command(
+        about="keep what comparisons need of a data set in one file, and merge such files",
+        example="atomjax statistics mine.xyz --output mine.statistics.npz\n"
+        "atomjax csi mine=mine.statistics.npz oxides=oxides.xyz --task aspirin.xyz",
+        function=f"{_FUNCTIONS}:statistics",
+        options=f"{_FUNCTIONS}:add_statistics_options",
+    ),
     "predict": Command(
         about="predict energies, forces, stresses or a property",
         example="atomjax predict runs/mine frames.xyz --output predicted.xyz",

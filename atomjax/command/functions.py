@@ -12,6 +12,7 @@ import numpy as np
 import atomjax
 from atomjax.command.labels import add_labels, given_labels
 from atomjax.data.given import structures_of
+from atomjax.data.settings import STATISTICS
 from atomjax.reporting.tables import markdown_table, table_text
 from atomjax.runtime.config import Argument, ConfigError
 from atomjax.runtime.files import write_npz
@@ -52,6 +53,38 @@ def csi(options: argparse.Namespace) -> int:
         **labels,
     )
     print(table)
+    return 0
+
+
+def add_statistics_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``atomjax statistics``."""
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="a data set; or statistics, to show or to merge")
+    add("--output", type=Path, metavar=f"FILE{STATISTICS}", help="file to write")
+    add("--checkpoint", metavar="DIR", help="run or checkpoint (default: the package's extractor)")
+    add("--size", type=int, metavar="N", help="structures drawn, or all of a smaller set")
+    add("--seed", type=int, default=0, help="seed of sample and projection (default: 0)")
+    add("--sampling", metavar="STRATEGY", default="balanced", help="default: balanced")
+    add_labels(parser)
+
+
+def statistics(options: argparse.Namespace) -> int:
+    """Writes the statistics of a data set, or of several together; prints what they hold."""
+    output, files = options.output, options.files
+    if output is None and not all(file.endswith(STATISTICS) for file in files):
+        raise ConfigError(f"give --output FILE{STATISTICS}; without it, statistics are shown alone")
+    if output is not None:
+        _keep_inputs(output, files)
+    held = atomjax.statistics(
+        files if len(files) > 1 else files[0],
+        output,
+        checkpoint=options.checkpoint,
+        size=options.size,
+        seed=options.seed,
+        settings={"sampling.strategy": options.sampling},
+        **given_labels(options),
+    )
+    print(held.describe())
     return 0
 
 

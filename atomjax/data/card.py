@@ -15,7 +15,7 @@ from atomjax.batching import BatchLoader
 from atomjax.data.duplicates import Duplicates, count_duplicates, describe_shared
 from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
-from atomjax.data.outliers import describe_outliers, find_outliers
+from atomjax.data.outliers import describe_outliers, find_outliers, question_forces
 from atomjax.structures import PropertyScale, References, Structure, TargetScale
 from atomjax.structures.element_fit import undetermined_elements
 from atomjax.structures.elements import SYMBOLS
@@ -59,7 +59,8 @@ class DatasetCard:
         duplicates: structures that are there twice, within splits and in two of them.
         open_elements: symbols of the elements that the references cannot tell apart.
         outside: split → number of structures whose composition the references leave open.
-        states: lines about charges or spins that differ, which no model reads.
+        doubts: lines about charges or spins that differ, which no model reads, and about forces
+            that do not go with the energies.
         outliers: kind → records with impossible geometry or labels.
         counts: split → number of structures.
         classes: number of different class keys.
@@ -81,7 +82,7 @@ class DatasetCard:
     duplicates: Duplicates
     open_elements: Sequence[str]
     outside: Mapping[str, int]
-    states: Sequence[str]
+    doubts: Sequence[str]
     outliers: Mapping[str, Sequence[str]]
     counts: Mapping[str, int]
     classes: int
@@ -121,7 +122,7 @@ class DatasetCard:
             for split, labels in self.labels.items()
             if split != "train" and labels.missing()
         ]
-        body += self.states
+        body += self.doubts
         body += [f"twice       {line}" for line in self.duplicates.lines()]
         body += [f"outliers    {line}" for line in describe_outliers(self.outliers)]
         if self.open_elements:
@@ -313,7 +314,7 @@ def _checked(
         "duplicates": count_duplicates(splits),
         "open_elements": undetermined_elements(sharing.undetermined) if sharing else (),
         "outside": outside_counts(parts, sharing),
-        "states": describe_states(parts["train"], names),
+        "doubts": [*describe_states(parts["train"], names), *question_forces(parts["train"])],
         "outliers": find_outliers(parts, references),
     }
 

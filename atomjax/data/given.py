@@ -14,7 +14,7 @@ from ase import Atoms
 from atomjax.data.declarations import facts_of
 from atomjax.data.fingerprint import fingerprint
 from atomjax.data.load import read_dataset
-from atomjax.data.settings import DECLARED, DatasetSettings
+from atomjax.data.settings import DECLARED, STATISTICS, DatasetSettings
 from atomjax.data.store_view import open_store
 from atomjax.runtime.config import build
 from atomjax.structures import Structure, save_archive
@@ -128,6 +128,8 @@ def file_entry(name: str, path: Path, options: Mapping[str, Any]) -> dict[str, A
             reader.
     """
     path = path.expanduser()
+    if path.name.endswith(STATISTICS):
+        return {"name": name, "kind": "statistics", "path": str(path)}
     known = {field.name for field in dataclasses.fields(DatasetSettings)}
     fields = {key: value for key, value in options.items() if key in known}
     arguments = {key: value for key, value in options.items() if key not in known}

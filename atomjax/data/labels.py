@@ -16,11 +16,22 @@ from atomjax.structures.readers.format import LABEL_KEYS
 from atomjax.structures.store import Store
 from atomjax.structures.store.records import LABELS
 from atomjax.structures.structure import Structure
+from atomjax.structures.units import HARTREE, energy_factor
 
 # Structures of a part of a store that its elements are taken from.
 ELEMENT_SAMPLE = 5_000
 # eV; adsorbates on unrelaxed slabs have a few tens at most.
 LARGEST_ADSORPTION = 50.0
+# Exact energies of the atoms H to Ar without relativity, Ha (Chakravorty et al., Phys. Rev. A 47,
+# 3649, 1993). Where there is any atom but hydrogen and helium, bonds, functionals and relativity
+# change them by these fractions; pseudopotentials and tight binding are far away.
+ATOMS_HA = -np.fromstring(
+    "0.5 2.9037 7.4781 14.6674 24.6539 37.8450 54.5893 75.0674 99.7341 128.9383 162.2546 200.053 "
+    "242.346 289.359 341.259 398.110 460.148 527.540",
+    sep=" ",
+)
+ALL_ELECTRON_RATIOS = (0.99, 1.025)
+TOTAL_ENERGY_UNITS = ("eV", "Ha", "Ry", "kcal/mol", "kJ/mol")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +110,53 @@ def check_energy_kind(name: str, kind: str | None, structures: Sequence[Structur
             f"{typical:,.0f} eV, more than 1 eV an atom, as total energies do; declare "
             'energy_kind="total", or check energy_unit'
         )
+
+
+def check_energy_unit(name: str, unit: str | None, structures: Sequence[Structure]) -> str:
+    """Compare the unit of total energies with that in which they are those of all electrons.
+
+    Molecules of light elements have nearly the energy of their atoms, which is known; so nearly
+    all of quantum chemistry tells its unit. Other energies tell nothing.
+
+    Args:
+        name: data set, for the message.
+        unit: unit that the energies were read in; None: eV.
+        structures: they, in eV.
+
+    Returns:
+        A doubt in words, where the energies of one single composition tell of another unit; it
+        may be chance. Else "".
+
+    Raises:
+        ConfigError: those of several do.
+    """
+    sample = structures
+    if isinstance(structures, Store) and len(structures) > ELEMENT_SAMPLE:
+        sample = structures.sample(ELEMENT_SAMPLE)
+    found = [(r, s.formula) for s in sample if (r := _of_all_electrons(s)) is not None]
+    ratios, read_in = np.array([ratio for ratio, _ in found]), energy_factor(unit or "eV")
+    least, most = ALL_ELECTRON_RATIOS
+    for other in TOTAL_ENERGY_UNITS if found else ():
+        as_other = ratios * energy_factor(other) / read_in
+        fitting = np.mean((as_other > least) & (as_other < most))
+        if fitting > 0.9 and energy_factor(other) != read_in:
+            text = (
+                f"energies read in {unit or 'eV'} are those of all electrons in {other}; declare "
+                f"energy_unit={other!r} (for a store: convert again)"
+            )
+            if len({formula for _, formula in found}) > 1:
+                raise ConfigError(f'dataset "{name}": its {text}')
+            return f"doubtful: {text}"
+    return ""
+
+
+def _of_all_electrons(structure: Structure) -> float | None:
+    """Energy over that of the atoms with all their electrons; None where these are not known."""
+    numbers = structure.atomic_numbers
+    known = len(numbers) and 2 < numbers.max() <= len(ATOMS_HA)
+    if structure.energy is None or not known:
+        return None
+    return structure.energy / float(ATOMS_HA[numbers - 1].sum() * HARTREE)
 
 
 def elements_of(structures: Sequence[Structure]) -> list[str]:

@@ -14,10 +14,16 @@ import numpy as np
 from atomjax.batching import GraphDataset, mixture_shares, share_out
 from atomjax.data.fingerprint import fingerprint
 from atomjax.data.graphs import BaseGraphs, graph_config
-from atomjax.data.labels import check_energy_kind, unwanted_labels
+from atomjax.data.labels import check_energy_kind, check_energy_unit, unwanted_labels
 from atomjax.data.origin import describe_origin, describe_skipped
 from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
-from atomjax.data.sources import believe_units, find_file, generate_spec
+from atomjax.data.sources import (
+    believe_units,
+    find_file,
+    generate_spec,
+    no_structures,
+    with_units,
+)
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
@@ -143,7 +149,10 @@ def _load_all(
         skipped, notes = [], RecordNotes()
         parts.append(_load_parts(dataset, settings, run, skipped, notes, unwanted))
         check_energy_kind(dataset.name, dataset.energy_kind, parts[-1]["train"])
-        splits.origins.append(describe_origin(dataset, skipped, notes))
+        unit = with_units(dataset, notes.units).energy_unit
+        doubt = check_energy_unit(dataset.name, unit, parts[-1]["train"])
+        origin = describe_origin(dataset, skipped, notes)
+        splits.origins.append(f"{origin}; {doubt}" if doubt else origin)
         splits.notes.append(notes)
     return parts, splits
 
@@ -185,6 +194,8 @@ def load_structures(
             return generate_with_report(generate_spec(dataset), cache_dir, workers, run.display)[0]
     if dataset.kind == "store":
         return open_store(dataset.name, dataset.path, notes)
+    if dataset.kind == "statistics":
+        raise no_structures(dataset)
     left_out = [] if skipped is None else skipped
     before = len(left_out)
     structures = read_dataset(dataset, split, skipped=left_out, notes=notes, unwanted=unwanted)

@@ -1,7 +1,8 @@
-"""Structures with impossible geometry or labels, as a flipped digit in a file leaves them.
+"""Structures with impossible geometry or labels, and forces that do not go with the energies.
 
 Text files carry no checksums, so a damaged number is read like any other. It leaves atoms on top
-of each other, enormous forces, or an energy far from those of all other structures.
+of each other, enormous forces, or an energy far from those of all other structures. Forces in
+another unit than the energies leave another work than these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 
 from atomjax.graphs.neighbors import find_edges
 from atomjax.structures import References, Structure
+from atomjax.structures.readers.layouts.force_sign import LONGEST_STEP, is_one, slope_of_work
 
 # Å; two hydrogen atoms are 0.74 apart.
 CLOSEST = 0.4
@@ -22,6 +24,8 @@ FAR_OFF, FAR_OFF_EV = 20.0, 0.5
 ROBUST = 1.4826
 # Records that a line names.
 SHOWN = 5
+# Structures of one composition among which similar ones are looked for, and pairs that tell.
+COMPARED, LEAST_PAIRS = 300, 10
 
 
 def find_outliers(
@@ -60,6 +64,48 @@ def describe_outliers(outliers: Mapping[str, Sequence[str]]) -> list[str]:
         + (f" and {len(records) - SHOWN:,} more" if len(records) > SHOWN else "")
         for kind, records in outliers.items()
     ]
+
+
+def question_forces(structures: Sequence[Structure]) -> list[str]:
+    """A line where energies do not change by the work of the forces between similar structures.
+
+    Args:
+        structures: structures in memory; of those with the same atoms in the same cell, pairs at
+            most 1.5 Å apart are compared.
+    """
+    groups: dict[tuple[bytes, bytes], list[Structure]] = {}
+    for structure in structures:
+        if structure.energy is not None and structure.forces is not None:
+            key = structure.atomic_numbers.tobytes(), structure.cell.tobytes()
+            group = groups.setdefault(key, [])
+            if len(group) < COMPARED:
+                group.append(structure)
+    pairs = [pair for group in groups.values() for pair in _similar(group)]
+    slope = slope_of_work(pairs) if len(pairs) >= LEAST_PAIRS else None
+    if slope is None or (slope < 0 and is_one(slope)):
+        return []
+    return [
+        f"doubtful    between {len(pairs):,} pairs of similar structures the energy changes by "
+        f"{-slope:.3g} times the work of the forces: energies or forces have another unit or sign"
+    ]
+
+
+def _similar(group: Sequence[Structure]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Positions, energies and forces of each structure and of the nearest one to it."""
+    if len(group) < 2:
+        return []
+    positions = np.array([structure.positions for structure in group])
+    flat = positions.reshape(len(group), -1)
+    pairs = set()
+    for i, row in enumerate(flat):
+        step = np.linalg.norm(flat - row, axis=1)
+        step[step == 0.0] = np.inf  # itself, and copies
+        j = int(step.argmin())
+        if step[j] < LONGEST_STEP:
+            pairs.add((min(i, j), max(i, j)))
+    energies = np.array([structure.energy for structure in group])
+    forces = np.array([structure.forces for structure in group])
+    return [(positions[[i, j]], energies[[i, j]], forces[[i, j]]) for i, j in sorted(pairs)]
 
 
 def _largest_force(structure: Structure) -> float:

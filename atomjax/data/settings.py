@@ -20,6 +20,8 @@ from atomjax.structures.readers import Format
 
 UNITS = ("energy_unit", "length_unit", "force_unit")
 DECLARED = (*UNITS, "energy_kind")
+# End of the names of files of statistics.
+STATISTICS = ".statistics.npz"
 SPLITS = ("train", "validation", "test")
 
 
@@ -102,8 +104,8 @@ class DatasetSettings(Settings):
 
     name: str
     "Name in logs, and of the head."
-    kind: Literal["generate", "read", "store"]
-    "Labelled here, read from a file or folder, or a folder of `atomjax.structures.convert`."
+    kind: Literal["generate", "read", "store", "statistics"]
+    "Labelled here, read from a file, a converted folder, or (to be compared alone) statistics."
     generator: str | None = None
     'For "generate": name of the generator.'
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -138,14 +140,14 @@ class DatasetSettings(Settings):
             find_download(self.path or "")
         if self.kind == "generate":
             self._require("generator")
-        elif self.kind == "store":
+        elif self.kind in ("store", "statistics"):
             self._require("path")
             given = [name for name in (*DECLARED, "format") if getattr(self, name) is not None]
             if given or self.arguments:
                 raise ConfigError(
-                    f'dataset "{self.name}" of kind "store": {", ".join(given) or "arguments"} '
-                    "must be left out; a store is in eV and Å, and what it holds was decided when "
-                    "it was made"
+                    f'dataset "{self.name}" of kind "{self.kind}": '
+                    f"{', '.join(given) or 'arguments'} must be left out; it is in eV and Å, and "
+                    "what it holds was decided when it was made"
                 )
         else:
             self._require("path")

@@ -24,8 +24,18 @@ def check_source(dataset: DatasetSettings) -> None:
         generate_spec(dataset)
     elif dataset.kind == "store":
         open_store(dataset.name, dataset.path)
+    elif dataset.kind == "statistics":
+        raise no_structures(dataset)
     else:
         believe_units(dataset)
+
+
+def no_structures(dataset: DatasetSettings) -> ConfigError:
+    """Error for statistics where structures are wanted."""
+    return ConfigError(
+        f"dataset '{dataset.name}': {dataset.path} holds statistics, which can be compared and "
+        "nothing else; give the structures themselves"
+    )
 
 
 def generate_spec(dataset: DatasetSettings) -> GenerateSpec:

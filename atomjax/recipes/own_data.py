@@ -16,6 +16,7 @@ from atomjax.recipes.small_data import (
     facts_of,
 )
 from atomjax.runtime.config import ConfigError, build, nearest
+from atomjax.runtime.downloads import find_download, is_download
 from atomjax.structures.readers import guess_format
 from atomjax.training.running.checkpoint import read_metadata
 
@@ -158,7 +159,9 @@ def parse_words(argument: str, known: Sequence[str]) -> tuple[list[str], dict[st
 
 
 def check_files(paths: Iterable[str]) -> None:
-    """Raise a ConfigError for a path where there is nothing."""
+    """Raise a ConfigError for a path where there is nothing, or a download that there is not."""
     for path in paths:
-        if not Path(path).exists():
+        if is_download(path):
+            find_download(path)
+        elif not Path(path).exists():
             raise ConfigError(f"own.py: '{path}' is not a file or a store")

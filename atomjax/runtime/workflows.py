@@ -91,6 +91,11 @@ WORKFLOWS: dict[str, Workflow] = {
         check="atomjax.similarity.workflow.job:check_similarity",
         function="atomjax.similarity.workflow.job:similarity",
     ),
+    "statistics": Workflow(
+        settings="atomjax.similarity.settings:SimilaritySettings",
+        check="atomjax.similarity.workflow.job:check_similarity",
+        function="atomjax.similarity.workflow.statistics_job:keep_statistics",
+    ),
     "features": Workflow(
         settings="atomjax.inference.feature_files:FeatureSettings",
         check="atomjax.inference.feature_files:check_features",

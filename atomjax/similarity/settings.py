@@ -1,4 +1,4 @@
-"""Settings of a similarity job: the schema of workflows "csi" and "study"."""
+"""Settings of a similarity job: the schema of workflows "csi", "statistics" and "study"."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -137,8 +137,8 @@ Invariance = Literal["none", "scalars", "norms"]
 class SimilaritySettings(WorkflowSettings):
     """A comparison of data sets, and the study that follows it."""
 
-    workflow: Literal["csi", "study"]
-    'Compare and recommend; "study" then pretrains on the nearest and farthest set and compares.'
+    workflow: Literal["csi", "statistics", "study"]
+    "Compare; keep statistics of the candidates; or compare, and train on the nearest and farthest."
     candidates: tuple[DatasetSettings, ...]
     "Upstream sets; of a set with a split, the training part is compared."
     downstream: tuple[DatasetSettings, ...] = ()
@@ -201,11 +201,16 @@ class SimilaritySettings(WorkflowSettings):
             )
 
     def _check_workflow(self):
-        if self.workflow == "csi":
-            if not self.downstream:
-                raise ConfigError("downstream is empty; give at least one task")
+        if self.workflow != "study":
             if self.finetuning is not None:
                 raise ConfigError('section "finetuning" belongs to workflow "study"')
+            if self.workflow == "csi" and not self.downstream:
+                raise ConfigError("downstream is empty; give at least one task")
+            if self.workflow == "statistics" and (self.downstream or self.select is not None):
+                raise ConfigError(
+                    'workflow "statistics" compares nothing; leave downstream and select out'
+                )
+            self._check_statistics()
             return
         if self.downstream or len(self.candidates) < 2:
             raise ConfigError(
@@ -214,6 +219,15 @@ class SimilaritySettings(WorkflowSettings):
             )
         if self.finetuning is None:
             raise ConfigError('workflow "study" needs a section "finetuning", with data and train')
+
+    def _check_statistics(self):
+        given = [d.name for d in (*self.candidates, *self.tasks) if d.kind == "statistics"]
+        asked = [name for name in ("views", "select") if getattr(self, name) not in _NOTHING_MORE]
+        asked += ["workflow"] if self.workflow == "statistics" else []
+        if given and asked:
+            raise ConfigError(
+                f"{asked[0]} needs structures, and of {', '.join(given)} there are statistics"
+            )
 
     @classmethod
     def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -249,6 +263,10 @@ class SimilaritySettings(WorkflowSettings):
         return all_columns(
             find_measures(self.measures), [variant_name(*one) for one in self.variants]
         )
+
+
+# Values of "views" and "select" that extract nothing again.
+_NOTHING_MORE = (None, ViewSettings())
 
 
 def variant_name(aggregation: str, invariance: str) -> str:

@@ -31,6 +31,7 @@ from atomjax.similarity.features.coverage import Coverage
 from atomjax.similarity.features.extracted import ExtractedSet, read_set, write_set
 from atomjax.similarity.features.structure_sums import StructureSums
 from atomjax.similarity.measures.statistics import Statistics
+from atomjax.similarity.statistics import SetStatistics, read_statistics, write_statistics
 from atomjax.structures import Structure
 from atomjax.structures.archive import load_archive, save_archive
 from atomjax.structures.readers import read
@@ -402,7 +403,7 @@ def _read_store(folder: Path) -> Any:
     return [store, *columns, store.class_keys, store.references().to_dict(), store.manifest]
 
 
-def _write_features(folder: Path) -> None:
+def _features() -> ExtractedSet:
     rng = np.random.default_rng(0)
     part: Any = Statistics(np.array(9), rng.normal(size=3), np.eye(3))
     sums = StructureSums(
@@ -410,7 +411,7 @@ def _write_features(folder: Path) -> None:
     )
     features = SetFeatures((part, part), sums, {6: part}, 20, 4, 4.0)
     coverage = {"random": Coverage(np.array([2, 2]), np.array([1, 1]), 2)}
-    made = ExtractedSet(
+    return ExtractedSet(
         name="set",
         available=4,
         classes=2,
@@ -421,7 +422,13 @@ def _write_features(folder: Path) -> None:
         variants={"flat": features},
         rows=rng.normal(size=(5, 3)).astype(np.float32),
     )
-    write_set(folder / "set", made)
+
+
+STATISTICS = SetStatistics(
+    _features(),
+    {"extractor": "0", "variants": ["flat"], "summaries": []},
+    {"origin": "a.xyz", "elements": ["C"], "licence": "", "citation": ""},
+)
 
 
 def _write_checkpoint(folder: Path) -> None:
@@ -450,7 +457,16 @@ OWN = {
         lambda folder: load_archive(folder / "a.npz"),
         True,
     ),
-    "features": Input(_write_features, lambda folder: read_set("set", folder / "set"), True),
+    "features": Input(
+        lambda folder: write_set(folder / "set", _features()),
+        lambda folder: read_set("set", folder / "set"),
+        True,
+    ),
+    "statistics": Input(
+        _in("a.statistics.npz", write_statistics, STATISTICS),
+        lambda folder: read_statistics(folder / "a.statistics.npz"),
+        True,
+    ),
     "checkpoint": Input(
         _write_checkpoint, lambda folder: load_checkpoint(folder / "run"), True, slow=True
     ),

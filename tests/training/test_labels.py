@@ -11,7 +11,13 @@ import pytest
 
 from atomjax.batching import GraphDataset
 from atomjax.data.fingerprint import describe_change, fingerprint
-from atomjax.data.labels import LabelCounts, check_energy_kind, trained_on, unwanted_labels
+from atomjax.data.labels import (
+    LabelCounts,
+    check_energy_kind,
+    check_energy_unit,
+    trained_on,
+    unwanted_labels,
+)
 from atomjax.data.load import DataSplits, load_datasets
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.runtime.config import ConfigError, build
@@ -19,6 +25,7 @@ from atomjax.runtime.run import Run
 from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
+from atomjax.structures.units import energy_factor
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.settings import HeadSettings, TargetSettings
 
@@ -225,3 +232,34 @@ def test_total_energies_are_no_adsorption_energies(tmp_path: Path) -> None:
     assert guessed.energy_kind is None
     oc20 = DatasetSettings(name="slabs", kind="read", path="a.lmdb", format="oc20")
     assert oc20.energy_kind == "adsorption"
+
+
+@pytest.mark.parametrize("unit", ["Ha", "kcal/mol", "kJ/mol", "Ry", "eV"])
+def test_energies_of_all_electrons_tell_their_unit(tmp_path: Path, unit: str) -> None:
+    def molecules(factor: float) -> list[Structure]:
+        """Water and methane, whose energies in Ha are multiplied by a factor."""
+        energies = {(8, 1, 1): -76.42, (6, 1, 1, 1, 1): -40.52}
+        return [
+            Structure(
+                atomic_numbers=numbers,
+                positions=np.arange(3.0 * len(numbers)).reshape(-1, 3),
+                energy=factor * energy,
+            )
+            for numbers, energy in energies.items()
+        ]
+
+    written = molecules(energy_factor("Ha") / energy_factor(unit))
+    for given in (written, write_store(tmp_path / "store", written)):
+        if unit == "eV":
+            check_energy_unit("waters", "eV", given)
+        else:
+            with pytest.raises(ConfigError, match=f"energy_unit='{unit}'"):
+                check_energy_unit("waters", "eV", given)
+    check_energy_unit("waters", unit, molecules(energy_factor("Ha")))
+    if unit != "Ha":
+        with pytest.raises(ConfigError, match="energy_unit='Ha'"):
+            check_energy_unit("waters", unit, molecules(energy_factor(unit)))
+    # Energies of valence electrons tell nothing, and those of one molecule leave a doubt.
+    assert check_energy_unit("waters", unit, molecules(3.0)) == ""
+    if unit != "eV":
+        assert f"energy_unit='{unit}'" in check_energy_unit("waters", "eV", written[:1] * 2)

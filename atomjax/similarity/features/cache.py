@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,8 @@ from atomjax.similarity.features.sampling import (
     SamplingError,
     WeightedSample,
     class_codes,
+    class_keys,
+    class_names,
     count_repeats,
     sample,
     weighted_sample,
@@ -57,9 +59,9 @@ from atomjax.similarity.features.structure_sums import (
 )
 from atomjax.similarity.features.units import independent_units
 from atomjax.similarity.settings import Invariance, SimilaritySettings, variant_name
+from atomjax.similarity.statistics import read_statistics, recipe_of
 from atomjax.structures import Structure
 from atomjax.structures.generate.sets import cache_path
-from atomjax.structures.store import Store
 from atomjax.training.update.state import data_mesh, own_rows, place, place_batch
 
 # Raised when a change to this package changes the kept files.
@@ -111,10 +113,17 @@ class SetExtractor:
         """Features of one data set, from disk where they were extracted before.
 
         Raises:
-            ConfigError: the sample cannot be drawn, or the data set cannot be read.
+            ConfigError: the sample cannot be drawn, the data set cannot be read, or statistics
+                were made in another way.
+            DamagedFile: a file of statistics is damaged.
             GraphError: the graph of a structure cannot be built.
             ValueError: features are not finite.
         """
+        if dataset.kind == "statistics":
+            given = read_statistics(dataset.path or "")
+            recipe = recipe_of(self._settings, self._extractor, downstream=view.downstream)
+            given.check(recipe, "this comparison", dataset.path or "")
+            return dataclasses.replace(given.made, name=dataset.name)
         folder = self._run.path("features", f"{dataset.name}-{self._key(dataset, view)}")
         if processes.from_first(np.asarray((folder / DONE).exists())):
             self._run.say(f"{dataset.name}: features of an earlier run, {folder}")
@@ -122,7 +131,7 @@ class SetExtractor:
             if found is not None:
                 return found
         structures = self.load(dataset)
-        codes, classes = class_codes(_class_keys(structures))
+        codes, classes = class_codes(class_keys(structures))
         drawn = self._draw(dataset.name, structures, codes, view)
         # Read batch by batch: a set need not fit in memory.
         chosen: Sequence[Structure] = select(structures, drawn.indices)
@@ -143,6 +152,7 @@ class SetExtractor:
             coverage=self._coverage(codes, drawn),
             variants=variants,
             rows=rows,
+            class_names=class_names(structures, classes),
         )
         self._run.wait_for_all(f"features of {dataset.name}")
         if self._run.primary:
@@ -217,9 +227,12 @@ class SetExtractor:
     ) -> WeightedSample:
         """The structures that represent the set."""
         sampling = self._settings.sampling
+        size = sampling.size
+        if self._settings.workflow == "statistics":
+            size = min(size, len(structures))
         if self._original and view.downstream:
-            return count_repeats(first_structures(structures, sampling.size))
-        arguments = codes, sampling.size, sampling.strategy, sampling.seed
+            return count_repeats(first_structures(structures, size))
+        arguments = codes, size, sampling.strategy, sampling.seed
         try:
             return (
                 count_repeats(sample(*arguments)) if self._original else weighted_sample(*arguments)
@@ -377,10 +390,3 @@ def _file_state(path: Path) -> list[tuple[str, int, int]]:
     """Names, sizes and times of a file, or of the files of a folder."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-
-
-def _class_keys(structures: Sequence[Structure]) -> np.ndarray | Iterable[str]:
-    """Class of each structure; of a store its number in the index, without reading a structure."""
-    if isinstance(structures, Store):
-        return structures.class_ids
-    return (structure.class_key for structure in structures)

@@ -34,6 +34,7 @@ Share = tuple[jax.Array, GraphBatch]
 # Rows of a block of an element's statistics: there may be dozens of elements.
 ELEMENT_BLOCK = 512
 MEND = "delete its folder; the features are then extracted again"
+Merge = Callable[[Arrays, Arrays], Arrays]
 NUMBERS = ("num_atoms", "num_structures", "weight")
 SUMS = ("counts", "sums", "products", "center", "structures")
 
@@ -70,6 +71,52 @@ class SetFeatures:
     def missing(self, summaries: Iterable[Summary]) -> list[str]:
         """Names of the summaries that were not kept."""
         return [s.name for s in summaries if s.name not in {**self.summaries, **self.blocks}]
+
+    def grouped(self, most: int) -> "SetFeatures":
+        """The same with at most so many blocks, which are drawn together then.
+
+        Args:
+            most: a multiple of the number of parts, whose blocks stay theirs.
+        """
+        count = len(self.structures)
+        if count <= most:
+            return self
+        order = np.argsort(np.arange(count) % most, kind="stable")
+        starts = np.searchsorted(np.arange(count)[order] % most, np.arange(most))
+
+        def summed(array: np.ndarray) -> np.ndarray:
+            return np.add.reduceat(array[order], starts)
+
+        return dataclasses.replace(
+            self,
+            structures=self.structures.blockwise(summed),
+            blocks={name: one.blockwise(summed) for name, one in self.blocks.items()},
+        )
+
+    def joined(self, other: "SetFeatures", merges: Mapping[str, Merge]) -> "SetFeatures":
+        """The features of both sets as one, of as many parts.
+
+        Args:
+            other: collected with the same extractor, parts, projection and summaries.
+            merges: name of a summary that is not kept by block → the function that merges it.
+        """
+        parts, offset = len(self.parts), len(self.structures)
+        # Block number i of a set lies in part i modulo their number.
+        turned = [other.parts[(i - offset) % parts] for i in range(parts)]
+        elements = {z: [self.elements.get(z), other.elements.get(z)] for z in self._all(other)}
+        return SetFeatures(
+            parts=tuple(map(_merged, zip(self.parts, turned, strict=True))),
+            structures=self.structures.joined(other.structures),
+            elements={z: _merged(one for one in both if one) for z, both in elements.items()},
+            num_atoms=self.num_atoms + other.num_atoms,
+            num_structures=self.num_structures + other.num_structures,
+            weight=self.weight + other.weight,
+            summaries={n: merges[n](a, other.summaries[n]) for n, a in self.summaries.items()},
+            blocks={name: one.joined(other.blocks[name]) for name, one in self.blocks.items()},
+        )
+
+    def _all(self, other: "SetFeatures") -> list[int]:
+        return sorted({*self.elements, *other.elements})
 
     def thinned(self, count: int) -> list["SetFeatures"]:
         """Its parts, and the summaries by block, as ``count`` disjoint sets.
@@ -260,8 +307,20 @@ def collect_features(
     return collector.result()
 
 
+def _merged(statistics: Iterable[Statistics]) -> Statistics:
+    """Statistics of all rows; one without any is left out, unless all are."""
+    given = list(statistics)
+    filled = [one for one in given if int(one.count)]
+    return merge_all(filled) if filled else given[0]
+
+
 def write_features(path: Path, features: SetFeatures) -> None:
     """Writes the features of a set as an ``.npz`` file."""
+    write_npz(path, features_arrays(features))
+
+
+def features_arrays(features: SetFeatures) -> dict[str, np.ndarray]:
+    """Named arrays of the features of a set, for a file."""
     arrays = {name: np.asarray(getattr(features, name)) for name in NUMBERS}
     named = {f"part/{i}": part for i, part in enumerate(features.parts)}
     named |= {f"element/{z}": statistics for z, statistics in features.elements.items()}
@@ -275,7 +334,7 @@ def write_features(path: Path, features: SetFeatures) -> None:
     for kind, kept in (("summary", features.summaries), ("block", blocks)):
         for name, values in kept.items():
             arrays |= {f"{kind}/{name}/{array}": value for array, value in values.items()}
-    write_npz(path, arrays)
+    return arrays
 
 
 def read_features(path: Path) -> SetFeatures:
@@ -287,6 +346,11 @@ def read_features(path: Path) -> SetFeatures:
     arrays = read_npz(path, MEND)
     if "num_atoms" not in arrays or "structures/counts" not in arrays:
         raise DamagedFile(f"{path} holds no features of a set; {MEND}")
+    return features_from(arrays)
+
+
+def features_from(arrays: dict[str, np.ndarray]) -> SetFeatures:
+    """Features of a set from the arrays of :func:`features_arrays`."""
 
     def statistics(name: str) -> Statistics:
         fields: dict[str, Any] = {

@@ -6,6 +6,7 @@ features/<name>-<key>/rows.npz        feature rows of some or all atoms, counts 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class ExtractedSet:
             sampling for comparison.
         variants: name of the variant → its features.
         rows: [n, d] features of some atoms (or structures) of the first variant.
+        class_names: [K] name of each class, in the order of the coverage; empty where there are
+            too many.
     """
 
     name: str
@@ -52,6 +55,7 @@ class ExtractedSet:
     coverage: dict[str, Coverage]
     variants: dict[str, SetFeatures]
     rows: np.ndarray
+    class_names: tuple[str, ...] = ()
 
     @property
     def features(self) -> SetFeatures:
@@ -68,14 +72,8 @@ def write_set(folder: Path, made: ExtractedSet) -> None:
     """Writes a set; the file that marks it as complete comes last."""
     for variant, features in made.variants.items():
         write_features(folder / f"{variant}.npz", features)
-    arrays = {"rows": made.rows}
-    for strategy, coverage in made.coverage.items():
-        arrays[f"population/{strategy}"] = coverage.population
-        arrays[f"drawn/{strategy}"] = coverage.drawn
+    arrays, described = describe_set(made)
     write_npz(folder / "rows.npz", arrays)
-    described: dict[str, Any] = {name: getattr(made, name) for name in DESCRIBED}
-    described["variants"] = list(made.variants)
-    described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
     write_json(folder / DONE, described)
 
 
@@ -87,16 +85,44 @@ def read_set(name: str, folder: Path) -> ExtractedSet:
     """
     try:
         described = read_json(folder / DONE, MEND)
-        variants = {v: read_features(folder / f"{v}.npz") for v in described.pop("variants")}
-        arrays = read_npz(folder / "rows.npz", MEND)
-        coverage = {
-            strategy: Coverage(arrays[f"population/{strategy}"], arrays[f"drawn/{strategy}"], count)
-            for strategy, count in described.pop("distinct").items()
-        }
-        rows = arrays["rows"]
-        return ExtractedSet(name=name, coverage=coverage, variants=variants, rows=rows, **described)
+        variants = {v: read_features(folder / f"{v}.npz") for v in described["variants"]}
+        return set_from(name, variants, read_npz(folder / "rows.npz", MEND), described)
     except DamagedFile:
         raise
     # Files of before checksums may hold anything.
     except PARSE_ERRORS as error:
         raise DamagedFile(f"{folder} is damaged ({error!r}); {MEND}") from error
+
+
+def describe_set(made: ExtractedSet) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """All of a set but its features, as arrays and as what JSON holds."""
+    arrays = {"rows": made.rows, "class_names": np.array(made.class_names, np.str_)}
+    for strategy, coverage in made.coverage.items():
+        arrays[f"population/{strategy}"] = coverage.population
+        arrays[f"drawn/{strategy}"] = coverage.drawn
+    described: dict[str, Any] = {name: getattr(made, name) for name in DESCRIBED}
+    described["variants"] = list(made.variants)
+    described["distinct"] = {name: one.distinct for name, one in made.coverage.items()}
+    return arrays, described
+
+
+def set_from(
+    name: str,
+    variants: dict[str, SetFeatures],
+    arrays: Mapping[str, np.ndarray],
+    described: Mapping[str, Any],
+) -> ExtractedSet:
+    """The set that :func:`describe_set` describes."""
+    coverage = {
+        strategy: Coverage(arrays[f"population/{strategy}"], arrays[f"drawn/{strategy}"], count)
+        for strategy, count in described["distinct"].items()
+    }
+    return ExtractedSet(
+        name=name,
+        coverage=coverage,
+        variants=variants,
+        rows=arrays["rows"],
+        # Folders of before have none.
+        class_names=tuple(arrays.get("class_names", np.array([], np.str_)).tolist()),
+        **{field: described[field] for field in DESCRIBED},
+    )

@@ -6,17 +6,39 @@ formula, or the bulk below a slab. All are seeded, take time and memory in propo
 of structures, and return a shuffled sample.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from atomjax.structures import Structure
+from atomjax.structures.store import Store
+
 # Sample size of the published numbers for every set.
 DEFAULT_SIZE = 10_000
+# Classes whose names are kept.
+NAMED_CLASSES = 100_000
 
 
 class SamplingError(ValueError):
     """A sample of this size cannot be drawn this way."""
+
+
+def class_keys(structures: Sequence[Structure]) -> np.ndarray | Iterable[str]:
+    """Class of each structure; of a store its number in the index, without reading a structure."""
+    if isinstance(structures, Store):
+        return structures.class_ids
+    return (structure.class_key for structure in structures)
+
+
+def class_names(structures: Sequence[Structure], classes: Sequence[Any]) -> tuple[str, ...]:
+    """Names of classes, in their order; none where there are too many to keep."""
+    if len(classes) > NAMED_CLASSES:
+        return ()
+    if isinstance(structures, Store):
+        return tuple(structures.class_keys[number] for number in classes)
+    return tuple(map(str, classes))
 
 
 def class_codes(keys: Iterable[Hashable] | np.ndarray) -> tuple[np.ndarray, list[Hashable]]:

@@ -10,7 +10,7 @@ pretrain_<task>.py      the pretraining that the recommendation implies
 from collections.abc import Mapping
 from typing import Any
 
-from atomjax.data.sources import check_source, undeclared
+from atomjax.data.sources import check_source, find_file, undeclared
 from atomjax.models import backbone_config
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
@@ -21,6 +21,7 @@ from atomjax.similarity.features.cache import SetExtractor
 from atomjax.similarity.features.extractor import check_invariants, load_extractor
 from atomjax.similarity.measures.registry import find_measures
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
+from atomjax.similarity.statistics import read_statistics
 from atomjax.similarity.workflow.report import Extras, describe_plan, write_results
 from atomjax.similarity.workflow.selection_job import select_structures
 from atomjax.training.checks import check_settings
@@ -65,9 +66,11 @@ def similarity(
     )
     recommendations = recommend(comparison)
     available = {s.name: s.available for s in upstream}
+    known = [d.name for d in settings.candidates if d.kind != "statistics"]
     plans = {
         choice.task: implied_pretraining(settings, choice.closest, available[choice.closest])
         for choice in recommendations
+        if choice.closest in known
     }
     chosen = [
         select_structures(settings, sets, task, choice.closest, run)
@@ -78,7 +81,8 @@ def similarity(
     summary = write_results(comparison, recommendations, plans, extras, run, figures)
     for choice in recommendations:
         run.say(" ".join(describe_recommendation(choice, comparison)))
-        run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")
+        if choice.task in plans:
+            run.say(f"implied pretraining: {describe_plan(plans[choice.task])}")
     for selection in chosen:
         run.say(selection.describe())
     run.say(f"report: {run.workdir / 'report.html'}")
@@ -103,7 +107,10 @@ def check_similarity(settings: SimilaritySettings) -> list[str]:
     for other in settings.views.extractors:
         load_extractor(other)
     for dataset in (*settings.candidates, *settings.tasks):
-        check_source(settings.as_read(dataset))
+        if dataset.kind == "statistics":
+            read_statistics(find_file(dataset))
+        else:
+            check_source(settings.as_read(dataset))
     model = settings.plan.model
     try:
         backbone_config({"name": model.name, **model.overrides})
@@ -111,19 +118,25 @@ def check_similarity(settings: SimilaritySettings) -> list[str]:
         raise ConfigError(f"config.plan.model: {error}") from error
     notes = []
     for dataset in settings.candidates:
+        if "statistics" in (settings.workflow, dataset.kind):
+            continue
         if settings.workflow == "csi" and dataset.kind == "read" and undeclared(dataset):
             missing = " and ".join(undeclared(dataset))
             notes.append(f"{dataset.name}: the pretraining implied has to declare its {missing}")
             continue
         # Their number is known once the data are read.
         check_settings(implied_pretraining(settings, dataset.name, available=1))
-    names = [", ".join(d.name for d in side) for side in (settings.candidates, settings.tasks)]
-    budget = settings.plan.budget
+    candidates, tasks = (
+        ", ".join(d.name for d in side) for side in (settings.candidates, settings.tasks)
+    )
+    compared = f"{candidates} against {tasks}" if tasks else candidates
+    if tasks:
+        budget = settings.plan.budget
+        known = "C is known once the data are read" if budget is None else f"C = {budget} samples"
+        notes = [known, *notes]
     return [
         f"workflow {settings.workflow}, seed {settings.seed}",
         f"extractor {extractor.name}",
-        f"{names[0]} against {names[1]}: {settings.sampling.size} structures of each, "
-        f"{settings.sampling.strategy}",
-        "C is known once the data are read" if budget is None else f"C = {budget} samples",
+        f"{compared}: {settings.sampling.size} structures of each, {settings.sampling.strategy}",
         *notes,
     ]

@@ -326,6 +326,8 @@ def _selections(extras: Extras) -> list[str]:
 
 
 def _plans(plans: Mapping[str, RunSettings]) -> list[str]:
+    if not plans:  # of the nearest there are statistics alone
+        return []
     lines = ["## The pretraining that follows", ""]
     for task, plan in plans.items():
         lines += [

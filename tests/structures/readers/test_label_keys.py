@@ -55,7 +55,7 @@ def test_names_of_other_programs_are_known() -> None:
         "energy": "E e u0 U E_0 Etot E_total dft_E REF_E e_ref Epot E_pot PotEng free_energy",
         "forces": "F f Force F_dft REF_F frc atomic_forces",
         "gradients": "grad dEdR dE_dR dE_dx energy_grad energy_gradient nuclear_gradient",
-        "stress": "Stress virial_stress",
+        "stress": "Stress virial_stress sigma",
         "virial": "virials REF_virial",
     }
     for kind, names in kinds.items():
@@ -187,6 +187,15 @@ def test_the_lower_case_lattice_of_the_cases(cases: Path) -> None:
 def test_columns_that_are_not_described_are_an_error(tmp_path: Path) -> None:
     path = frames(tmp_path / "a.xyz", "properties=species:S:1:pos:R:3:forces:R:3", "1 2 3")
     with pytest.raises(ReadError, match="write Properties="):
+        read(path)
+    path = frames(tmp_path / "b.xyz", f"{COLUMNS} energy=-1", "1 2 3")
+    with pytest.raises(ReadError, match=r"b\.xyz:0: Properties= describes 4 columns, atom 0 has 7"):
+        read(path)
+
+
+def test_symbols_and_atomic_numbers_have_to_agree(tmp_path: Path) -> None:
+    path = frames(tmp_path / "a.xyz", f"{COLUMNS}:Z:I:1 energy=-1", "7")
+    with pytest.raises(ReadError, match=r"atom 0: species is '\w+', but Z is 7"):
         read(path)
 
 

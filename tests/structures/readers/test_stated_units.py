@@ -44,6 +44,20 @@ def test_declared_units_that_contradict_a_database_are_an_error(
         read(cases / "schnetpack_layout.db", **declared)
 
 
+@pytest.mark.parametrize(
+    ("stated", "energy"), [([["energy", "Ha"]], -HARTREE), (["Ha", "Ha/Ang"], None)]
+)
+def test_units_in_a_list_are_pairs(tmp_path: Path, stated: list, energy: float | None) -> None:
+    with connect(tmp_path / "a.db") as database:
+        database.write(Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]), data={"energy": -1.0})
+        database.metadata = {"_property_unit_dict": stated, "_distance_unit": "Ang"}
+    if energy is None:
+        with pytest.raises(ReadError, match=r"_property_unit_dict .*list of pairs"):
+            read(tmp_path / "a.db")
+    else:
+        assert read(tmp_path / "a.db")[0].energy == pytest.approx(energy)
+
+
 def test_target_units_that_contradict_a_database_are_an_error(shared: Path) -> None:
     with pytest.raises(ReadError, match="states gap in 'Ha', but target_units has 'eV'"):
         read(shared / "data" / "test_qm9.db", energy_key="", target_units={"gap": "eV"})

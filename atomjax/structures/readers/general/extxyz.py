@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.io.extxyz import read_xyz
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
@@ -119,11 +120,29 @@ def _check_columns(lines: list[str]) -> None:
         )
     _check_repeated(lines[1])
     described = re.search(r'(?<!\w)Properties="?([^\s"]*)', lines[1])
-    if described is not None:
-        stated = sum(int(count) for count in re.findall(r":[SRIL]:(\d+)", described.group(1)))
-        found = len(lines[2].split())
-        if stated > found:
-            raise ReadError(f"Properties= describes {stated} columns, the first atom has {found}")
+    if described is None:
+        return
+    columns = re.findall(r"([^:]+):[SRIL]:(\d+)", described.group(1))
+    stated = sum(int(count) for _, count in columns)
+    for i, line in enumerate(lines[2:]):
+        if (found := len(line.split())) != stated:
+            raise ReadError(f"Properties= describes {stated} columns, atom {i} has {found}")
+    _check_elements(columns, lines)
+
+
+def _check_elements(columns: list[tuple[str, str]], lines: list[str]) -> None:
+    """Raise where an atom has a symbol and an atomic number of different elements."""
+    starts, start = {}, 0
+    for name, count in columns:
+        starts[name] = start
+        start += int(count)
+    if "species" not in starts or "Z" not in starts:
+        return
+    for i, line in enumerate(lines[2:]):
+        words = line.split()
+        symbol, number = words[starts["species"]], words[starts["Z"]]
+        if number.isdigit() and atomic_numbers.get(symbol.capitalize()) != int(number):
+            raise ReadError(f"atom {i}: species is {symbol!r}, but Z is {number}; leave one out")
 
 
 def _check_repeated(comment: str) -> None:

@@ -23,7 +23,7 @@ STEMS = {
     "gradients": ("gradients", "gradient", "grad", "grads"),
     "energy": ("energy", "energies", "etot", "toten", "toteng", "epot", "poteng", "etotal"),
     "forces": ("forces", "force", "frc"),
-    "stress": ("stress", "stresses"),
+    "stress": ("stress", "stresses", "sigma"),
     "virial": ("virial", "virials"),
 }
 LETTERS = {"E": "energy", "F": "forces"}

@@ -58,10 +58,10 @@ def stated_units(metadata: Mapping[str, Any], options: ReadOptions) -> dict[str,
     """The units that the metadata of one of ASE's databases state, as SchNetPack or others write.
 
     Raises:
-        ReadError: units that the options give to targets are others.
+        ReadError: units that the options give to targets are others, or units of properties are
+            stated in a form that is not read.
     """
-    tables = [metadata[key] for key in PROPERTY_UNITS if isinstance(metadata.get(key), Mapping)]
-    properties = tables[0] if tables else {}
+    properties = _property_units(metadata)
     lengths = [metadata.get(key) for key in LENGTH_UNITS] + [properties.get(k) for k in LENGTHS]
     plain = record_units(metadata)
     found = {
@@ -77,6 +77,23 @@ def stated_units(metadata: Mapping[str, Any], options: ReadOptions) -> dict[str,
                 f"the database states {name} in {stated!r}, but target_units has {unit!r}"
             )
     return {name: str(unit) for name, unit in found.items() if unit}
+
+
+def _property_units(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Property → unit, as a mapping in the metadata or a list of pairs says."""
+    for key in PROPERTY_UNITS:
+        table = metadata.get(key)
+        if isinstance(table, list):
+            try:
+                table = dict(table)
+            except (TypeError, ValueError) as error:
+                raise ReadError(
+                    f"the metadata state {key} = {str(table)[:80]}, which is neither a mapping of"
+                    " properties to units nor a list of pairs of these; write one"
+                ) from error
+        if isinstance(table, Mapping):
+            return table
+    return {}
 
 
 def with_stated_units(options: Options, stated: Mapping[str, str], path: Any) -> Options:

@@ -109,7 +109,10 @@ def predict(options: argparse.Namespace) -> int:
         write = _writer(options.output)
     runs = [options.checkpoint, *options.ensemble]
     model = atomjax.load(runs if options.ensemble else options.checkpoint, options.which)
-    structures = structures_of(options.files, outdated="drop", **given_labels(options))
+    labels: dict[str, Any] = given_labels(options)
+    if classes := model.classes(options.dataset):
+        labels["classes"] = list(classes)
+    structures = structures_of(options.files, outdated="drop", **labels)
     results = model.predict(structures, options.dataset, batch_size=options.batch_size)
     if write is None:
         _print_table(results.columns())
@@ -118,6 +121,8 @@ def predict(options: argparse.Namespace) -> int:
         print(f"{len(results)} structures: {options.output}")
     for name, value in results.errors().items():
         print(f"{name}: {value:.4g}")
+    for target, errors in results.errors_by_target().items() if len(results.targets) > 1 else ():
+        print(f"{target}: " + ", ".join(f"{name} {value:.4g}" for name, value in errors.items()))
     return 0
 
 

@@ -111,9 +111,10 @@ def summarise(metadata: dict[str, Any]) -> str:
 
 
 def _describe_head(head: dict[str, Any]) -> str:
+    forces = f" ({head['forces']})" if head["forces"] else ""
     targets = [f"{target['name']} {target['pooling']}" for target in head["targets"]]
-    energy = [head["forces"] or "without forces", head["pooling"]]
-    return f"{head['name']}: {head['kind']}, {', '.join(targets or energy)}"
+    pooled = targets if head["kind"] == "scalar" else [head["pooling"], *targets]
+    return f"{head['name']}: {head['kind']}{forces}, {', '.join(pooled)}"
 
 
 def _misuse(options: argparse.Namespace) -> str | None:

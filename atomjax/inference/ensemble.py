@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from atomjax.inference.predict import Predictor, TrainedHead
-from atomjax.structures import Structure
+from atomjax.structures import ClassLabels, Structure
 from atomjax.training.running.results import StructureResult
 
 T = TypeVar("T")
@@ -44,13 +44,21 @@ class EnsemblePredictor:
             ValueError: a member has no such head, or heads predict different quantities.
         """
         heads = [member.head(dataset) for member in self.members]
-        kinds = {" ".join([h.config.kind, *(t.name for t in h.config.targets)]) for h in heads}
+        kinds = {_predicted(head) for head in heads}
         if len(kinds) > 1:
             listed = " and ".join(sorted(kinds))
             raise ValueError(
                 f"models of an ensemble predict the same quantity; these have {listed}"
             )
         return heads[0]
+
+
+def _predicted(head: TrainedHead) -> str:
+    """The quantities that a head predicts, in words."""
+    classes = {s.name: s.classes for s in head.scales if isinstance(s, ClassLabels)}
+    named = (t.name for t in head.config.targets)
+    words = (f"{n} ({', '.join(classes[n])})" if n in classes else n for n in named)
+    return " ".join([head.config.kind, *words])
 
 
 def at_least_two(models: Sequence[T]) -> tuple[T, ...]:

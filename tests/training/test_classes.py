@@ -221,6 +221,7 @@ def test_separable_classes_are_learned_and_predicted_in_every_form(tmp_path: Pat
     assert "outcomes" in (tmp_path / "run" / "report.md").read_text()
     model = atomjax.load(tmp_path / "run")
     found = model.predict(path)
+    assert model.classes() == found.class_names
     assert found.class_names == {"phase": ("light", "organic", "oxide"), "ionic": ("0", "1")}
     np.testing.assert_allclose(found.properties["phase"].sum(axis=1), 1)
     written = np.load(tmp_path / "run" / "predictions" / "chains.npz")

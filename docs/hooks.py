@@ -39,22 +39,25 @@ def on_files(files: Files, config: Any) -> Files:
     assert spec.loader is not None
     notebooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(notebooks)
-    gallery = [GALLERY]
-    for source in notebooks.SOURCES:
-        with tempfile.TemporaryDirectory() as folder:
+    gallery, kernels = [GALLERY], []
+    with tempfile.TemporaryDirectory() as folders:
+        for source in notebooks.SOURCES:
+            folder = Path(folders, source.stem)
+            folder.mkdir()
             if os.environ.get("ATOMJAX_NOTEBOOKS") == "unrun":
                 done = notebooks.notebook_of(source)
             else:
-                done = notebooks.execute(source, Path(folder))
-            lines, written = reports_of(Path(folder), source.stem)
-        page, pictures = page_of(done, source.stem)
-        if lines:
-            title = page.partition("\n")[0].removeprefix("# ")
-            gallery += ["", f"## [{title}](notebooks/{source.stem}.md)", "", *lines]
-        made = {f"{source.stem}.md": page, **pictures}
-        written |= {f"notebooks/{name}": content for name, content in made.items()}
-        for name, content in written.items():
-            files.append(File.generated(config, name, content=content))
+                done = notebooks.execute(source, folder, kernels)
+            lines, written = reports_of(folder, source.stem)
+            page, pictures = page_of(done, source.stem)
+            if lines:
+                title = page.partition("\n")[0].removeprefix("# ")
+                gallery += ["", f"## [{title}](notebooks/{source.stem}.md)", "", *lines]
+            made = {f"{source.stem}.md": page, **pictures}
+            written |= {f"notebooks/{name}": content for name, content in made.items()}
+            for name, content in written.items():
+                files.append(File.generated(config, name, content=content))
+        notebooks.shut_down(kernels)
     files.append(File.generated(config, "gallery.md", content="\n".join(gallery)))
     return files
 

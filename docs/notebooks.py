@@ -6,6 +6,7 @@
 ``ATOMJAX_FAST=1`` makes the counts in them small.
 """
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -22,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 # Seconds that a cell may take.
 TIMEOUT = 3600
+# Those that say which devices there are, which JAX asks once in a process.
+OWN_KERNEL = ("5_several_devices",)
 
 
 def notebook_of(source: Path) -> Any:
@@ -44,8 +47,15 @@ def text_of(notebook: Any) -> str:
     return nbformat.writes(notebook, version=nbformat.NO_CONVERT, indent=1) + "\n"
 
 
-def execute(source: Path, folder: Path) -> Any:
+def execute(source: Path, folder: Path, kernels: list[Any] | None = None) -> Any:
     """The notebook of a source with its outputs, run by a kernel of this Python in a folder.
+
+    Args:
+        source: source of the notebook.
+        folder: folder that it runs in.
+        kernels: empty at first, then the manager of a kernel that runs one notebook after another,
+            until :func:`shut_down`, in folders that are there until then. Names of those before are
+            gone; what they imported is not, which saves time. None: a kernel for this notebook.
 
     Raises:
         CellExecutionError: a cell failed.
@@ -61,7 +71,21 @@ def execute(source: Path, folder: Path) -> Any:
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
     )
-    return client.execute(env=environment)
+    if kernels is None or source.stem in OWN_KERNEL:
+        return client.execute(env=environment)
+    if not kernels:
+        kernels.append(client.create_kernel_manager())
+    client.km = kernels[0]
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {folder}"))
+    client.execute(env=environment, cleanup_kc=False)
+    del notebook.cells[0]
+    return notebook
+
+
+def shut_down(kernels: list[Any]) -> None:
+    """Ends the kernels that :func:`execute` started."""
+    for manager in kernels:
+        asyncio.run(manager.shutdown_kernel(now=True))
 
 
 def main(names: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,16 +96,29 @@ def test_elsewhere_the_first_cell_does_nothing(monkeypatch) -> None:
     exec(compile(first_code(notebooks.SOURCES[0]), "first cell", "exec"), {})
 
 
-def run(source: Path, folder: Path) -> None:
-    """As a reader does: a kernel runs all cells, none may fail, and pictures come."""
-    done = notebooks.execute(source, folder)
+def check_outputs(done) -> None:
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_one_notebook_runs_with_small_counts(tmp_path, monkeypatch) -> None:
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[list]:
+    """One kernel for all notebooks of a process, so that what they import is imported once."""
+    managers: list = []
+    yield managers
+    notebooks.shut_down(managers)
+
+
+# The trainings of the others take minutes of tracing however small they are; the site, which a slow
+# test builds, runs all of them like this.
+FAST = ("1_which_data_set", "3_finetune_your_own_file", "4_features_and_similarity")
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_notebooks_run_with_small_counts(name: str, kernels: list, tmp_path, monkeypatch) -> None:
+    """As a reader does: a kernel runs all cells, none may fail, and pictures come."""
     monkeypatch.setenv("ATOMJAX_FAST", "1")
-    run(ROOT / "notebooks" / "4_features_and_similarity.py", tmp_path)
+    check_outputs(notebooks.execute(ROOT / "notebooks" / f"{name}.py", tmp_path, kernels))
 
 
 @pytest.mark.slow
@@ -113,4 +127,4 @@ def test_notebooks_run_whole(source: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("ATOMJAX_FAST", raising=False)
     # The programs that readers run.
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
-    run(source, tmp_path)
+    check_outputs(notebooks.execute(source, tmp_path))

@@ -68,13 +68,18 @@ def reports_of(folder: Path, name: str) -> tuple[list[str], dict[str, str | byte
     written: dict[str, str | bytes] = {}
     for report in sorted(folder.glob("runs/*/report.html")):
         text = report.read_text("utf-8")
-        linked = {report.parent / link for link in re.findall(r'href="([^":#]+)"', text)}
-        for path in (report, *(path for path in linked if path.is_file())):
-            place = path.resolve().relative_to(folder.resolve() / "runs")
-            written[f"gallery/{name}/{place}"] = path.read_bytes()
+        place = f"gallery/{name}/{report.parent.name}/report.html"
+        # Markdown would become pages of the site, and Python is left out of it.
+        written[place] = re.sub(r'href="([^":#]+)\.(?:md|py)"', r'href="\1.txt"', text)
+        for link in re.findall(r'href="([^":#]+)"', text):
+            path = (report.parent / link).resolve()
+            if path.is_file() and path.suffix != ".html":
+                inside = str(path.relative_to(folder.resolve() / "runs"))
+                inside = re.sub(r"\.(?:md|py)$", ".txt", inside)
+                written[f"gallery/{name}/{inside}"] = path.read_bytes()
         title = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
         assert title is not None
-        lines.append(f"- [{title[1].strip()}](gallery/{name}/{report.parent.name}/report.html)")
+        lines.append(f"- [{title[1].strip()}]({place})")
     return lines, written
 
 

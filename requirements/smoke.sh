@@ -30,6 +30,7 @@ began = time.perf_counter()
 import atomjax
 seconds = time.perf_counter() - began
 assert 'jax' not in sys.modules and 'numpy' not in sys.modules, 'atomjax alone needs neither'
+assert seconds < 0.3, f'importing atomjax took {seconds:.3f} s'
 print(f'atomjax {atomjax.__version__}, Python {sys.version.split()[0]}: imported in {seconds:.3f} s')
 "
 "$site/atomjax" --help >help

@@ -205,12 +205,13 @@ class ClassLabels:
             ReferencesError: no structure has the target, one has a class that is not among
                 `classes`, there are fewer than two, or weights are of other classes.
         """
-        labels = [class_of(structure, name) for structure in labelled(structures, name)]
+        structures = labelled(structures, name)
+        labels = [class_of(structure, name) for structure in structures]
         known = tuple(classes) or tuple(sorted(set(labels), key=_class_order))
         if len(known) < 2:
             raise ReferencesError(f"all structures have the class {labels[0]!r} as {name!r}")
         every = cls(name, known, (1.0,) * len(known))
-        places = [every.normalize(structure) for structure in labelled(structures, name)]
+        places = [every.normalize(structure) for structure in structures]
         counts = np.bincount(np.array(places, dtype=np.int64), minlength=len(known))
         if weights == "balanced":
             if not counts.all():
@@ -323,13 +324,16 @@ def _transformed(structure: Structure, name: str, transform: Transform) -> float
     return float(np.log(value))
 
 
-def labelled(structures: Sequence[Structure], name: str) -> list[Structure]:
-    """The structures that have a target.
+def labelled(structures: Sequence[Structure], name: str) -> Sequence[Structure]:
+    """The structures that have a target; where all have it they themselves, which may be on disk.
 
     Raises:
         ReferencesError: there is none.
     """
-    found = [structure for structure in structures if name in structure.targets]
+    given = [name in structure.targets for structure in structures]
+    found = structures
+    if not all(given):
+        found = [structures[i] for i, has_it in enumerate(given) if has_it]
     if not found:
         known = sorted({key for structure in structures for key in structure.targets})
         raise ReferencesError(

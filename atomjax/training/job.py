@@ -9,7 +9,7 @@ from atomjax.batching import GraphDataset
 from atomjax.data.graphs import BaseGraphs
 from atomjax.data.load import DataSplits, FitReferences, FitScales, load_datasets
 from atomjax.data.settings import DataSettings
-from atomjax.data.store_view import fit_references
+from atomjax.data.store_view import fit_references, with_target
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, TargetConfig, find_backbone
 from atomjax.runtime.config import ConfigError
@@ -157,6 +157,7 @@ def fit_target(target: TargetSettings, structures: Sequence[Structure]) -> Targe
     Raises:
         ReferencesError: no structure has such a property, or labels do not fit the settings.
     """
+    structures = with_target(structures, target.name)
     if target.kind == "class":
         classes, weights = target.classes, target.class_weights
         return ClassLabels.fit(structures, target.name, classes=classes, weights=weights)

@@ -20,12 +20,15 @@ from atomjax.models import HeadConfig, Prediction, TargetConfig
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.earlier import translated_config
 from atomjax.runtime.run import Run
+from atomjax.structures import ReferencesError
 from atomjax.structures.readers import read
+from atomjax.structures.store.writing import write_store
 from atomjax.studies.single import finetune
 from atomjax.training.checks import check_settings
+from atomjax.training.job import fit_target
 from atomjax.training.running.checkpoint import read_metadata
 from atomjax.training.running.metrics import error_sums, physical_metrics
-from atomjax.training.settings import FinetuningSettings, RunSettings
+from atomjax.training.settings import FinetuningSettings, RunSettings, TargetSettings
 from atomjax.training.update.losses import (
     label_counts,
     loss_sums,
@@ -251,6 +254,17 @@ def test_a_study_of_several_properties_alone_is_refused(path):
     config = config_of(path, {"kind": "scalar", "targets": TARGETS})
     with pytest.raises(ConfigError, match=r"several \(carbon share, atoms, charge\)"):
         build(FinetuningSettings, {key: config[key] for key in ("data", "train", "head")})
+
+
+def test_scales_of_a_store_are_fitted_where_the_labels_are(path, tmp_path):
+    structures = read(path, energy_unit="eV")
+    store = write_store(tmp_path / "store", structures)
+    target = TargetSettings(name="charge", extensive=True)
+    expected, found = (fit_target(target, source) for source in (structures, store))
+    assert found.to_dict() == expected.to_dict()
+    missing = TargetSettings(name="gap")
+    with pytest.raises(ReferencesError, match=r"none of the 60 .* 'gap', .*atoms, carbon share"):
+        fit_target(missing, store)
 
 
 def test_a_target_that_nobody_has_is_an_error_that_lists_those_there_are(path, tmp_path):

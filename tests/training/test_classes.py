@@ -208,7 +208,7 @@ def trained(config: dict[str, Any], workdir: Path) -> tuple[dict[str, Any], str]
 def test_separable_classes_are_learned_and_predicted_in_every_form(tmp_path: Path):
     path = write_labelled(tmp_path / "chains.xyz")
     choice = {"select_by": "balanced_error_rate", "select_property": "phase"}
-    config = config_of(path, TARGETS, epochs=20, **choice)
+    config = config_of(path, TARGETS, epochs=20, eval_every=40, **choice)
     results, text = trained(config, tmp_path / "run")
     for name in ("phase", "ionic"):
         errors = results["test"][f"chains/{name}"]

@@ -98,7 +98,7 @@ def trained(config: dict[str, Any], workdir: Path) -> tuple[dict[str, Any], str]
 def three(path, tmp_path_factory) -> tuple[Path, dict[str, Any], str]:
     workdir = tmp_path_factory.mktemp("three") / "run"
     head = {"kind": "scalar", "targets": TARGETS}
-    return workdir, *trained(config_of(path, head, epochs=30), workdir)
+    return workdir, *trained(config_of(path, head, epochs=30, eval_every=60), workdir)
 
 
 def test_each_of_three_is_learned_better_than_its_mean(three, path):

@@ -27,7 +27,6 @@ from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.models import HeadConfig, build_model, fit_scale_factors, init_variables, predict
 from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.training.settings import BatchingSettings, TrainSettings
-from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import (
     create_state,
@@ -37,6 +36,7 @@ from atomjax.training.update.state import (
     state_shardings,
 )
 from atomjax.training.update.step import make_train_step
+from atomjax.training.update.tasks import Task
 from benchmarks.measure import machine, seconds
 from benchmarks.sets import molecules
 

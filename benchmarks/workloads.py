@@ -21,10 +21,10 @@ from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.models.gemnet_oc import PUBLISHED_GRAPH
 from atomjax.structures import Structure
 from atomjax.training.settings import BatchingSettings, TrainSettings
-from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import create_state, data_mesh, place, place_batch
 from atomjax.training.update.step import CountedFunction, make_train_step
+from atomjax.training.update.tasks import Task
 
 MOLECULES = (
     *("CH3CH2OH", "C3H8", "trans-butane", "C4H4NH"),

@@ -50,9 +50,7 @@ def get_config(path: str = "perov_5") -> ml_collections.ConfigDict:
     downstream.data = data_of(perovskites)
     downstream.head = section()
     downstream.head.kind = "scalar"
-    downstream.head.target = "heat_all"
-    downstream.head.unit = "eV/unit cell"
-    downstream.head.pooling = "mean"
+    downstream.head.targets = [section(name="heat_all", unit="eV/unit cell", pooling="mean")]
     downstream.train = small_data.train_settings(batch_size=16)
     downstream.train.epochs = 30
     downstream.train.optimizer.learning_rate = 1e-3

@@ -66,7 +66,7 @@ def test_the_card_word_for_word():
         "    atoms       2 to 2, mean 2.0; all periodic\n"
         "    elements    Cu\n"
         "    labels      slabs.xyz; no energies\n"
-        "    labelled    energies of all, forces of all\n"
+        "    labelled    energies of all, forces of all, gap of all\n"
         "    twice       train: 1 duplicates of earlier ones in it\n"
         "    forces      rms 0.5774 eV/Å, largest 1 eV/Å\n"
         "    gap         2 ± 0\n"

@@ -20,7 +20,7 @@ from atomjax.data.given import structures_of
 from atomjax.inference.calculator import SLACK
 from atomjax.inference.predict import load_predictor
 from atomjax.inference.results import calibration
-from atomjax.models import HeadConfig
+from atomjax.models import HeadConfig, TargetConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import Structure
@@ -122,13 +122,11 @@ def test_errors_are_those_of_the_labels():
         energies=np.array([1.0, np.nan]),
         forces=[np.array([[0.0, 0, 1], [0, 0, -1]]), np.array([[3.0, 4, 0]])],
         stresses=None,
-        values=None,
     )
     results = atomjax.Predictions(
         energies=np.array([1.01, 7.0]),
         forces=[np.array([[0.0, 0, 1.02], [0, 0, -1]]), np.array([[-4.0, 3, 0]])],
         stresses=None,
-        values=None,
         identifiers=np.array(["a", "b"]),
         atomic_numbers=numbers,
         fixed=[np.zeros(2, bool), np.zeros(1, bool)],
@@ -196,7 +194,7 @@ def test_an_ensemble_gives_means_and_standard_deviations(model, path, tmp_path):
 
 
 def test_models_of_an_ensemble_predict_the_same(model):
-    head = HeadConfig(name=model.datasets[0], kind="scalar", target="gap")
+    head = HeadConfig(name=model.datasets[0], kind="scalar", targets=(TargetConfig(name="gap"),))
     metadata = {**model.metadata, "heads": [dataclasses.asdict(head)]}
     other = atomjax.Model(model._variables, metadata, "other")
     with pytest.raises(ValueError, match=r"energy_forces and scalar gap"):

@@ -13,7 +13,8 @@ from atomjax.graphs.capacity import Sizes
 from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
 from atomjax.graphs.neighbors import GraphError
 from atomjax.graphs.packing import Labels, read_labels
-from atomjax.structures.references import PropertyScale, References
+from atomjax.structures.properties import TargetScale
+from atomjax.structures.references import References
 from atomjax.structures.structure import Structure
 
 _BLOCK = 256
@@ -29,7 +30,7 @@ class GraphDataset:
         structures: the structures; anything with a length and indexing.
         graph_config: cutoffs, neighbour limits and edge dropout.
         references: references subtracted from energies and forces; None leaves them as they are.
-        scales: scalar properties to train on.
+        scales: properties to train on.
         stress: whether to train on stresses, too.
         fixed_atoms: whether the forces of atoms that are held fixed count.
         index: number of the data set's head; its place in the loader's list if None.
@@ -46,7 +47,7 @@ class GraphDataset:
         graph_config: GraphConfig | None = None,
         *,
         references: References | None = None,
-        scales: Sequence[PropertyScale] = (),
+        scales: Sequence[TargetScale] = (),
         stress: bool = False,
         fixed_atoms: bool = False,
         index: int | None = None,

@@ -1,6 +1,7 @@
 """Commands that call a function of `atomjax` and write or print what it returns."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,10 @@ def predict(options: argparse.Namespace) -> int:
         write = _writer(options.output)
     runs = [options.checkpoint, *options.ensemble]
     model = atomjax.load(runs if options.ensemble else options.checkpoint, options.which)
-    structures = structures_of(options.files, outdated="drop", **given_labels(options))
+    labels: dict[str, Any] = given_labels(options)
+    if classes := model.classes(options.dataset):
+        labels["classes"] = list(classes)
+    structures = structures_of(options.files, outdated="drop", **labels)
     results = model.predict(structures, options.dataset, batch_size=options.batch_size)
     if write is None:
         _print_table(results.columns())
@@ -117,6 +121,8 @@ def predict(options: argparse.Namespace) -> int:
         print(f"{len(results)} structures: {options.output}")
     for name, value in results.errors().items():
         print(f"{name}: {value:.4g}")
+    for target, errors in results.errors_by_target().items() if len(results.targets) > 1 else ():
+        print(f"{target}: " + ", ".join(f"{name} {value:.4g}" for name, value in errors.items()))
     return 0
 
 
@@ -214,7 +220,8 @@ def _keep_inputs(output: Path, files: Sequence[str]) -> None:
 
 def _writer(path: Path) -> Any:
     """The function that writes predictions to a file of such a name."""
-    writers = {".csv": _write_csv, ".npz": _write_arrays, **dict.fromkeys(XYZ, _write_xyz)}
+    writers: dict[str, Any] = dict.fromkeys(XYZ, _write_xyz)
+    writers |= {".csv": _write_csv, ".json": _write_json, ".npz": _write_arrays}
     if path.suffix not in writers:
         raise ConfigError(f"--output {path}: the name ends in one of {', '.join(writers)}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,10 +238,34 @@ def _write_csv(path: Path, structures: Any, results: atomjax.Predictions) -> Non
     path.write_text(table_text([dict(zip(columns, row, strict=True)) for row in rows]))
 
 
+def _write_json(path: Path, structures: Any, results: atomjax.Predictions) -> None:
+    """A record for each structure: its row of the table, and forces and stress; null for none."""
+    columns = results.columns()
+    columns |= {"forces": results.forces, "stress": results.stresses}
+    given = {name: column for name, column in columns.items() if column is not None}
+    records = [
+        {name: _plain(column[i]) for name, column in given.items()} for i in range(len(results))
+    ]
+    path.write_text(json.dumps(records, ensure_ascii=False, indent=1))
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers for JSON, which has no NaN."""
+    array = np.asarray(value)
+    if array.ndim:
+        return [_plain(one) for one in array]
+    return None if array.dtype.kind == "f" and not np.isfinite(array) else array.item()
+
+
 def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> None:
     frames = []
+    columns = results.columns()
+    properties = {
+        name: column
+        for name, column in columns.items()
+        if name.startswith("value") and not name.endswith("_true")
+    }
     # Of an ensemble; of forces the largest of each structure.
-    columns = {} if results.deviations is None else results.columns()
     deviations = {name: column for name, column in columns.items() if "_deviation" in name}
     for i, structure in enumerate(structures):
         given = {
@@ -245,9 +276,8 @@ def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> Non
         if given["stress"] is not None and not np.isfinite(given["stress"]).all():
             given["stress"] = None
         atoms = to_atoms(structure, **given)
-        if results.values is not None:
-            atoms.info["value"] = float(results.values[i])
-        atoms.info |= {name: float(column[i]) for name, column in deviations.items()}
+        own = {**properties, **deviations}
+        atoms.info |= {name: _plain(column[i]) for name, column in own.items()}
         if results.marks[i]:
             atoms.info["marks"] = ",".join(sorted(results.marks[i]))
         frames.append(atoms)

@@ -111,8 +111,10 @@ def summarise(metadata: dict[str, Any]) -> str:
 
 
 def _describe_head(head: dict[str, Any]) -> str:
-    what = head["target"] if head["kind"] == "scalar" else head["forces"]
-    return f"{head['name']}: {head['kind']}{f' ({what})' if what else ''}, {head['pooling']}"
+    forces = f" ({head['forces']})" if head["forces"] else ""
+    targets = [f"{target['name']} {target['pooling']}" for target in head["targets"]]
+    pooled = targets if head["kind"] == "scalar" else [head["pooling"], *targets]
+    return f"{head['name']}: {head['kind']}{forces}, {', '.join(pooled)}"
 
 
 def _misuse(options: argparse.Namespace) -> str | None:

@@ -19,9 +19,9 @@ from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.normalization import find_normalization
 from atomjax.convert.torch_file import TorchFile
 from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.models import HeadConfig, build_model, check_fitted, find_backbone
+from atomjax.models import HeadConfig, TargetConfig, build_model, check_fitted, find_backbone
 from atomjax.runtime.downloads import licence_note
-from atomjax.structures import Structure
+from atomjax.structures import ClassLabels, Structure
 from atomjax.training.running.checkpoint import save_converted
 
 FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
@@ -216,6 +216,12 @@ def fill(
     return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}
 
 
+def _numbered(target: TargetConfig) -> ClassLabels:
+    """The classes of a target, whose names a file does not hold: their numbers."""
+    count = target.num_classes
+    return ClassLabels(target.name, tuple(str(i) for i in range(count)), (1.0,) * count)
+
+
 def _metadata(
     file: TorchFile, contents: Contents, found: Recognised, averages: str
 ) -> dict[str, Any]:
@@ -230,8 +236,12 @@ def _metadata(
         "heads": [asdict(head) for head in found.heads],
         "graphs": {head.name: graph for head in found.heads} or {"backbone": graph},
         "datasets": {
-            name: {"references": r and r.to_dict(), "properties": []}
-            for name, r in references.items()
+            head.name: {
+                "references": r and r.to_dict(),
+                "properties": [_numbered(t).to_dict() for t in head.targets if t.num_classes],
+            }
+            for head in found.heads
+            for r in [references[head.name]]
         },
         "config": {},
         "step": 0,

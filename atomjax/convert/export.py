@@ -50,7 +50,14 @@ def export(
     if Path(path).exists():
         raise ConvertError(f"{path} exists; give a new file, or remove it")
     variables, metadata = load_checkpoint(directory, which, averaged=averaged)
-    heads = () if backbone_only else tuple(HeadConfig(**head) for head in metadata["heads"])
+    heads = () if backbone_only else tuple(HeadConfig.from_dict(head) for head in metadata["heads"])
+    for head in heads:
+        if len(head.targets) + (head.kind != "scalar") > 1:
+            names = ", ".join(target.name for target in head.targets)
+            raise ConvertError(
+                f"head {head.name!r} predicts several quantities ({head.kind}, {names}), of which "
+                "the original codes have a head each; export the backbone with --backbone-only"
+            )
     params = {k: v for k, v in variables["params"].items() if heads or not k.startswith("head_")}
     family = find_model_family(metadata["model"])
     flat = {key: traverse_util.flatten_dict(tree) for key, tree in variables.items()}

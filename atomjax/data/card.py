@@ -16,7 +16,7 @@ from atomjax.data.duplicates import Duplicates, count_duplicates, describe_share
 from atomjax.data.labels import LabelCounts
 from atomjax.data.load import DataSplits
 from atomjax.data.outliers import describe_outliers, find_outliers, question_forces
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import PropertyScale, References, Structure, TargetScale
 from atomjax.structures.element_fit import undetermined_elements
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.store import Store
@@ -73,7 +73,7 @@ class DatasetCard:
         force_largest: eV/Å, longest force vector on a free atom.
         fixed: fraction of atoms whose forces do not count.
         scales: eV and eV/Å of one model unit.
-        properties: name → spread, in the property's unit.
+        properties: name → spread, in the property's unit, or counts of classes.
     """
 
     name: str
@@ -95,7 +95,7 @@ class DatasetCard:
     force_largest: float | None
     fixed: float
     scales: tuple[float, float] | None
-    properties: Mapping[str, Spread]
+    properties: Mapping[str, Spread | str]
 
     @property
     def distinct(self) -> int:
@@ -237,7 +237,7 @@ def describe_dataset(
     origin: str,
     splits: Mapping[str, Sequence[Structure]],
     references: References | None,
-    properties: Sequence[PropertyScale] = (),
+    properties: Sequence[TargetScale] = (),
 ) -> DatasetCard:
     """The card of one dataset.
 
@@ -246,7 +246,7 @@ def describe_dataset(
         origin: origin of its labels, in words.
         splits: split → structures; "train" must be there.
         references: references subtracted from energies and forces, None without them.
-        properties: scalar targets that are trained on.
+        properties: properties that are trained on.
 
     Returns:
         The card, with statistics of the training structures.
@@ -284,31 +284,37 @@ def describe_dataset(
         fixed=float(np.mean(np.concatenate([structure.fixed for structure in train]))),
         scales=(references.energy_scale, references.force_scale) if references else None,
         properties={
-            scale.name: Spread.of([structure.targets[scale.name] for structure in train])
+            scale.name: _describe_labels(scale, [s for s in train if scale.name in s.targets])
             for scale in properties
         },
     )
 
 
+def _describe_labels(scale: TargetScale, structures: Sequence[Structure]) -> Spread | str:
+    """Spread of a property's labels, or the numbers of structures of its classes."""
+    labels = [scale.known(structure) for structure in structures]
+    if isinstance(scale, PropertyScale):
+        return Spread.of(labels)
+    counts = Counter(scale.classes[int(label)] for label in labels)
+    return ", ".join(f"{name} {counts[name]:,}" for name in scale.classes)
+
+
 def _checked(
     splits: Mapping[str, Sequence[Structure]],
     references: References | None,
-    properties: Sequence[PropertyScale],
+    properties: Sequence[TargetScale],
 ) -> dict[str, Any]:
     """Label counts, duplicates, undetermined references and outliers of all parts of a data set."""
     parts = {n: p.sample(STORE_SAMPLE) if isinstance(p, Store) else p for n, p in splits.items()}
-    fitted = [references] if references else properties
-    # All are fitted on the compositions of one set, if at all.
+    fitted = [one for one in (references, *properties) if one is not None]
     sharing = next((one for one in fitted if len(one.undetermined)), None)
+    names = [scale.name for scale in properties]
     return {
-        "labels": {name: LabelCounts.of(part) for name, part in splits.items() if len(part)},
+        "labels": {name: LabelCounts.of(part, names) for name, part in splits.items() if len(part)},
         "duplicates": count_duplicates(splits),
         "open_elements": undetermined_elements(sharing.undetermined) if sharing else (),
         "outside": outside_counts(parts, sharing),
-        "doubts": [
-            *describe_states(parts["train"], [scale.name for scale in properties]),
-            *question_forces(parts["train"]),
-        ],
+        "doubts": [*describe_states(parts["train"], names), *question_forces(parts["train"])],
         "outliers": find_outliers(parts, references),
     }
 
@@ -326,14 +332,15 @@ def describe_states(structures: Sequence[Structure], trained_on: Sequence[str]) 
         if len(counts) == 1 or name in trained_on:
             continue
         without = counts.pop(None, 0)
-        values = [f"{value:g} of {count:,}" for value, count in sorted(counts.items())]
+        ordered = sorted(counts.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+        values = [f"{v if isinstance(v, str) else f'{v:g}'} of {n:,}" for v, n in ordered]
         values += [f"not given of {without:,}"] if without else []
         lines.append(f"{name:<11} {', '.join(values)}; the model reads none of them")
     return lines
 
 
 def outside_counts(
-    splits: Mapping[str, Sequence[Structure]], references: References | PropertyScale | None
+    splits: Mapping[str, Sequence[Structure]], references: References | TargetScale | None
 ) -> dict[str, int]:
     """Split → number of structures whose composition the references leave open."""
     if references is None or not len(references.undetermined):

@@ -53,11 +53,13 @@ def _arrangement(structure: Structure) -> bytes:
 def _labels(structure: Structure) -> bytes:
     arrays = [structure.forces, structure.stress]
     numbers = [np.nan if structure.energy is None else structure.energy]
-    numbers += [value for _, value in sorted(structure.targets.items())]
+    targets = [value for _, value in sorted(structure.targets.items())]
+    numbers += [value for value in targets if isinstance(value, float)]
+    classes = "".join(f"\0{value}" for value in targets if isinstance(value, str))
     data = np.array(numbers).tobytes() + b"".join(
         b"-" if a is None else a.tobytes() for a in arrays
     )
-    return _digest(data).encode()
+    return _digest(data + classes.encode()).encode()
 
 
 def _digest(data: bytes) -> str:

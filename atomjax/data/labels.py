@@ -3,8 +3,8 @@
 A store says both in its index, so that nothing of it is read.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class LabelCounts:
         structures: all of them.
         energy, forces, stress: those with such a label.
         periodic: those that repeat in some direction.
+        targets: name of each property asked for → those that have it.
     """
 
     structures: int
@@ -49,20 +50,23 @@ class LabelCounts:
     forces: int
     stress: int
     periodic: int
+    targets: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, structures: Sequence[Structure]) -> "LabelCounts":
-        """Count the labels of `structures`."""
+    def of(cls, structures: Sequence[Structure], targets: Sequence[str] = ()) -> "LabelCounts":
+        """Count the labels of `structures`, and the properties of these names."""
         if isinstance(structures, Store):
             counts = {name: int(structures.labelled(name).sum()) for name in LABELS}
             periodic = int(structures.periodic.sum())
-            return cls(structures=len(structures), periodic=periodic, **counts)
+            named = {name: int(structures.with_target(name).sum()) for name in targets}
+            return cls(structures=len(structures), periodic=periodic, targets=named, **counts)
         return cls(
             structures=len(structures),
             energy=sum(s.energy is not None for s in structures),
             forces=sum(s.forces is not None for s in structures),
             stress=sum(s.stress is not None for s in structures),
             periodic=sum(s.is_periodic for s in structures),
+            targets={name: sum(name in s.targets for s in structures) for name in targets},
         )
 
     def __str__(self) -> str:
@@ -77,7 +81,8 @@ class LabelCounts:
         return ", ".join(f"{name} of {count:,} of {self.structures:,}" for name, count in some)
 
     def _named(self) -> list[tuple[str, int]]:
-        return [("energies", self.energy), ("forces", self.forces), ("stresses", self.stress)]
+        own = [("energies", self.energy), ("forces", self.forces), ("stresses", self.stress)]
+        return [*own, *self.targets.items()]
 
 
 def check_energy_kind(name: str, kind: str | None, structures: Sequence[Structure]) -> None:
@@ -165,16 +170,21 @@ def elements_of(structures: Sequence[Structure]) -> list[str]:
 
 
 def trained_on(
-    structures: Sequence[Structure], *, energy: bool = True, forces: bool = True
+    structures: Sequence[Structure],
+    targets: Sequence[str] = (),
+    *,
+    energy: bool = True,
+    forces: bool = True,
 ) -> dict[str, Any]:
     """Label counts and elements of a head's training set, kept in its checkpoint; as JSON.
 
     Args:
         structures: the training set.
+        targets: names of the properties that are trained.
         energy: whether the energies enter the loss.
         forces: whether the forces do.
     """
-    counts = asdict(LabelCounts.of(structures))
+    counts = asdict(LabelCounts.of(structures, targets))
     counts["energy"] *= energy
     counts["forces"] *= forces
     return {**counts, "elements": elements_of(structures)}

@@ -27,10 +27,9 @@ from atomjax.data.sources import (
 from atomjax.data.store_view import fit_references, make_dataset, open_store, select
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import References, ReferencesError, Structure, TargetScale
 from atomjax.structures.generate import generate_with_report
 from atomjax.structures.readers import RecordNotes, SkippedRecord, read
-from atomjax.structures.references import Transform
 from atomjax.structures.splits import SplitError, split_indices
 
 # Apart from every other use of a split's seed.
@@ -38,6 +37,8 @@ SUBSET_STREAM = 0x5AB5
 NOTHING: Mapping[str, str] = {}
 # Place of a training set, and its training part → its references; None has them fitted.
 FitReferences = Callable[[int, Sequence[Structure]], References | None]
+# The same → scales of the properties to train on.
+FitScales = Callable[[int, Sequence[Structure]], Sequence[TargetScale]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +87,14 @@ def load_datasets(
     *,
     conservative: bool = False,
     forces: bool = True,
-    properties: Sequence[str] = (),
-    extensive: bool = False,
-    transform: Transform = "identity",
+    energies: bool = True,
+    classes: Sequence[str] = (),
     stress: bool = False,
-    centered: bool = True,
     max_structures: int | None = None,
     edge_dropout: float = 0.0,
     fixed_atoms: bool = False,
     fit: FitReferences | None = None,
+    fit_scales: FitScales | None = None,
     graphs: Sequence[BaseGraphs] | None = None,
 ) -> DataSplits:
     """Makes or reads the data sets of a config and divides them.
@@ -104,35 +104,33 @@ def load_datasets(
         run: shows progress; keeps generated sets under its root if ``cache_dir`` is not given.
         conservative: forces will be the energy's gradient, so both get one scale.
         forces: train on forces, too.
-        properties: scalar targets to train on, instead of energies and forces.
-        extensive: the properties grow with the number of atoms.
-        transform: transform of the properties before they are scaled.
+        energies: train on energies, or on forces without them; else on properties alone.
+        classes: properties that are classes, which readers keep as they are.
         stress: train on stresses, too.
-        centered: take the properties' means out.
         max_structures: train on fixed random subsets of so many, in the shares of the mixture.
         edge_dropout: edge dropout of the training sets' graphs.
         fixed_atoms: whether the forces of fixed atoms count in the training sets.
         fit: place of a training set, and its training part → its references; fitted to it if None.
+        fit_scales: the same → scales of the properties to train on; there are none if None.
         graphs: graphs that each set's graph settings start from; ``BaseGraphs()`` if None.
 
     Returns:
-        Data sets with references (or property scales) of their training parts.
+        Data sets with references and property scales of their training parts.
 
     Raises:
         ConfigError: a split or subset asks for more than there is, or a target is missing.
         ReadError: a file cannot be read.
     """
-    unwanted = unwanted_labels(energies=not properties, forces=forces, stress=stress)
+    unwanted: dict[str, Any] = unwanted_labels(energies=energies, forces=forces, stress=stress)
+    unwanted |= {"classes": tuple(classes)} if classes else {}
     parts, splits = _load_all(settings, run, unwanted)
     splits.samples.extend(_limit(parts, settings, max_structures))
     for index, (dataset, part) in enumerate(zip(settings.train, parts, strict=True)):
-        if properties:
-            form: dict = {"extensive": extensive, "centered": centered, "transform": transform}
-            labels: dict = {"scales": _fit_scales(dataset, part["train"], properties, **form)}
-        else:
+        labels: dict = {"scales": _fit_scales(dataset, index, part["train"], fit_scales)}
+        if energies:
             fitted = fit(index, part["train"]) if fit else None
             fitted = fitted or fit_references(part["train"], conservative)
-            labels = {"references": fitted, "stress": stress}
+            labels |= {"references": fitted, "stress": stress}
         place: dict = {"run": run, "workers": settings.workers, "index": index}
         for name in filter(part.get, SPLITS):
             dropped, fixed = (edge_dropout, fixed_atoms) if name == "train" else (0.0, False)
@@ -143,7 +141,7 @@ def load_datasets(
 
 
 def _load_all(
-    settings: DataSettings, run: Run, unwanted: Mapping[str, str]
+    settings: DataSettings, run: Run, unwanted: Mapping[str, Any]
 ) -> tuple[list[dict[str, Sequence[Structure]]], DataSplits]:
     """Split → structures of each training set, and their origins for the data card."""
     parts, splits = [], DataSplits(train=[])
@@ -168,7 +166,7 @@ def load_structures(
     split: str | None = None,
     skipped: list[SkippedRecord] | None = None,
     notes: RecordNotes | None = None,
-    unwanted: Mapping[str, str] = NOTHING,
+    unwanted: Mapping[str, Any] = NOTHING,
 ) -> Sequence[Structure]:
     """All structures of one data set, or of one of its own splits, in eV and Å.
 
@@ -182,7 +180,8 @@ def load_structures(
         split: a split that the data set itself defines.
         skipped: takes records left out by arguments.on_error="skip"; the run reports their number.
         notes: takes the contents of the records beside the labels read.
-        unwanted: arguments of the reader that decline labels (`unwanted_labels`), unless asked for.
+        unwanted: arguments of the reader that decline labels (`unwanted_labels`), or name classes,
+            unless the data set gives them.
 
     Raises:
         ConfigError: the generator or its arguments are wrong, or the file does not exist.
@@ -211,7 +210,7 @@ def read_dataset(
     *,
     skipped: list[SkippedRecord] | None = None,
     notes: RecordNotes | None = None,
-    unwanted: Mapping[str, str] = NOTHING,
+    unwanted: Mapping[str, Any] = NOTHING,
 ) -> list[Structure]:
     """All structures of a data set of kind "read"; see :func:`load_structures`."""
     file, dataset = find_file(dataset), believe_units(dataset)
@@ -241,7 +240,7 @@ def _load_parts(
     run: Run,
     skipped: list[SkippedRecord],
     notes: RecordNotes,
-    unwanted: Mapping[str, str],
+    unwanted: Mapping[str, Any],
 ) -> dict[str, Sequence[Structure]]:
     """Split → structures of one training set, with the separate files of its name."""
     cache_dir = Path(settings.cache_dir) if settings.cache_dir else run.root / "data"
@@ -350,12 +349,9 @@ def _subset(
 
 
 def _fit_scales(
-    dataset: DatasetSettings,
-    structures: Sequence[Structure],
-    properties: Sequence[str],
-    **form: Any,
-) -> list[PropertyScale]:
+    dataset: DatasetSettings, index: int, structures: Sequence[Structure], fit: FitScales | None
+) -> Sequence[TargetScale]:
     try:
-        return [PropertyScale.fit(structures, name, **form) for name in properties]
-    except ValueError as error:
-        raise ConfigError(f"dataset '{dataset.name}': head.target: {error}") from error
+        return fit(index, structures) if fit else ()
+    except ReferencesError as error:
+        raise ConfigError(f"dataset '{dataset.name}': head.targets: {error}") from error

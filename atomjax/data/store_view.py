@@ -132,6 +132,13 @@ def fit_references(structures: Sequence[Structure], conservative: bool) -> Refer
     return References.fit(structures, conservative=conservative)
 
 
+def with_target(structures: Sequence[Structure], name: str) -> Sequence[Structure]:
+    """The structures of a store that have a target, by its index; others as they are."""
+    if isinstance(structures, Store):
+        return structures.subset(np.flatnonzero(structures.with_target(name))) or structures
+    return structures
+
+
 def select(structures: Sequence[Structure], indices: np.ndarray) -> Sequence[Structure]:
     """Some structures; those of a store stay where they are."""
     if isinstance(structures, Store):

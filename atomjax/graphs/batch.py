@@ -92,7 +92,8 @@ class Targets:
         forces: [N, 3] scaled forces.
         force_mask: [N] bool, true where an atom has a force and counts (not padding; fixed ones
             only if the data set says so).
-        properties: name → [G] scaled scalar property of every structure.
+        properties: name → [G] scaled property.
+        property_masks: name → [G] bool, true where a real structure has the property.
         dataset: [G] index of each structure's dataset (the task whose heads it trains).
         structure: [G] index of each structure in its dataset, to name it in reports; -1: padding.
         stress: [G, 3, 3] scaled stress (model units of the energy per Å³), or None in batches
@@ -105,6 +106,7 @@ class Targets:
     forces: jax.Array
     force_mask: jax.Array
     properties: dict[str, jax.Array]
+    property_masks: dict[str, jax.Array]
     dataset: jax.Array
     structure: jax.Array
     stress: jax.Array | None = None

@@ -20,7 +20,8 @@ from atomjax.graphs.capacity import Capacity, Sizes, check_fits, fit_capacity
 from atomjax.graphs.config import KINDS, GraphConfig
 from atomjax.graphs.interactions import InteractionGraphs, build_many
 from atomjax.graphs.neighbors import image_codes
-from atomjax.structures.references import PropertyScale, References
+from atomjax.structures.properties import TargetScale
+from atomjax.structures.references import References
 from atomjax.structures.structure import Structure
 
 # Batches are declared to hold jax arrays; on the host numpy arrays stand in for them.
@@ -34,7 +35,7 @@ class Labels:
     Attributes:
         energy: scaled energy, or None.
         forces: [N, 3] scaled forces, or None.
-        properties: scaled scalar properties by name.
+        properties: scaled properties by name, those that the structure has.
         dataset: index of the structure's data set.
         index: index of the structure in its data set.
         stress: [3, 3] scaled stress, or None.
@@ -54,7 +55,7 @@ def read_labels(
     structure: Structure,
     *,
     references: References | None = None,
-    scales: Sequence[PropertyScale] = (),
+    scales: Sequence[TargetScale] = (),
     dataset: int = 0,
     index: int = 0,
 ) -> Labels:
@@ -63,19 +64,23 @@ def read_labels(
     Args:
         structure: the structure.
         references: offsets and scales of energies and forces; None leaves labels as they are.
-        scales: the scalar properties to read, with offset and scale of each.
+        scales: the properties to read, with offset and scale of each.
         dataset: index of the structure's data set.
         index: index of the structure in its data set.
 
     Raises:
-        ReferencesError: an element without a reference, or a property that is missing.
+        ReferencesError: an element without a reference, or none of the properties is there, where
+            there are no references of energies either.
     """
     energy, forces, stress = structure.energy, structure.forces, structure.stress
     if references is not None:
         energy = None if energy is None else references.normalize_energy(structure)
         forces = None if forces is None else references.normalize_forces(structure)
         stress = None if stress is None else references.normalize_stress(structure)
-    properties = {scale.name: scale.normalize(structure) for scale in scales}
+    held = [scale for scale in scales if scale.name in structure.targets]
+    # Some may be missing; a structure without any label is a mistake, which the first one names.
+    wanted = held or (scales[:1] if references is None else ())
+    properties = {scale.name: scale.normalize(structure) for scale in wanted}
     return Labels(energy, forces, properties, dataset, index, stress)
 
 
@@ -97,7 +102,7 @@ def pack(
         structures: the structures, none for a batch of padding.
         capacity: the shape.
         labels: labels of the structures; by default their own energies and forces, unscaled.
-        property_names: scalar properties of the batch; zero for structures without them.
+        property_names: properties of the batch; zero and masked for structures without them.
         stress: whether stresses are among the targets.
         dtype: float type of the result.
         kind: kind of the graphs; by default the first one's, for padding alone ``GraphConfig``'s.
@@ -364,16 +369,19 @@ def _targets(
         np.zeros(len(s.positions), dtype=bool) if x.forces is None else ~s.fixed | x.fixed_atoms
         for s, x in zip(structures, labels, strict=True)
     ]
-    properties = {
-        name: _padded(np.array([x.properties.get(name, 0.0) for x in labels]), g, 0, dtype)
-        for name in property_names
-    }
+    properties, property_masks = {}, {}
+    for name in property_names:
+        values = np.array([x.properties.get(name, 0.0) for x in labels])
+        given = np.array([name in x.properties for x in labels], dtype=bool)
+        properties[name] = _padded(values, g, 0, dtype)
+        property_masks[name] = _padded(given, g, False, np.bool_)
     return Targets(
         energy=_padded(energy, g, 0, dtype),
         energy_mask=_padded(has_energy, g, False, np.bool_),
         forces=_padded(np.concatenate([np.zeros((0, 3)), *forces]), n, 0, dtype),
         force_mask=_padded(np.concatenate([np.zeros(0, bool), *counts]), n, False, np.bool_),
         properties=properties,
+        property_masks=property_masks,
         dataset=_padded(np.array([x.dataset for x in labels], dtype=np.int64), g, 0),
         structure=_padded(np.array([x.index for x in labels], dtype=np.int64), g, -1),
         **(_stresses(labels, g, dtype) if stress else {}),

@@ -16,7 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from atomjax.inference.ensemble import EnsemblePredictor
 from atomjax.inference.predict import MARKS, Predictor, load_predictor
 from atomjax.structures import Structure
-from atomjax.training.running.predictions import StructureResult
+from atomjax.training.running.results import StructureResult
 
 # Neighbours come and go while atoms move; a shape with some to spare is compiled once.
 SLACK = 0.15

@@ -1,13 +1,14 @@
 """Several trained models as one: means, and standard deviations that show where they disagree."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from atomjax.inference.predict import Predictor, TrainedHead
-from atomjax.structures import Structure
-from atomjax.training.running.predictions import StructureResult
+from atomjax.structures import ClassLabels, Structure
+from atomjax.training.running.results import StructureResult
 
 T = TypeVar("T")
 
@@ -43,15 +44,21 @@ class EnsemblePredictor:
             ValueError: a member has no such head, or heads predict different quantities.
         """
         heads = [member.head(dataset) for member in self.members]
-        kinds = {(head.config.kind, head.config.target) for head in heads}
+        kinds = {_predicted(head) for head in heads}
         if len(kinds) > 1:
-            listed = " and ".join(
-                sorted(f"{kind} {target or ''}".strip() for kind, target in kinds)
-            )
+            listed = " and ".join(sorted(kinds))
             raise ValueError(
                 f"models of an ensemble predict the same quantity; these have {listed}"
             )
         return heads[0]
+
+
+def _predicted(head: TrainedHead) -> str:
+    """The quantities that a head predicts, in words."""
+    classes = {s.name: s.classes for s in head.scales if isinstance(s, ClassLabels)}
+    named = (t.name for t in head.config.targets)
+    words = (f"{n} ({', '.join(classes[n])})" if n in classes else n for n in named)
+    return " ".join([head.config.kind, *words])
 
 
 def at_least_two(models: Sequence[T]) -> tuple[T, ...]:
@@ -71,11 +78,25 @@ def combined(results: Sequence[StructureResult]) -> StructureResult:
         The mean; ``deviation`` holds sample standard deviations, of forces and stresses those of
         each component. ``marks`` are those of any of the results.
     """
-    means, deviations = {}, {}
-    for name in ("energy", "forces", "value", "stress"):
-        found = [getattr(result, name) for result in results]
-        known = not any(value is None for value in found)
-        means[name] = np.mean(found, axis=0) if known else None
-        deviations[name] = np.std(found, axis=0, ddof=1) if known else None
-    marks = frozenset[str]().union(*(result.marks for result in results))
-    return StructureResult(**means, marks=marks, deviation=StructureResult(**deviations))
+    return dataclasses.replace(
+        _over(lambda found: np.mean(found, axis=0), results),
+        marks=frozenset[str]().union(*(result.marks for result in results)),
+        deviation=_over(lambda found: np.std(found, axis=0, ddof=1), results),
+    )
+
+
+def _over(
+    statistic: Callable[[Sequence[Any]], Any], results: Sequence[StructureResult]
+) -> StructureResult:
+    """A statistic of each quantity that all results have."""
+
+    def of(found: Sequence[Any]) -> Any:
+        return None if any(one is None for one in found) else statistic(found)
+
+    names = [n for n in results[0].values if all(n in result.values for result in results)]
+    return StructureResult(
+        energy=of([result.energy for result in results]),
+        forces=of([result.forces for result in results]),
+        values={name: of([result.values[name] for result in results]) for name in names},
+        stress=of([result.stress for result in results]),
+    )

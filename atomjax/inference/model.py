@@ -18,7 +18,9 @@ from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.progress import live_display
 from atomjax.similarity.features.extractor import checkpoint_name, make_extractor
 from atomjax.similarity.settings import ExtractorSettings
+from atomjax.structures import ClassLabels
 from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import Which, load_checkpoint
 
 
@@ -61,6 +63,19 @@ class Model:
         known = {s for one in labels for s in one.get("trained_on", {}).get("elements", ())}
         return tuple(symbol for symbol in SYMBOLS if symbol in known)
 
+    def classes(self, dataset: str | None = None) -> dict[str, tuple[str, ...]]:
+        """Properties of a data set's head that are classes, with the names of these.
+
+        Args:
+            dataset: data set; may be left out if there is one head.
+        """
+        names = self.datasets if dataset is None else (dataset,)
+        labels = self.metadata.get("datasets", {})
+        scales = [
+            target_scale(p) for n in names[:1] for p in labels.get(n, {}).get("properties", ())
+        ]
+        return {scale.name: scale.classes for scale in scales if isinstance(scale, ClassLabels)}
+
     def predict(
         self,
         structures: Source,
@@ -71,7 +86,7 @@ class Model:
         progress: bool = True,
         **options: Any,
     ) -> Predictions:
-        """Energies (eV), forces (eV/Å), stresses (eV/Å³) or the property of structures.
+        """Energies (eV), forces (eV/Å), stresses (eV/Å³) and properties of structures.
 
         Predicting all structures in one call is faster than one by one. Labels of the structures
         are kept beside the predictions.
@@ -198,6 +213,10 @@ class Ensemble:
     def __repr__(self) -> str:
         return f"Ensemble({', '.join(map(repr, self.models))})"
 
+    def classes(self, dataset: str | None = None) -> dict[str, tuple[str, ...]]:
+        """As :meth:`Model.classes`; those of all models are the same."""
+        return self.models[0].classes(dataset)
+
     def predict(
         self,
         structures: Source,
@@ -245,12 +264,14 @@ def _predict(
     options: Mapping[str, Any],
 ) -> Predictions:
     """Predictions of all structures, under a bar where one is asked for."""
+    scales = predictor.head(dataset).scales
+    classes = [scale.name for scale in scales if isinstance(scale, ClassLabels)]
+    options = {"classes": classes, **options} if classes else options
     found = structures_of(structures, outdated="drop", **options)
-    target = predictor.head(dataset).config.target
     passes = len(predictor.members) if isinstance(predictor, EnsemblePredictor) else 1
     with live_display(progress).track(passes * len(found), "predicting") as tracker:
         results = predictor(found, dataset, tracker.advance)
-    return Predictions.of(found, results, target=target)
+    return Predictions.of(found, results, scales=scales)
 
 
 @overload

@@ -20,10 +20,11 @@ from atomjax.batching import GrowingShape
 from atomjax.graphs import Capacity, GraphConfig
 from atomjax.models import HeadConfig, build_model, predict
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.structures import PropertyScale, References, ReferencesError, Structure
+from atomjax.structures import PropertyScale, References, ReferencesError, Structure, TargetScale
 from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import CheckpointError, Which, load_checkpoint
-from atomjax.training.running.predictions import StructureResult
+from atomjax.training.running.results import StructureResult
 from atomjax.training.update.step import CountedFunction
 
 RELATIVE_ENERGY = "relative_energy"
@@ -49,8 +50,8 @@ class TrainedHead:
     Attributes:
         config: config of the head; its name is that of the data set.
         graph: settings for building graphs, without dropout.
-        references: references of energies and forces; None for a head of a property.
-        scale: scale of the property; None for energies and forces.
+        references: references of energies and forces; None for a head of properties alone.
+        scales: scales of the properties.
         trained_on: counts of structures, labels and periodic ones, and elements; empty for
             checkpoints that do not state them.
     """
@@ -58,7 +59,7 @@ class TrainedHead:
     config: HeadConfig
     graph: GraphConfig
     references: References | None
-    scale: PropertyScale | None
+    scales: Sequence[TargetScale]
     trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -159,8 +160,9 @@ class Predictor:
             marks.add(PERIODICITY)
         if known and not {SYMBOLS[z] for z in structure.atomic_numbers} <= {*known["elements"]}:
             marks.add(ELEMENTS)
-        labels = head.references or head.scale
-        problem = None if labels is None else labels.outside_span(structure.atomic_numbers)
+        labels = [one for one in (head.references, *head.scales) if one is not None]
+        problems = [one.outside_span(structure.atomic_numbers) for one in labels]
+        problem = next(filter(None, problems), None)
         if problem is not None and self._outside_span == "raise":
             raise ReferencesError(
                 f"{structure!r}: {problem}; train on such compositions, or ask for outside_span="
@@ -260,12 +262,16 @@ def make_predictor(
 def _trained_head(
     fields: Mapping[str, Any], graph: Mapping[str, Any], labels: Mapping[str, Any]
 ) -> TrainedHead:
-    references, properties = labels["references"], labels["properties"]
+    references = labels["references"]
+    config = HeadConfig.from_dict(fields)
+    known = {one["name"]: target_scale(one) for one in labels["properties"]}
+    # A converted head does not say how its numbers were scaled.
+    scales = [known.get(t.name) or PropertyScale.unscaled(t.name) for t in config.targets]
     return TrainedHead(
-        config=HeadConfig(**fields),
+        config=config,
         graph=GraphConfig.from_dict({**graph, "edge_dropout": 0.0}),
         references=None if references is None else References.from_dict(references),
-        scale=PropertyScale.from_dict(properties[0]) if properties else None,
+        scales=scales,
         trained_on=labels.get("trained_on", {}),
     )
 
@@ -275,8 +281,8 @@ def _zero(head: TrainedHead, structure: Structure) -> None:
     try:
         if head.references is not None:
             head.references.reference_energy(structure.atomic_numbers)
-        if head.scale is not None:
-            head.scale.value(structure.atomic_numbers, 0.0)
+        for scale in head.scales:
+            scale.check_elements(structure.atomic_numbers)
     except ReferencesError as error:
         raise ReferencesError(f"{structure!r}: {error}") from error
 
@@ -293,9 +299,9 @@ def _physical(
         given = {
             "energy": raw.energy[i] if raw.energy is not None and energies else None,
             "forces": None if raw.forces is None else raw.forces[atoms],
-            "value": None if raw.value is None else raw.value[i],
+            "values": {name: value[i] for name, value in raw.values.items()},
             "stress": raw.stress[i] if raw.stress is not None and structure.pbc.all() else None,
         }
-        numbers, references, scale = structure.atomic_numbers, head.references, head.scale
-        results.append(StructureResult.physical(numbers, references, scale, **given))
+        labels = structure.atomic_numbers, head.references, head.scales
+        results.append(StructureResult.physical(*labels, **given))
     return results

@@ -1,5 +1,6 @@
 """Predictions for many structures, as arrays, tables and figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atomjax.reporting.drawing import make_figure, save_figure
-from atomjax.reporting.plots import Comparison, draw_comparison
+from atomjax.reporting.plots import Comparison, Outcomes, draw_comparison, draw_outcomes
 from atomjax.reporting.tables import data_frame, with_unit
 from atomjax.structures.elements import SYMBOLS, hill_formula
+from atomjax.training.running.classification import outcome_counts
 from atomjax.training.running.predictions import PredictedSet
+from atomjax.training.running.results import value_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Name of each quantity to draw, its key in files and its unit.
+# Name of each quantity to draw beside properties, its key in files and its unit.
 QUANTITIES = (
     ("energy", "energy", "eV"),
     ("force component", "forces", "eV/Å"),
     ("stress component", "stress", "eV/Å³"),
-    ("property", "value", ""),
 )
 # Points of a calibration.
 GROUPS = 10
@@ -72,11 +74,13 @@ class Predictions(PredictedSet):
         Raises:
             ValueError: there is no prediction.
         """
-        panels = self._panels()
-        if not panels:
+        panels, outcomes = self._panels(), self._outcomes()
+        if not panels and not outcomes:
             raise ValueError("nothing is predicted, so there is nothing to draw")
-        figure, axes = make_figure(len(panels))
-        for ax, (name, unit, predicted, true) in zip(axes, panels, strict=True):
+        figure, axes = make_figure(len(panels) + len(outcomes))
+        for ax, item in zip(axes[len(panels) :], outcomes, strict=True):
+            draw_outcomes(ax, item)
+        for ax, (name, unit, predicted, true) in zip(axes, panels, strict=False):
             if true is None:
                 ax.hist(predicted, bins="auto")
                 ax.set(xlabel=f"predicted {name} ({unit})" if unit else name, ylabel="count")
@@ -102,7 +106,7 @@ class Predictions(PredictedSet):
             with_unit(name, unit): calibration(
                 arrays[f"{key}_predicted"] - arrays[f"{key}_true"], arrays[f"{key}_deviation"]
             )
-            for name, key, unit in QUANTITIES
+            for name, key, unit in self._quantities()
             if {f"{key}_deviation", f"{key}_true"} <= arrays.keys()
         }
         if not groups:
@@ -121,14 +125,16 @@ class Predictions(PredictedSet):
             "formula": [hill_formula(numbers) for numbers in self.atomic_numbers],
             "n_atoms": self.n_atoms,
         }
-        for name, key in (("energy", "energies"), ("value", "values")):
-            for suffix, held in (("", self), ("_true", self.labels)):
-                array = getattr(held, key)
-                if getattr(self, key) is not None and array is not None:
+        keys = value_keys(self.targets)
+        classes = {keys[target]: names for target, names in self.class_names.items()}
+        for name, predicted, true, deviation in self.of_structures():
+            if name in classes:
+                columns |= _class_columns(name, classes[name], predicted, true, deviation)
+                continue
+            given = {"": predicted, "_true": true, "_deviation": deviation}
+            for suffix, array in given.items() if name != "stress" else ():
+                if array is not None:
                     columns[name + suffix] = array
-            spread = None if self.deviations is None else getattr(self.deviations, key)
-            if spread is not None:
-                columns[f"{name}_deviation"] = spread
         if self.deviations is not None and self.deviations.forces is not None:
             columns["force_deviation_max"] = [_longest(f) for f in self.deviations.forces]
         if self.forces is not None:
@@ -151,11 +157,28 @@ class Predictions(PredictedSet):
                 columns |= {f"force_{axis}{suffix}": joined[:, i] for i, axis in enumerate("xyz")}
         return columns
 
+    def _quantities(self) -> list[tuple[str, str, str]]:
+        """Name, key in files and unit of each number to draw."""
+        properties = value_keys(self.targets).items()
+        numbers = [(n, key, "") for n, key in properties if n not in self.class_names]
+        return [*QUANTITIES, *numbers]
+
+    def _outcomes(self) -> list[Outcomes]:
+        """Counts of the classes predicted, of each property that is a class."""
+        found = []
+        for name, classes in self.class_names.items():
+            predicted = self.properties[name]
+            true = self.labels.properties.get(name, predicted.argmax(axis=1).astype(float))
+            known = np.isfinite(true)
+            counts = outcome_counts(true[known], predicted[known])
+            found.append(Outcomes(label=name, counts=counts, classes=classes))
+        return found
+
     def _panels(self) -> list[tuple[str, str, np.ndarray, np.ndarray | None]]:
         """Name, unit, predictions and labels of each quantity to draw."""
         arrays = self.arrays()
         panels = []
-        for name, key, unit in QUANTITIES:
+        for name, key, unit in self._quantities():
             predicted, true = arrays.get(f"{key}_predicted"), arrays.get(f"{key}_true")
             if predicted is None:
                 continue
@@ -167,6 +190,25 @@ class Predictions(PredictedSet):
             if known.any():
                 panels.append((name, unit, predicted[known], None if true is None else true[known]))
         return panels
+
+
+def _class_columns(
+    key: str,
+    classes: Sequence[str],
+    probabilities: np.ndarray,
+    true: np.ndarray | None,
+    deviation: np.ndarray | None,
+) -> dict[str, Any]:
+    """Columns of the class that is most probable, its probability, and the label's class."""
+    places = probabilities.argmax(axis=1)
+    rows = np.arange(len(places))
+    columns: dict[str, Any] = {key: [classes[i] for i in places]}
+    columns[f"{key}_probability"] = probabilities[rows, places]
+    if true is not None:
+        columns[f"{key}_true"] = [classes[int(i)] if np.isfinite(i) else "" for i in true]
+    if deviation is not None:
+        columns[f"{key}_deviation"] = deviation[rows, places]
+    return columns
 
 
 def calibration(errors: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,8 @@
 
 from atomjax.models.backbone import Backbone, Network
 from atomjax.models.features import Features
-from atomjax.models.heads import HeadConfig
-from atomjax.models.network import AtomicModel, Prediction, features, predict
+from atomjax.models.heads import HeadConfig, Prediction, TargetConfig
+from atomjax.models.network import AtomicModel, features, predict
 from atomjax.models.registry import (
     BACKBONES,
     backbone_config,
@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "Prediction",
     "ScaleFactorError",
+    "TargetConfig",
     "backbone_config",
     "build_model",
     "check_fitted",

@@ -26,7 +26,7 @@ class Network(nn.Module):
 
     @nn.nowrap
     def head(self, config: HeadConfig) -> nn.Module:
-        """The head of one task, which reads the features of this network."""
+        """The head of one task: features of this network and a batch → ``Prediction``."""
         return Head(config)
 
 

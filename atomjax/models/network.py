@@ -1,40 +1,21 @@
 """A backbone with its heads, and the pure functions that apply it."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models.backbone import Network
 from atomjax.models.displacement import displaced, strained
 from atomjax.models.features import Features
-from atomjax.models.heads import HeadConfig
+from atomjax.models.heads import HeadConfig, Prediction
 from atomjax.models.precision import exact_products, product_precision
 
 Variables = Mapping[str, Any]
-
-
-@struct.dataclass
-class Prediction:
-    """Predictions of one head for a batch, in normalised units; None for those that it lacks.
-
-    Attributes:
-        energy: [G].
-        forces: [N, 3].
-        value: [G] scalar property.
-        atom_contributions: [N] whose pool the energy or value is.
-        stress: [G, 3, 3] model units of the energy per Å³; zero for structures without a cell.
-    """
-
-    energy: jax.Array | None
-    forces: jax.Array | None
-    value: jax.Array | None
-    atom_contributions: jax.Array
-    stress: jax.Array | None = None
 
 
 class AtomicModel(nn.Module):
@@ -60,7 +41,7 @@ class AtomicModel(nn.Module):
         displacement: jax.Array | None = None,
         strain: jax.Array | None = None,
     ):
-        """Head name → (atom contributions, pooled value, direct forces)."""
+        """Head name → its predictions, but for derivatives of the energy."""
         with product_precision(self.backbone.config.precision):
             features = self.features(batch, displacement, strain)
             return {c.name: getattr(self, head_key(c.name))(features, batch) for c in self.heads}
@@ -114,34 +95,21 @@ def predict(
         return model.apply(variables, batch, displacement, strain, rngs=streams)
 
     conservative = [c for c in model.heads if c.forces == "conservative"]
-    forces: dict[str, jax.Array] = {}
-    stresses: dict[str, jax.Array] = {}
-    if conservative:
-        at_rest = [jnp.zeros_like(batch.positions)]
-        if any(c.stress for c in conservative):
-            at_rest.append(jnp.zeros((*batch.num_atoms.shape, 3, 3), batch.positions.dtype))
-        outputs, backward = jax.vjp(apply, *at_rest)
-        for c in conservative:
-            seed = jax.tree.map(jnp.zeros_like, outputs)
-            contributions, energy, direct = seed[c.name]
-            seed[c.name] = (contributions, jnp.ones_like(energy), direct)
-            gradient, *of_strain = backward(seed)
-            forces[c.name] = -gradient
-            if c.stress:
-                stresses[c.name] = per_volume(of_strain[0], batch.volumes)
-    else:
-        outputs = apply()
-
-    predictions = {}
-    for c in model.heads:
-        contributions, pooled, direct = outputs[c.name]
-        predictions[c.name] = Prediction(
-            energy=None if c.kind == "scalar" else pooled,
-            forces=forces.get(c.name, direct),
-            value=pooled if c.kind == "scalar" else None,
-            atom_contributions=contributions,
-            stress=stresses.get(c.name),
-        )
+    if not conservative:
+        return apply()
+    at_rest = [jnp.zeros_like(batch.positions)]
+    if any(c.stress for c in conservative):
+        at_rest.append(jnp.zeros((*batch.num_atoms.shape, 3, 3), batch.positions.dtype))
+    outputs, backward = jax.vjp(apply, *at_rest)
+    predictions: dict[str, Prediction] = dict(outputs)
+    for c in conservative:
+        seed = jax.tree.map(jnp.zeros_like, outputs)
+        ones = jnp.ones_like(outputs[c.name].energy)
+        seed[c.name] = dataclasses.replace(seed[c.name], energy=ones)
+        gradient, *of_strain = backward(seed)
+        stress = per_volume(of_strain[0], batch.volumes) if c.stress else None
+        own = dataclasses.replace(outputs[c.name], forces=-gradient, stress=stress)
+        predictions[c.name] = own
     return predictions
 
 

@@ -77,12 +77,12 @@ def outputs(
 ) -> dict[str, jax.Array]:
     """Everything that is compared, in one compiled function."""
     applied: Any = model.apply(variables, batch, frames, method=_all, mutable=["intermediates"])
-    ((_, energy, forces), features), state = applied
+    (found, features), state = applied
     blocks = {key: value[0] for key, value in state["intermediates"]["backbone"].items()}
     config = model.backbone.config
     shape = (-1, (config.lmax + 1) ** 2, config.channels)
     node = features.node.reshape(shape)
-    return {**blocks, "node_embedding": node, "energy": energy, "forces": forces}
+    return {**blocks, "node_embedding": node, "energy": found.energy, "forces": found.forces}
 
 
 def _all(model: AtomicModel, batch: GraphBatch, frames: jax.Array | None):

@@ -109,11 +109,11 @@ def outputs(model: AtomicModel, variables: Any, batch: GraphBatch) -> dict[str, 
         (heads, features), state = model.apply(
             variables, batch, displacement, method=_all, mutable=["intermediates"]
         )
-        contributions, pooled, forces = heads[HEAD.name]
+        found = heads[HEAD.name]
         blocks = {key: value[0] for key, value in state["intermediates"]["backbone"].items()}
         values = {"node": features.node, "edge": features.edge, **blocks}
-        values |= {"e_atom": contributions, "energy": pooled, "forces": forces}
-        return pooled.sum(), values
+        values |= {"e_atom": found.atom_contributions, "energy": found.energy}
+        return found.energy.sum(), {**values, "forces": found.forces}
 
     zero = jnp.zeros_like(batch.positions)
     gradient, values = jax.grad(energy, has_aux=True)(zero)

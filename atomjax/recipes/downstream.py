@@ -64,6 +64,8 @@ QM9_TARGETS = {
     "G": "eV",
     "Cv": "cal/(mol K)",
 }
+# Word for all of them in one run.
+ALL = "all"
 # The targets whose elements' shares are taken out first; frontier orbitals and the dipole are no
 # sums over atoms.
 QM9_EXTENSIVE = ("alpha", "zpve", "U0", "U", "H", "G", "Cv")
@@ -79,7 +81,10 @@ MATBENCH_TASKS = {
     "perovskites": ("e_form", "eV/unit cell", 8),
     "mp_gap": ("gap pbe", "eV", 2),
     "mp_e_form": ("e_form", "eV/atom", 6),
+    "mp_is_metal": ("is_metal", "", 3),
 }
+# The settings of JMP's code for the task that is a class: metals are "1".
+IS_METAL = {"classes": ("0", "1"), "class_weights": {"1": 1.34219693}, "dropout": 0.5}
 
 
 def finetuning(model: str, batch_size: int) -> Section:
@@ -163,14 +168,14 @@ def finetune_forces(
 
 
 def finetune_property(
-    model: str, dataset: Section, root: str, batch_size: int, target: str, unit: str
+    model: str, dataset: Section, root: str, batch_size: int, *targets: Section
 ) -> Section:
-    """A config for one property of structures."""
+    """A config for properties of structures, whose settings are given."""
     config = finetune(model, dataset, root, batch_size)
     config.head.kind = "scalar"
-    config.head.target = target
-    config.head.unit = unit
-    config.train.validation.select_by = "value_mae"
+    config.head.targets = list(targets)
+    # Errors of several have several units.
+    config.train.validation.select_by = "value_mae" if len(targets) == 1 else "loss"
     return config
 
 
@@ -215,16 +220,25 @@ def spice(subset: str, model: str, root: str) -> Section:
     return finetune_forces(model, dataset, root, batch_size=2)
 
 
+def qm9_target(name: str) -> Section:
+    """The settings of a property of QM9."""
+    return section(
+        name=name,
+        unit=QM9_TARGETS[name],
+        extensive=name in QM9_EXTENSIVE,
+        pooling=QM9_POOLING.get(name, "sum"),
+    )
+
+
 def qm9(target: str, model: str, root: str) -> Section:
-    """One of the twelve properties of QM9."""
+    """One of the twelve properties of QM9, or all of them in one run."""
+    names = list(QM9_TARGETS) if target == ALL else [target]
     equiformer = model == "equiformer_v2"
     dataset = read("qm9", "qm9", "qm9")
-    dataset.arguments.targets = [target]
+    dataset.arguments.targets = names
     dataset.graph.cutoff_molecule = 12.0 if equiformer else 8.0
     dataset.graph.max_neighbors = 500 if equiformer else 30
-    config = finetune_property(model, dataset, root, 48, target, QM9_TARGETS[target])
-    config.head.extensive = target in QM9_EXTENSIVE
-    config.head.pooling = QM9_POOLING.get(target, "sum")
+    config = finetune_property(model, dataset, root, 48, *map(qm9_target, names))
     if equiformer:
         config.train.optimizer.weight_decay = 0.0
     return config
@@ -236,19 +250,24 @@ def qmof(model: str, root: str) -> Section:
     dataset.arguments.targets = ["band_gap"]
     dataset.graph.cutoff = 19.0
     dataset.graph.max_neighbors = 30
-    config = finetune_property(model, dataset, root, 4, "band_gap", "eV")
-    config.head.pooling = "mean"
-    return config
+    target = section(name="band_gap", unit="eV", pooling="mean")
+    return finetune_property(model, dataset, root, 4, target)
 
 
 def matbench(task: str, model: str, fold: int, root: str) -> Section:
     """One task and fold of MatBench."""
-    target, unit, batch_size = MATBENCH_TASKS[task]
+    name, unit, batch_size = MATBENCH_TASKS[task]
     dataset = read(task, f"matbench/matbench_{task}.json.gz", "matbench")
     dataset.arguments.fold = fold
     dataset.graph.cutoff = 12.0
     dataset.graph.max_neighbors = 30
-    config = finetune_property(model, dataset, root, batch_size, target, unit)
     # A vibration's frequency is neither a sum nor a mean over atoms (JMP, appendix F.2).
-    config.head.pooling = "max" if task == "phonons" else "mean"
+    pooling = "max" if task == "phonons" else "mean"
+    target = section(name=name, unit=unit, pooling=pooling)
+    if task != "mp_is_metal":
+        return finetune_property(model, dataset, root, batch_size, target)
+    # JMP's code sums the scores of classes, whatever the pooling of numbers.
+    target = section(name=name, kind="class", pooling="sum", **IS_METAL)
+    config = finetune_property(model, dataset, root, batch_size, target)
+    config.train.validation.select_by = "balanced_error_rate"
     return config

@@ -258,7 +258,7 @@ def _matching_head(head: Mapping[str, Any], stored: Sequence[Mapping[str, Any]])
     """The checkpoint's only head, if it predicts the quantities of the new one."""
     if len(stored) != 1:
         return None
-    only = HeadConfig(**stored[0])
+    only = HeadConfig.from_dict(stored[0])
     return None if head_changes(only, HeadConfig(name=only.name, **head)) else only.name
 
 

@@ -81,6 +81,41 @@ class Comparison:
     names: Sequence[str] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """Counts of classes that were predicted.
+
+    Attributes:
+        label: above the axes.
+        counts: [C, C] structures of a class (rows) that were given a class (columns).
+        classes: names of the classes.
+    """
+
+    label: str
+    counts: np.ndarray
+    classes: Sequence[str]
+
+
+def outcome_plot(name: str, caption: str, found: Sequence[Outcomes]) -> Plot:
+    """Counts of classes that were predicted, the fraction of each class's structures as a shade."""
+    draws = [functools.partial(draw_outcomes, item=one) for one in found]
+    return Plot(name=name, caption=caption, panels=draws, width=4.4)
+
+
+def draw_outcomes(ax: "Axes", item: Outcomes) -> list[Note]:
+    """Draws counts as numbers in a grid."""
+    shares = item.counts / np.maximum(item.counts.sum(axis=1, keepdims=True), 1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(item.counts):
+        color = "white" if shares[i, j] > 0.5 else "black"
+        ax.text(j, i, f"{count:,}", ha="center", va="center", color=color)
+    places = range(len(item.classes))
+    ax.set(xticks=places, yticks=places, xticklabels=item.classes, yticklabels=item.classes)
+    right = np.trace(item.counts) / max(item.counts.sum(), 1)
+    ax.set(title=f"{item.label}: accuracy {right:.3g}", xlabel="predicted", ylabel="true")
+    return []
+
+
 def curve_plot(name: str, caption: str, panels: Sequence[Panel]) -> Plot:
     """Panels of curves, on a logarithmic scale where values are positive and of several sizes."""
     draws = [functools.partial(draw_curves, panel=panel) for panel in panels]

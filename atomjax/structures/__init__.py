@@ -6,12 +6,15 @@ Numpy only; nothing here imports JAX. `atomjax.structures.readers` reads files a
 
 from atomjax.structures.archive import ArchiveError, load_archive, save_archive
 from atomjax.structures.element_fit import ReferencesWarning
-from atomjax.structures.references import PropertyScale, References, ReferencesError
+from atomjax.structures.element_tables import ReferencesError
+from atomjax.structures.properties import ClassLabels, PropertyScale, TargetScale
+from atomjax.structures.references import References
 from atomjax.structures.splits import SplitError, split_indices
 from atomjax.structures.structure import Structure, StructureError
 
 __all__ = [
     "ArchiveError",
+    "ClassLabels",
     "PropertyScale",
     "References",
     "ReferencesError",
@@ -19,6 +22,7 @@ __all__ = [
     "SplitError",
     "Structure",
     "StructureError",
+    "TargetScale",
     "load_archive",
     "save_archive",
     "split_indices",

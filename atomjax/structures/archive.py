@@ -100,7 +100,10 @@ def _to_arrays(structures: Sequence[Structure]) -> dict[str, np.ndarray]:
         "has_energy": np.array([s.energy is not None for s in structures], dtype=bool),
         "target_names": np.array(names, dtype=np.str_),
         "targets": np.array(
-            [[s.targets.get(name, 0.0) for name in names] for s in structures], dtype=np.float64
+            [[_number(s.targets.get(name)) for name in names] for s in structures], dtype=np.float64
+        ).reshape(count, len(names)),
+        "target_classes": np.array(
+            [[_text(s.targets.get(name)) for name in names] for s in structures], dtype=np.str_
         ).reshape(count, len(names)),
         "has_target": np.array(
             [[name in s.targets for name in names] for s in structures], dtype=bool
@@ -117,6 +120,8 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> list[Structure]:
     structures = []
     # Archives of before stresses were read have none.
     has_stress = arrays.get("has_stress", np.zeros(len(ends), dtype=bool))
+    # Those of before there were classes have none of them.
+    classes = arrays.get("target_classes", np.full(arrays["targets"].shape, ""))
     for i, (end, size) in enumerate(zip(ends, arrays["n_atom"], strict=True)):
         atoms = slice(int(end - size), int(end))
         present = arrays["has_target"][i]
@@ -132,8 +137,10 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> list[Structure]:
                 forces=arrays["forces"][atoms] if arrays["has_forces"][i] else None,
                 stress=arrays["stress"][i] if has_stress[i] else None,
                 targets={
-                    name: float(value)
-                    for name, value, given in zip(names, arrays["targets"][i], present, strict=True)
+                    name: str(text) or float(value)
+                    for name, value, text, given in zip(
+                        names, arrays["targets"][i], classes[i], present, strict=True
+                    )
                     if given
                 },
                 class_key=str(arrays["class_key"][i]),
@@ -142,3 +149,11 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> list[Structure]:
             )
         )
     return structures
+
+
+def _number(target: float | str | None) -> float:
+    return target if isinstance(target, float) else 0.0
+
+
+def _text(target: float | str | None) -> str:
+    return target if isinstance(target, str) else ""

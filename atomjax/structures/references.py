@@ -7,7 +7,7 @@ sees is in eV and eV/Å.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,14 +20,17 @@ from atomjax.structures.element_fit import (
     outside_span,
     warn_undetermined,
 )
-from atomjax.structures.elements import SYMBOLS, atomic_number
+from atomjax.structures.element_tables import (
+    ReferencesError,
+    by_symbol,
+    check_fields,
+    check_scales,
+    check_seen,
+    from_directions,
+    from_symbols,
+    to_directions,
+)
 from atomjax.structures.structure import Structure
-
-Transform = Literal["identity", "log"]
-
-
-class ReferencesError(ValueError):
-    """Labels that cannot be referenced; the message names them and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +109,7 @@ class References:
             ReferencesError: an element that the fit never met.
         """
         numbers = np.asarray(atomic_numbers, dtype=np.int64)
-        _check_seen(numbers, self.seen)
+        check_seen(numbers, self.seen)
         return float(self.element_energies[numbers].sum()) + self.energy_mean
 
     def normalize_energy(self, structure: Structure) -> float:
@@ -165,11 +168,11 @@ class References:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file; elements by symbol."""
         return {
-            "element_energies": _by_symbol(self.element_energies, self.seen),
+            "element_energies": by_symbol(self.element_energies, self.seen),
             "energy_mean": self.energy_mean,
             "energy_scale": self.energy_scale,
             "force_scale": self.force_scale,
-            "undetermined": _to_directions(self.undetermined),
+            "undetermined": to_directions(self.undetermined),
         }
 
     @classmethod
@@ -181,139 +184,20 @@ class References:
         """
         # Checkpoints and stores of before the span was kept name no directions.
         values = {"undetermined": [], **values}
-        _check_fields(
+        check_fields(
             values,
             ("element_energies", "energy_mean", "energy_scale", "force_scale", "undetermined"),
         )
-        _check_scales(values, ("energy_scale", "force_scale"))
-        elements, seen = _from_symbols(values["element_energies"])
+        check_scales(values, ("energy_scale", "force_scale"))
+        elements, seen = from_symbols(values["element_energies"])
         return cls(
             elements,
             float(values["energy_mean"]),
             float(values["energy_scale"]),
             float(values["force_scale"]),
             seen,
-            _from_directions(values["undetermined"]),
+            from_directions(values["undetermined"]),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class PropertyScale:
-    """Mean and standard deviation of one scalar target, with shares of elements if requested.
-
-    model value = (t(y) - Σ element_values[Z] - mean) / std, t the identity or the logarithm.
-
-    Attributes:
-        name: key into `Structure.targets`.
-        mean: mean of t(y).
-        std: standard deviation of t(y).
-        element_values: [119] in the target's unit; zero unless the target grows with the atoms
-            (energies, enthalpies) and was fitted so.
-        seen: [119] bool, elements in the fit.
-        transform: t, "identity" or "log" (natural).
-        undetermined: [k, 119] as of `References`; none unless elements' shares were fitted.
-    """
-
-    name: str
-    mean: float
-    std: float
-    element_values: np.ndarray
-    seen: np.ndarray
-    transform: Transform = "identity"
-    undetermined: np.ndarray = field(default_factory=lambda: NOTHING)
-
-    @classmethod
-    def fit(
-        cls,
-        structures: Sequence[Structure],
-        name: str,
-        *,
-        extensive: bool = False,
-        transform: Transform = "identity",
-        centered: bool = True,
-    ) -> Self:
-        """Fit on the structures' target `name`.
-
-        Args:
-            structures: the training set.
-            name: key into `Structure.targets`.
-            extensive: the target grows with the atoms, so take out each element's share first.
-            transform: transform of the target before everything else.
-            centered: take out the mean; otherwise it stays, and the scale is the root mean
-                square: for models whose form fixes where zero is, such as a dipole's length.
-
-        Raises:
-            ReferencesError: a structure lacks the target or has one without a logarithm, or there
-                are no structures.
-        """
-        if not structures:
-            raise ReferencesError(f"no structures to fit the scale of target {name!r} on")
-        values = np.asarray([_transformed(structure, name, transform) for structure in structures])
-        fitted = fit_elements(structures, values if extensive else np.zeros(len(values)))
-        if extensive:
-            warn_undetermined(fitted.undetermined)
-            shares = (fitted.values, fitted.seen, transform, fitted.undetermined)
-            return cls(name, 0.0, fitted.residual_scale, *shares)
-        if not centered:
-            size = max(float(np.sqrt(np.mean(values**2))), SMALLEST_SCALE)
-            return cls(name, 0.0, size, fitted.values, fitted.seen, transform)
-        spread = max(float(values.std()), SMALLEST_SCALE) if len(values) > 1 else 1.0
-        return cls(name, float(values.mean()), spread, fitted.values, fitted.seen, transform)
-
-    def normalize(self, structure: Structure) -> float:
-        """A structure's target in the model's unit.
-
-        Raises:
-            ReferencesError: the target is missing, or its elements' shares are unknown.
-        """
-        share = self._share(structure.atomic_numbers)
-        value = _transformed(structure, self.name, self.transform)
-        return (value - share - self.mean) / self.std
-
-    def value(self, atomic_numbers: ArrayLike, model_value: float) -> float:
-        """A predicted value in the target's unit, for one structure with `atomic_numbers` [N]."""
-        value = float(model_value) * self.std + self.mean + self._share(atomic_numbers)
-        return float(np.exp(value)) if self.transform == "log" else value
-
-    def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
-        """Message for a composition [N] whose value the fit leaves open; None for others."""
-        return outside_span(self.undetermined, atomic_numbers)
-
-    def _share(self, atomic_numbers: ArrayLike) -> float:
-        if not self.element_values.any():
-            return 0.0
-        numbers = np.asarray(atomic_numbers, dtype=np.int64)
-        _check_seen(numbers, self.seen)
-        return float(self.element_values[numbers].sum())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file; elements by symbol."""
-        elements = _by_symbol(self.element_values, self.seen)
-        return {
-            "name": self.name,
-            "mean": self.mean,
-            "std": self.std,
-            "element_values": elements,
-            "transform": self.transform,
-            "undetermined": _to_directions(self.undetermined),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ReferencesError: a field is missing or unknown, or the deviation is not positive.
-        """
-        # Checkpoints of before there were transforms, or the span was kept, name none.
-        values = {"transform": "identity", "undetermined": [], **values}
-        fields = ("name", "mean", "std", "element_values", "transform", "undetermined")
-        _check_fields(values, fields)
-        _check_scales(values, ("std",))
-        elements, seen = _from_symbols(values["element_values"])
-        name, mean, std = str(values["name"]), float(values["mean"]), float(values["std"])
-        directions = _from_directions(values["undetermined"])
-        return cls(name, mean, std, elements, seen, values["transform"], directions)
 
 
 def _force_scale(structures: Sequence[Structure]) -> float | None:
@@ -330,69 +214,3 @@ def _force_scale(structures: Sequence[Structure]) -> float | None:
     if total == 0.0:
         return 1.0
     return max(float(np.sqrt(total / count)), SMALLEST_SCALE)
-
-
-def _transformed(structure: Structure, name: str, transform: Transform) -> float:
-    value = _target(structure, name)
-    if transform == "identity":
-        return value
-    if value <= 0.0:
-        raise ReferencesError(
-            f"{structure!r}: target {name!r} is {value:g}, which has no logarithm; leave the "
-            'structure out, or use transform="identity"'
-        )
-    return float(np.log(value))
-
-
-def _target(structure: Structure, name: str) -> float:
-    try:
-        return structure.targets[name]
-    except KeyError:
-        known = ", ".join(sorted(structure.targets)) or "none"
-        raise ReferencesError(f"{structure!r} has no target {name!r}; it has: {known}") from None
-
-
-def _check_seen(numbers: np.ndarray, seen: np.ndarray) -> None:
-    unseen = np.unique(numbers[~seen[numbers]])
-    if len(unseen):
-        names = ", ".join(SYMBOLS[z] for z in unseen)
-        known = ", ".join(SYMBOLS[z] for z in np.flatnonzero(seen))
-        raise ReferencesError(
-            f"no reference for {names}: the training set held only {known}."
-            " Add structures with these elements to the fit, or leave such structures out"
-        )
-
-
-def _by_symbol(table: np.ndarray, seen: np.ndarray) -> dict[str, float]:
-    return {SYMBOLS[z]: float(table[z]) for z in np.flatnonzero(seen)}
-
-
-def _to_directions(table: np.ndarray) -> list[dict[str, float]]:
-    return [_by_symbol(direction, direction != 0) for direction in table]
-
-
-def _from_directions(values: Sequence[Mapping[str, float]]) -> np.ndarray:
-    return np.array([_from_symbols(direction)[0] for direction in values]).reshape(-1, TABLE_SIZE)
-
-
-def _from_symbols(values: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    table, seen = np.zeros(TABLE_SIZE), np.zeros(TABLE_SIZE, dtype=bool)
-    for symbol, value in values.items():
-        table[atomic_number(symbol)] = float(value)
-        seen[atomic_number(symbol)] = True
-    return table, seen
-
-
-def _check_fields(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    missing, extra = set(names) - set(values), set(values) - set(names)
-    if missing or extra:
-        raise ReferencesError(
-            f"references must hold {', '.join(names)};"
-            f" missing: {sorted(missing) or 'none'}, unknown: {sorted(extra) or 'none'}"
-        )
-
-
-def _check_scales(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    for name in names:
-        if not float(values[name]) > 0.0:
-            raise ReferencesError(f"{name} must be positive, got {values[name]}")

@@ -38,7 +38,7 @@ class Structure:
         energy: eV, or None where there is no label.
         forces: [N, 3] float64, eV/Å, or None where there is no label.
         stress: [3, 3] float64, eV/Å³, dE/dε / V, so that tension is positive; or None.
-        targets: named scalar properties, in the units that their data set states.
+        targets: named properties: numbers in the units that their data set states, or classes.
         class_key: the unit of class balancing: a molecule, a reaction, a slab-adsorbate pair.
         source: name of the data set.
         identifier: name of the structure in errors, such as ``aspirin.xyz:17``.
@@ -53,7 +53,7 @@ class Structure:
     energy: float | None
     forces: np.ndarray | None
     stress: np.ndarray | None
-    targets: Mapping[str, float]
+    targets: Mapping[str, float | str]
     class_key: str
     source: str
     identifier: str
@@ -70,7 +70,7 @@ class Structure:
         energy: float | None = None,
         forces: ArrayLike | None = None,
         stress: ArrayLike | None = None,
-        targets: Mapping[str, float] | None = None,
+        targets: Mapping[str, float | str] | None = None,
         class_key: str = "",
         source: str = "",
         identifier: str = "",
@@ -87,7 +87,7 @@ class Structure:
             energy: eV.
             forces: [N, 3], eV/Å.
             stress: [3, 3], eV/Å³, of a structure that repeats in all directions.
-            targets: named scalars.
+            targets: named numbers, and classes as text.
             class_key: the Hill formula where not given.
             source: name of the data set.
             identifier: name of the structure in errors.
@@ -107,8 +107,8 @@ class Structure:
             "forces", None if forces is None else self._array("forces", forces, np.float64, shape)
         )
         self._set_stress(stress)
-        named = {str(k): self._number(f"targets[{k!r}]", v) for k, v in (targets or {}).items()}
-        self._set("targets", named)
+        named = (targets or {}).items()
+        self._set("targets", {str(name): self._target(str(name), v) for name, v in named})
         self._set("class_key", str(class_key) or self.formula)
 
     @classmethod
@@ -247,6 +247,13 @@ class Structure:
                 f"atoms {pair[0]} and {pair[1]} are at the same place"
                 f" (within {COINCIDENT_DISTANCE} Å, periodic images counted)",
             )
+
+    def _target(self, name: str, value: Any) -> float | str:
+        if not isinstance(value, str):
+            return self._number(f"targets[{name!r}]", value)
+        if not value.strip():
+            raise self._fail(f"targets[{name!r}]", "is empty; leave out what has no class")
+        return str(value)
 
     def _number(self, name: str, value: Any) -> float:
         array = np.asarray(value)

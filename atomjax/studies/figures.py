@@ -1,29 +1,43 @@
 """Figures of trainings: validation while they were trained, and predictions against labels."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atomjax.reporting.drawing import Plot
-from atomjax.reporting.plots import Comparison, Curve, Panel, comparison_plot, curve_plot
+from atomjax.reporting.plots import (
+    Comparison,
+    Curve,
+    Outcomes,
+    Panel,
+    comparison_plot,
+    curve_plot,
+    outcome_plot,
+)
 from atomjax.reporting.tables import with_unit
 from atomjax.runtime.files import read_npz
 from atomjax.studies.results import Findings, Point
 from atomjax.studies.tables import heading
+from atomjax.training.running.classification import outcome_counts
 from atomjax.training.running.metrics import METRICS
+from atomjax.training.settings import HeadSettings, RunSettings
 
 VALIDATION = "validation/"
 # Panels of one figure; a suite of forty tasks has its numbers in tables.
 MOST_PANELS = 6
+# Key of the arrays of a property, and the beginning of that of one of several.
+VALUE = "value"
 # Key of an array of predictions → quantity, unit, whether it is shown per atom.
 QUANTITIES = {
     "forces": ("force", "eV/Å", False),
-    "value": ("value", "", False),
+    VALUE: (VALUE, "", False),
     "energy": ("energy", "eV/atom", True),
     "stress": ("stress", "eV/Å³", False),
 }
+
+PREDICTED, CLASSES = "_predicted", "_classes"
 
 Log = Sequence[Mapping[str, float]]
 Arrays = Mapping[str, np.ndarray]
@@ -51,26 +65,40 @@ def parity_plots(findings: Findings) -> list[Plot]:
     """Predictions of the first seed against labels, of the quantity that decides."""
     if not findings.seeds:
         return []
-    found = []
+    found, classes = [], []
     for point in findings.points:
         if point.judged and point.seed == findings.seeds[0]:
             for data_set, arrays in predictions_of(findings, point).items():
                 label = point.label if len(findings.judged) > 1 else data_set
-                unit = findings.results.unit("value_mae", data_set)
-                found += comparisons(label, arrays, unit)[:1]
+                settings = point.settings
+                head = settings.head if isinstance(settings, RunSettings) else HeadSettings()
+                numbers = comparisons(label, arrays, head)[:1]
+                found, classes = (
+                    found + numbers,
+                    classes + ([] if numbers else outcomes(label, arrays)),
+                )
     return parity_plot(
-        found, f"Predictions for the test set against labels, seed {findings.seeds[0]}"
+        found, f"Predictions for the test set against labels, seed {findings.seeds[0]}", classes
     )
 
 
-def parity_plot(found: Sequence[Comparison], caption: str) -> list[Plot]:
-    """The figure of predictions against labels; none without any."""
-    if not found:
-        return []
-    caption += "; the pointer shows the numbers of the largest errors."
-    if len(found) > MOST_PANELS:
-        caption += f" {MOST_PANELS} of {len(found)} are shown."
-    return [comparison_plot("parity", caption, found[:MOST_PANELS])]
+def parity_plot(
+    found: Sequence[Comparison], caption: str, classes: Sequence[Outcomes] = ()
+) -> list[Plot]:
+    """The figures of predictions against labels, of numbers and of classes; none without any."""
+    plots = []
+    if found:
+        pointer = "; the pointer shows the numbers of the largest errors."
+        shown = caption + pointer + _left_out(len(found))
+        plots.append(comparison_plot("parity", shown, found[:MOST_PANELS]))
+    if classes:
+        shown = f"{caption}: counts of classes.{_left_out(len(classes))}"
+        plots.append(outcome_plot("outcomes", shown, classes[:MOST_PANELS]))
+    return plots
+
+
+def _left_out(count: int) -> str:
+    return f" {MOST_PANELS} of {count} are shown." if count > MOST_PANELS else ""
 
 
 def predictions_of(findings: Findings, point: Point) -> dict[str, Arrays]:
@@ -86,16 +114,16 @@ def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Arrays]:
     return {Path(n).stem: read_npz(folder / "predictions" / n, mend) for n in names}
 
 
-def comparisons(label: str, arrays: Arrays, value_unit: str) -> list[Comparison]:
+def comparisons(label: str, arrays: Arrays, head: HeadSettings) -> list[Comparison]:
     """Predictions against labels of every quantity that has both, the one first that decides.
 
     Args:
         label: above the panels.
         arrays: as :meth:`atomjax.training.running.predictions.PredictedSet.arrays` returns them.
-        value_unit: unit of a property.
+        head: head that made them, for the units of properties.
     """
     made = []
-    for key, (quantity, unit, per_atom) in QUANTITIES.items():
+    for key, quantity, unit, per_atom in _quantities(arrays, head):
         needed = {f"{key}_true", f"{key}_predicted", *(["n_atoms"] if per_atom else [])}
         if needed <= arrays.keys():
             names = arrays.get("identifier")
@@ -108,12 +136,45 @@ def comparisons(label: str, arrays: Arrays, value_unit: str) -> list[Comparison]
                 true=arrays[f"{key}_true"] / each,
                 predicted=arrays[f"{key}_predicted"] / each,
                 quantity=quantity,
-                unit=value_unit if key == "value" else unit,
+                unit=unit,
                 names=None if names is None else names.tolist(),
             )
             if np.isfinite(one.true).any():
                 made.append(one)
     return made
+
+
+def outcomes(label: str, arrays: Arrays) -> list[Outcomes]:
+    """Counts of the classes predicted, of each property that is a class and has labels.
+
+    Args:
+        label: above the panels.
+        arrays: as for :func:`comparisons`.
+    """
+    found = []
+    for name in (key.removesuffix(CLASSES) for key in arrays if key.endswith(CLASSES)):
+        true = arrays.get(f"{name}_true")
+        if true is not None and np.isfinite(true).any():
+            known = np.isfinite(true)
+            counts = outcome_counts(true[known], arrays[name + PREDICTED][known])
+            target = name.removeprefix(f"{VALUE}_")
+            named = label if target == VALUE else f"{label}, {target}"
+            classes = arrays[name + CLASSES].tolist()
+            found.append(Outcomes(label=named, counts=counts, classes=classes))
+    return found
+
+
+def _quantities(arrays: Arrays, head: HeadSettings) -> Iterator[tuple[str, str, str, bool]]:
+    """Key, name, unit of each quantity of predictions, and whether it is shown per atom."""
+    for key, shown in QUANTITIES.items():
+        if key != VALUE:
+            yield key, *shown
+            continue
+        for one in arrays:
+            name = one.removesuffix(PREDICTED)
+            if one.startswith(VALUE) and name != one and name + CLASSES not in arrays:
+                target = name.removeprefix(f"{VALUE}_")
+                yield name, target, head.unit_of(target), False
 
 
 def history_panel(

@@ -104,8 +104,11 @@ def task_key(config: Mapping[str, Any]) -> str | None:
     if kind == "spice" and "subset" in arguments:
         return f"spice/{arguments['subset']}"
     if kind in ("qm9", "qmof"):
-        return f"{kind}/{config['head']['target']}"
-    if kind == "matbench" and name in MATBENCH_TASKS:
+        targets = [target["name"] for target in config["head"]["targets"]]
+        # The tables are of models with one property.
+        return f"{kind}/{targets[0]}" if len(targets) == 1 else None
+    # The tables have no task of classes.
+    if kind == "matbench" and name in MATBENCH_TASKS and name != "mp_is_metal":
         return f"matbench/{name}"
     return None
 

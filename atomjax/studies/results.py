@@ -53,7 +53,7 @@ def rows_of(point: Point, record: Mapping[str, Any]) -> Iterator[Row]:
         for metric, value in errors.items():
             unit = {**METRICS, **FURTHER_METRICS}.get(metric, ("", ""))[1]
             if metric in ("value_mae", "value_rmse") and isinstance(point.settings, RunSettings):
-                unit = point.settings.head.unit
+                unit = point.settings.head.unit_of(data_set)
             yield Row(point.label, point.seed, data_set, metric, value, unit)
     for pair in record.get("pairs", ()):
         for metric, value in pair.items():

@@ -12,6 +12,8 @@ from atomjax.reporting.drawing import Plot
 from atomjax.reporting.plots import Panel
 from atomjax.reporting.report import Document, stored_config, write_report
 from atomjax.reporting.tables import markdown_table, with_unit
+from atomjax.runtime.config import build
+from atomjax.runtime.earlier import translated
 from atomjax.runtime.files import read_json
 from atomjax.runtime.progress import format_seconds
 from atomjax.runtime.run import Run
@@ -22,11 +24,12 @@ from atomjax.studies.figures import (
     comparisons,
     logged_curve,
     metric_plot,
+    outcomes,
     parity_plot,
     read_predictions,
 )
 from atomjax.training.running.metrics import FURTHER_METRICS, METRICS
-from atomjax.training.settings import RunSettings
+from atomjax.training.settings import HeadSettings, RunSettings
 
 TITLES = {"pretrain": "Pretraining on", "finetune": "Finetuning on"}
 TRAINED = "train/"
@@ -58,16 +61,16 @@ def describe_training(run: Run) -> Document:
     folder = run.workdir
     results = read_json(folder / "results.json", "run the same command again, which resumes")
     config, log = stored_config(folder), run.metrics()
-    head = config.get("head", {})
-    lines: list[str | Plot] = [*_errors(results, head.get("unit", "")), *_summary(results)]
-    lines += [*_curves(log), *_parity(folder, results, head.get("unit", ""))]
+    head = build(HeadSettings, translated(HeadSettings, config.get("head", {})))
+    lines: list[str | Plot] = [*_errors(results, head), *_summary(results)]
+    lines += [*_curves(log), *_parity(folder, results, head)]
     sets = ", ".join(one["name"] for one in config.get("data", {}).get("train", ()))
     title = f"{TITLES.get(config.get('workflow', ''), 'Training on')} {sets}"
     return Document(title=title, lines=lines)
 
 
-def _errors(results: Mapping[str, Any], value_unit: str) -> list[str]:
-    """A row for each part of each data set, a column for each error."""
+def _errors(results: Mapping[str, Any], head: HeadSettings) -> list[str]:
+    """A row for each part of each data set and property, a column for each error."""
     parts = {
         f"{part}, {data_set}": errors
         for part in ("test", "validation")
@@ -77,10 +80,18 @@ def _errors(results: Mapping[str, Any], value_unit: str) -> list[str]:
     keys = [key for key in known if any(key in errors for errors in parts.values())]
     if not keys:
         return []
-    units = [value_unit if key.startswith("value_") else known[key][1] for key in keys]
-    heads = [with_unit(known[key][0], unit) for key, unit in zip(keys, units, strict=True)]
+    # Properties of several units have theirs in the row.
+    units = {head.unit_of(name) for name, errors in parts.items() if "value_mae" in errors}
+    common = units.pop() if len(units) == 1 else None
+    heads = [
+        with_unit(known[key][0], (common or "") if key.startswith("value_") else known[key][1])
+        for key in keys
+    ]
     rows = [
-        [name, *(f"{errors[key]:.4g}" if key in errors else "" for key in keys)]
+        [
+            name if common is not None else with_unit(name, head.unit_of(name)),
+            *(f"{errors[key]:.4g}" if key in errors else "" for key in keys),
+        ]
         for name, errors in parts.items()
     ]
     return [*markdown_table(["part", *heads], rows), ""]
@@ -110,11 +121,9 @@ def _panel(log: Log, title: str, y_label: str, key: str) -> Panel:
     return Panel(title=title, y_label=y_label, curves=curves)
 
 
-def _parity(folder: Path, results: Mapping[str, Any], value_unit: str) -> list[Plot]:
+def _parity(folder: Path, results: Mapping[str, Any], head: HeadSettings) -> list[Plot]:
     names = (Path(file).name for file in results["predictions"].values())
-    found = [
-        one
-        for data_set, arrays in read_predictions(folder, names).items()
-        for one in comparisons(data_set, arrays, value_unit)
-    ]
-    return parity_plot(found, "Predictions for the test set against labels")
+    sets = read_predictions(folder, names).items()
+    found = [one for name, arrays in sets for one in comparisons(name, arrays, head)]
+    classes = [one for name, arrays in sets for one in outcomes(name, arrays)]
+    return parity_plot(found, "Predictions for the test set against labels", classes)

@@ -75,6 +75,10 @@ class TaskSettings(Settings):
     train: TrainSettings
     "Optimisation, the same for every start."
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.head.check_comparable()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SurveySettings(WorkflowSettings):

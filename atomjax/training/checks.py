@@ -8,6 +8,7 @@ from atomjax.training.budget import check_budget
 from atomjax.training.finetune import compare_backbones
 from atomjax.training.job import head_config
 from atomjax.training.running.checkpoint import read_metadata
+from atomjax.training.running.classification import BALANCED_ERROR
 from atomjax.training.settings import HeadSettings, RunSettings, TrainSettings
 from atomjax.training.update.layer_rates import all_groups
 
@@ -41,6 +42,7 @@ def check_settings(settings: RunSettings) -> list[str]:
     for dataset in (*data.train, *data.validation, *data.test):
         believe_units(dataset)
     _check_selection(train, head)
+    check_weights(settings)
     budget = "C is known once the data are read"
     structures = train.max_structures
     limits = [dataset.max_structures for dataset in data.train if dataset.max_structures]
@@ -51,7 +53,8 @@ def check_settings(settings: RunSettings) -> list[str]:
         budget = f"C = {train.epochs} epochs × {structures:,} structures = {total:,}"
     names = ", ".join(dataset.name for dataset in data.train)
     notes = [f"workflow {settings.workflow}, seed {settings.seed}"]
-    notes.append(f"{model.name} on {names}: {head.kind}, {budget}")
+    predicted = ", ".join([head.kind, *(target.name for target in head.targets)])
+    notes.append(f"{model.name} on {names}: {predicted}, {budget}")
     start = settings.finetune
     if start is not None and start.checkpoint is not None:
         metadata = read_metadata(start.checkpoint, start.which)
@@ -64,16 +67,46 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
     measured = {
         "energy_forces": ("loss", "energy_mae", "force_mae"),
         "energy": ("loss", "energy_mae"),
-        "scalar": ("loss", "value_mae"),
+        "scalar": ("loss",),
     }[head.kind]
     if head.stress:
         measured = (*measured, "stress_mae")
-    chosen = train.validation.select_by
+    kinds = {"value_mae": "number", BALANCED_ERROR: "class"}
+    by_kind = {m: [t.name for t in head.targets if t.kind == kind] for m, kind in kinds.items()}
+    measured = (*measured, *(metric for metric, names in by_kind.items() if names))
+    chosen, target = train.validation.select_by, train.validation.select_property
     if chosen not in measured:
         raise ConfigError(
             f'train.validation.select_by="{chosen}" is not measured for head.kind="{head.kind}"; '
             f"write one of {', '.join(measured)}"
         )
+    several = chosen in by_kind and len(head.targets) > 1
+    names = by_kind.get(chosen, [])
+    if several and target not in names:
+        raise ConfigError(
+            f'train.validation.select_by="{chosen}" is the error of one property: set '
+            f'train.validation.select_property to one of {", ".join(names)}, or select_by="loss"'
+        )
+    if target is not None and not several:
+        raise ConfigError(
+            f'train.validation.select_property="{target}" is for select_by="value_mae" or '
+            f'"{BALANCED_ERROR}" of a head with several targets; leave it out'
+        )
+
+
+def check_weights(settings: RunSettings) -> None:
+    """Checks that no weight is given to what the head does not predict.
+
+    Raises:
+        ConfigError: naming the data set.
+    """
+    for dataset in settings.data.train if settings.head.kind == "scalar" else ():
+        if (dataset.energy_coefficient, dataset.force_coefficient) != (None, None):
+            raise ConfigError(
+                f'dataset "{dataset.name}": energy_coefficient and force_coefficient weigh what a '
+                'head of kind "scalar" does not predict; its properties have head.targets.0.'
+                "coefficient and so on"
+            )
 
 
 def check_test_part(settings: RunSettings) -> None:

@@ -131,8 +131,12 @@ def _with_heads(
     if head_from is None:
         return variables, f"heads discarded: {', '.join(h['name'] for h in metadata['heads'])}"
     given = {
-        head_key(head.name): source_parameters(metadata, source["params"], head_from, head)
+        key: {
+            **variables["params"][key],
+            **source_parameters(metadata, source["params"], head_from, head),
+        }
         for head in session.heads
+        if (key := head_key(head.name))
     }
     names = ", ".join(head["name"] for head in source_heads(metadata, head_from))
     return {**variables, "params": {**variables["params"], **given}}, f"heads from {names}"

@@ -17,8 +17,10 @@ from atomjax.structures.elements import SYMBOLS
 MEAN = "mean"
 # eV/atom by which bound structures may lie from element energies that were fitted to others.
 SAME_REFERENCE = 0.3
-# Fields of a head that change no parameter's meaning.
-_FREE = ("name", "stress")
+# Fields of a head that change no parameter of energies and forces.
+_FREE = ("name", "stress", "targets")
+# Parts of a head's parameters that are carried over.
+_PARTS = ("energy", "forces")
 
 
 def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, Any]]:
@@ -76,7 +78,7 @@ def source_references(metadata: Mapping[str, Any], head_from: str) -> References
 def source_parameters(
     metadata: Mapping[str, Any], params: Mapping[str, Any], head_from: str, wanted: HeadConfig
 ) -> Any:
-    """Parameters of a head, or the mean of several.
+    """Parameters of a head for energies and forces, or the mean of several.
 
     Args:
         metadata: metadata of the checkpoint.
@@ -89,8 +91,9 @@ def source_parameters(
     """
     heads = source_heads(metadata, head_from)
     for head in heads:
-        _compare(HeadConfig(**head), wanted)
-    trees = [params[head_key(head["name"])] for head in heads]
+        _compare(HeadConfig.from_dict(head), wanted)
+    given = [params[head_key(head["name"])] for head in heads]
+    trees = [{key: one[key] for key in _PARTS if key in one} for one in given]
     return jax.tree.map(lambda *leaves: np.mean(leaves, axis=0, dtype=leaves[0].dtype), *trees)
 
 

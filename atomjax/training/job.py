@@ -2,24 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 from atomjax.batching import GraphDataset
 from atomjax.data.graphs import BaseGraphs
-from atomjax.data.load import DataSplits, FitReferences, load_datasets
+from atomjax.data.load import DataSplits, FitReferences, FitScales, load_datasets
 from atomjax.data.settings import DataSettings
-from atomjax.data.store_view import fit_references
+from atomjax.data.store_view import fit_references, with_target
 from atomjax.graphs import GraphConfig
-from atomjax.models import HeadConfig, find_backbone
+from atomjax.models import HeadConfig, TargetConfig, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import References, Structure
+from atomjax.structures import ClassLabels, PropertyScale, References, Structure, TargetScale
+from atomjax.structures.properties import target_scale
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.head_source import carry_over, source_references
 from atomjax.training.labels import check_labels, check_unchanged
 from atomjax.training.running.checkpoint import Which
-from atomjax.training.settings import MOMENTS, HeadSettings, ModelSettings, TrainSettings
-from atomjax.training.update.losses import Task
+from atomjax.training.settings import (
+    MOMENTS,
+    HeadSettings,
+    ModelSettings,
+    TargetSettings,
+    TrainSettings,
+)
+from atomjax.training.update.tasks import Target, Task
 
 Variables = dict[str, Any]
 
@@ -79,15 +87,14 @@ def load_splits(
         run,
         conservative=conservative,
         forces=head.kind == "energy_forces",
-        properties=() if head.target is None else (head.target,),
-        extensive=head.extensive,
-        transform=head.transform,
+        energies=head.kind != "scalar",
+        classes=[target.name for target in head.targets if target.kind == "class"],
         stress=head.stress,
-        centered=head.pooling not in MOMENTS,
         max_structures=job.train.max_structures,
         edge_dropout=job.train.regularization.edge_dropout,
         fixed_atoms=job.train.loss.fixed_atoms,
         fit=_reference_fit(job, conservative, resumed, source, remarks),
+        fit_scales=_scale_fit(job, resumed),
         graphs=[BaseGraphs(graph, backbone.published_graph) for graph in graphs],
     )
     splits.remarks.extend(remarks)
@@ -131,6 +138,38 @@ def _reference_fit(
     return None if source is None or job.head_from is None else carried
 
 
+def _scale_fit(job: Job, resumed: Mapping[str, Any] | None) -> FitScales:
+    """Source of the properties' scales: the resumed state, or the data."""
+    names = [dataset.name for dataset in job.data.train]
+
+    def fitted(index: int, structures: Sequence[Structure]) -> list[TargetScale]:
+        if resumed is not None:
+            stored = resumed["datasets"][names[index]]["properties"]
+            return [target_scale(fields) for fields in stored]
+        return [fit_target(target, structures) for target in job.head.targets]
+
+    return fitted
+
+
+def fit_target(target: TargetSettings, structures: Sequence[Structure]) -> TargetScale:
+    """Scale of a number, or the classes, from a training set.
+
+    Raises:
+        ReferencesError: no structure has such a property, or labels do not fit the settings.
+    """
+    structures = with_target(structures, target.name)
+    if target.kind == "class":
+        classes, weights = target.classes, target.class_weights
+        return ClassLabels.fit(structures, target.name, classes=classes, weights=weights)
+    return PropertyScale.fit(
+        structures,
+        target.name,
+        extensive=target.extensive,
+        transform=target.transform,
+        centered=target.pooling not in MOMENTS,
+    )
+
+
 def model_config(job: Job) -> dict[str, Any]:
     """The model's config with the training's dropout rates and precision.
 
@@ -147,17 +186,27 @@ def model_config(job: Job) -> dict[str, Any]:
     return config
 
 
-def head_config(head: HeadSettings, name: str) -> HeadConfig:
-    """The model's head for one dataset."""
+def head_config(
+    head: HeadSettings, name: str, scales: Sequence[TargetScale] | None = None
+) -> HeadConfig:
+    """The model's head for one dataset; without its scales, classes of unknown number are two."""
+    given = [None] * len(head.targets) if scales is None else scales
     return HeadConfig(
         name=name,
         kind=head.kind,
         forces=head.forces if head.kind == "energy_forces" else None,
-        pooling=head.pooling,
-        target=head.target,
+        targets=tuple(starmap(_target_config, zip(head.targets, given, strict=True))),
         num_layers=head.num_layers,
         stress=head.stress,
     )
+
+
+def _target_config(target: TargetSettings, scale: TargetScale | None) -> TargetConfig:
+    classes = 0 if target.kind == "number" else len(target.classes) or 2
+    if isinstance(scale, ClassLabels):
+        classes = len(scale.classes)
+    name, pooling, dropout = target.name, target.pooling, target.dropout
+    return TargetConfig(name=name, pooling=pooling, num_classes=classes, dropout=dropout)
 
 
 def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
@@ -174,15 +223,11 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
             Task(
                 name=dataset.name,
                 kind=head.kind,
-                target=head.target,
-                unit=head.unit,
+                targets=_targets(head, dataset),
                 energy_coefficient=given(s.energy_coefficient, train.loss.energy_coefficient),
                 force_coefficient=given(s.force_coefficient, train.loss.force_coefficient),
                 energy_scale=references.energy_scale if references else 1.0,
                 force_scale=references.force_scale if references else 1.0,
-                value_scale=dataset.scales[0].std if dataset.scales else 1.0,
-                value_mean=dataset.scales[0].mean if dataset.scales else 0.0,
-                transform=head.transform,
                 stress=head.stress,
                 stress_coefficient=train.loss.stress_coefficient,
                 scalar_loss=train.loss.scalar_loss,
@@ -191,3 +236,20 @@ def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
             )
         )
     return tuple(tasks)
+
+
+def _targets(head: HeadSettings, dataset: GraphDataset) -> tuple[Target, ...]:
+    """The properties that a data set trains, with its units or classes."""
+    return tuple(
+        Target(
+            name=target.name,
+            unit=target.unit,
+            coefficient=target.coefficient,
+            **(
+                {"classes": scale.classes, "weights": scale.weights}
+                if isinstance(scale, ClassLabels)
+                else {"scale": scale.std, "mean": scale.mean, "transform": scale.transform}
+            ),
+        )
+        for target, scale in zip(head.targets, dataset.scales, strict=True)
+    )

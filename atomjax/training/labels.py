@@ -1,8 +1,7 @@
 """Comparison of the labels that a head needs with those that its data sets have."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from atomjax.batching import GraphDataset
@@ -53,15 +52,12 @@ def check_labels(
     Raises:
         ConfigError: no structure of a part of a data set has a label of the head, a head of
             energies has none declared, structures are periodic where molecules are needed, or a
-            structure to validate or test on has an element without a reference.
+            structure to validate or test on has an element without a reference or a class that
+            the training set has not.
     """
     for split, dataset in _parts(splits):
-        counts = LabelCounts.of(dataset.structures)
-        if head.pooling in MOMENTS and counts.periodic:
-            raise ConfigError(
-                f'pooling "{head.pooling}" is for molecules, and {counts.periodic:,} {split} '
-                f'structures of dataset "{dataset.name}" are periodic; set head.pooling="mean"'
-            )
+        counts = LabelCounts.of(dataset.structures, [target.name for target in head.targets])
+        _check_targets(head, split, dataset, counts)
         declared = settings[dataset.index or 0].energy_kind != "none"
         if head.kind == "energy" and not declared:
             raise ConfigError(
@@ -75,11 +71,27 @@ def check_labels(
         _check_elements(split, dataset)
 
 
+def _check_targets(
+    head: HeadSettings, split: str, dataset: GraphDataset, counts: LabelCounts
+) -> None:
+    """Raise for a property that no structure has, or that a periodic one cannot have."""
+    for i, target in enumerate(head.targets):
+        if target.pooling in MOMENTS and counts.periodic:
+            raise ConfigError(
+                f'pooling "{target.pooling}" is for molecules, and {counts.periodic:,} {split} '
+                f'structures of dataset "{dataset.name}" are periodic; set '
+                f'head.targets.{i}.pooling="mean"'
+            )
+        if not counts.targets[target.name]:
+            raise ConfigError(
+                f'none of the {len(dataset):,} {split} structures of dataset "{dataset.name}" has '
+                f"a target {target.name!r}; leave it out of head.targets, or say which targets to "
+                "read (arguments.targets)"
+            )
+
+
 def _check_elements(split: str, dataset: GraphDataset) -> None:
-    """Raise for an element without a reference; in a store a sample is checked."""
-    checks: list[Callable[..., Any]] = [partial(s.value, model_value=0.0) for s in dataset.scales]
-    if dataset.references is not None:
-        checks = [dataset.references.reference_energy]
+    """Raise for an element without a reference, or a class unknown; of a store see a sample."""
     if split == "training":
         return
     structures = dataset.structures
@@ -87,8 +99,12 @@ def _check_elements(split: str, dataset: GraphDataset) -> None:
         structures = structures.sample(ELEMENT_SAMPLE)
     for structure in structures:
         try:
-            for check in checks:
-                check(structure.atomic_numbers)
+            if dataset.references is not None:
+                dataset.references.reference_energy(structure.atomic_numbers)
+            for scale in dataset.scales:
+                scale.check_elements(structure.atomic_numbers)
+                if scale.name in structure.targets:
+                    scale.normalize(structure)
         except ReferencesError as error:
             raise ConfigError(
                 f'dataset "{dataset.name}", {split} structure {structure!r}: {error}'

@@ -92,7 +92,7 @@ class Session:
         self.mesh = data_mesh()
         self.train_loader = self._make_loader(splits.train, samples=splits.samples)
         self.loaders = self._make_evaluation_loaders(splits)
-        self.heads = [head_config(job.head, dataset.name) for dataset in splits.train]
+        self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train]
         self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)
@@ -301,6 +301,7 @@ class Session:
                     **dataset.label_metadata,
                     "trained_on": trained_on(
                         dataset.structures,
+                        [target.name for target in task.targets],
                         energy=task.energy_coefficient > 0,
                         forces=task.force_coefficient > 0,
                     ),
@@ -329,8 +330,9 @@ class Session:
             metrics = evaluator.metrics(variables)
             rows, datasets = evaluator.predictions(variables), self.loaders["test"].datasets
             files, sets = write_predictions(rows, datasets, self.run)
+            further = {k: v for n, one in sets.items() for k, v in one.reported_errors(n).items()}
             found = by_dataset(metrics).items()
-            test = {name: {**one, **sets[name].errors(), **one} for name, one in found}
+            test = {name: {**one, **further.get(name, {}), **one} for name, one in found}
             self.run.say(describe_metrics("test", metrics, self.tasks))
         return {
             "seed": self.job.seed,

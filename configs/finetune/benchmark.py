@@ -4,7 +4,7 @@
 
 Arguments: a suite (default csi); small (default), large or equiformer_v2. The suites: csi, the four
 tasks of the second paper's table 1; ood, the three of its table 4; qm9 (12 tasks), rmd17 and
-rmd17_few (10 molecules, 950 or 50 frames), md22 (7), spice (2), qmof, matbench (8 tasks, 5 folds
+rmd17_few (10 molecules, 950 or 50 frames), md22 (7), spice (2), qmof, matbench (9 tasks, 5 folds
 each), and all.
 Files are looked for below $ATOMJAX_DATA_DIR; the pretrained model in runs/pretrain/jmp_small,
 jmp_large or equiformer_v2_31M, or

@@ -2,8 +2,8 @@
 
     python -m atomjax.launch --config configs/finetune/matbench.py:phonons,fold1 --workdir runs/ph1
 
-Arguments: a task (default phonons); small (default), large or equiformer_v2; fold0 (default) to
-fold4.
+Arguments: a task (default phonons; mp_is_metal is a class; expt_is_metal and glass have no
+structures); small (default), large or equiformer_v2; fold0 (default) to fold4.
 Files are looked for below $ATOMJAX_DATA_DIR, or ``--config.data.root``; the pretrained model in
 runs/pretrain/jmp_small, jmp_large or equiformer_v2_31M, or ``--config.finetune.checkpoint`` (none:
 from scratch).

@@ -1,8 +1,9 @@
-"""Finetune on one of the twelve properties of QM9.
+"""Finetune on one of the twelve properties of QM9, or on all in one run.
 
     python -m atomjax.launch --config configs/finetune/qm9.py:gap,large --workdir runs/qm9_gap
 
-Arguments: a target (default U0); small (default), large or equiformer_v2.
+Arguments: a target (default U0) or all, which trains twelve outputs on one backbone, chosen by the
+loss, and is no recipe of the papers; small (default), large or equiformer_v2.
 Files are looked for below $ATOMJAX_DATA_DIR, or ``--config.data.root``; the pretrained model in
 runs/pretrain/jmp_small, jmp_large or equiformer_v2_31M, or ``--config.finetune.checkpoint`` (none:
 from scratch).
@@ -11,10 +12,10 @@ Published, meV: U0 3.3 (JMP-S), 2.9 (JMP-L); gap 23.1 and 19.1.
 
 import ml_collections
 
-from atomjax.recipes.downstream import MODELS, QM9_TARGETS, qm9
+from atomjax.recipes.downstream import ALL, MODELS, QM9_TARGETS, qm9
 from atomjax.recipes.words import choose, data_root
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
-    chosen = choose(argument, {"target": tuple(QM9_TARGETS), "model": tuple(MODELS)})
+    chosen = choose(argument, {"target": (*QM9_TARGETS, ALL), "model": tuple(MODELS)})
     return qm9(**chosen, root=data_root())

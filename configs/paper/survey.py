@@ -56,7 +56,8 @@ def tasks() -> list[Any]:
     molecules = task(
         generated("molecules", generator="properties", count=180, heavy_atoms=(2, 6), seed=0)
     )
-    molecules.head = section(kind="scalar", target="atomization_energy", unit="eV", extensive=True)
+    energy = section(name="atomization_energy", unit="eV", extensive=True)
+    molecules.head = section(kind="scalar", targets=[energy])
     molecules.train.validation.select_by = "value_mae"
     surfaces = generated("surfaces", generator="slabs", count=180, size=(2, 2, 2), seed=2)
     surfaces.arguments.fixed_layers = 1

@@ -140,13 +140,16 @@ def fairchem(state: State, *, wrapper: str = "module.module.", **parts: Any) -> 
     } | parts  # fmt: skip
 
 
-def finetuned_state(state: State, target: str | None, *, forces: bool = False) -> State:
+def finetuned_state(
+    state: State, target: str | None, *, forces: bool = False, classes: int = 0
+) -> State:
     """The tiny state_dict as JMP's finetuning would have it.
 
     Args:
         state: of the pretrained model.
         target: a property; None for energies and forces, whose energy head has no biases.
         forces: whether forces are predicted directly rather than by the gradient.
+        classes: number of classes of the property; 0 if it is a number.
     """
     result = {}
     for name, value in state.items():
@@ -160,7 +163,10 @@ def finetuned_state(state: State, target: str | None, *, forces: bool = False) -
             if head[1] == "forces" and not forces:
                 continue
             if target is not None:
-                name = f"graph_outputs._module_dict.ft_mlp_{target}.out_mlp.{head[2]}"
+                kind = "classification_" if classes else ""
+                name = f"graph_{kind}outputs._module_dict.ft_mlp_{target}.out_mlp.{head[2]}"
+                if classes and value.shape[0] == 1:
+                    value = np.concatenate([value * i for i in range(1, classes + 1)])
             elif head[1] == "energy" and name.endswith("bias"):
                 continue
             else:

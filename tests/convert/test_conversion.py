@@ -50,7 +50,7 @@ def entries(directory: Path, **options: Any) -> dict[str, np.ndarray]:
     from atomjax.models import HeadConfig
 
     variables, metadata = load_checkpoint(directory, **options)
-    heads = tuple(HeadConfig(**head) for head in metadata["heads"])
+    heads = tuple(HeadConfig.from_dict(head) for head in metadata["heads"])
     result = {}
     for tree in variables.values():
         for path, leaf in flax.traverse_util.flatten_dict(tree).items():
@@ -184,7 +184,8 @@ def test_finetuned_on_a_property(state, tmp_path):
     content = lightning(theirs, hyper_parameters=hyper_parameters)
     metadata = run(tmp_path, content)
     (head,) = metadata["heads"]
-    assert (head["kind"], head["target"], head["pooling"]) == ("scalar", "U_0", "mean")
+    assert head["kind"] == "scalar"
+    assert [(t["name"], t["pooling"]) for t in head["targets"]] == [("U_0", "mean")]
     assert metadata["model"] == {"name": "gemnet_oc_tiny"}
     found = entries(tmp_path / "converted")
     assert not any("out_mlp_F" in name for name in found)
@@ -192,8 +193,28 @@ def test_finetuned_on_a_property(state, tmp_path):
     del content["hyper_parameters"]
     (tmp_path / "without").mkdir()
     metadata = run(tmp_path / "without", content)
-    assert metadata["heads"][0]["pooling"] == "sum"
+    assert metadata["heads"][0]["targets"][0]["pooling"] == "sum"
     assert any("'sum', JMP's default, is assumed" in n for n in metadata["converted"]["notes"])
+
+
+def test_finetuned_on_classes(state, tmp_path):
+    """As JMP's code for mp_is_metal: scores of two classes, their sums over the atoms."""
+    settings = {"graph_classification_reduction_default": "sum", "normalization": {}}
+    theirs = finetuned_state(state, "y", classes=2)
+    metadata = run(tmp_path, lightning(theirs, hyper_parameters=settings))
+    (head,) = metadata["heads"]
+    (target,) = head["targets"]
+    assert (target["name"], target["pooling"], target["num_classes"]) == ("y", "sum", 2)
+    (labels,) = metadata["datasets"]["y"]["properties"]
+    assert (labels["name"], labels["classes"]) == ("y", ["0", "1"])
+    variables, _ = load_checkpoint(tmp_path / "converted")
+    kernels = variables["params"]["head_y"]["value"]
+    last = kernels[max(kernels)]["kernel"]
+    np.testing.assert_array_equal(last[:, 1], 2 * last[:, 0])
+    (tmp_path / "one").mkdir()
+    content = lightning(finetuned_state(state, "y", classes=1), hyper_parameters=settings)
+    with pytest.raises(ConvertError, match="head 'y' has one score for two classes"):
+        run(tmp_path / "one", content)
 
 
 @pytest.mark.parametrize("forces", [False, True])

@@ -65,7 +65,8 @@ def run(tmp_path, content: Any, **options: Any) -> dict[str, Any]:
 def entries(directory, **options: Any) -> dict[str, np.ndarray]:
     """The original's name → array in its layout, of a converted checkpoint."""
     variables, metadata = load_checkpoint(directory, **options)
-    heads = tuple(HeadConfig(**head) for head in metadata["heads"]) or (HeadConfig(name="none"),)
+    heads = tuple(HeadConfig.from_dict(head) for head in metadata["heads"])
+    heads = heads or (HeadConfig(name="none"),)
     leaves = flax.traverse_util.flatten_dict(variables["params"])
     names = {path: checkpoint_name(path, heads) for path in leaves}
     return {names[path]: to_checkpoint_layout(names[path], leaf) for path, leaf in leaves.items()}

@@ -13,7 +13,7 @@ from atomjax.convert.export import export
 from atomjax.convert.gemnet_oc.export import choose_layout
 from atomjax.convert.gemnet_oc.layouts import Layout
 from atomjax.convert.torch_file import TorchFile
-from atomjax.models import HeadConfig
+from atomjax.models import HeadConfig, TargetConfig
 from atomjax.training.running.checkpoint import load_checkpoint, save_converted
 from tests.convert.checkpoints import (
     fairchem,
@@ -84,9 +84,10 @@ def test_backbone_alone(state, tmp_path):
     "make",
     [
         lambda s: finetuned_state(s, "U_0"),
+        lambda s: finetuned_state(s, "y", classes=3),
         lambda s: finetuned_state(s, None),
     ],
-    ids=["property", "conservative"],
+    ids=["property", "classes", "conservative"],
 )
 def test_finetuned_models_come_back_whole(state, tmp_path, make):
     theirs = make(state)
@@ -132,7 +133,7 @@ def test_heads_without_counterpart_are_refused(state, tmp_path):
     [
         ([], "jmp"),
         ([{"kind": "energy_forces"}, {"kind": "energy_forces"}], "jmp"),
-        ([{"kind": "scalar", "target": "gap"}], "jmp_finetuned"),
+        ([{"kind": "scalar", "targets": (TargetConfig(name="gap"),)}], "jmp_finetuned"),
         ([{"kind": "energy_forces", "forces": "conservative"}], "jmp_finetuned"),
         ([{"kind": "energy_forces", "num_layers": 1}], "fairchem"),
     ],
@@ -143,7 +144,8 @@ def test_layout_follows_from_the_heads(heads, layout):
 
 
 def test_mixed_heads_have_no_layout():
-    heads = (HeadConfig(name="a"), HeadConfig(name="b", kind="scalar", target="gap"))
+    gap = TargetConfig(name="gap")
+    heads = (HeadConfig(name="a"), HeadConfig(name="b", kind="scalar", targets=(gap,)))
     with pytest.raises(ConvertError, match=r"a: energy_forces direct sum, b: scalar.*--backbone-o"):
         choose_layout(heads)
 

@@ -16,6 +16,7 @@ from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_fr
 from atomjax.graphs import pack_structures
 from atomjax.models import (
     HeadConfig,
+    TargetConfig,
     build_model,
     check_fitted,
     features,
@@ -225,7 +226,8 @@ def test_dropout_acts_in_training_only(batch):
 
 @pytest.mark.slow
 def test_training_lowers_the_loss(batch):
-    heads = [HEAD, HeadConfig(name="gap", kind="scalar", target="gap", pooling="mean")]
+    gap = TargetConfig(name="gap", pooling="mean")
+    heads = [HEAD, HeadConfig(name="gap", kind="scalar", targets=(gap,))]
     model = build_model(ONE, heads)
     variables = init_variables(model, jax.random.key(0), batch)
     assert fit_scale_factors(model, variables, [batch]) is variables
@@ -238,7 +240,7 @@ def test_training_lowers_the_loss(batch):
         def loss(params):
             out = predict(model, {"params": params}, batch, train=True, rngs={"dropout": key})
             wrong = jnp.where(batch.node_mask[:, None], jnp.asarray(out["a"].forces) - targets, 0)
-            return jnp.sum(wrong**2) + jnp.sum((out["gap"].value[:2] - 1) ** 2)
+            return jnp.sum(wrong**2) + jnp.sum((out["gap"].values["gap"][:2] - 1) ** 2)
 
         value, gradient = jax.value_and_grad(loss)(params)
         updates, state = optimizer.update(gradient, state)

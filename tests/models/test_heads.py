@@ -10,7 +10,7 @@ import pytest
 from ase.data import atomic_masses
 
 from atomjax.graphs import pack_structures
-from atomjax.models import HeadConfig, build_model, init_variables, predict
+from atomjax.models import HeadConfig, TargetConfig, build_model, init_variables, predict
 from atomjax.models.heads import pool
 from tests.models.conformance import CONFIG, samples
 
@@ -47,6 +47,13 @@ def test_moments_of_charges_at_the_atoms(batch):
         assert np.isfinite(gradient).all()
 
 
+def test_scores_of_classes_are_pooled_one_by_one(batch):
+    x = jax.random.normal(jax.random.key(0), (batch.node_graph.shape[0], 3))
+    for pooling in ("sum", "mean", "max"):
+        one_by_one = [pool(x[:, i], batch, pooling) for i in range(3)]
+        np.testing.assert_allclose(pool(x, batch, pooling), np.stack(one_by_one, 1), rtol=1e-5)
+
+
 def test_moments_are_invariant():
     molecule = samples()["methanol"]
     moved = dataclasses.replace(molecule, positions=molecule.positions[:, [1, 2, 0]] + 1000.0)
@@ -61,19 +68,28 @@ def test_every_kind_of_head_predicts_what_it_says(batch):
     heads = [
         HeadConfig(name="e", kind="energy"),
         HeadConfig(name="ef"),
-        HeadConfig(name="gap", kind="scalar", target="gap", pooling="mean"),
+        HeadConfig(
+            name="gap",
+            kind="scalar",
+            targets=(
+                TargetConfig(name="gap", pooling="mean"),
+                TargetConfig(name="phase", pooling="max", num_classes=3),
+            ),
+        ),
     ]
     model = build_model({"name": "gemnet_oc_tiny"}, heads)
     variables = init_variables(model, jax.random.key(0), batch)
     out = jax.jit(partial(predict, model))(variables, batch)
     assert set(variables["params"]) == {"backbone", "head_e", "head_ef", "head_gap"}
     assert out["e"].forces is None
-    assert out["e"].value is None
+    assert out["e"].values == {}
     assert out["ef"].energy.shape == batch.graph_mask.shape
     assert out["ef"].forces.shape == batch.positions.shape
     assert out["gap"].energy is None
+    assert set(variables["params"]["head_gap"]) == {"value", "value_1"}
+    assert out["gap"].values["phase"].shape == (len(batch.graph_mask), 3)
     np.testing.assert_allclose(
-        out["gap"].value[1], out["gap"].atom_contributions[3:9].mean(), rtol=1e-5
+        out["gap"].values["gap"][1], out["gap"].atom_contributions[3:9].mean(), rtol=1e-5
     )
 
 
@@ -84,8 +100,8 @@ def test_every_kind_of_head_predicts_what_it_says(batch):
         ({"forces": "both"}, "forces='both' is not one of"),
         ({"pooling": "median"}, "pooling='median' is not one of"),
         ({"kind": "energy", "forces": "direct"}, "needs kind='energy_forces'"),
-        ({"kind": "scalar"}, "kind='scalar' and target go together"),
-        ({"target": "gap"}, "kind='scalar' and target go together"),
+        ({"kind": "scalar"}, "kind='scalar' needs targets"),
+        ({"targets": (TargetConfig(name="a"),) * 2}, "two of its targets share a name"),
         ({"num_layers": 0}, "num_layers must be at least 1"),
         ({"stress": True}, "needs forces='conservative', not 'direct'"),
     ],
@@ -94,6 +110,11 @@ def test_contradictory_heads_are_refused(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         HeadConfig(name="mine", **settings)
     assert "'mine'" in str(error.value)
+
+
+def test_classes_have_no_moments():
+    with pytest.raises(ValueError, match="target 'a': pooling='dipole' is not one of"):
+        TargetConfig(name="a", pooling="dipole", num_classes=2)
 
 
 def test_a_model_needs_heads_of_different_names(batch):

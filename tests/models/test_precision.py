@@ -13,10 +13,10 @@ from atomjax.models import HeadConfig, build_model, find_backbone, init_variable
 from atomjax.ops import sum_slots
 from atomjax.ops.gather import Slots
 from atomjax.structures import Structure
-from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import create_state, data_mesh
 from atomjax.training.update.step import make_train_step
+from atomjax.training.update.tasks import Task
 from tests.training.sections import train_settings
 
 HEAD = HeadConfig(name="task")

@@ -4,6 +4,7 @@ Labels come from a pair potential, so that there is something to learn.
 """
 
 import csv
+import functools
 import gzip
 import json
 from pathlib import Path
@@ -134,8 +135,8 @@ def write_qmof(root: Path) -> Path:
     return folder
 
 
-def write_matbench(root: Path) -> Path:
-    """Forty crystals and the frequency of their last phonon peak."""
+def write_matbench(root: Path, task: str = "phonons") -> Path:
+    """Forty crystals and the frequency of their last phonon peak, or whether they are metals."""
 
     def crystal(length: float) -> dict[str, Any]:
         sites = [
@@ -145,10 +146,12 @@ def write_matbench(root: Path) -> Path:
         return {"@class": "Structure", "lattice": {"matrix": np.diag([length] * 3).tolist()},
                 "sites": sites}  # fmt: skip
 
-    path = root / "matbench" / "matbench_phonons.json.gz"
+    path = root / "matbench" / f"matbench_{task}.json.gz"
     path.parent.mkdir(parents=True)
-    rows = [[crystal(4.0 + i / 20), 900.0 - 10 * i] for i in range(40)]
-    table = {"index": list(range(40)), "columns": ["structure", "last phdos peak"], "data": rows}
+    column = {"phonons": "last phdos peak", "mp_is_metal": "is_metal"}[task]
+    values = [900.0 - 10 * i if task == "phonons" else i % 2 == 0 for i in range(40)]
+    rows = [[crystal(4.0 + i / 20), value] for i, value in enumerate(values)]
+    table = {"index": list(range(40)), "columns": ["structure", column], "data": rows}
     path.write_bytes(gzip.compress(json.dumps(table).encode()))
     return path
 
@@ -160,4 +163,6 @@ WRITERS = {
     "qm9.py:gap": write_qm9,
     "qmof.py:small": write_qmof,
     "matbench.py:phonons": write_matbench,
+    "matbench.py:mp_is_metal": functools.partial(write_matbench, task="mp_is_metal"),
+    "qm9.py:all": write_qm9,
 }

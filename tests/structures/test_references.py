@@ -201,7 +201,7 @@ def test_extensive_property_takes_the_elements_out():
 
 def test_a_missing_target_names_structure_and_alternatives():
     structure = make({1: 1}, targets={"gap": 1.0}, identifier="a.db:7")
-    with pytest.raises(ReferencesError, match=r"a\.db:7.*'homo'.*gap"):
+    with pytest.raises(ReferencesError, match=r"'homo', such as .*a\.db:7.*have: gap"):
         PropertyScale.fit([structure], "homo")
 
 

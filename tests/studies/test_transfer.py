@@ -75,7 +75,7 @@ def test_worse_is_said_too(tmp_path, monkeypatch):
 
 def test_scalar_task_without_forces(tmp_path, monkeypatch):
     values = {True: {"value_mae": 0.1}, False: {"value_mae": 0.2}}
-    head = {"kind": "scalar", "target": "gap", "unit": "eV"}
+    head = {"kind": "scalar", "targets": [{"name": "gap", "unit": "eV"}]}
     replace_trainings(monkeypatch, lambda s: values[start(s) is not None] if s.finetune else {})
     config = transfer_config(tmp_path / "chains.xyz", head=head)
     run = Run(tmp_path / "run", config, console=Console(quiet=True))

@@ -14,7 +14,7 @@ from atomjax.graphs.batch import GraphBatch, Targets
 from atomjax.models import Prediction
 from atomjax.ops import sum_slots
 from atomjax.ops.gather import Slots
-from atomjax.training.update.losses import Task
+from atomjax.training.update.tasks import Task
 
 
 @dataclass
@@ -70,6 +70,7 @@ def make_batch(
     forces: Any = np.zeros((nodes, 3), np.float32)
     force_mask: Any = np.zeros(nodes, bool)
     gap: Any = np.zeros(graphs, np.float32)
+    gap_mask: Any = np.zeros(graphs, bool)
     dataset: Any = np.zeros(graphs, np.int32)
     no_slots: Any = np.zeros((nodes, 0), np.int32)
     structure: Any = np.full(graphs, -1, np.int32)
@@ -81,7 +82,7 @@ def make_batch(
         n_node[g], node_graph[atoms] = n, g
         index[g, :n], place[atoms] = np.arange(start, start + n), g * slots + np.arange(n)
         dataset[g], structure[g] = item.dataset, item.index
-        gap[g] = item.properties.get("gap", 0.0)
+        gap[g], gap_mask[g] = item.properties.get("gap", 0.0), "gap" in item.properties
         if item.energy is not None:
             energy[g], energy_mask[g] = item.energy, True
         if item.forces is not None:
@@ -114,6 +115,7 @@ def make_batch(
             forces=forces,
             force_mask=force_mask,
             properties={"gap": gap},
+            property_masks={"gap": gap_mask},
             dataset=dataset,
             structure=structure,
         ),
@@ -147,7 +149,7 @@ class Model(nn.Module):
             predictions[task.name] = Prediction(
                 energy=None if task.kind == "scalar" else pooled,
                 forces=forces if task.kind == "energy_forces" else None,
-                value=pooled if task.kind == "scalar" else None,
+                values={target.name: pooled for target in task.targets},
                 atom_contributions=atoms,
             )
         return predictions

@@ -27,7 +27,7 @@ from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
 from atomjax.structures.units import energy_factor
 from atomjax.training.labels import check_labels, check_unchanged
-from atomjax.training.settings import HeadSettings
+from atomjax.training.settings import HeadSettings, TargetSettings
 
 
 def load(path: Path, run: Path, head: HeadSettings, **fields: Any) -> DataSplits:
@@ -99,7 +99,7 @@ def test_labels_that_nobody_wants_are_not_read(tmp_path: Path) -> None:
     entry = {"name": "gaps", "kind": "read", "path": str(path), "energy_kind": "total"}
     units = {"energy_unit": "eV", "length_unit": "Å"}
     settings = build(DataSettings, {"train": [{**entry, **units}]})
-    splits = load_datasets(settings, Run(tmp_path / "run"), properties=("gap",))
+    splits = load_datasets(settings, Run(tmp_path / "run"), energies=False)
     assert len(splits.train[0]) == 2
     assert unwanted_labels(energies=True, forces=True, stress=True) == {}
     assert unwanted_labels(energies=True, forces=False, stress=False) == {
@@ -168,7 +168,9 @@ def check(head: HeadSettings, structures: Sequence[Structure]) -> None:
 def test_any_periodic_structure_is_refused_by_moments_of_charges(
     tmp_path: Path, stored: bool
 ) -> None:
-    dipole = HeadSettings(kind="scalar", target="mu", unit="D", pooling="dipole")
+    dipole = HeadSettings(
+        kind="scalar", targets=(TargetSettings(name="mu", unit="D", pooling="dipole"),)
+    )
     structures = [hydroxyl(), hydroxyl(), hydroxyl(periodic=True)]
     given = write_store(tmp_path / "store", structures) if stored else structures
     with pytest.raises(ConfigError, match='"dipole" is for molecules, and 1 training'):
@@ -212,7 +214,7 @@ def test_an_element_without_reference_names_structure_and_part() -> None:
         train=[GraphDataset("set", [known], scales=scales, index=0)],
         test=[GraphDataset("set", [unknown], scales=scales, index=0)],
     )
-    head = HeadSettings(kind="scalar", target="u")
+    head = HeadSettings(kind="scalar", targets=(TargetSettings(name="u"),))
     with pytest.raises(ConfigError, match=r"test structure .*gold\.xyz:7.*reference for Au"):
         check_labels(head, splits, declared)
 

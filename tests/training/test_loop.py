@@ -11,10 +11,10 @@ from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.settings import PlateauSettings
-from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.update.state import create_state, data_mesh, place
 from atomjax.training.update.step import make_train_step
+from atomjax.training.update.tasks import Task
 from tests.training.sections import train_settings
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 

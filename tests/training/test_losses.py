@@ -7,13 +7,13 @@ from atomjax.models import Prediction
 from atomjax.training.running.metrics import error_sums, physical_metrics, selection_value
 from atomjax.training.update.losses import (
     Reduction,
-    Task,
     label_counts,
     loss_sums,
     mean_terms,
     prediction_errors,
     total,
 )
+from atomjax.training.update.tasks import Target, Task
 from tests.training.standin import Labelled, Model, init, make_batch, random_structures
 
 TASKS = (
@@ -29,7 +29,6 @@ def predictions_for(batch, seed=0):
         task.name: Prediction(
             energy=jnp.asarray(rng.normal(size=g), jnp.float32),
             forces=jnp.asarray(rng.normal(size=(n, 3)), jnp.float32),
-            value=None,
             atom_contributions=jnp.zeros(n),
         )
         for task in TASKS
@@ -67,7 +66,7 @@ def test_loss_equals_a_loop_over_structures(reduction):
         start = stop
     assert float(terms.energy) == pytest.approx(np.mean(energies), rel=1e-5)
     assert float(terms.forces) == pytest.approx(np.sum(forces) / np.sum(weights), rel=1e-5)
-    assert float(terms.value) == 0.0
+    assert terms.values == {}
 
 
 def test_loss_and_gradient_do_not_depend_on_padding():
@@ -80,7 +79,6 @@ def test_loss_and_gradient_do_not_depend_on_padding():
             task.name: Prediction(
                 energy=jnp.where(batch.graph_mask, shift, 5.0),
                 forces=jnp.broadcast_to(shift, batch.targets.forces.shape),
-                value=None,
                 atom_contributions=jnp.zeros(()),
             )
             for task in TASKS
@@ -99,9 +97,7 @@ def test_structures_of_any_size_weigh_alike_in_the_structure_reduction():
     task = (Task(name="a", force_coefficient=1.0),)
 
     def force_loss(forces):
-        head = Prediction(
-            energy=jnp.zeros(3), forces=forces, value=None, atom_contributions=jnp.zeros(210)
-        )
+        head = Prediction(energy=jnp.zeros(3), forces=forces, atom_contributions=jnp.zeros(210))
         return loss_of({"a": head}, batch, task).forces
 
     gradient = jax.grad(force_loss)(jnp.ones((210, 3)))
@@ -120,7 +116,6 @@ def test_gradient_at_zero_error_is_finite():
         head = Prediction(
             energy=jnp.asarray(batch.targets.energy),
             forces=forces,
-            value=None,
             atom_contributions=jnp.zeros(()),
         )
         return total(loss_of({"a": head}, batch, tasks))
@@ -165,13 +160,13 @@ def test_parameters_of_a_head_are_touched_by_its_own_data_alone():
 def test_scalar_task_compares_with_its_property():
     structures = random_structures(5)
     batch = make_batch(structures, graphs=8, nodes=40)
-    tasks = (Task(name="a", kind="scalar", target="gap", value_scale=3.0),)
+    tasks = (Task(name="a", kind="scalar", targets=(Target(name="gap", scale=3.0),)),)
     head = Prediction(
-        energy=None, forces=None, value=jnp.zeros(8), atom_contributions=jnp.zeros(40)
+        energy=None, forces=None, values={"gap": jnp.zeros(8)}, atom_contributions=jnp.zeros(40)
     )
     expected = np.mean([abs(s.properties["gap"]) for s in structures])
     terms = loss_of({"a": head}, batch, tasks)
-    assert float(terms.value) == pytest.approx(expected, rel=1e-6)
+    assert float(terms.values["gap"]) == pytest.approx(expected, rel=1e-6)
     assert float(terms.energy) == float(terms.forces) == 0.0
     errors = prediction_errors({"a": head}, batch, tasks)
     metrics = physical_metrics(error_sums(errors, batch, tasks), tasks)
@@ -188,7 +183,6 @@ def test_metrics_are_in_milli_units_and_leave_out_what_is_not_labelled():
     zeros = Prediction(
         energy=jnp.zeros(4),
         forces=jnp.zeros((6, 3)),
-        value=None,
         atom_contributions=jnp.zeros(6),
     )
     errors = prediction_errors({"a": zeros, "b": zeros}, batch, tasks)
@@ -226,7 +220,6 @@ def test_forms_of_the_loss_of_each_task(form, energy, forces):
     head = Prediction(
         energy=jnp.full(3, 3.0),
         forces=jnp.tile(jnp.array([3.0, 0.0, 4.0]), (4, 1)),
-        value=None,
         atom_contributions=jnp.zeros(4),
     )
     # The first task keeps the usual form, so the mean is half of each.
@@ -242,13 +235,13 @@ def test_errors_of_logarithms_are_reported_of_the_property():
         for i, value in enumerate((0.0, 1.0))
     ]
     batch = make_batch(items, graphs=3, nodes=4)
-    task = Task(
-        name="a", kind="scalar", target="gap", transform="log", value_scale=2.0, value_mean=0.5
-    )
+    gap = Target(name="gap", transform="log", scale=2.0, mean=0.5)
+    task = Task(name="a", kind="scalar", targets=(gap,))
     head = Prediction(
-        energy=None, forces=None, value=jnp.full(3, 0.25), atom_contributions=jnp.zeros(4)
+        energy=None, forces=None, values={"gap": jnp.full(3, 0.25)}, atom_contributions=jnp.zeros(4)
     )
-    assert float(loss_of({"a": head}, batch, (task,)).value) == pytest.approx((0.25 + 0.75) / 2)
+    terms = loss_of({"a": head}, batch, (task,))
+    assert float(terms.values["gap"]) == pytest.approx((0.25 + 0.75) / 2)
     errors = prediction_errors({"a": head}, batch, (task,))
     metrics = physical_metrics(error_sums(errors, batch, (task,)), (task,))
     expected = np.mean([np.exp(1.0) - np.exp(0.5), np.exp(2.5) - np.exp(1.0)])

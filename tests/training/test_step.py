@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from atomjax.models import ScaleFactorError
-from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import (
     create_state,
@@ -19,6 +18,7 @@ from atomjax.training.update.state import (
     state_shardings,
 )
 from atomjax.training.update.step import make_train_step
+from atomjax.training.update.tasks import Task
 from tests.training.sections import train_settings
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 

@@ -16,7 +16,8 @@ from atomjax.structures.readers import ReadError, read
 from atomjax.training.finetune import finetune
 from atomjax.training.running.metrics import error_sums, physical_metrics
 from atomjax.training.settings import HeadSettings, RunSettings
-from atomjax.training.update.losses import Errors, Task, label_counts, loss_sums, mean_terms
+from atomjax.training.update.losses import Errors, label_counts, loss_sums, mean_terms
+from atomjax.training.update.tasks import Task
 from tests.training.standin import Labelled, make_batch
 from tests.training.workflow import make_config
 
@@ -94,9 +95,7 @@ def test_loss_and_metric_of_stresses():
         energy_mask=targets.energy_mask,
         forces=np.zeros((4, 3), np.float32),
         force_mask=targets.force_mask,
-        value=zero,
-        value_mask=zero > 1,
-        value_size=zero,
+        values={},
         dataset=targets.dataset,
         node_dataset=np.zeros(4, np.int32),
         stress=error,

@@ -213,7 +213,7 @@ def test_trainings_of_one_task_share_compiled_functions(pretrained, structures, 
 
 def test_finetuning_on_a_property_drops_the_edge_features(pretrained, structures, tmp_path):
     checkpoint, _, _ = pretrained
-    head = {"kind": "scalar", "target": "gap", "pooling": "mean", "unit": "Å"}
+    head = {"kind": "scalar", "targets": [{"name": "gap", "pooling": "mean", "unit": "Å"}]}
     config = finetune_config(structures, checkpoint, head, epochs=8, select_by="value_mae")
     results, text = start_run(finetune, config, tmp_path / "run")
     assert "edge features, which no head here reads" in text
@@ -277,7 +277,7 @@ def test_subset_and_budget_must_agree(structures, tmp_path):
         ("train", {"schedule": {"warmup_steps": -1}}, "schedule.*warmup_steps=-1 .* at least 0"),
         ("model", {"name": "gemnet_oc_smal"}, "gemnet_oc_small"),
         ("model", {"overrides": {"num_block": 2}}, "num_block.*num_blocks"),
-        ("head", {"kind": "scalar"}, "target"),
+        ("head", {"kind": "scalar"}, "targets"),
         ("finetune", {}, "finetune"),
     ],
 )
@@ -305,7 +305,7 @@ def test_equiformer_pretrains_and_is_finetuned(structures, tmp_path):
     assert "fitting scale factors" not in text
     graphs = read_metadata(tmp_path / "pretrained", "latest")["graphs"]["chains"]
     assert (graphs["kind"], graphs["max_neighbors"], graphs["cutoff_molecule"]) == ("nearest", 6, 5)
-    head = {"kind": "scalar", "target": "gap"}
+    head = {"kind": "scalar", "targets": [{"name": "gap"}]}
     tuned = finetune_config(structures, tmp_path / "pretrained", head, dropout=0.0, epochs=1)
     tuned["train"]["validation"] = {"select_by": "value_mae"}
     finetuned, text = start_run(finetune, {**tuned, "model": model}, tmp_path / "finetuned")

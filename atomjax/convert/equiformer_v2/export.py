@@ -41,7 +41,7 @@ def export_equiformer(
     assert isinstance(config, EquiformerV2Config)
     _check_built_in(config)
     for head in heads:
-        if head.kind == "scalar" or head.forces == "conservative" or head.pooling != "sum":
+        if head.targets or head.forces == "conservative" or head.pooling != "sum":
             raise ConvertError(
                 f"head {head.name!r} ({head.kind}, {head.forces}, {head.pooling}) has no "
                 "counterpart in fairchem's EquiformerV2, whose head sums energies and predicts "

@@ -87,17 +87,21 @@ def choose_layout(heads: tuple[HeadConfig, ...]) -> Layout:
         )
     first = heads[0]
     alone = len(heads) == 1
-    if alone and first.num_layers == 1 and first.kind != "scalar" and first.pooling != "max":
+    if alone and first.num_layers == 1 and not first.targets and first.pooling != "max":
         return Layout("fairchem")
-    if all(head.direct_forces and head.pooling == "sum" for head in heads):
+    targets = [[target.name for target in head.targets] for head in heads]
+    if all(head.direct_forces and head.pooling == "sum" for head in heads) and not any(targets):
         return Layout("jmp")
-    if all(head.kind in ("scalar", "energy") for head in heads):
-        return Layout("jmp_finetuned", tuple(head.target or head.name for head in heads))
-    if alone and first.forces == "conservative" and first.pooling == "sum":
+    properties = (len(t) == (h.kind == "scalar") for h, t in zip(heads, targets, strict=True))
+    if all(properties) and all(head.forces is None for head in heads):
+        named = (t[0] if t else head.name for head, t in zip(heads, targets, strict=True))
+        classes = (t.name for head in heads for t in head.targets if t.num_classes)
+        return Layout("jmp_finetuned", tuple(named), tuple(classes))
+    if alone and first.forces == "conservative" and first.pooling == "sum" and not first.targets:
         return Layout("jmp_finetuned")
     kinds = ", ".join(
-        " ".join([f"{head.name}: {head.kind}", head.forces or "without forces", head.pooling])
-        for head in heads
+        " ".join([f"{h.name}: {h.kind}", h.forces or "without forces", h.pooling, *t])
+        for h, t in zip(heads, targets, strict=True)
     )
     raise ConvertError(
         f"no original code has such heads ({kinds}); export the backbone with --backbone-only"

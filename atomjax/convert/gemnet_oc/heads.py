@@ -1,5 +1,6 @@
 """The heads of a GemNet-OC, from the tensors of a file and the settings beside them."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.gemnet_oc.layouts import Layout
 from atomjax.convert.nesting import Contents, read_field
-from atomjax.models import HeadConfig
+from atomjax.models import HeadConfig, TargetConfig
 
 # The tasks of the published JMP models, in the order of their heads.
 JMP_TASKS = ("oc20", "oc22", "ani1x", "transition1x")
@@ -51,9 +52,19 @@ def find_heads(
             raise ConvertError(f"head {name!r} has {energy} layers for energies and {forces} for "
                                "forces; atomjax's heads have one depth")  # fmt: skip
         kind, more = _kind(contents, layout, task, bool(forces))
+        if layout.head_targets and layout.head_targets[task] in layout.classes:
+            scores = shapes[f"output.out_energy.{task}.{2 * (energy - 1)}.weight"][0]
+            kind["targets"] = tuple(_of_classes(target, scores) for target in kind["targets"])
         notes += more
         heads.append(HeadConfig(name=name, num_layers=energy, **kind))
     return tuple(heads), tuple(notes)
+
+
+def _of_classes(target: TargetConfig, scores: int) -> TargetConfig:
+    if scores < 2:
+        raise ConvertError(f"head {target.name!r} has one score for two classes, and atomjax's "
+                           "have one for each; convert the rest with --backbone-only")  # fmt: skip
+    return dataclasses.replace(target, num_classes=scores)
 
 
 def missing_biases(shapes: Shapes, heads: Heads) -> dict[str, np.ndarray]:
@@ -99,7 +110,7 @@ def _names(
 def _kind(
     contents: Contents, layout: Layout, task: int, has_forces: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Kind, forces, pooling and target of a head, with notes on assumptions."""
+    """Kind, forces, pooling and targets of a head, with notes on assumptions."""
     if layout.name.startswith("fairchem"):
         config = contents.parts.get("config")
         model = read_field(config, "model_attributes") or read_field(config, "model")
@@ -112,11 +123,13 @@ def _kind(
     settings = contents.parts.get("hyper_parameters")
     if layout.head_targets:
         target = layout.head_targets[task]
-        pooling = read_field(read_field(settings, "graph_scalar_reduction"), target)
-        pooling = pooling or read_field(settings, "graph_scalar_reduction_default")
+        word = "classification" if target in layout.classes else "scalar"
+        pooling = read_field(read_field(settings, f"graph_{word}_reduction"), target)
+        pooling = pooling or read_field(settings, f"graph_{word}_reduction_default")
         notes = [] if pooling else [f"head {target!r}: the file does not say how atoms are pooled; "
                                     "'sum', JMP's default, is assumed"]  # fmt: skip
-        return {"kind": "scalar", "target": target, "pooling": pooling or "sum"}, notes
+        predicted = TargetConfig(name=target, pooling=pooling or "sum")
+        return {"kind": "scalar", "targets": (predicted,)}, notes
     if has_forces:
         return {"kind": "energy_forces", "forces": "direct"}, []
     by_gradient = read_field(settings, "gradient_forces")

@@ -3,8 +3,9 @@
 jmp             JMP and efficient-atom, pretraining: ``embedding.atom_embedding.weight``,
                 ``backbone.…``, ``output.out_energy.{task}.{layer}``, ``output.out_forces.…``
 jmp_finetuned   their finetuning: ``embedding.weight``, ``backbone.…``, and for properties
-                ``graph_outputs._module_dict.ft_mlp_{target}.out_mlp.{layer}``, for energies
-                and forces ``out_energy.{layer}`` (without biases) and ``out_forces.{layer}``
+                ``graph_outputs._module_dict.ft_mlp_{target}.out_mlp.{layer}``, for classes
+                ``graph_classification_outputs.…`` likewise, for energies and forces
+                ``out_energy.{layer}`` (without biases) and ``out_forces.{layer}``
 fairchem        fairchem v1 and ocp: everything in one module, heads of one linear layer
 fairchem_hydra  fairchem v1, later: ``backbone.…`` and ``output_heads.{energy, forces}.…``
 """
@@ -25,7 +26,7 @@ _FAIRCHEM_HEADS = (
     (r"out_mlp_([EF])\.(.*)", r"backbone.out_mlp_\1.out_mlp.\2"),
     (r"out_(energy|forces)\.linear\.weight", r"output.out_\1.0.0.weight"),
 )
-TARGET = r"(?:graph_outputs\._module_dict\.ft_mlp_)"
+TARGET = r"graph_(classification_)?outputs\._module_dict\.ft_mlp_(.+?)\."
 _RULES: dict[str, tuple[tuple[str, str], ...]] = {
     "jmp": ((r"((?:embedding|backbone|output)\..*)", r"\1"),),
     "jmp_finetuned": (
@@ -55,10 +56,22 @@ _IGNORED = (
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of naming. ``head_targets`` are the properties of a finetuned model, in order."""
+    """One way of naming.
+
+    Attributes:
+        name: its name.
+        head_targets: properties of a finetuned model, in order.
+        classes: those of them that are classes.
+    """
 
     name: str
     head_targets: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def _prefix(self, target: str) -> str:
+        """Beginning of the names of the tensors of a property's head."""
+        kind = "classification_" if target in self.classes else ""
+        return f"graph_{kind}outputs._module_dict.ft_mlp_{target}.out_mlp."
 
     def entry(self, name: str) -> str | None:
         """JMP's pretraining name of a tensor; None if it is no part of the model."""
@@ -67,7 +80,7 @@ class Layout:
                 return match.expand(entry)
         if self.name == "jmp_finetuned":
             for task, target in enumerate(self.head_targets):
-                prefix = f"graph_outputs._module_dict.ft_mlp_{target}.out_mlp."
+                prefix = self._prefix(target)
                 if name.startswith(prefix):
                     return f"output.out_energy.{task}.{name.removeprefix(prefix)}"
         return None
@@ -77,8 +90,7 @@ class Layout:
         if self.name == "jmp_finetuned":
             for task, target in enumerate(self.head_targets):
                 head = f"output.out_energy.{task}."
-                new = f"graph_outputs._module_dict.ft_mlp_{target}.out_mlp."
-                entry = entry.replace(head, new)
+                entry = entry.replace(head, self._prefix(target))
             entry = re.sub(r"^output\.(out_\w+)\.0\.", r"\1.", entry)
             return entry.replace("embedding.atom_embedding.", "embedding.")
         if self.name == "fairchem":
@@ -96,8 +108,9 @@ def find_layout(names: Collection[str]) -> Layout | None:
         return None
     for layout, mark in _MARKS.items():
         if mark in names:
-            found = (re.match(rf"{TARGET}(.+?)\.", name) for name in names)
-            return Layout(layout, tuple(dict.fromkeys(match[1] for match in found if match)))
+            found = [match for name in names if (match := re.match(TARGET, name))]
+            classes = dict.fromkeys(match[2] for match in found if match[1])
+            return Layout(layout, tuple(dict.fromkeys(m[2] for m in found)), tuple(classes))
     return None
 
 

@@ -1,14 +1,18 @@
 """Heads that read equivariant features."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models.equiformer_v2.config import EquiformerV2Config
 from atomjax.models.equiformer_v2.feed_forward import FeedForward
 from atomjax.models.equiformer_v2.interaction import GraphAttention
 from atomjax.models.features import Features
-from atomjax.models.heads import HeadConfig, pool
+from atomjax.models.heads import HeadConfig, Prediction, TargetConfig, pooled_prediction
+from atomjax.models.layers import drop
 
 
 class EquivariantHead(nn.Module):
@@ -26,20 +30,21 @@ class EquivariantHead(nn.Module):
     model: EquiformerV2Config
 
     @nn.compact
-    def __call__(
-        self, features: Features, batch: GraphBatch
-    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Atom contributions [N], their pool [G], and direct forces [N, 3] or None."""
+    def __call__(self, features: Features, batch: GraphBatch) -> Prediction:
+        """Predictions, but for what is a derivative of the energy."""
         c, model = self.config, self.model
         x = features.node.reshape(-1, (model.lmax + 1) ** 2, model.channels)
-        name = "value" if c.kind == "scalar" else "energy"
-        contributions = FeedForward(model, 1, name=name)(x)[:, 0, 0]
-        if c.pooling == "sum":
-            contributions = contributions / model.avg_num_nodes
-        pooled = pool(contributions, batch, c.pooling)
-        forces = None
-        if c.direct_forces:
-            # Degree 1 is a vector; its orders -1, 0, 1 are x, y, z.
-            vectors = GraphAttention(model, 1, name="forces")(x, features.geometry, batch)
-            forces = vectors[:, 1:4, 0]
-        return contributions, pooled, forces
+
+        def contributions(name: str, target: TargetConfig | None) -> jax.Array:
+            classes = 0 if target is None else target.num_classes
+            # All orders of a channel are dropped together, which turns with the structure.
+            kept = drop(self, jnp.ones_like(x[:, :1]), 0.0 if target is None else target.dropout)
+            outputs = FeedForward(model, classes or 1, name=name)(x * kept)[:, 0]
+            return outputs if classes else outputs[:, 0]
+
+        prediction = pooled_prediction(c, contributions, batch, model.avg_num_nodes)
+        if not c.direct_forces:
+            return prediction
+        # Degree 1 is a vector; its orders -1, 0, 1 are x, y, z.
+        vectors = GraphAttention(model, 1, name="forces")(x, features.geometry, batch)
+        return dataclasses.replace(prediction, forces=vectors[:, 1:4, 0])

@@ -1,15 +1,17 @@
 """MatBench: ``matbench_<task>.json.gz``, properties of inorganic crystals.
 
 A table as pandas writes it (``orient="split"``): ``index``, ``columns`` and ``data``, of which each
-row holds a structure of pymatgen and one number. The eight regression tasks with structures are
-read. The five folds are those of the benchmark, by its own rule: scikit-learn's
-``KFold(5, shuffle=True, random_state=18012019)`` in the order of the file (Dunn et al., npj Comput.
-Mater. 6, 138, 2020).
+row holds a structure of pymatgen and one number, or one truth value. The eight regression tasks
+with structures are read, and mp_is_metal; expt_is_metal and glass are of compositions. The five
+folds are those of the benchmark, by its own rule: scikit-learn's
+``KFold(5, shuffle=True, random_state=18012019)`` in the order of the file, and ``StratifiedKFold``
+with the same settings for truth values (Dunn et al., npj Comput. Mater. 6, 138, 2020).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ TASKS: Mapping[str, tuple[str, str]] = {
     "matbench_perovskites": ("e_form", "eV/unit cell"),
     "matbench_mp_gap": ("gap pbe", "eV"),
     "matbench_mp_e_form": ("e_form", "eV/atom"),
+    "matbench_mp_is_metal": ("is_metal", ""),
 }
 
 
@@ -77,6 +80,7 @@ class MatbenchFile(StructureFile):
         self.target = str(columns[1 - self._structure_column])
         if not len(self._rows):
             raise ReadError(f"{path}: holds no crystal")
+        self._are_classes = isinstance(self._value(0), bool)
 
     def _count(self) -> int:
         return len(self._rows)
@@ -89,21 +93,23 @@ class MatbenchFile(StructureFile):
         if not isinstance(row, list) or len(row) != 2:
             raise ReadError("its row has not two entries")
         described, value = row[self._structure_column], row[1 - self._structure_column]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ReadError(f"{self.target} is {value!r}, expected a number: a regression task")
+        is_class = isinstance(value, bool)
+        if not isinstance(value, int | float) or is_class != self._are_classes:
+            expected = "a truth value" if self._are_classes else "a number"
+            raise ReadError(f"{self.target} is {value!r}, expected {expected}")
         numbers, positions, cell = crystal(described)
         return self.options.structure(
             atomic_numbers=numbers,
             positions=positions,
             cell=cell,
             pbc=True,
-            targets=self.options.convert_targets({self.target: value}),
+            targets=self.options.convert_targets({self.target: float(value)}),
             identifier=self._identifier(record),
             source=self.options.source or self.path.name.partition(".")[0],
         )
 
     def _split(self, name: str) -> np.ndarray:
-        test = fold_indices(self._count(), self.options.fold)
+        test = self._fold()
         if name == "test":
             return test
         others = np.setdiff1d(np.arange(self._count()), test)
@@ -112,6 +118,42 @@ class MatbenchFile(StructureFile):
         if name not in sizes:
             raise self._no_split(name, (*sizes, "test"))
         return cut(order, sizes, name, self.path)
+
+    def _fold(self) -> np.ndarray:
+        """The test part, by the rule of regression or of classification."""
+        if self._are_classes:
+            values = [self._value(record) for record in range(self._count())]
+            return stratified_fold_indices(values, self.options.fold)
+        return fold_indices(self._count(), self.options.fold)
+
+    def _value(self, record: int) -> Any:
+        """The label of a row, None where the row is damaged."""
+        row = self._rows[record]
+        return row[1 - self._structure_column] if isinstance(row, list) and len(row) == 2 else None
+
+
+def stratified_fold_indices(classes: Sequence[bool], fold: int) -> np.ndarray:
+    """The test part of a fold of a classification task, sorted, by the benchmark's rule.
+
+    The records of each class, in an order by class, are dealt out to the folds in turn, which says
+    how many of each a fold gets; a shuffle of each class's folds says which.
+
+    Args:
+        classes: label of each record.
+        fold: 0 to 4.
+    """
+    labels = np.asarray(classes)
+    found = list(dict.fromkeys(labels.tolist()))
+    numbers = np.array([found.index(label) for label in labels.tolist()])
+    in_order = np.sort(numbers)
+    generator = np.random.RandomState(FOLD_SEED)
+    own = np.zeros(len(labels), dtype=np.int64)
+    for number in range(len(found)):
+        counts = [int((in_order[one::FOLDS] == number).sum()) for one in range(FOLDS)]
+        dealt = np.repeat(np.arange(FOLDS), counts)
+        generator.shuffle(dealt)
+        own[numbers == number] = dealt
+    return np.flatnonzero(own == fold)
 
 
 def fold_indices(count: int, fold: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from atomjax.runtime.files import DamagedFile, replacing, write_json
 from atomjax.structures.readers.layouts.label_keys import RecordNotes
+from atomjax.structures.store.records import target_names
 from atomjax.structures.store.shards import (
     COLUMNS,
     HEADER,
@@ -156,7 +157,7 @@ def _read(directory: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, 
 
 def _group(group: Sequence[Any]) -> tuple[Any, ...]:
     *texts, targets = group
-    return (*texts, tuple(targets))
+    return (*texts, target_names(targets))
 
 
 def _reasons(skipped: Sequence[Sequence[str]]) -> str:

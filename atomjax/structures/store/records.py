@@ -1,7 +1,7 @@
 """One structure as bytes: its arrays one after the other, with nothing that its neighbours share.
 
-What many structures have in common (class key, source, names of targets, the wording of the
-identifier) is a `Group`, written once; what has to be found without reading a record (atoms,
+What many structures have in common (class key, source, names of targets, classes, the wording of
+the identifier) is a `Group`, written once; what has to be found without reading a record (atoms,
 energy, which arrays there are) is a row of the index. The record holds the rest, little-endian:
 
     positions [N, 3], forces [N, 3], cell [3, 3] f8, stress [3, 3] f8, targets f8,
@@ -15,8 +15,9 @@ nothing (no cell, all tags 2, no fixed atom) is left out.
 import re
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -44,13 +45,18 @@ class Group(NamedTuple):
         class_key: field of `Structure`.
         source: field of `Structure`.
         identifier: field of `Structure`, each number in it replaced by a placeholder.
-        targets: names of the targets, in the order of their values.
+        targets: names of the targets, in the order of their values; a class with its name.
     """
 
     class_key: str
     source: str
     identifier: str
-    targets: tuple[str, ...]
+    targets: tuple[str | tuple[str, str], ...]
+
+
+def target_names(listed: Iterable[Any]) -> tuple[str | tuple[str, str], ...]:
+    """The targets of a group as a JSON file lists them."""
+    return tuple(one if isinstance(one, str) else (one[0], one[1]) for one in listed)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, byte
         raise ValueError(f"{structure!r}: its identifier has a null character; give it another")
     numbers = [int(text) for text in NUMBER.findall(structure.identifier)]
     template = NUMBER.sub(PLACE, structure.identifier)
-    group = Group(structure.class_key, structure.source, template, tuple(structure.targets))
+    named = structure.targets.items()
+    targets = tuple((name, v) if isinstance(v, str) else name for name, v in named)
+    group = Group(structure.class_key, structure.source, template, targets)
     flags = sum(1 << (FIRST_PBC + i) for i in range(3) if structure.pbc[i])
     parts = [structure.positions.astype(kind).tobytes()]
     if structure.energy is not None:
@@ -95,7 +103,8 @@ def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, byte
     if structure.stress is not None:
         flags |= HAS_STRESS
         parts.append(structure.stress.astype(_F8).tobytes())
-    parts.append(np.array(list(structure.targets.values()), _F8).tobytes())
+    values = [value for value in structure.targets.values() if isinstance(value, float)]
+    parts.append(np.array(values, _F8).tobytes())
     parts.append(b"".join(map(_varint, numbers)))
     parts.append(structure.atomic_numbers.astype(np.uint8).tobytes())
     marks = structure.tags + FIXED * structure.fixed
@@ -135,7 +144,8 @@ def decode(record: bytes, group: Group, row: Row, precision: Precision) -> Struc
         forces = take(kind, 3 * n).astype(np.float64).reshape(n, 3)
     cell = take(_F8, 9).reshape(3, 3) if flags & HAS_CELL else np.zeros((3, 3))
     stress = take(_F8, 9).reshape(3, 3).astype(np.float64) if flags & HAS_STRESS else None
-    targets = dict(zip(group.targets, take(_F8, len(group.targets)).tolist(), strict=True))
+    values = iter(take(_F8, sum(isinstance(one, str) for one in group.targets)).tolist())
+    targets = dict((one, next(values)) if isinstance(one, str) else one for one in group.targets)
     identifier, place = _fill(group.identifier, record, place)
     small = np.dtype(np.uint8)
     atomic_numbers = take(small, n).astype(np.int32)

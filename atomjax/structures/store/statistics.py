@@ -19,8 +19,9 @@ from atomjax.structures.element_fit import (
     solve_elements,
     warn_undetermined,
 )
+from atomjax.structures.element_tables import ReferencesError
 from atomjax.structures.elements import SYMBOLS
-from atomjax.structures.references import References, ReferencesError
+from atomjax.structures.references import References
 from atomjax.structures.structure import Structure
 
 _BLOCK = 1024

@@ -15,7 +15,16 @@ from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, read_json
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
-from atomjax.structures.store.records import FIRST_PBC, FLOATS, LABELS, Group, Label, Row, decode
+from atomjax.structures.store.records import (
+    FIRST_PBC,
+    FLOATS,
+    LABELS,
+    Group,
+    Label,
+    Row,
+    decode,
+    target_names,
+)
 from atomjax.structures.store.shards import (
     COLUMNS,
     INDEX,
@@ -149,6 +158,10 @@ class Store(Sequence[Structure]):
         """[S] whether each structure has an energy, forces or a stress, from the index."""
         return self._column("flags") & LABELS[label] != 0
 
+    def with_target(self, name: str) -> np.ndarray:
+        """[S] whether each structure has a target of a name, from the index."""
+        return self._index.group_has_target(name)[self._column("group")]
+
     @property
     def nbytes(self) -> int:
         """Bytes on disk of the whole store: records, index and manifest."""
@@ -255,7 +268,7 @@ class _OpenStore:
     def group(self, number: int) -> Group:
         """Fields that several structures share; built on demand, since there may be millions."""
         class_key, source, identifier, targets = self._groups[number]
-        return Group(class_key, source, identifier, tuple(targets))
+        return Group(class_key, source, identifier, target_names(targets))
 
     @cached_property
     def class_keys(self) -> list[str]:
@@ -267,6 +280,11 @@ class _OpenStore:
         """Place of each group's class key in `class_keys`."""
         numbers = {key: number for number, key in enumerate(self.class_keys)}
         return np.array([numbers[group[0]] for group in self._groups], dtype=np.int32)
+
+    def group_has_target(self, name: str) -> np.ndarray:
+        """Whether the structures of each group have a target of a name."""
+        named = (target_names(group[3]) for group in self._groups)
+        return np.array([any(name in (t, t[0]) for t in targets) for targets in named], dtype=bool)
 
     def read(self, shard: int, start: int, length: int) -> bytes:
         """Bytes of a shard; pread moves no position, so threads can share the file."""

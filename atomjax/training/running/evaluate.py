@@ -1,6 +1,6 @@
 """Errors and predictions over a whole dataset, every structure counted once."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,17 @@ from atomjax.runtime.cluster import processes
 from atomjax.training.running.metrics import error_sums, physical_metrics
 from atomjax.training.update.losses import (
     Reduction,
-    Task,
     label_counts,
     loss_sums,
+    named_terms,
     own_predictions,
     own_stress,
     prediction_errors,
 )
+from atomjax.training.update.properties import own_values
 from atomjax.training.update.state import DATA_AXIS, gather, place_batch
 from atomjax.training.update.step import Apply, CountedFunction, over_devices
+from atomjax.training.update.tasks import Task
 
 StackedBatches = Callable[[], Iterable[GraphBatch]]
 
@@ -36,7 +38,7 @@ class StructurePrediction:
         structure: index in its dataset.
         energy: energy of the dataset's head; zero where it has none.
         forces: [n, 3]; zero where the head has none.
-        value: property; zero where the head has none.
+        values: name of each property → value, or scores [C]; zero where the head has none.
         stress: [3, 3], or None where no head has one.
     """
 
@@ -44,7 +46,7 @@ class StructurePrediction:
     structure: int
     energy: float
     forces: np.ndarray
-    value: float
+    values: Mapping[str, Any]
     stress: np.ndarray | None = None
 
 
@@ -132,10 +134,8 @@ class Evaluator:
                 f"evaluated {seen} structures of {self._num_structures}: the batches do not hold "
                 "every structure exactly once"
             )
-        terms = {
-            f"loss_{name}": float(getattr(sums, name) / max(getattr(counts, name), 1))
-            for name in ("energy", "forces", "value", "stress")
-        }
+        means = jax.tree.map(lambda total, count: total / max(count, 1), sums, counts)
+        terms = {name: float(term) for name, term in named_terms(means).items()}
         loss = sum(terms.values())
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss of the evaluated data is {loss}: {terms}")
@@ -162,11 +162,11 @@ def make_evaluation_step(
             "counts": label_counts(batch, tasks, reduction),
             "errors": error_sums(errors, batch, tasks),
         }
-        energy, forces, value = own_predictions(predictions, batch, tasks)
+        energy, forces = own_predictions(predictions, batch, tasks)
         outputs = {
             "energy": energy,
             "forces": forces,
-            "value": value,
+            "values": own_values(predictions, batch, tasks),
             "n_node": batch.graph.n_node,
             "dataset": batch.targets.dataset,
             "structure": batch.targets.structure,
@@ -180,7 +180,7 @@ def make_evaluation_step(
     return CountedFunction(over_devices(device_step, mesh, (P(), P(DATA_AXIS))))
 
 
-def _split_structures(outputs: dict[str, np.ndarray]) -> Iterator[StructurePrediction]:
+def _split_structures(outputs: dict[str, Any]) -> Iterator[StructurePrediction]:
     """One item for each real structure of stacked outputs."""
     n_node, structure = outputs["n_node"], outputs["structure"]
     ends = np.cumsum(n_node, axis=1)
@@ -191,6 +191,6 @@ def _split_structures(outputs: dict[str, np.ndarray]) -> Iterator[StructurePredi
             structure=int(structure[device, g]),
             energy=float(outputs["energy"][device, g]),
             forces=outputs["forces"][device, atoms],
-            value=float(outputs["value"][device, g]),
+            values={name: x[device, g] for name, x in outputs["values"].items()},
             stress=outputs["stress"][device, g] if "stress" in outputs else None,
         )

@@ -24,10 +24,10 @@ from atomjax.training.running.metrics import physical_metrics, selection_value
 from atomjax.training.running.pace import Pace
 from atomjax.training.running.record import Record
 from atomjax.training.settings import TrainSettings
-from atomjax.training.update.losses import Task
 from atomjax.training.update.optimizer import decay_end, with_plateau_scale
 from atomjax.training.update.state import TrainState, place_batch
 from atomjax.training.update.step import CountedFunction
+from atomjax.training.update.tasks import Task
 
 LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value", "loss_stress")
 
@@ -315,8 +315,9 @@ class Loop:
         assert self.evaluator is not None
         metrics = self.evaluator.metrics(state.averaged)
         self.run.log(done, {f"validation/{name}": value for name, value in metrics.items()})
-        value = selection_value(metrics, self.settings.validation.select_by)
-        improved = record.update(value, done, self.settings.validation)
+        validation = self.settings.validation
+        value = selection_value(metrics, validation.select_by, validation.select_property)
+        improved = record.update(value, done, validation)
         if improved:
             self.checkpoints.save_best(state, self._metadata(record, done, metrics))
         return value, improved

@@ -1,8 +1,8 @@
 """Predictions in physical units, beside the labels there are."""
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,113 +11,20 @@ import numpy as np
 from atomjax.batching import GraphDataset
 from atomjax.runtime.files import write_npz
 from atomjax.runtime.run import Run
-from atomjax.structures import PropertyScale, References, Structure
+from atomjax.structures import ClassLabels, Structure, TargetScale
 from atomjax.structures.elements import SYMBOLS
+from atomjax.training.running.classification import class_metrics
 from atomjax.training.running.evaluate import StructurePrediction
-from atomjax.training.running.metrics import MILLI
+from atomjax.training.running.metrics import MILLI, report_name
+from atomjax.training.running.results import (
+    Quantities,
+    StructureResult,
+    known_values,
+    value_keys,
+)
 
 # Errors that count as near: eV, and eV/Å of each component.
 ENERGY_NEAR, FORCE_NEAR = 0.02, 0.03
-
-
-@dataclass(frozen=True)
-class StructureResult:
-    """Predictions for one structure, in physical units; None for those that the model lacks.
-
-    A head predicts what it was trained on: no energies where its data set had none, unless they
-    are what the forces are the gradient of, and then they are marked.
-
-    Attributes:
-        energy: eV, of the kind that the model was trained on.
-        forces: [N, 3] eV/Å.
-        value: the scalar property, in the unit of its data set.
-        stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
-        marks: keys of `atomjax.inference.predict.MARKS`, reasons to doubt the result.
-        deviation: standard deviations over the members of an ensemble, in the same units.
-    """
-
-    energy: float | None
-    forces: np.ndarray | None
-    value: float | None
-    stress: np.ndarray | None = None
-    marks: frozenset[str] = frozenset()
-    deviation: "StructureResult | None" = None
-
-    @classmethod
-    def physical(
-        cls,
-        numbers: np.ndarray,
-        references: References | None,
-        scale: PropertyScale | None,
-        *,
-        energy: Any = None,
-        forces: Any = None,
-        value: Any = None,
-        stress: Any = None,
-    ) -> Self:
-        """The result of what a model computes in its own units.
-
-        Args:
-            numbers: [N] atomic numbers.
-            references: references of energies and forces; None leaves them as they are.
-            scale: scale of the property; None likewise.
-            energy: output of the model; None where it has none, as the others.
-            forces: [N, 3].
-            value: the property.
-            stress: [3, 3].
-        """
-        if energy is not None:
-            energy = references.energy(numbers, energy) if references else float(energy)
-        if forces is not None:
-            forces = np.asarray(forces, dtype=np.float64)
-            forces = references.forces(forces) if references else forces
-        if value is not None:
-            value = scale.value(numbers, value) if scale else float(value)
-        if stress is not None:
-            stress = np.asarray(stress, dtype=np.float64)
-            stress = references.stress(stress) if references else stress
-        return cls(energy, forces, value, stress)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantities:
-    """Energies, forces, stresses and a property of S structures; None where none has any.
-
-    What a single structure lacks is NaN.
-
-    Attributes:
-        energies: [S] eV.
-        forces: for each structure [N, 3] eV/Å.
-        stresses: [S, 3, 3] eV/Å³, positive under tension.
-        values: [S] the property, in the unit of its data set.
-    """
-
-    energies: np.ndarray | None
-    forces: Sequence[np.ndarray] | None
-    stresses: np.ndarray | None
-    values: np.ndarray | None
-
-    @staticmethod
-    def collect(items: Sequence[StructureResult], atoms: Sequence[int]) -> "Quantities":
-        """Quantities of results, or of labels in their form, of structures of so many atoms."""
-
-        def stacked(name: str, shape: tuple[int, ...] = ()) -> np.ndarray | None:
-            found = [getattr(item, name) for item in items]
-            if all(value is None for value in found):
-                return None
-            return np.array([np.full(shape, np.nan) if v is None else v for v in found], float)
-
-        forces = [item.forces for item in items]
-        known = any(array is not None for array in forces)
-        pairs = zip(forces, atoms, strict=True)
-        return Quantities(
-            energies=stacked("energy"),
-            forces=[np.full((n, 3), np.nan) if f is None else f for f, n in pairs]
-            if known
-            else None,
-            stresses=stacked("stress", (3, 3)),
-            values=stacked("value"),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +37,8 @@ class PredictedSet(Quantities):
         fixed: for each structure [N], atoms held in place, whose forces no error counts.
         classes: for each structure its class, such as its formula.
         marks: for each structure reasons to doubt its result.
+        targets: names of the properties that the model predicts.
+        class_names: name of each of them that is a class → names of its classes.
         labels: labels of the structures; of properties those that the model predicts.
         deviations: standard deviations over the members of an ensemble; None for one model.
     """
@@ -139,6 +48,8 @@ class PredictedSet(Quantities):
     fixed: Sequence[np.ndarray]
     classes: Sequence[str]
     marks: Sequence[frozenset[str]]
+    targets: Sequence[str] = ()
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     labels: Quantities
     deviations: Quantities | None = None
 
@@ -148,7 +59,7 @@ class PredictedSet(Quantities):
         structures: Sequence[Structure],
         results: Sequence[StructureResult],
         *,
-        target: str | None = None,
+        scales: Sequence[TargetScale] = (),
         identifiers: Sequence[str] | None = None,
     ) -> Self:
         """Predictions and labels of structures.
@@ -156,26 +67,28 @@ class PredictedSet(Quantities):
         Args:
             structures: the structures.
             results: result of each.
-            target: name of the property among the structures' targets.
+            scales: the properties that are predicted.
             identifiers: names of the structures; None takes their own.
         """
         structures = list(structures)
-        atoms = [len(structure) for structure in structures]
+        atoms, targets = [len(s) for s in structures], [scale.name for scale in scales]
         labels = [
-            StructureResult(s.energy, s.forces, s.targets.get(target or ""), s.stress)
+            StructureResult(s.energy, s.forces, known_values(s, scales), s.stress)
             for s in structures
         ]
         names = [s.identifier for s in structures] if identifiers is None else list(identifiers)
         deviations = [r.deviation for r in results if r.deviation is not None]
         return cls(
-            **vars(Quantities.collect(results, atoms)),
+            **vars(Quantities.collect(results, atoms, targets)),
             identifiers=np.array(names, dtype=np.str_),
             atomic_numbers=[structure.atomic_numbers for structure in structures],
             fixed=[structure.fixed for structure in structures],
             classes=[structure.class_key for structure in structures],
             marks=[result.marks for result in results],
-            labels=Quantities.collect(labels, atoms),
-            deviations=Quantities.collect(deviations, atoms) if deviations else None,
+            targets=tuple(targets),
+            class_names={s.name: s.classes for s in scales if isinstance(s, ClassLabels)},
+            labels=Quantities.collect(labels, atoms, targets),
+            deviations=Quantities.collect(deviations, atoms, targets) if deviations else None,
         )
 
     def __len__(self) -> int:
@@ -191,22 +104,25 @@ class PredictedSet(Quantities):
 
         Returns:
             "identifier", "n_atoms" [S]; of energies "energy_predicted" [S] eV, of stresses
-            "stress_predicted" [S, 3, 3] eV/Å³, of a property "value_predicted" [S] in its unit, and
+            "stress_predicted" [S, 3, 3] eV/Å³, of a property "value_predicted" [S] in its unit
+            (several have names of :func:`atomjax.training.running.results.value_keys`), and
             "…_true" where there are labels, NaN where a structure has none, and "…_deviation" for
-            an ensemble; of forces
+            an ensemble; of a class the probabilities [S, C] of those in "…_classes" [C], and their
+            places as labels; of forces
             "forces_predicted" [A, 3] eV/Å and "forces_structure" [A], the row in "identifier" of
             each. With labels of forces, "forces_true", there are only the free atoms of structures
             that have them.
         """
         arrays = {"identifier": self.identifiers, "n_atoms": self.n_atoms}
-        for name, key in (("energy", "energies"), ("stress", "stresses"), ("value", "values")):
-            predicted, true = getattr(self, key), getattr(self.labels, key)
-            if predicted is not None and true is not None:
+        for name, predicted, true, deviation in self.of_structures():
+            if true is not None:
                 arrays[f"{name}_true"] = true
-            if predicted is not None:
-                arrays[f"{name}_predicted"] = predicted
-            if self.deviations is not None and predicted is not None:
-                arrays[f"{name}_deviation"] = getattr(self.deviations, key)
+            arrays[f"{name}_predicted"] = predicted
+            if deviation is not None:
+                arrays[f"{name}_deviation"] = deviation
+        keys = value_keys(self.targets)
+        for target, classes in self.class_names.items():
+            arrays[f"{keys[target]}_classes"] = np.array(classes, dtype=np.str_)
         if self.forces is None:
             return arrays
         true, rows = self.labels.forces, np.repeat(np.arange(len(self)), self.n_atoms)
@@ -220,8 +136,23 @@ class PredictedSet(Quantities):
             arrays["forces_deviation"] = np.concatenate(self.deviations.forces)[counted]
         return arrays
 
+    def of_structures(self) -> Iterator[tuple[str, np.ndarray, np.ndarray | None, Any]]:
+        """Key, predictions, labels and deviations of energies, stresses and each property."""
+        spread = self.deviations
+        for name, key in (("energy", "energies"), ("stress", "stresses")):
+            predicted = getattr(self, key)
+            if predicted is not None:
+                yield name, predicted, getattr(self.labels, key), spread and getattr(spread, key)
+        for target, name in value_keys(self.targets).items():
+            if target in self.properties:
+                true = self.labels.properties.get(target)
+                deviation = spread and spread.properties.get(target)
+                yield name, self.properties[target], true, deviation
+
     def errors(self) -> dict[str, float]:
         """Errors of the structures that have labels; nothing for quantities without.
+
+        Errors of several properties are those of :meth:`errors_by_target`.
 
         Returns:
             Mean absolute errors under the names of `atomjax.training.running.metrics.METRICS`, and
@@ -232,29 +163,23 @@ class PredictedSet(Quantities):
             ACS Catal. 2021).
         """
         arrays, found = self.arrays(), {}
-
-        def add(name: str, unit: str, difference: np.ndarray, factor: float = 1.0) -> None:
-            known = difference[np.isfinite(difference)]
-            if known.size:
-                found[f"{name}_mae{unit}"] = factor * float(np.abs(known).mean())
-                found[f"{name}_rmse{unit}"] = factor * float(np.sqrt((known**2).mean()))
-
         differences = {
             name: arrays[f"{name}_predicted"] - arrays[f"{name}_true"]
-            for name in ("energy", "forces", "stress", "value")
+            for name in ("energy", "forces", "stress")
             if {f"{name}_predicted", f"{name}_true"} <= arrays.keys()
         }
         if "energy" in differences:
-            add("energy", "_mev", differences["energy"], MILLI)
-            add("energy", "_mev_per_atom", differences["energy"] / self.n_atoms, MILLI)
+            found |= _means("energy", "_mev", MILLI * differences["energy"])
+            per_atom = MILLI * differences["energy"] / self.n_atoms
+            found |= _means("energy", "_mev_per_atom", per_atom)
         if "forces" in differences:
-            add("force", "_mev_per_angstrom", differences["forces"], MILLI)
+            found |= _means("force", "_mev_per_angstrom", MILLI * differences["forces"])
         if "force_mae_mev_per_angstrom" in found:
             found["force_cosine"] = _cosine(arrays["forces_predicted"], arrays["forces_true"])
         if "stress" in differences:
-            add("stress", "_ev_per_cubic_angstrom", differences["stress"])
-        if "value" in differences:
-            add("value", "", differences["value"])
+            found |= _means("stress", "_ev_per_cubic_angstrom", differences["stress"])
+        if len(self.targets) == 1:
+            found |= self.errors_by_target().get(self.targets[0], {})
         if {"energy", "forces"} <= differences.keys():
             largest = np.full(len(self), -np.inf)
             errors = np.abs(differences["forces"]).max(axis=1)
@@ -263,6 +188,29 @@ class PredictedSet(Quantities):
             near = (np.abs(differences["energy"]) < ENERGY_NEAR) & (largest < FORCE_NEAR)
             if judged.any():
                 found["within_threshold"] = float(near[judged].mean())
+        return found
+
+    def errors_by_target(self) -> dict[str, dict[str, float]]:
+        """Name of each property that has labels → "value_mae" and "value_rmse", in its unit.
+
+        Those of a class are :func:`atomjax.training.running.classification.class_metrics`.
+        """
+        found = {}
+        for name in self.targets:
+            if name in self.properties and name in self.labels.properties:
+                predicted, true = self.properties[name], self.labels.properties[name]
+                found[name] = (
+                    class_metrics(true, predicted)
+                    if name in self.class_names
+                    else _means("value", "", predicted - true)
+                )
+        return found
+
+    def reported_errors(self, data_set: str) -> dict[str, dict[str, float]]:
+        """:meth:`errors` and :meth:`errors_by_target` by the names that reports give them."""
+        found = {data_set: self.errors()}
+        for name, errors in self.errors_by_target().items():
+            found.setdefault(report_name(data_set, name, self.targets), {}).update(errors)
         return found
 
     def errors_by_element(self) -> dict[str, dict[str, float]]:
@@ -299,8 +247,9 @@ class PredictedSet(Quantities):
     def take(self, indices: Sequence[int] | np.ndarray) -> Self:
         """The structures with these places, with their predictions and labels."""
         own = {
-            field.name: _taken(getattr(self, field.name), indices)
-            for field in dataclasses.fields(self)
+            each.name: _taken(getattr(self, each.name), indices)
+            for each in dataclasses.fields(self)
+            if each.name not in ("targets", "class_names")
         }
         return dataclasses.replace(self, **own)
 
@@ -315,7 +264,18 @@ def _taken(value: Any, indices: Sequence[int] | np.ndarray) -> Any:
     if isinstance(value, Quantities):
         fields = dataclasses.fields(value)
         return Quantities(**{f.name: _taken(getattr(value, f.name), indices) for f in fields})
+    if isinstance(value, Mapping):
+        return {name: _taken(one, indices) for name, one in value.items()}
     return value[indices] if isinstance(value, np.ndarray) else [value[i] for i in indices]
+
+
+def _means(quantity: str, unit: str, difference: np.ndarray) -> dict[str, float]:
+    """Mean absolute and root mean square error of what is known; nothing where nothing is."""
+    known = difference[np.isfinite(difference)]
+    if not known.size:
+        return {}
+    mean, root = float(np.abs(known).mean()), float(np.sqrt((known**2).mean()))
+    return {f"{quantity}_mae{unit}": mean, f"{quantity}_rmse{unit}": root}
 
 
 def _cosine(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -337,19 +297,18 @@ def evaluated_set(
     """
     own = [row for row in rows if row.dataset == index]
     structures = [dataset.structure(row.structure) for row in own]
-    scale = dataset.scales[0] if dataset.scales else None
-    references = None if scale else dataset.references
+    references = dataset.references
     labelled = {
         "energy": references is not None and any(s.energy is not None for s in structures),
         "forces": references is not None and any(s.forces is not None for s in structures),
         "stress": references is not None,
-        "value": scale is not None,
+        "values": True,
     }
     results = [
         StructureResult.physical(
             structure.atomic_numbers,
             references,
-            scale,
+            dataset.scales,
             **{name: getattr(row, name) if known else None for name, known in labelled.items()},
         )
         for structure, row in zip(structures, own, strict=True)
@@ -357,7 +316,7 @@ def evaluated_set(
     return PredictedSet.of(
         structures,
         results,
-        target=scale.name if scale else None,
+        scales=dataset.scales,
         identifiers=[dataset.identify(row.structure) for row in own],
     )
 

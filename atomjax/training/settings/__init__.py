@@ -1,6 +1,11 @@
 """Settings of a training: the schema of its config, each field documented where it is declared."""
 
-from atomjax.training.settings.model import MOMENTS, HeadSettings, ModelSettings
+from atomjax.training.settings.model import (
+    MOMENTS,
+    HeadSettings,
+    ModelSettings,
+    TargetSettings,
+)
 from atomjax.training.settings.run import (
     FinetuneSettings,
     FinetuningSettings,
@@ -41,6 +46,7 @@ __all__ = [
     "RegularizationSettings",
     "RunSettings",
     "ScheduleSettings",
+    "TargetSettings",
     "TrainSettings",
     "TransferSettings",
     "ValidationSettings",

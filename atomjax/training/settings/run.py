@@ -82,7 +82,7 @@ class RunSettings(WorkflowSettings):
         start = previous.get("finetune") or {}
         own = {key: start[key] for key in ("head", "data", "train") if start.get(key) is not None}
         kept = {key: value for key, value in start.items() if key not in ("head", "data", "train")}
-        return {**previous, **own, **({"finetune": kept} if kept else {})}
+        return with_weight({**previous, **own, **({"finetune": kept} if kept else {})})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,11 @@ class PretrainingSettings(Settings):
     "Optimisation."
     head: HeadSettings = field(default_factory=HeadSettings)
     "Quantities to predict, with one such head for every data set."
+
+    @classmethod
+    def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored section of when a property had the weight of the energy."""
+        return with_weight(previous)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +121,7 @@ class FinetuningSettings(CheckpointStart):
                 "downstream task, give one"
             )
         _check_head(self.head, self)
+        self.head.check_comparable()
 
     def run(self, model: ModelSettings, seed: int, notes: tuple[str, ...] | None) -> RunSettings:
         """The finetuning with one seed, whose checkpoint is not known yet."""
@@ -136,7 +142,8 @@ class FinetuningSettings(CheckpointStart):
     @classmethod
     def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
         """A stored section of when it was called "finetune", for checkpoints and folds too."""
-        return {key: previous[key] for key in previous if key not in ("checkpoint", "folds")}
+        kept = {key: previous[key] for key in previous if key not in ("checkpoint", "folds")}
+        return with_weight(kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +176,15 @@ class TransferSettings(WorkflowSettings):
 _EARLIER = ("data", "train", "head", "finetune")
 
 
+def with_weight(previous: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Stored sections of a training whose property had the weight of the energy, as of now."""
+    head, train = previous.get("head") or {}, previous.get("train") or {}
+    weight = train.get("energy_coefficient", (train.get("loss") or {}).get("energy_coefficient"))
+    if head.get("target") is None or weight is None:
+        return previous
+    return {**previous, "head": {**head, "coefficient": weight}}
+
+
 def _check_head(head: HeadSettings, start: CheckpointStart | None) -> None:
     if start is not None and start.head_from is not None and head.kind == "scalar":
-        raise ConfigError("head_from is for energies and forces; leave it out for a property")
+        raise ConfigError("head_from is for energies and forces; leave it out for properties")

@@ -86,8 +86,12 @@ class ValidationSettings(Settings):
     "Steps between validations; 0: an epoch."
     eval_batch_size: Count | None = None
     "Structures per evaluated batch; none: those of a training batch."
-    select_by: Literal["loss", "energy_mae", "force_mae", "stress_mae", "value_mae"] = "loss"
+    select_by: Literal[
+        "loss", "energy_mae", "force_mae", "stress_mae", "value_mae", "balanced_error_rate"
+    ] = "loss"
     "Metric that chooses the best checkpoint."
+    select_property: str | None = None
+    "Property whose error chooses it, where the head has several."
     min_improvement: NotNegative = 0.0
     "Smallest relative improvement that counts."
     early_stopping_patience: Count | None = None

@@ -30,17 +30,18 @@ from atomjax.training.running.metrics import error_sums
 from atomjax.training.update.accumulation import part_keys, summed
 from atomjax.training.update.losses import (
     Reduction,
-    Task,
     Terms,
     label_counts,
     loss_sums,
     mean_terms,
+    named_terms,
     prediction_errors,
     total,
 )
 from atomjax.training.update.norms import tree_norm
 from atomjax.training.update.optimizer import average_decay, update_average
 from atomjax.training.update.state import DATA_AXIS, TrainState, axis_spec, shard_axes
+from atomjax.training.update.tasks import Task
 
 
 class Apply(Protocol):
@@ -112,10 +113,7 @@ def _dropout_key(rng: jax.Array, step: jax.Array) -> jax.Array:
 def _metrics(loss: jax.Array, terms: Terms, norm: jax.Array, sums: Any) -> dict[str, Any]:
     return {
         "loss": loss,
-        "loss_energy": terms.energy,
-        "loss_forces": terms.forces,
-        "loss_value": terms.value,
-        "loss_stress": terms.stress,
+        **named_terms(terms),
         "gradient_norm": norm,
         "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
         "errors": sums,

@@ -160,7 +160,7 @@ def test_properties():
     structures, _ = make("properties", 6)
     assert len({s.class_key for s in structures}) == 6
     for structure in structures:
-        targets = structure.targets
+        targets = {name: float(value) for name, value in structure.targets.items()}
         assert set(targets) == {"dipole", "homo", "lumo", "gap", "energy", "atomization_energy"}
         assert targets["gap"] == pytest.approx(targets["lumo"] - targets["homo"])
         # Some 3 to 6 eV of binding for each atom of an organic molecule.

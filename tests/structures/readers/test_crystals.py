@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.io import write
 
 from atomjax.structures.readers import ReadError, SkippedRecordsWarning, open_file, read
-from atomjax.structures.readers.matbench import fold_indices
+from atomjax.structures.readers.matbench import fold_indices, stratified_fold_indices
 
 CELL = np.array([[4.0, 0.0, 0.0], [1.0, 4.0, 0.0], [0.0, 0.0, 5.0]])
 
@@ -67,6 +67,20 @@ def test_folds_are_those_of_the_benchmark() -> None:
     assert [len(fold_indices(4764, fold)) for fold in range(5)] == [953, 953, 953, 953, 952]
 
 
+def test_folds_of_classes_have_the_same_share_of_each(tmp_path: Path) -> None:
+    metals = [i * i % 7 < 3 for i in range(40)]
+    # Of scikit-learn 1.9.1: StratifiedKFold(5, shuffle=True, random_state=18012019).
+    expected = {0: [2, 5, 13, 15, 17, 18, 20, 36], 4: [0, 3, 7, 12, 22, 25, 26, 30]}
+    path = tmp_path / "matbench_mp_is_metal.json.gz"
+    rows = [[pymatgen_structure(1 + i / 100), metal] for i, metal in enumerate(metals)]
+    write_task(path, rows, ["structure", "is_metal"])
+    for fold, records in expected.items():
+        assert stratified_fold_indices(metals, fold).tolist() == records
+        test = open_file(path, "matbench", split="test", fold=fold, classes=["is_metal"])
+        assert [test.identifier(i) for i in range(8)] == [f"{path.name}:{i}" for i in records]
+        assert [one.targets["is_metal"] for one in test] == [float(metals[i]) for i in records]
+
+
 @pytest.mark.parametrize("fold", [0, 4])
 def test_matbench_splits(phonons: Path, fold: int) -> None:
     parts = [
@@ -112,9 +126,11 @@ def test_damaged_matbench_files(phonons: Path, tmp_path: Path) -> None:
     steels = write_task(tmp_path / "steels.json.gz", [["Fe", 1.0]], ["composition", "yield"])
     with pytest.raises(ReadError, match="tasks on compositions have no structures"):
         open_file(steels)
-    metal = write_task(tmp_path / "m.json.gz", [[pymatgen_structure(), True]], ["structure", "m"])
-    with pytest.raises(ReadError, match="m is True, expected a number: a regression task"):
-        read(metal)
+    mixed = [[pymatgen_structure(), True], [pymatgen_structure(), 1.0]]
+    for rows, expected in ((mixed, "m is 1.0, expected a truth"), (mixed[::-1], "m is True, ")):
+        metal = write_task(tmp_path / "m.json.gz", rows, ["structure", "m"])
+        with pytest.raises(ReadError, match=expected):
+            read(metal)
     (tmp_path / "list.json.gz").write_bytes(gzip.compress(b"[1, 2]"))
     with pytest.raises(ReadError, match="is no JSON object with an array 'data'"):
         read(tmp_path / "list.json.gz")

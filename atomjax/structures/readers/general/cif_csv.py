@@ -66,7 +66,7 @@ class CifTable(StructureFile):
         others = {name: text for name, text in row.items() if name and text}
         for name in (options.cif_column, options.identifier_column):
             others.pop(name, None)
-        numbers = {name: number(text) for name, text in others.items()}
+        numbers = {n: t if n in options.classes else number(t) for n, t in others.items()}
         return options.structure(
             atomic_numbers=atoms.numbers,
             positions=atoms.positions,

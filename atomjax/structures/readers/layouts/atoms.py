@@ -170,7 +170,7 @@ def _note(
     }
     wanted = [kind for kind, key in keys.items() if key is None]
     volume = float(abs(np.linalg.det(atoms.cell.array))) if np.all(atoms.pbc) else 0.0
-    targets = options.targets or ()
+    targets = (*(options.targets or ()), *options.classes)
     others = {str(key): value for key, value in held.items() if key not in targets}
     note_unused(options.notes, others, read, wanted, len(atoms), volume)
 

@@ -78,6 +78,8 @@ class ReadOptions:
         stress_unit: unit of stresses, such as "GPa"; None means energy_unit / length_unit³.
         targets: the scalar properties to keep, each record must have them; None keeps those
             present.
+        classes: the targets that are classes: texts, truth values (0 and 1) or integers, kept where
+            a record has them. Texts and truth values under other names are no targets.
         target_units: energy units of some targets; these are converted to eV, others are kept as
             stored.
         use_tags: False forgets the file's tags: all atoms then have tag 2.
@@ -96,6 +98,7 @@ class ReadOptions:
     virial_key: str | None = None
     stress_unit: str | None = None
     targets: Sequence[str] | None = None
+    classes: Sequence[str] = ()
     target_units: Mapping[str, str] = field(default_factory=dict)
     use_tags: bool = True
     split: str | None = None
@@ -126,8 +129,9 @@ class ReadOptions:
             is_text = name.endswith(("_unit", "_key")) and value is not None
             if is_text and not isinstance(value, str):
                 raise ReadError(f"{name}={value!r}: write text, such as {name}='…', or None")
-        if isinstance(self.targets, str):
-            raise ReadError(f"targets={self.targets!r}: write a list, [{self.targets!r}]")
+        for name in ("targets", "classes"):
+            if isinstance(value := getattr(self, name), str):
+                raise ReadError(f"{name}={value!r}: write a list, [{value!r}]")
         if not isinstance(self.target_units, Mapping):
             raise ReadError(
                 f"target_units={self.target_units!r}: write the unit of each, {{'gap': 'eV'}}"
@@ -157,25 +161,46 @@ class ReadOptions:
             return self.energy_factor / self.length_factor**3
         return units.stress_factor(self.stress_unit)
 
-    def convert_targets(self, values: Mapping[str, Any]) -> dict[str, float]:
+    def convert_targets(self, values: Mapping[str, Any]) -> dict[str, float | str]:
         """The chosen targets out of a record's `values`, energies among them in eV.
 
         Raises:
             ReadError: a target that was asked for is missing.
         """
-        scalars = {name: scalar(value) for name, value in values.items()}
+        scalars = {n: scalar(value) for n, value in values.items() if n not in self.classes}
         known = {name: value for name, value in scalars.items() if value is not None}
         # A target that was not requested may be missing, and a NaN marks it as missing.
         finite = [name for name, value in known.items() if np.isfinite(value)]
         asked = finite if self.targets is None else list(self.targets)
         asked += [name for name in self.target_units if name not in asked]
-        missing = [name for name in asked if name not in known]
+        classes = self._classes(values)
+        missing = [name for name in asked if name not in known and name not in classes]
         if missing:
             raise ReadError(
                 f"no target {', '.join(missing)}; this record has: {', '.join(known) or 'none'}"
             )
         factors = {name: units.energy_factor(unit) for name, unit in self.target_units.items()}
-        return {name: known[name] * factors.get(name, 1.0) for name in asked}
+        numbers = [name for name in asked if name not in classes]
+        return {name: known[name] * factors.get(name, 1.0) for name in numbers} | classes
+
+    def _classes(self, values: Mapping[str, Any]) -> dict[str, float | str]:
+        """The targets that are classes, of the values of a record.
+
+        Raises:
+            ReadError: a class is neither a text, a truth value nor a number.
+        """
+        found: dict[str, float | str] = {}
+        for name in self.classes:
+            value = values.get(name)
+            if value is None or (isinstance(value, str) and not value.strip()):
+                continue
+            array = np.asarray(value)
+            if array.size != 1 or array.dtype.kind not in "biufU":
+                shown = str(value)[:40]
+                raise ReadError(f"the class {name!r} is {shown!r}; write a text or an integer")
+            one = array.reshape(()).item()
+            found[name] = one if isinstance(one, str) else float(one)
+        return {name: v for name, v in found.items() if isinstance(v, str) or np.isfinite(v)}
 
     def structure(
         self,

@@ -79,7 +79,7 @@ def reports_of(folder: Path, name: str) -> tuple[list[str], dict[str, str | byte
                 written[f"gallery/{name}/{inside}"] = path.read_bytes()
         title = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
         assert title is not None
-        lines.append(f"- [{title[1].strip()}]({place})")
+        lines.append(f"- [{title[1].strip()}]({place}): `{report.parent.name}`")
     return lines, written
 
 

@@ -4,7 +4,13 @@ import io
 
 from rich.console import Console
 
-from atomjax.runtime.progress import Display, LineTracker, format_digits, format_seconds
+from atomjax.runtime.progress import (
+    Display,
+    LineTracker,
+    draws_bars,
+    format_digits,
+    format_seconds,
+)
 
 
 class Clock:
@@ -93,3 +99,15 @@ def test_format_digits():
     numbers = [(0.00684, 2), (102.4, 2), (1236.0, 3), (26.5, 3), (12344.0, 4), (-99.6, 2), (0.0, 2)]
     texts = ["0.0068", "100", "1240", "26.5", "12340", "-100", "0"]
     assert [format_digits(*number) for number in numbers] == texts
+
+
+def test_notebooks_that_have_widgets_show_bars(monkeypatch) -> None:
+    found = {"ipywidgets": None}
+    monkeypatch.setattr("importlib.util.find_spec", found.get)
+    notebook, plain = (
+        Console(force_jupyter=is_one, file=io.StringIO()) for is_one in (True, False)
+    )
+    assert not draws_bars(notebook), "rich would print a new bar at every step"
+    found["ipywidgets"] = object()
+    assert draws_bars(notebook)
+    assert not draws_bars(plain)

@@ -48,9 +48,9 @@ def test_declared_units_that_contradict_a_database_are_an_error(
     ("stated", "energy"), [([["energy", "Ha"]], -HARTREE), (["Ha", "Ha/Ang"], None)]
 )
 def test_units_in_a_list_are_pairs(tmp_path: Path, stated: list, energy: float | None) -> None:
-    with connect(tmp_path / "a.db") as database:
-        database.write(Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]), data={"energy": -1.0})
-        database.metadata = {"_property_unit_dict": stated, "_distance_unit": "Ang"}
+    database: Any = connect(tmp_path / "a.db")
+    database.write(Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]), data={"energy": -1.0})
+    database.metadata = {"_property_unit_dict": stated, "_distance_unit": "Ang"}
     if energy is None:
         with pytest.raises(ReadError, match=r"_property_unit_dict .*list of pairs"):
             read(tmp_path / "a.db")

@@ -103,6 +103,8 @@ def test_files_hold_the_same_and_continue(path, structures, embedder, tmp_path, 
     np.testing.assert_allclose(np.load(folder / "structures.npy"), expected.structures, atol=1e-5)
     with np.load(folder / "index.npz") as index:
         assert index["n_node"].tolist() == [len(s) for s in structures]
+    assert f"| chains | {len(structures)} |" in (tmp_path / "run" / "report.md").read_text()
+    assert "Mean features of structures" in (tmp_path / "run" / "report.html").read_text()
     whole = (folder / "atoms.npy").read_bytes()
     for name in ("atoms.npy", "index.npz", "done.json"):
         damaged = bytearray((folder / name).read_bytes())

@@ -3,6 +3,7 @@
     <set>/atoms.npy        [ΣN, d] float32, atoms of the first structure first
     <set>/structures.npy   [S, d] float32, means over the atoms of each structure
     <set>/index.npz        n_node [S], atomic_numbers [ΣN], identifier [S], class_key [S]
+    report.html            what was written, and a map of the sets
     <set>/done.json        structures that are written, and checksums of what is; a run that was
                            stopped goes on from there, or from the start where it is damaged
 
@@ -11,7 +12,7 @@ Arrays are written as they come, so memory does not grow with the set, on one de
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,9 @@ from atomjax.data.load import load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import check_source
 from atomjax.inference.embeddings import Embedder
+from atomjax.reporting.drawing import Plot
+from atomjax.reporting.report import Document, write_report
+from atomjax.reporting.tables import markdown_table
 from atomjax.runtime.config import ConfigError, WholeNumber
 from atomjax.runtime.files import (
     PARSE_ERRORS,
@@ -36,6 +40,7 @@ from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.features.extractor import check_invariants, load_extractor
 from atomjax.similarity.settings import ExtractorSettings, Invariance
+from atomjax.similarity.workflow.figures import SHOWN_ROWS, map_plot
 from atomjax.structures import Structure
 
 # Batches between two records of progress.
@@ -43,6 +48,8 @@ CHUNK_BATCHES = 16
 DONE = "done.json"
 _ROWS = 4096
 ARRAYS = "atoms.npy", "structures.npy"
+# Structures of each set from which on a map says something.
+FEWEST_MAPPED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +127,29 @@ def write_feature_files(config: Mapping[str, Any] | FeatureSettings, run: Run) -
         run.wait_for_all(f"features of {dataset.name}")
     if run.primary:
         run.write_json("features.json", {"extractor": extractor.name, "sets": summary})
+    write_report(lambda: _compose(extractor.name, summary, run), run)
     return summary
+
+
+def _compose(extractor: str, summary: Mapping[str, Mapping[str, int]], run: Run) -> Document:
+    """The report: what was written, and a map of the sets where there is enough to draw."""
+    heads = ["set", "structures", "atoms", "features", "folder"]
+    rows = [
+        [name, *(f"{number:,}" for number in one.values()), f"`{name}/`"]
+        for name, one in summary.items()
+    ]
+    lines: list[str | Plot] = [f"Features: {extractor}.", "", *markdown_table(heads, rows), ""]
+    if all(one["structures"] >= FEWEST_MAPPED for one in summary.values()):
+        plot = map_plot({name: _some_rows(run.path(name)) for name in summary}, tasks=())
+        caption = plot.caption.replace("Features of atoms", "Mean features of structures")
+        lines.append(replace(plot, caption=caption))
+    return Document(title="Features", lines=lines)
+
+
+def _some_rows(folder: Path) -> np.ndarray:
+    """Mean features of at most `SHOWN_ROWS` structures, evenly from the whole set."""
+    means = np.load(folder / "structures.npy", mmap_mode="r", allow_pickle=False)
+    return np.array(means[:: -(-len(means) // SHOWN_ROWS)])
 
 
 def _write_set(

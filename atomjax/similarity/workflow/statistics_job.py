@@ -11,6 +11,7 @@ import atomjax
 from atomjax.data.given import Source, dataset_entry
 from atomjax.data.origin import describe_origin
 from atomjax.data.settings import STATISTICS
+from atomjax.reporting.report import Document, write_report
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
 from atomjax.runtime.execution import call_workflow, work_in
@@ -50,7 +51,7 @@ def keep_statistics(config: Mapping[str, Any] | SimilaritySettings, run: Run) ->
     check_invariants(extractor, settings.invariants)
     run.say(f"extractor: {extractor.name}")
     sets = SetExtractor(settings, extractor, run)
-    written = {}
+    written, told = {}, []
     for dataset in settings.candidates:
         made = sets.extract(dataset)
         facts = dataset.facts if dataset.kind == "read" else None
@@ -65,9 +66,12 @@ def keep_statistics(config: Mapping[str, Any] | SimilaritySettings, run: Run) ->
         if run.primary:
             statistics = SetStatistics(made, recipe_of(settings, extractor), about)
             write_statistics(run.path(written[dataset.name]), statistics)
-            run.say(statistics.describe())
+            lines = statistics.describe().splitlines()
+            run.say("\n".join(lines))
+            told += [f"## {dataset.name}", "", *(f"    {line}" for line in lines), ""]
     results = {"statistics": written}
     run.write_json("results.json", results)
+    write_report(lambda: Document(title="Statistics of data sets", lines=told), run)
     return results
 
 

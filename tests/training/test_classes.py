@@ -1,5 +1,6 @@
 """Properties that are classes: labels, weights, metrics, training and predictions."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
-from rich.console import Console
 
 import atomjax
 from atomjax.command.__main__ import main
 from atomjax.models import Prediction
 from atomjax.runtime.config import ConfigError
-from atomjax.runtime.run import Run
 from atomjax.structures import (
     ClassLabels,
     PropertyScale,
@@ -28,13 +27,13 @@ from atomjax.structures.properties import target_scale
 from atomjax.structures.readers import ReadError, read
 from atomjax.structures.store.writing import write_store
 from atomjax.studies.single import finetune
-from atomjax.training.checks import check_settings
 from atomjax.training.running.classification import class_metrics
 from atomjax.training.running.metrics import error_sums, physical_metrics
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.losses import label_counts, loss_sums, mean_terms, prediction_errors
 from atomjax.training.update.tasks import Target, Task
 from tests.training.standin import Labelled, make_batch
+from tests.training.test_workflows import start_run
 from tests.training.workflow import make_config
 
 # Texts of three elements, and whether it is the third.
@@ -193,16 +192,7 @@ def config_of(path: Path, targets: Any, **train: Any) -> dict[str, Any]:
     return config
 
 
-def trained(config: dict[str, Any], workdir: Path) -> tuple[dict[str, Any], str]:
-    """Results, and what the terminal showed."""
-    settings = RunSettings.from_config(config)
-    check_settings(settings)
-    with (workdir.parent / f"{workdir.name}.txt").open("w+") as terminal:
-        run = Run(workdir, settings, console=Console(file=terminal, width=200))
-        results = finetune(settings, run)
-        run.close()
-        terminal.seek(0)
-        return results, terminal.read()
+trained = functools.partial(start_run, finetune)
 
 
 def test_separable_classes_are_learned_and_predicted_in_every_form(tmp_path: Path):

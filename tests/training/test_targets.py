@@ -1,5 +1,6 @@
 """Several properties in one training, alone or beside energies and forces."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -12,14 +13,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from rich.console import Console
 
 import atomjax
 from atomjax.command.__main__ import main
 from atomjax.models import HeadConfig, Prediction, TargetConfig
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.earlier import translated_config
-from atomjax.runtime.run import Run
 from atomjax.structures import ReferencesError
 from atomjax.structures.readers import read
 from atomjax.structures.store.writing import write_store
@@ -38,6 +37,7 @@ from atomjax.training.update.losses import (
 )
 from atomjax.training.update.tasks import Target, Task
 from tests.training.standin import Labelled, make_batch
+from tests.training.test_workflows import start_run
 from tests.training.workflow import make_config
 
 # A share of atoms, a number of atoms in a small unit and far from zero, a sum with its elements'.
@@ -82,16 +82,7 @@ def config_of(path: Path, head: dict[str, Any], **train: Any) -> dict[str, Any]:
     return {**config, "head": head}
 
 
-def trained(config: dict[str, Any], workdir: Path) -> tuple[dict[str, Any], str]:
-    """Results, and what the terminal showed."""
-    settings = RunSettings.from_config(config)
-    check_settings(settings)
-    with (workdir.parent / f"{workdir.name}.txt").open("w+") as terminal:
-        run = Run(workdir, settings, console=Console(file=terminal, width=200))
-        results = finetune(settings, run)
-        run.close()
-        terminal.seek(0)
-        return results, terminal.read()
+trained = functools.partial(start_run, finetune)
 
 
 @pytest.fixture(scope="module")

@@ -222,12 +222,16 @@ class SimilaritySettings(WorkflowSettings):
 
     def _check_statistics(self):
         given = [d.name for d in (*self.candidates, *self.tasks) if d.kind == "statistics"]
-        asked = [name for name in ("views", "select") if getattr(self, name) not in _NOTHING_MORE]
-        asked += ["workflow"] if self.workflow == "statistics" else []
-        if given and asked:
-            raise ConfigError(
-                f"{asked[0]} needs structures, and of {', '.join(given)} there are statistics"
-            )
+        wanting = {
+            "views": self.views != ViewSettings(),
+            "select": self.select is not None,
+            "workflow": self.workflow == "statistics",
+        }
+        for name, wants in wanting.items():
+            if given and wants:
+                raise ConfigError(
+                    f"{name} needs structures, and of {', '.join(given)} there are statistics"
+                )
 
     @classmethod
     def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -263,10 +267,6 @@ class SimilaritySettings(WorkflowSettings):
         return all_columns(
             find_measures(self.measures), [variant_name(*one) for one in self.variants]
         )
-
-
-# Values of "views" and "select" that extract nothing again.
-_NOTHING_MORE = (None, ViewSettings())
 
 
 def variant_name(aggregation: str, invariance: str) -> str:

@@ -18,7 +18,12 @@ from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, read_npz, write_npz
 from atomjax.similarity.features.collect import SetFeatures, features_arrays, features_from
 from atomjax.similarity.features.coverage import Coverage
-from atomjax.similarity.features.extracted import ExtractedSet, describe_set, set_from
+from atomjax.similarity.features.extracted import (
+    SHOWN_ROWS,
+    ExtractedSet,
+    describe_set,
+    set_from,
+)
 from atomjax.similarity.features.extractor import BackboneExtractor
 from atomjax.similarity.measures.registry import MEASURES
 from atomjax.similarity.settings import SimilaritySettings, variant_name
@@ -28,8 +33,6 @@ FORMAT = 1
 MEND = "copy it again, or make it again from the data"
 # Blocks that a file keeps; of larger sets several are drawn together.
 MOST_BLOCKS = 1000
-# Feature rows that a file keeps.
-MOST_ROWS = 1500
 # What has to be the same in files that are compared, and its name in messages.
 SAME = {
     "extractor": "extractor (weights, config and graph)",
@@ -152,8 +155,8 @@ def write_statistics(path: str | Path, statistics: SetStatistics) -> None:
     made = statistics.made
     arrays, described = describe_set(made)
     rows = arrays["rows"]
-    if len(rows) > MOST_ROWS:
-        chosen = np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False)
+    if len(rows) > SHOWN_ROWS:
+        chosen = np.random.default_rng(0).choice(len(rows), SHOWN_ROWS, replace=False)
         arrays["rows"] = rows[np.sort(chosen)]
     for variant, features in made.variants.items():
         kept = features_arrays(features.grouped(MOST_BLOCKS))

@@ -87,9 +87,9 @@ def test_merged_shards_are_the_whole(near: Path, kept: Path, keep, tmp_path: Pat
     for name, features in whole.made.variants.items():
         found = merged.made.variants[name]
         assert (found.num_atoms, found.weight) == (features.num_atoms, features.weight)
-        for one, other in ((found.statistics(), features.statistics()),):
-            np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9)
-            np.testing.assert_allclose(one.scatter, other.scatter, rtol=1e-9, atol=1e-9)
+        one, other = found.statistics(), features.statistics()
+        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9)
+        np.testing.assert_allclose(one.scatter, other.scatter, rtol=1e-9, atol=1e-9)
         assert [*found.elements] == [*features.elements]
         for thinned in found.thinned(len(found.parts)):
             # Each part has the rows of its own blocks.

@@ -38,7 +38,13 @@ from atomjax.similarity.features.collect import (
 )
 from atomjax.similarity.features.conventions import first_structures, upstream_graph
 from atomjax.similarity.features.coverage import Coverage, class_coverage
-from atomjax.similarity.features.extracted import DONE, ExtractedSet, read_set, write_set
+from atomjax.similarity.features.extracted import (
+    DONE,
+    SHOWN_ROWS,
+    ExtractedSet,
+    read_set,
+    write_set,
+)
 from atomjax.similarity.features.extractor import BackboneExtractor
 from atomjax.similarity.features.orientation import rotate_structures
 from atomjax.similarity.features.sampling import (
@@ -66,8 +72,6 @@ from atomjax.training.update.state import data_mesh, own_rows, place, place_batc
 
 # Raised when a change to this package changes the kept files.
 FORMAT = 3
-# Feature rows of each set that figures show.
-SHOWN_ROWS = 1500
 # Bytes of graphs kept between their measuring and their batch.
 CACHED_GRAPHS = 2**28
 # Fields of a data set that concern training alone.
@@ -120,9 +124,10 @@ class SetExtractor:
             ValueError: features are not finite.
         """
         if dataset.kind == "statistics":
-            given = read_statistics(dataset.path or "")
+            path = find_file(dataset)
+            given = read_statistics(path)
             recipe = recipe_of(self._settings, self._extractor, downstream=view.downstream)
-            given.check(recipe, "this comparison", dataset.path or "")
+            given.check(recipe, "this comparison", path)
             return dataclasses.replace(given.made, name=dataset.name)
         folder = self._run.path("features", f"{dataset.name}-{self._key(dataset, view)}")
         if processes.from_first(np.asarray((folder / DONE).exists())):

@@ -78,14 +78,11 @@ class SetFeatures:
         Args:
             most: a multiple of the number of parts, whose blocks stay theirs.
         """
-        count = len(self.structures)
-        if count <= most:
+        if len(self.structures) <= most:
             return self
-        order = np.argsort(np.arange(count) % most, kind="stable")
-        starts = np.searchsorted(np.arange(count)[order] % most, np.arange(most))
 
         def summed(array: np.ndarray) -> np.ndarray:
-            return np.add.reduceat(array[order], starts)
+            return np.stack([array[i::most].sum(axis=0) for i in range(most)])
 
         return dataclasses.replace(
             self,
@@ -103,20 +100,18 @@ class SetFeatures:
         parts, offset = len(self.parts), len(self.structures)
         # Block number i of a set lies in part i modulo their number.
         turned = [other.parts[(i - offset) % parts] for i in range(parts)]
-        elements = {z: [self.elements.get(z), other.elements.get(z)] for z in self._all(other)}
+        sides = self.elements, other.elements
+        elements = sorted({*self.elements, *other.elements})
         return SetFeatures(
             parts=tuple(map(_merged, zip(self.parts, turned, strict=True))),
             structures=self.structures.joined(other.structures),
-            elements={z: _merged(one for one in both if one) for z, both in elements.items()},
+            elements={z: _merged(side[z] for side in sides if z in side) for z in elements},
             num_atoms=self.num_atoms + other.num_atoms,
             num_structures=self.num_structures + other.num_structures,
             weight=self.weight + other.weight,
             summaries={n: merges[n](a, other.summaries[n]) for n, a in self.summaries.items()},
             blocks={name: one.joined(other.blocks[name]) for name, one in self.blocks.items()},
         )
-
-    def _all(self, other: "SetFeatures") -> list[int]:
-        return sorted({*self.elements, *other.elements})
 
     def thinned(self, count: int) -> list["SetFeatures"]:
         """Its parts, and the summaries by block, as ``count`` disjoint sets.

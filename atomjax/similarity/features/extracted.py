@@ -24,6 +24,8 @@ from atomjax.similarity.features.collect import MEND, SetFeatures, read_features
 from atomjax.similarity.features.coverage import Coverage
 
 DONE = "set.json"
+# Feature rows of each set that are kept for figures.
+SHOWN_ROWS = 1500
 DESCRIBED = ("available", "classes", "unit", "units", "heaviest")
 
 

@@ -18,7 +18,11 @@ from atomjax.similarity.analysis.comparison import compare
 from atomjax.similarity.analysis.recommendation import describe_recommendation, recommend
 from atomjax.similarity.analysis.views import extract_all, orientation_tests, other_views
 from atomjax.similarity.features.cache import SetExtractor
-from atomjax.similarity.features.extractor import check_invariants, load_extractor
+from atomjax.similarity.features.extractor import (
+    BackboneExtractor,
+    check_invariants,
+    load_extractor,
+)
 from atomjax.similarity.measures.registry import find_measures
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.similarity.statistics import read_statistics
@@ -45,11 +49,7 @@ def similarity(
         CheckpointError: the extractor's checkpoint is missing.
         ReadError: a file cannot be read.
     """
-    settings = SimilaritySettings.from_config(config)
-    extractor = load_extractor(settings.extractor)
-    check_invariants(extractor, settings.invariants)
-    run.say(f"extractor: {extractor.name}")
-    sets = SetExtractor(settings, extractor, run)
+    settings, extractor, sets = open_sets(config, run)
     upstream, downstream = extract_all(sets, settings)
     views = other_views(settings, extractor, run)
     orientation = orientation_tests(settings, sets, upstream, downstream)
@@ -89,6 +89,27 @@ def similarity(
     return summary
 
 
+def open_sets(
+    config: Mapping[str, Any] | SimilaritySettings, run: Run
+) -> tuple[SimilaritySettings, BackboneExtractor, SetExtractor]:
+    """The settings of a job, its extractor, and what extracts its sets.
+
+    Raises:
+        ConfigError: settings contradict each other.
+        CheckpointError: the extractor's checkpoint is missing.
+    """
+    settings = SimilaritySettings.from_config(config)
+    extractor = _load_checked(settings)
+    run.say(f"extractor: {extractor.name}")
+    return settings, extractor, SetExtractor(settings, extractor, run)
+
+
+def _load_checked(settings: SimilaritySettings) -> BackboneExtractor:
+    extractor = load_extractor(settings.extractor)
+    check_invariants(extractor, settings.invariants)
+    return extractor
+
+
 def check_similarity(settings: SimilaritySettings) -> list[str]:
     """Checks everything about a config that can be known before reading data.
 
@@ -102,8 +123,7 @@ def check_similarity(settings: SimilaritySettings) -> list[str]:
         ConfigError: naming the key and how to mend it.
         CheckpointError: the extractor's checkpoint is missing.
     """
-    extractor = load_extractor(settings.extractor)
-    check_invariants(extractor, settings.invariants)
+    extractor = _load_checked(settings)
     for other in settings.views.extractors:
         load_extractor(other)
     for dataset in (*settings.candidates, *settings.tasks):

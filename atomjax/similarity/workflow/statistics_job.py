@@ -3,6 +3,7 @@
 statistics/<set>.statistics.npz   see :mod:`atomjax.similarity.statistics`
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
 from atomjax.runtime.execution import call_workflow, work_in
 from atomjax.runtime.run import Run
-from atomjax.similarity.features.cache import SetExtractor
-from atomjax.similarity.features.extractor import check_invariants, load_extractor
 from atomjax.similarity.measures.registry import BUILT_IN
 from atomjax.similarity.settings import SimilaritySettings
 from atomjax.similarity.statistics import (
@@ -29,6 +28,7 @@ from atomjax.similarity.statistics import (
     recipe_of,
     write_statistics,
 )
+from atomjax.similarity.workflow.job import open_sets
 
 
 def keep_statistics(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict[str, Any]:
@@ -46,11 +46,7 @@ def keep_statistics(config: Mapping[str, Any] | SimilaritySettings, run: Run) ->
         CheckpointError: the extractor's checkpoint is missing.
         ReadError: a file cannot be read.
     """
-    settings = SimilaritySettings.from_config(config)
-    extractor = load_extractor(settings.extractor)
-    check_invariants(extractor, settings.invariants)
-    run.say(f"extractor: {extractor.name}")
-    sets = SetExtractor(settings, extractor, run)
+    settings, extractor, sets = open_sets(config, run)
     written, told = {}, []
     for dataset in settings.candidates:
         made = sets.extract(dataset)
@@ -66,9 +62,9 @@ def keep_statistics(config: Mapping[str, Any] | SimilaritySettings, run: Run) ->
         if run.primary:
             statistics = SetStatistics(made, recipe_of(settings, extractor), about)
             write_statistics(run.path(written[dataset.name]), statistics)
-            lines = statistics.describe().splitlines()
-            run.say("\n".join(lines))
-            told += [f"## {dataset.name}", "", *(f"    {line}" for line in lines), ""]
+            text = statistics.describe()
+            run.say(text)
+            told += [f"## {dataset.name}", "", textwrap.indent(text, " " * 4), ""]
     results = {"statistics": written}
     run.write_json("results.json", results)
     write_report(lambda: Document(title="Statistics of data sets", lines=told), run)

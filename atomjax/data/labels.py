@@ -133,7 +133,7 @@ def check_energy_unit(name: str, unit: str | None, structures: Sequence[Structur
     sample = structures
     if isinstance(structures, Store) and len(structures) > ELEMENT_SAMPLE:
         sample = structures.sample(ELEMENT_SAMPLE)
-    found = [(r, s.formula) for s in sample if (r := _of_all_electrons(s)) is not None]
+    found = [(r, s) for s in sample if (r := _of_all_electrons(s)) is not None]
     ratios, read_in = np.array([ratio for ratio, _ in found]), energy_factor(unit or "eV")
     least, most = ALL_ELECTRON_RATIOS
     for other in TOTAL_ENERGY_UNITS if found else ():
@@ -144,7 +144,7 @@ def check_energy_unit(name: str, unit: str | None, structures: Sequence[Structur
                 f"energies read in {unit or 'eV'} are those of all electrons in {other}; declare "
                 f"energy_unit={other!r} (for a store: convert again)"
             )
-            if len({formula for _, formula in found}) > 1:
+            if len({structure.formula for _, structure in found}) > 1:
                 raise ConfigError(f'dataset "{name}": its {text}')
             return f"doubtful: {text}"
     return ""

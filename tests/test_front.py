@@ -1,4 +1,4 @@
-"""What readers and hosts see first: the picture of README.md, the address, files of the host."""
+"""First sight of readers and hosts: the picture of README.md, the address, files of the host."""
 
 import re
 import subprocess

@@ -73,10 +73,8 @@ def parity_plots(findings: Findings) -> list[Plot]:
                 settings = point.settings
                 head = settings.head if isinstance(settings, RunSettings) else HeadSettings()
                 numbers = comparisons(label, arrays, head)[:1]
-                found, classes = (
-                    found + numbers,
-                    classes + ([] if numbers else outcomes(label, arrays)),
-                )
+                found += numbers
+                classes += [] if numbers else outcomes(label, arrays)
     return parity_plot(
         found, f"Predictions for the test set against labels, seed {findings.seeds[0]}", classes
     )

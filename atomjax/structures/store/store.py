@@ -282,7 +282,7 @@ class _OpenStore:
         return np.array([numbers[group[0]] for group in self._groups], dtype=np.int32)
 
     def group_has_target(self, name: str) -> np.ndarray:
-        """Whether the structures of each group have a target of a name."""
+        """[groups] bool, those whose structures have a target of a name."""
         named = (target_names(group[3]) for group in self._groups)
         return np.array([any(name in (t, t[0]) for t in targets) for targets in named], dtype=bool)
 

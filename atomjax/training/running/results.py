@@ -123,11 +123,9 @@ class Quantities:
             targets: names of properties, in their order.
         """
 
-        def stacked(name: str, shape: tuple[int, ...] = ()) -> np.ndarray | None:
+        def stacked(name: str) -> np.ndarray | None:
             found = [getattr(item, name) for item in items]
-            if all(value is None for value in found):
-                return None
-            return np.array([np.full(shape, np.nan) if v is None else v for v in found], float)
+            return None if all(value is None for value in found) else _stacked(found)
 
         names = [name for name in targets if any(name in item.values for item in items)]
         forces = [item.forces for item in items]
@@ -138,7 +136,7 @@ class Quantities:
             forces=[np.full((n, 3), np.nan) if f is None else f for f, n in pairs]
             if known
             else None,
-            stresses=stacked("stress", (3, 3)),
+            stresses=stacked("stress"),
             properties={
                 name: _stacked([item.values.get(name) for item in items]) for name in names
             },
@@ -171,6 +169,6 @@ def known_values(structure: Structure, scales: Sequence[TargetScale]) -> dict[st
 
 
 def _stacked(values: Sequence[Any]) -> np.ndarray:
-    """Numbers [S] or probabilities [S, C]; NaN for None."""
+    """Numbers or arrays of one shape as one array; NaN for None."""
     shape = next(np.shape(value) for value in values if value is not None)
     return np.array([np.full(shape, np.nan) if v is None else v for v in values], float)

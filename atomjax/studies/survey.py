@@ -74,6 +74,8 @@ class TaskSettings(Settings):
     "Quantities to predict."
     train: TrainSettings
     "Optimisation, the same for every start."
+    head_from: str | None = None
+    'The pretrained head to begin with, or "mean" of all; none: a new one.'
 
     def __post_init__(self):
         super().__post_init__()
@@ -189,7 +191,7 @@ class SurveySettings(WorkflowSettings):
             data=DataSettings(train=(task.data,), cache_dir=self.cache_dir, workers=self.workers),
             train=task.train,
             head=task.head,
-            finetune=FinetuneSettings(seeds=(seed,)),
+            finetune=FinetuneSettings(seeds=(seed,), head_from=task.head_from),
             seed=seed,
         )
 

@@ -19,11 +19,10 @@ from atomjax.data.outliers import describe_outliers, find_outliers, question_for
 from atomjax.structures import PropertyScale, References, Structure, TargetScale
 from atomjax.structures.element_fit import undetermined_elements
 from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.states import count_states
 from atomjax.structures.store import Store
 
 INDENT = " " * 4
-# Targets that say which state was computed, and which no model reads.
-STATES = ("charge", "total_charge", "spin", "multiplicity")
 # Structures of a store that the statistics of labels are taken from.
 STORE_SAMPLE = 5_000
 
@@ -320,23 +319,12 @@ def _checked(
 
 
 def describe_states(structures: Sequence[Structure], trained_on: Sequence[str]) -> list[str]:
-    """Lines about charges or spins that are not those of all structures.
-
-    Args:
-        structures: structures of one part, in memory.
-        trained_on: targets that are properties to learn.
-    """
-    lines = []
-    for name in STATES:
-        counts = Counter(structure.targets.get(name) for structure in structures)
-        if len(counts) == 1 or name in trained_on:
-            continue
-        without = counts.pop(None, 0)
-        ordered = sorted(counts.items(), key=lambda item: (isinstance(item[0], str), item[0]))
-        values = [f"{v if isinstance(v, str) else f'{v:g}'} of {n:,}" for v, n in ordered]
-        values += [f"not given of {without:,}"] if without else []
-        lines.append(f"{name:<11} {', '.join(values)}; the model reads none of them")
-    return lines
+    """Lines about charges or spins that only some structures state, or that are not the lowest."""
+    return [
+        f"{states.name:<11} {states}; the model reads none of them"
+        for states in count_states(structures, trained_on)
+        if states.without or not states.is_lowest
+    ]
 
 
 def outside_counts(

@@ -207,6 +207,8 @@ class DataSettings(Settings):
     "Validate on a fixed random subset of so many structures of each set; none: all."
     max_test: Count | None = None
     "Test on a fixed random subset of so many structures of each set; none: all."
+    ignore_charge: bool = False
+    "Train and test on charges and spins that differ, though no model here reads them."
     root: str | None = None
     "Folder of relative paths; none: the working directory. It is put before them at once."
     cache_dir: str | None = None

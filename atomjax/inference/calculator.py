@@ -16,6 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from atomjax.inference.ensemble import EnsemblePredictor
 from atomjax.inference.predict import MARKS, Predictor, load_predictor
 from atomjax.structures import Structure
+from atomjax.structures.states import CHARGES, MULTIPLICITIES, SPIN
 from atomjax.training.running.results import StructureResult
 
 # Neighbours come and go while atoms move; a shape with some to spare is compiled once.
@@ -162,8 +163,8 @@ def _results(result: StructureResult) -> dict[str, Any]:
 def _unread(atoms: Atoms) -> dict[str, str]:
     """Warnings about properties of the atoms that no model here reads: charge and spin."""
     info, singlet = atoms.info, 1
-    charge = info.get("charge", 0) or info.get("total_charge", 0)
-    spin = info.get("spin", 0) or info.get("multiplicity", singlet) != singlet
+    charge = any(info.get(name, 0) for name in CHARGES)
+    spin = info.get(SPIN, 0) or any(info.get(n, singlet) != singlet for n in MULTIPLICITIES)
     given = {
         "charge": charge or np.any(atoms.get_initial_charges()),
         "spin": spin or np.any(atoms.get_initial_magnetic_moments()),

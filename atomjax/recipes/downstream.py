@@ -217,7 +217,10 @@ def spice(subset: str, model: str, root: str) -> Section:
     dataset.energy_kind = "referenced"
     dataset.arguments.subset = subset
     dataset.graph = FORCE_GRAPH
-    return finetune_forces(model, dataset, root, batch_size=2)
+    config = finetune_forces(model, dataset, root, batch_size=2)
+    # Ions among them, which JMP trains on like the others.
+    config.data.ignore_charge = True
+    return config
 
 
 def qm9_target(name: str) -> Section:

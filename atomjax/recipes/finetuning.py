@@ -23,6 +23,7 @@ def finetune(
     network: str | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
+    ignore_charge: bool = False,
     progress: bool | Told = True,
     **options: Any,
 ) -> Model:
@@ -31,8 +32,7 @@ def finetune(
     The same as ``configs/finetune/own.py`` with the same files, seed and settings.
 
     Args:
-        checkpoint: directory of a run or of a converted checkpoint; None trains from random
-            weights.
+        checkpoint: folder of a run or converted checkpoint; None trains from random weights.
         train: path, list of `ase.Atoms` or `Structure`, store, or an entry of a config.
         validation: structures that choose the best weights; None holds 15 % of the training
             structures out, and without ``test`` another 25 % to test on.
@@ -41,6 +41,7 @@ def finetune(
         network: network to train from random weights, "gemnet_oc" or "equiformer_v2".
         seed: seed of initialisation, order of the structures and dropout.
         settings: dotted key of a config → value: ``{"train.epochs": 100}``.
+        ignore_charge: train on charges and spins that differ, though no model here reads them.
         progress: show progress, or a function that is told it, such as `reporting.live.LiveCurves`.
         **options: units and label keys of files and atoms, as in a config.
 
@@ -55,9 +56,8 @@ def finetune(
 
     Example:
         >>> import atomjax
-        >>> files = {"train": "train.xyz", "validation": "validation.xyz"}
-        >>> short = {"train.epochs": 30}
-        >>> model = atomjax.finetune("runs/pretrained", **files, settings=short, progress=False)
+        >>> given = {"train": "train.xyz", "validation": "validation.xyz", "progress": False}
+        >>> model = atomjax.finetune("runs/pretrained", **given, settings={"train.epochs": 30})
         >>> model.predict("frames.xyz").energies.shape
         (3,)
     """
@@ -70,6 +70,6 @@ def finetune(
             if source is not None
         }
         config = training_config(entries, None if checkpoint is None else str(checkpoint), network)
-        config = change(config, {"seed": seed, **(settings or {})})
-        call_workflow(config, folder, progress=progress)
+        given = {"seed": seed, "data.ignore_charge": ignore_charge, **(settings or {})}
+        call_workflow(change(config, given), folder, progress=progress)
         return load(folder)

@@ -18,7 +18,7 @@ from atomjax.structures import ClassLabels, PropertyScale, References, Structure
 from atomjax.structures.properties import target_scale
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.head_source import carry_over, source_references
-from atomjax.training.labels import check_labels, check_unchanged
+from atomjax.training.labels import check_labels, check_states, check_unchanged
 from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import (
     MOMENTS,
@@ -99,6 +99,7 @@ def load_splits(
     )
     splits.remarks.extend(remarks)
     check_labels(head, splits, job.data.train)
+    splits.remarks.extend(check_states(head, splits, ignored=job.data.ignore_charge))
     change = None if resumed is None else check_unchanged(resumed, splits, job.config)
     if change is not None:
         if not run.accept_changes:

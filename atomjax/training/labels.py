@@ -13,6 +13,7 @@ from atomjax.runtime.config import ConfigError
 from atomjax.runtime.earlier import translated_config
 from atomjax.structures import ReferencesError
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, describe_keys
+from atomjax.structures.states import count_states
 from atomjax.structures.store import Store
 from atomjax.training.settings import MOMENTS, HeadSettings
 
@@ -109,6 +110,39 @@ def _check_elements(split: str, dataset: GraphDataset) -> None:
             raise ConfigError(
                 f'dataset "{dataset.name}", {split} structure {structure!r}: {error}'
             ) from error
+
+
+def check_states(head: HeadSettings, splits: DataSplits, *, ignored: bool) -> list[str]:
+    """Find charges and spins that a model without either takes for the same; of stores see samples.
+
+    Args:
+        head: head, whose targets are no states.
+        splits: the data sets.
+        ignored: whether they are trained on all the same.
+
+    Returns:
+        Lines for the data card.
+
+    Raises:
+        ConfigError: there are some, and they are not ignored.
+    """
+    lines = []
+    for split, dataset in _parts(splits):
+        structures = dataset.structures
+        if isinstance(structures, Store):
+            structures = structures.sample(ELEMENT_SAMPLE)
+        for states in count_states(structures, [target.name for target in head.targets]):
+            if states.is_lowest:
+                continue
+            found = f"{dataset.name}: {states.name} {states} {split} structures"
+            if not ignored:
+                raise ConfigError(
+                    f"{found}. No model here reads charge or spin, so it would take different "
+                    "states for one. Leave them out of the data, or train on them all the same "
+                    "with data.ignore_charge=True"
+                )
+            lines.append(f"{found}, ignored (data.ignore_charge)")
+    return lines
 
 
 def check_unchanged(

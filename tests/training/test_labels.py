@@ -26,7 +26,7 @@ from atomjax.structures import PropertyScale, References, Structure
 from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
 from atomjax.structures.units import energy_factor
-from atomjax.training.labels import check_labels, check_unchanged
+from atomjax.training.labels import check_labels, check_states, check_unchanged
 from atomjax.training.settings import HeadSettings, TargetSettings
 
 
@@ -66,6 +66,54 @@ def test_a_part_without_a_label_is_an_error(cases: Path, tmp_path: Path) -> None
     message = r"validation structures .* has an energy.*24 records .* hold 'energy'; in this part"
     with pytest.raises(ConfigError, match=message):
         check_labels(HEAD, splits, settings.train)
+
+
+def ion(charge: float, spin: float, *, odd: bool = False, shift: float = 0.0) -> Structure:
+    """Hydroxide or, with an odd number of electrons where neutral, the hydroxyl radical."""
+    return Structure(
+        atomic_numbers=[8, 1] if odd else [8, 1, 1],
+        positions=[[0, 0, 0], [0, 0, 0.97 + shift], [0, 0.97, 0]][: 2 if odd else 3],
+        energy=-75.0,
+        forces=np.zeros((2 if odd else 3, 3)),
+        targets={"charge": charge, "spin": spin},
+    )
+
+
+def test_charges_and_spins_that_no_model_reads_are_refused_unless_ignored(tmp_path: Path) -> None:
+    def check(*structures: Structure, ignored: bool = False, targets: Sequence[str] = ()) -> Any:
+        dataset = GraphDataset("ions", structures, references=References.fit(structures))
+        head = HeadSettings(targets=tuple(TargetSettings(name=name) for name in targets))
+        return check_states(head, DataSplits(train=[dataset]), ignored=ignored)
+
+    # Singlets and doublets as multiplicities, as unpaired electrons, and the atoms' own spin.
+    for singlet, doublet in ((1, 2), (0, 1), (0, 0.5)):
+        assert check(ion(0, singlet), ion(0, doublet, odd=True)) == []
+    with pytest.raises(ConfigError, match=r"ions: spin 1 of 1, 3 of 1 training.*ignore_charge"):
+        check(ion(0, 1), ion(0, 3))
+    with pytest.raises(ConfigError, match="spin 0 of 1, 1 of 1 training"):
+        check(ion(0, 0), ion(0, 1))
+    mixed = ion(-1, 1, odd=True), ion(0, 1), ion(0, 1, shift=0.01)
+    with pytest.raises(ConfigError, match="ions: charge -1 of 1, 0 of 2 training structures"):
+        check(*mixed)
+    with pytest.raises(ConfigError, match="ions: charge -1 of 1 training structures"):
+        check(mixed[0])
+    (line,) = check(*mixed, ignored=True)
+    assert line.startswith("ions: charge -1 of 1, 0 of 2 training structures, ignored")
+    assert check(*mixed, targets=["charge"]) == []
+    store = write_store(tmp_path / "store", mixed)
+    assert check(*mixed, ignored=True) == check_states(
+        HEAD, DataSplits(train=[GraphDataset("ions", store)]), ignored=True
+    )
+
+
+def test_charges_are_read_whatever_targets_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "ions.xyz"
+    path.write_text("1\ngap=1.0 width=2.0 total_charge=-1 multiplicity=1\nF 0 0 0\n")
+    for targets in (None, ["gap"]):
+        (found,) = read(path, "extxyz", targets=targets)
+        states = {name: found.targets[name] for name in ("total_charge", "multiplicity")}
+        assert states == {"total_charge": -1.0, "multiplicity": 1.0}
+        assert ("width" in found.targets) == (targets is None)
 
 
 def test_a_store_remembers_the_keys_of_its_files(cases: Path, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 One group a molecule, with ``subset`` [1], ``smiles`` [1], ``atomic_numbers`` [N], ``conformations``
 [n, N, 3] in Bohr, ``dft_total_energy`` [n] and ``formation_energy`` [n] in Hartree, and
 ``dft_total_gradient`` [n, N, 3] in Hartree/Bohr: the gradient, so that forces are its negative
-(Eastman et al., Sci. Data 10, 11, 2023).
+(Eastman et al., Sci. Data 10, 11, 2023). The charge is the sum of the SMILES' formal charges.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +68,7 @@ class SpiceFile(ConformerFile):
         forces = options.forces_key or options.gradients_key or "dft_total_gradient"
         sign = 1.0 if options.forces_key else -1.0
         layout = Layout("atomic_numbers", "conformations", energy, forces, sign)
+        self._charges: dict[str, float] = {}
         super().__init__(path, options, layout)
 
     def _groups(self, file: h5py.File) -> list[str]:
@@ -85,6 +87,14 @@ class SpiceFile(ConformerFile):
             )
         return chosen
 
+    def _index(self, name: str, group: Any) -> np.ndarray:
+        if "smiles" in group:
+            self._charges[name] = formal_charge(_text(group["smiles"]))
+        return super()._index(name, group)
+
+    def _states(self, name: str) -> dict[str, float]:
+        return {"charge": self._charges[name]} if name in self._charges else {}
+
     def _split(self, name: str) -> np.ndarray:
         options = self.options
         sizes = {"train": options.train_size, "validation": None, "test": options.test_size}
@@ -92,10 +102,18 @@ class SpiceFile(ConformerFile):
 
 
 def _subset(group: Any) -> str:
-    if "subset" not in group:
-        return ""
-    value = np.asarray(group["subset"][()]).reshape(-1)[0]
+    return _text(group["subset"]) if "subset" in group else ""
+
+
+def _text(dataset: Any) -> str:
+    value = np.asarray(dataset[()]).reshape(-1)[0]
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def formal_charge(smiles: str) -> float:
+    """Charge of a molecule, e: the sum of those of its atoms in brackets, as ``[NH3+:4]``."""
+    signs = re.findall(r"\[[^\]]*?(\++|-+)(\d*)(?::\d+)?\]", smiles)
+    return float(sum(int(f"{sign[0]}{count or len(sign)}") for sign, count in signs))
 
 
 def records(path: Path, options: SpiceOptions) -> SpiceFile:

@@ -15,6 +15,7 @@ from atomjax.structures.readers import (
     open_file,
     read,
 )
+from atomjax.structures.readers.spice import formal_charge
 from tests.structures.readers.checks import forces_of
 
 MOLECULES = {"CH4": [6, 1, 1, 1, 1], "H2O": [8, 1, 1], "C2H6": [6, 6, 1, 1, 1, 1, 1, 1]}
@@ -231,6 +232,16 @@ def test_spice_gradients_become_forces_in_ev(spice: Path) -> None:
     np.testing.assert_allclose(forces_of(first), -0.01 * 27.211386245981 / bohr)
     formation = read(spice, "spice", energy_kind="referenced")[0]
     assert formation.energy == pytest.approx(-0.3 * 27.211386245981)
+
+
+def test_the_charges_of_spice_are_those_of_its_smiles(spice: Path) -> None:
+    smiles = {"[O-:1][C:2]([H:3])=[O:4]": -1, "[NH3+:1]C": 1, "[Ca+2]": 2, "[O--]": -2, "CO": 0}
+    for text, charge in smiles.items():
+        assert formal_charge(text) == charge
+    with h5py.File(spice, "a") as file:
+        file["molecule-1/smiles"] = np.array([b"[O-:1][H:2]"], dtype=object)
+    charges = {s.class_key: s.targets.get("charge") for s in read(spice, "spice")}
+    assert charges == {f"molecule-{i}": -1.0 if i == 1 else None for i in range(4)}
 
 
 def test_spice_subsets_and_splits(spice: Path) -> None:

@@ -83,6 +83,10 @@ class ConformerFile(StructureFile):
         """Class of a molecule; empty for its Hill formula."""
         return name.rpartition("/")[2]
 
+    def _states(self, name: str) -> dict[str, float]:
+        """Charge and spin of a molecule under the names of their targets, where they are known."""
+        return {}
+
     def _index(self, name: str, group: Any) -> np.ndarray:
         """Conformations to keep of one molecule, after a check of its arrays."""
         count = _check(self.path, name, group, self.layout, self.options)
@@ -136,6 +140,7 @@ class ConformerFile(StructureFile):
             positions=arrays[layout.positions][row],
             energy=None if energy is None else energy[row],
             forces=None if forces is None else layout.force_sign * forces[row].astype(np.float64),
+            targets=self._states(name),
             class_key=self._class_key(name),
             identifier=self._identifier(record),
             source=options.source or self.path.stem,

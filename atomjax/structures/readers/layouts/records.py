@@ -16,6 +16,7 @@ from atomjax.structures.readers.layouts.label_keys import (
     describe_empty,
     kind_of_name,
 )
+from atomjax.structures.states import STATES
 from atomjax.structures.structure import Structure
 
 # Errors that parsing a damaged record may raise, whatever library parses it.
@@ -77,7 +78,7 @@ class ReadOptions:
         virial_key: the same for virials (energy unit), from which the stress is -virial / V.
         stress_unit: unit of stresses, such as "GPa"; None means energy_unit / length_unit³.
         targets: the scalar properties to keep, each record must have them; None keeps those
-            present.
+            present. Charges and spins are kept where they are present.
         classes: the targets that are classes: texts, truth values (0 and 1) or integers, kept where
             a record has them. Texts and truth values under other names are no targets.
         target_units: energy units of some targets; these are converted to eV, others are kept as
@@ -171,7 +172,8 @@ class ReadOptions:
         known = {name: value for name, value in scalars.items() if value is not None}
         # A target that was not requested may be missing, and a NaN marks it as missing.
         finite = [name for name, value in known.items() if np.isfinite(value)]
-        asked = finite if self.targets is None else list(self.targets)
+        states = [name for name in STATES if name in finite]
+        asked = finite if self.targets is None else list(dict.fromkeys([*self.targets, *states]))
         asked += [name for name in self.target_units if name not in asked]
         classes = self._classes(values)
         missing = [name for name in asked if name not in known and name not in classes]

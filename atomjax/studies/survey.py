@@ -317,13 +317,10 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
 
 def random_regret(findings: Findings, judged: Mapping[str, str]) -> dict[str, float]:
     """Task → regret of a start on a single set that is chosen at random; empty without such."""
-    errors = [
-        [np.mean(findings.results.errors(start, metric, task)) for task, metric in judged.items()]
-        for start in findings.settings.singles.values()
-    ]
-    if not errors:
+    singles, of = findings.settings.singles.values(), findings.results.errors
+    if not singles:
         return {}
-    means = np.array(errors)
+    means = np.array([[np.mean(of(s, metric, t)) for t, metric in judged.items()] for s in singles])
     return dict(zip(judged, regret(means, np.ones_like(means, bool)).tolist(), strict=True))
 
 

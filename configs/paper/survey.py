@@ -2,9 +2,11 @@
 
     python -m atomjax.launch --config configs/paper/survey.py:FOLDER --workdir runs/survey
 
-Six upstream sets are labelled here, and four of the tasks; FOLDER holds the data of four more that
-have labels of density functional theory, and without it there are none:
+Six upstream sets are labelled here, and four of the tasks; without FOLDER they are all. It holds
+one more upstream set, whose labels take a package of their own (``atomjax[crystals]``), and the
+data of four tasks with labels of density functional theory:
 
+    atomjax generate crystals --count 600 --seed 0 --output crystals.archive.npz
     python -m atomjax.structures.convert --source cif_csv --path perov_5_val.csv --out perov_5
     python -m atomjax.structures.convert --source cif_csv --path carbon_24_val.csv --out carbon_24
 
@@ -40,7 +42,7 @@ def start(name: str, epochs: int = E, **structures: int) -> Any:
     one.name = name
     one.structures = structures
     one.epochs = epochs
-    one.seeds = None if name in UPSTREAM else (0,)
+    one.seeds = None if name in structures else (0,)
     return one
 
 
@@ -106,7 +108,7 @@ def published_tasks(folder: Path) -> list[Any]:
     ]
 
 
-def candidates() -> list[Any]:
+def candidates(folder: str) -> list[Any]:
     """Upstream sets."""
     count = N + 40
     molecule = "O=C(O)c1ccccc1O"
@@ -119,6 +121,10 @@ def candidates() -> list[Any]:
         generated("alloys", count=count, alloys=1.0, adsorbates=("O", "H"), **slabs),
         generated("oxides", count=count, relaxation_steps=2, seed=0),
     ]
+    if folder:
+        crystals = read("crystals", str(Path(folder) / "crystals.archive.npz"), "archive")
+        crystals.energy_unit, crystals.length_unit, crystals.energy_kind = "eV", "Å", "total"
+        sets.append(crystals)
     for one in sets:
         one.split = section(validation=40)
         one.graph = GRAPH
@@ -129,11 +135,12 @@ def get_config(folder: str = "") -> ml_collections.ConfigDict:
     config = section()
     config.workflow = "survey"
     config.seeds = (0, 1, 2)
-    config.candidates = candidates()
+    config.candidates = candidates(folder)
+    names = [one.name for one in config.candidates]
     config.tasks = generated_tasks() + (published_tasks(Path(folder)) if folder else [])
 
-    config.starts = [start(name, **{name: N}) for name in UPSTREAM]
-    config.pairs = [(name, "scratch") for name in UPSTREAM]
+    config.starts = [start(name, **{name: N}) for name in names]
+    config.pairs = [(name, "scratch") for name in names]
     config.starts.append(start("balanced", **dict.fromkeys(UPSTREAM, N // len(UPSTREAM))))
     config.starts.append(start("temperature 2", **TEMPERATURE))
     config.starts.append(start("conformers, half of C", E // 2, conformers=N))

@@ -44,7 +44,7 @@ def main(workdir: str, seconds: str) -> None:
         Run(Path(workdir)),
         lambda: None,
     )
-    parts.compute(compute, compute, jobs=2)
+    parts.compute(compute, jobs=2)
     print("all done")
 
 

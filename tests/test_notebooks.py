@@ -111,7 +111,13 @@ def kernels() -> Iterator[list]:
 
 # The trainings of the others take minutes of tracing however small they are; the site, which a slow
 # test builds, runs all of them like this.
-FAST = ("1_which_data_set", "3_finetune_your_own_file", "4_features_and_similarity")
+FAST = (
+    "1_which_data_set",
+    "2_pretrain_finetune_compare",
+    "3_finetune_your_own_file",
+    "4_features_and_similarity",
+    "5_several_devices",
+)
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -39,7 +39,7 @@ def test_side_by_side_each_on_its_cores_and_a_failure_is_named(tmp_path):
     parts, shown, finished = make_parts(tmp_path, *plain, broken, never, after, killed)
     log = tmp_path / "broken" / "log.txt"
     with pytest.raises(PartError, match="2 of 7 parts failed") as failure:
-        parts.compute(compute, compute, jobs=2)
+        parts.compute(compute, jobs=2)
     assert f"broken: ValueError: this part fails (log: {log})" in str(failure.value)
     assert "killed: the process was killed" in str(failure.value)
     assert "Traceback" in log.read_text()
@@ -59,7 +59,7 @@ def test_side_by_side_each_on_its_cores_and_a_failure_is_named(tmp_path):
     # What failed is computed again, and nothing else; one that is left is computed here.
     mended, shown, finished = make_parts(tmp_path, *plain, Part(name="broken", settings={}))
     (tmp_path / "broken" / "config.json").unlink()
-    mended.compute(compute, compute, jobs=2)
+    mended.compute(compute, jobs=2)
     assert shown.getvalue().count("done before") == 3
     assert mended.records["broken"]["process"] == os.getpid()
     assert len(finished) == 1

@@ -97,12 +97,11 @@ class Parts:
                 return True
         return False
 
-    def compute(self, here: Compute, beside: Compute, jobs: int = 1) -> None:
+    def compute(self, compute: Compute, jobs: int = 1) -> None:
         """Computes all parts that are not done.
 
         Args:
-            here: (settings, run) → results, in this process, where a part is computed alone.
-            beside: the same in others, which have to find it in its module.
+            compute: (settings, run) → results; other processes have to find it in its module.
             jobs: number of parts computed side by side.
 
         Raises:
@@ -118,7 +117,7 @@ class Parts:
                     break
                 if not running and (jobs == 1 or len(ready) == 1):
                     self._run.say(f"\n== {ready[0].name}")
-                    self.records[ready[0].name] = compute_part(here, self._run, ready[0])
+                    self.records[ready[0].name] = compute_part(compute, self._run, ready[0])
                     self._finished()
                     continue
                 if workers is None:
@@ -128,7 +127,7 @@ class Parts:
                 for part in ready[: workers.free]:
                     log = self._run.workdir / part.name / LOG
                     self._run.say(f"== {part.name} (log: {log})")
-                    given = beside, self._run.workdir, self._run.accept_changes, part
+                    given = compute, self._run.workdir, self._run.accept_changes, part
                     workers.start(part.name, log, _compute_beside, *given)
                 for outcome in workers.wait():
                     self._take(outcome)

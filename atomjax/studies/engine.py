@@ -7,7 +7,6 @@ report.html, report.json      the answer, for the seeds all of whose points are 
 """
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +25,8 @@ from atomjax.training.checks import check_test_part
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 
-# Workflows of points whose functions share compiled programs.
+# Workflows of points that write no report of their own.
 TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": pretrain, "finetune": finetune}
 
 
@@ -102,8 +100,7 @@ class Study:
 
         parts = Parts(plan, run, finished)
         if not report_only:
-            here = functools.partial(compute_point, compiled=CompiledFunctions())
-            parts.compute(here, compute_point, allowed_jobs(jobs))
+            parts.compute(compute_point, allowed_jobs(jobs))
         findings, missing = self._find(settings, run, parts.records)
         if findings is None:
             raise ReportError(f"no seed is complete; not done: {', '.join(missing)}")
@@ -176,19 +173,11 @@ class Study:
         return [*notes, *(self.notes(settings) if self.notes else [])]
 
 
-def compute_point(
-    settings: Any, run: Run, compiled: CompiledFunctions | None = None
-) -> dict[str, Any]:
-    """The results of one point; trainings share ``compiled``, or the programs of their process."""
+def compute_point(settings: Any, run: Run) -> dict[str, Any]:
+    """The results of one point."""
     if settings.workflow in TRAININGS:
-        shared = compiled or _compiled_here()
-        return TRAININGS[settings.workflow](settings, run, compiled=shared)
+        return TRAININGS[settings.workflow](settings, run)
     return find_workflow(to_plain(settings)).load_function()(settings, run)
-
-
-@functools.cache
-def _compiled_here() -> CompiledFunctions:
-    return CompiledFunctions()
 
 
 def _part(point: Point, run: Run) -> Part:

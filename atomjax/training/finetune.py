@@ -21,14 +21,9 @@ from atomjax.training.running.checkpoint import (
 )
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 
 
-def finetune(
-    config: Mapping[str, Any] | RunSettings,
-    run: Run,
-    compiled: CompiledFunctions | None = None,
-) -> dict[str, Any]:
+def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
     """Finetunes a checkpoint, or trains from scratch where there is none; resumes likewise.
 
     The checkpoint's heads are discarded, unless ``finetune.head_from`` asks for one, and new ones
@@ -38,7 +33,6 @@ def finetune(
     Args:
         config: settings of workflow "finetune", or a config that makes them.
         run: receives metrics, checkpoints, test predictions and ``results.json``.
-        compiled: functions to share with other trainings of this process.
 
     Returns:
         See :meth:`atomjax.training.session.Session.train`.
@@ -50,7 +44,7 @@ def finetune(
         RunInterrupted: after SIGTERM, with the state saved.
     """
     settings = RunSettings.from_config(config)
-    session = Session(finetuning_job(settings), run, compiled)
+    session = Session(finetuning_job(settings), run)
     start = settings.finetune
     if start is None or start.checkpoint is None:
         return session.train()

@@ -7,20 +7,14 @@ from atomjax.runtime.run import Run
 from atomjax.training.job import Job
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 
 
-def pretrain(
-    config: Mapping[str, Any] | RunSettings,
-    run: Run,
-    compiled: CompiledFunctions | None = None,
-) -> dict[str, Any]:
+def pretrain(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
     """Pretrains a model; called again in the same directory, it resumes.
 
     Args:
         config: settings, or a config that makes them.
         run: receives metrics, checkpoints, test predictions and ``results.json``.
-        compiled: functions to share with other trainings of this process.
 
     Returns:
         See :meth:`atomjax.training.session.Session.train`.
@@ -31,7 +25,7 @@ def pretrain(
         RunInterrupted: after SIGTERM, with the state saved.
     """
     settings = RunSettings.from_config(config)
-    return Session(pretraining_job(settings), run, compiled).train()
+    return Session(pretraining_job(settings), run).train()
 
 
 def pretraining_job(settings: RunSettings) -> Job:

@@ -48,7 +48,7 @@ from atomjax.training.running.loop import Loop, Record
 from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import write_predictions
 from atomjax.training.settings import TrainSettings
-from atomjax.training.update.compiled import CompiledFunctions
+from atomjax.training.update.compiled import COMPILED
 from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
 from atomjax.training.update.state import (
@@ -69,16 +69,14 @@ class Session:
     Args:
         job: settings of the training.
         run: run directory, which takes all output.
-        compiled: functions of earlier trainings, which this one takes where it can and adds to.
 
     Raises:
         ConfigError: if settings contradict each other or the data.
     """
 
-    def __init__(self, job: Job, run: Run, compiled: CompiledFunctions | None = None):
+    def __init__(self, job: Job, run: Run):
         _check_precision(job.train)
         self.job, self.run = job, run
-        self._compiled = CompiledFunctions() if compiled is None else compiled
         self.checkpoints = Checkpoints(run.path("checkpoints"))
         _check_common_step(self.checkpoints)
         resumed = self.checkpoints.latest_metadata()
@@ -96,7 +94,7 @@ class Session:
         self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)
-        self._evaluation_step = self._compiled.get(
+        self._evaluation_step = COMPILED.get(
             ("evaluate", *self._meaning()),
             lambda: make_evaluation_step(
                 self._apply, self.tasks, self.mesh, reduction=job.train.loss.force_reduction
@@ -246,7 +244,7 @@ class Session:
         self, optimizer: optax.GradientTransformation, state: TrainState, seconds: float
     ) -> Loop:
         train = self.job.train
-        step = self._compiled.get(
+        step = COMPILED.get(
             ("train", *self._meaning(), self.train_loader.num_steps),
             lambda: make_train_step(
                 self._apply,

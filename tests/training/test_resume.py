@@ -20,7 +20,6 @@ from atomjax.runtime.run import Run
 from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.settings import RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 from tests.processes import with_devices
 from tests.training.workflow import make_config, write_structures
 
@@ -122,7 +121,7 @@ def test_every_backbone_goes_on_where_it_was_stopped(name, tmp_path):
     config = make_config(write_structures(tmp_path / "chains.xyz"), epochs=2, checkpoint_every=2)
     backbone = BACKBONES[name]
     config["model"] = {"name": next(iter(backbone.sizes)), "overrides": backbone.conformance}
-    settings, compiled = RunSettings.from_config(config), CompiledFunctions()
+    settings = RunSettings.from_config(config)
 
     class Stopped(Run):
         """Is told to end at its fifth step."""
@@ -135,7 +134,7 @@ def test_every_backbone_goes_on_where_it_was_stopped(name, tmp_path):
     for kind, workdir in ((Run, "unbroken"), (Stopped, "stopped"), (Run, "stopped")):
         run = kind(tmp_path / workdir, settings, console=Console(quiet=True))
         with pytest.raises(RunInterrupted) if kind is Stopped else nullcontext():
-            pretrain(settings, run, compiled)
+            pretrain(settings, run)
         run.close()
     assert logged_steps(tmp_path / "stopped") == logged_steps(tmp_path / "unbroken")
     for a, b in zip(

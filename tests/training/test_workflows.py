@@ -1,6 +1,5 @@
 """Pretraining and finetuning through the real loader and model."""
 
-import functools
 import json
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
+from atomjax.training import session
 from atomjax.training.checks import check_settings
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
@@ -194,21 +194,30 @@ def test_a_head_of_another_kind_does_not_carry_over(pretrained, structures, tmp_
         start_run(finetune, config, tmp_path / "name")
 
 
-def test_trainings_of_one_task_share_compiled_functions(pretrained, structures, tmp_path):
+def test_trainings_of_one_task_share_compiled_functions(
+    pretrained, structures, tmp_path, monkeypatch
+):
     checkpoint, _, _ = pretrained
-    shared = CompiledFunctions()
+    monkeypatch.setattr(session, "COMPILED", CompiledFunctions())
     config = finetune_config(structures, checkpoint, {})
-    sharing = functools.partial(finetune, compiled=shared)
-    alone, _ = start_run(finetune, config, tmp_path / "alone")
-    first, _ = start_run(sharing, config, tmp_path / "first")
-    second, text = start_run(sharing, config, tmp_path / "second")
+    first, _ = start_run(finetune, config, tmp_path / "first")
+    second, text = start_run(finetune, config, tmp_path / "second")
     assert (first["compilations"], second["compilations"]) == (1, 0)
     assert "compiled the training step 0 time(s)" in text
+    monkeypatch.setattr(session, "COMPILED", CompiledFunctions())
+    alone, _ = start_run(finetune, config, tmp_path / "alone")
     assert alone["test"] == first["test"] == second["test"]
     # Another schedule is another function.
     config["train"]["optimizer"]["learning_rate"] = 1e-3
-    other, _ = start_run(sharing, config, tmp_path / "other")
+    other, _ = start_run(finetune, config, tmp_path / "other")
     assert other["compilations"] == 1
+
+
+def test_functions_that_were_not_used_for_long_are_let_go():
+    kept, made = CompiledFunctions(most=2), []
+    for key in (1, 2, 1, 3, 1, 2):
+        kept.get(key, lambda key=key: made.append(key) or key)
+    assert made == [1, 2, 3, 2]
 
 
 def test_finetuning_on_a_property_drops_the_edge_features(pretrained, structures, tmp_path):

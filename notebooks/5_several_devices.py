@@ -54,6 +54,7 @@ flags = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 
 import atomjax
@@ -113,7 +114,11 @@ def logged(run, name):
 
 losses = {run: logged(f"runs/{run}", "train/loss") for run in ("all", "one")}
 rate = np.median(logged("runs/all", "structures_per_second")[1:])
-print(f"first losses on all devices {losses['all'][:4]}, on one {losses['one'][:4]}")
+figure, ax = plt.subplots(figsize=(5, 3))
+ax.plot(losses["all"], lw=3, color="#0072B2", alpha=0.5, label=f"{len(devices)} devices")
+ax.plot(losses["one"], lw=1, color="black", label="one device")
+ax.set(xlabel="step", ylabel="loss")
+ax.legend()
 
 # %% [markdown]
 # ## One step's throughput

@@ -109,22 +109,13 @@ def kernels() -> Iterator[list]:
     notebooks.shut_down(managers)
 
 
-# The trainings of the others take minutes of tracing however small they are; the site, which a slow
-# test builds, runs all of them like this.
-FAST = (
-    "1_which_data_set",
-    "2_pretrain_finetune_compare",
-    "3_finetune_your_own_file",
-    "4_features_and_similarity",
-    "5_several_devices",
-)
-
-
-@pytest.mark.parametrize("name", FAST)
-def test_notebooks_run_with_small_counts(name: str, kernels: list, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("source", notebooks.SOURCES, ids=name)
+def test_notebooks_run_with_small_counts(
+    source: Path, kernels: list, tmp_path, monkeypatch
+) -> None:
     """As a reader does: a kernel runs all cells, none may fail, and pictures come."""
     monkeypatch.setenv("ATOMJAX_FAST", "1")
-    check_outputs(notebooks.execute(ROOT / "notebooks" / f"{name}.py", tmp_path, kernels))
+    check_outputs(notebooks.execute(source, tmp_path, kernels))
 
 
 @pytest.mark.slow

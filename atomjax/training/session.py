@@ -5,9 +5,9 @@ data → budget → loader → model and its variables → optimiser → loop �
 
 import dataclasses
 import functools
-import itertools
 import json
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -16,11 +16,8 @@ import numpy as np
 import optax
 
 from atomjax import __version__
-from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.card import data_card
 from atomjax.data.labels import trained_on
-from atomjax.data.load import DataSplits
-from atomjax.graphs import Capacity, GraphBatch
 from atomjax.models import (
     backbone_config,
     build_model,
@@ -42,25 +39,30 @@ from atomjax.training.job import (
     make_tasks,
     model_config,
 )
+from atomjax.training.loaders import evaluation_loaders, first_batches, training_loader
 from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, read_metadata
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import write_predictions
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import GroupSettings
 from atomjax.training.update.compiled import CompiledFunctions
 from atomjax.training.update.layer_rates import all_groups
-from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
+from atomjax.training.update.lora import Adapters
+from atomjax.training.update.optimizer import (
+    learning_rate_schedule,
+    make_optimizer,
+    trained_parameters,
+)
 from atomjax.training.update.state import (
     TrainState,
     create_state,
     data_mesh,
     initial_state,
-    own_rows,
     place,
     state_shardings,
 )
-from atomjax.training.update.step import make_train_step
+from atomjax.training.update.step import differentiated, make_train_step
 
 
 class Session:
@@ -76,10 +78,13 @@ class Session:
     """
 
     def __init__(self, job: Job, run: Run, compiled: CompiledFunctions | None = None):
-        _check_precision(job.train)
+        _check_settings(job)
         self.job, self.run = job, run
         self._compiled = CompiledFunctions() if compiled is None else compiled
-        self.checkpoints = Checkpoints(run.path("checkpoints"))
+        lora = job.train.lora
+        self._adapters = None if lora is None else Adapters(lora)
+        self._merge = self._adapters.merge if self._adapters else lambda params: params
+        self.checkpoints = Checkpoints(run.path("checkpoints"), self._merge)
         _check_common_step(self.checkpoints)
         resumed = self.checkpoints.latest_metadata()
         source = resumed
@@ -90,8 +95,8 @@ class Session:
         self.tasks = make_tasks(job, splits.train)
         self._fingerprints = [splits.fingerprints(index) for index in range(len(splits.train))]
         self.mesh = data_mesh()
-        self.train_loader = self._make_loader(splits.train, samples=splits.samples)
-        self.loaders = self._make_evaluation_loaders(splits)
+        self.train_loader = training_loader(job, splits, self.mesh)
+        self.loaders = evaluation_loaders(job, splits, self.mesh)
         self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train]
         self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
@@ -115,7 +120,8 @@ class Session:
 
         Returns:
             "seed", "steps" made, "best_step", "seconds" of training, "budget", "structures",
-            "parameters", "compilations" of the training step in this process, "padding" (shares
+            "parameters", "trained_parameters", "state_bytes" (weights, averages and moments of the
+            optimiser), "compilations" of the training step in this process, "padding" (shares
             that are real), "validation" and "test": dataset → metric → value of the best
             weights, "test_by_element": of forces the same by element, "checkpoint" and
             "predictions" (dataset → file).
@@ -128,94 +134,80 @@ class Session:
         resumed = self.checkpoints.latest_step is not None
         fresh = None if resumed else self._fresh_variables()
         shapes = jax.eval_shape(self._fresh_variables if fresh is None else lambda: fresh)
-        backbone = find_backbone(self.model_config)
+        backbone, whole = find_backbone(self.model_config), count_parameters(shapes["params"])
+        add, groups = self._adaptation(shapes, all_groups(self.job.train, backbone))
+        shapes = jax.eval_shape(add, shapes)
+        trained = trained_parameters(shapes["params"], groups)
+        count = count_parameters(shapes["params"], trained)
+        self._say_size(whole, count)
         optimizer = make_optimizer(
             self.job.train,
             shapes["params"],
             self.train_loader.num_steps,
-            all_groups(self.job.train, backbone),
+            groups,
             backbone.shared(backbone_config(self.model_config)),
         )
-        state, record, seconds = self._first_or_latest_state(shapes, fresh, optimizer, load)
-        loop = self._make_loop(optimizer, state, seconds)
+        start = None if fresh is None else lambda: add(self._start(fresh, load))
+        state, record, seconds = self._first_or_latest_state(shapes, optimizer, start)
+        loop = self._make_loop(optimizer, trained, state, seconds)
         before = loop.step.num_compilations
         final = loop.train(state, record)
         compilations = loop.step.num_compilations - before
         self._say_padding(compilations)
-        results = self._results(int(final.step), loop.seconds, compilations)
+        memory = sum(leaf.nbytes for leaf in jax.tree.leaves(final))
+        results = {
+            **self._results(int(final.step), loop.seconds, compilations),
+            "trained_parameters": count,
+            "state_bytes": memory,
+        }
         if self.run.primary:
             self.run.write_json("results.json", results)
         return results
-
-    def _make_evaluation_loaders(self, splits: DataSplits) -> dict[str, BatchLoader]:
-        """Loaders of "validation" and "test", where there are such data, with common shapes."""
-        given = {name: getattr(splits, name) for name in ("validation", "test")}
-        loaders = {
-            name: self._make_loader(datasets) for name, datasets in given.items() if datasets
-        }
-        if len(loaders) < 2:
-            return loaders
-        shapes = common_shapes(*(loader.capacities for loader in loaders.values()))
-        return {name: self._make_loader(given[name], capacity=shapes) for name in loaders}
-
-    def _make_loader(
-        self,
-        datasets: Sequence[GraphDataset],
-        *,
-        samples: Sequence[int] | None = None,
-        capacity: Sequence[Capacity] | None = None,
-    ) -> BatchLoader:
-        """A loader for training where ``samples`` are given, for evaluation otherwise."""
-        train, training = self.job.train, samples is not None
-        batching, size = train.batching, train.batching.batch_size
-        parts = batching.accumulation if training else 1
-        return BatchLoader(
-            datasets,
-            batch_size=size if training else train.validation.eval_batch_size or size,
-            seed=self.job.seed,
-            epochs=train.epochs if training else 1,
-            num_devices=self.mesh.size * parts,
-            num_buckets=batching.num_buckets,
-            fill=batching.fill,
-            num_workers=self.job.data.loader_workers if training else 0,
-            shuffle=training,
-            dtype=np.dtype(train.dtype),
-            capacity=capacity,
-            samples=samples,
-            rows=own_rows(self.mesh, parts),
-        )
 
     def _fresh_variables(self) -> Variables:
         key = jax.random.fold_in(jax.random.key(self.job.seed), 1)
         variables = init_variables(self.model, key, self.train_loader.example_batch())
         return jax.tree.map(lambda x: jnp.asarray(x, self.job.train.dtype), variables)
 
+    def _adaptation(
+        self, shapes: Variables, groups: tuple[GroupSettings, ...]
+    ) -> tuple[Callable[[Variables], Variables], tuple[GroupSettings, ...]]:
+        """The function that adds adapters to variables, and the groups with what they freeze."""
+        adapters = self._adapters
+        if adapters is None:
+            return lambda variables: variables, groups
+        kernels = adapters.kernels(shapes["params"], groups)
+        key = jax.random.fold_in(jax.random.key(self.job.seed), 2)
+
+        def add(variables: Variables) -> Variables:
+            return {**variables, "params": adapters.add(variables["params"], kernels, key)}
+
+        return add, (adapters.frozen(kernels), *groups)
+
+    def _start(self, fresh: Variables, load: Callable[[Variables], Variables] | None) -> Variables:
+        """The variables to start from, with fitted scale factors."""
+        if load is not None:
+            return load(fresh)
+        if fresh["scale_factors"]:
+            self.run.say("fitting scale factors")
+        return fit_scale_factors(self.model, fresh, first_batches(self.job, self.train_loader))
+
     def _first_or_latest_state(
         self,
         shapes: Variables,
-        fresh: Variables | None,
         optimizer: optax.GradientTransformation,
-        load: Callable[[Variables], Variables] | None,
+        start: Callable[[], Variables] | None,
     ) -> tuple[TrainState, Record, float]:
         """The placed state to go on from, its record, and the seconds trained so far."""
-        count = count_parameters(shapes["params"])
-        devices = f"{self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
-        self.run.say(f"{self.job.model.name} with {count:,} parameters on {devices}")
         target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.job.seed))
         shardings = self._shardings(target)
-        if fresh is None:
+        if start is None:
             state, metadata = self.checkpoints.restore(target)
             self.run.say(f"resuming after step {metadata['step']}")
             record = Record(**metadata["record"])
             return place(state, self.mesh, shardings), record, metadata["seconds"]
-        if load is None:
-            if fresh["scale_factors"]:
-                self.run.say("fitting scale factors")
-            variables = fit_scale_factors(self.model, fresh, self._first_batches())
-        else:
-            variables = load(fresh)
         # Hosts may differ in the last bits of what each has computed for itself.
-        variables = processes.from_first(variables)
+        variables = processes.from_first(start())
         state = create_state(variables, optimizer, self.job.seed)
         return place(state, self.mesh, shardings), Record(), 0.0
 
@@ -225,31 +217,18 @@ class Session:
             return None
         return state_shardings(shapes, self.mesh, shard_optimizer=True)
 
-    def _first_batches(self) -> list[GraphBatch]:
-        """A few unstacked batches, the same whatever the number of devices."""
-        train = self.job.train
-        loader = BatchLoader(
-            self.train_loader.datasets,
-            batch_size=train.batching.batch_size,
-            seed=self.job.seed,
-            epochs=1,
-            num_buckets=1,
-            drop_edges=False,
-            dtype=np.dtype(train.dtype),
-            prefetch=0,
-            samples=self.train_loader.samples,
-        )
-        first = itertools.islice(loader.batches(), train.batching.scale_factor_batches)
-        return [jax.tree.map(lambda x: x[0], batch) for _, batch in first]
-
     def _make_loop(
-        self, optimizer: optax.GradientTransformation, state: TrainState, seconds: float
+        self,
+        optimizer: optax.GradientTransformation,
+        trained: Any,
+        state: TrainState,
+        seconds: float,
     ) -> Loop:
-        train = self.job.train
+        train, whole = self.job.train, all(jax.tree.leaves(trained))
         step = self._compiled.get(
             ("train", *self._meaning(), self.train_loader.num_steps),
             lambda: make_train_step(
-                self._apply,
+                self._apply if whole else differentiated(self._apply, trained, self._merge),
                 self.tasks,
                 optimizer,
                 self.mesh,
@@ -272,6 +251,7 @@ class Session:
             schedule=learning_rate_schedule(train, self.train_loader.num_steps),
             metadata=self._metadata(),
             identify=self.train_loader.identify,
+            merge=self._merge,
             seconds_before=seconds,
         )
 
@@ -355,6 +335,14 @@ class Session:
     def _num_structures(self) -> int:
         return sum(len(dataset) for dataset in self.train_loader.datasets)
 
+    def _say_size(self, parameters: int, trained: int) -> None:
+        size = f"{self.job.model.name} with {parameters:,} parameters"
+        if self._adapters is not None:
+            size += f" and adapters of rank {self._adapters.settings.rank}"
+        if self._adapters is not None or trained < parameters:
+            size += f", {trained:,} numbers of which are trained,"
+        self.run.say(f"{size} on {self.mesh.size} device{'s' if self.mesh.size > 1 else ''}")
+
     def _say_padding(self, compilations: int) -> None:
         report = self.train_loader.padding_report()
         self.run.say(
@@ -366,9 +354,14 @@ class Session:
         )
 
 
-def _check_precision(train: TrainSettings) -> None:
-    if train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+def _check_settings(job: Job) -> None:
+    if job.train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
+    if job.train.lora is not None and job.checkpoint is None:
+        raise ConfigError(
+            "train.lora adapts a pretrained backbone, and this training starts from random "
+            "weights: give finetune.checkpoint, or leave lora out"
+        )
 
 
 def _check_common_step(checkpoints: Checkpoints) -> None:
@@ -383,15 +376,8 @@ def _check_common_step(checkpoints: Checkpoints) -> None:
         )
 
 
-def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity]:
-    """Shapes that hold the batches of either of two lists of shapes, bucket by bucket."""
-    merged = []
-    for x, y in itertools.zip_longest(a, b):
-        pair = zip(dataclasses.astuple(x or a[-1]), dataclasses.astuple(y or b[-1]), strict=True)
-        merged.append(Capacity(*(max(values) for values in pair)))
-    return merged
-
-
-def count_parameters(params: Any) -> int:
-    """Number of parameters, scale factors aside."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+def count_parameters(params: Any, counted: Any = None) -> int:
+    """Number of parameters, scale factors aside; of those that ``counted`` marks, where given."""
+    marked = jax.tree.map(lambda _: True, params) if counted is None else counted
+    sizes = jax.tree.map(lambda leaf, own: math.prod(leaf.shape) if own else 0, params, marked)
+    return sum(jax.tree.leaves(sizes))

@@ -24,6 +24,7 @@ from atomjax.training.settings.train import (
 from atomjax.training.settings.update import (
     AveragingSettings,
     GroupSettings,
+    LoraSettings,
     OptimizerSettings,
     PlateauSettings,
     ScheduleSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "FinetuningSettings",
     "GroupSettings",
     "HeadSettings",
+    "LoraSettings",
     "LossSettings",
     "ModelSettings",
     "OptimizerSettings",

@@ -77,6 +77,13 @@ def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
     return traverse_util.unflatten_dict(labels, sep="/")
 
 
+def trained_parameters(params: Params, groups: Sequence[GroupSettings]) -> Params:
+    """Whether each parameter is trained, which those of groups with multiplier 0 are not."""
+    return jax.tree.map(
+        lambda label: label < 0 or groups[label].multiplier > 0, parameter_groups(params, groups)
+    )
+
+
 class ScheduleState(NamedTuple):
     """Number of updates made, and the factor of the rates after plateaus."""
 
@@ -176,7 +183,7 @@ def make_optimizer(
     for i, group in enumerate(groups):
         base = learning_rate_schedule(settings, num_steps, final_factor=group.final_factor)
         schedules[i] = _multiplied(base, group.multiplier)
-    trainable = jax.tree.map(lambda label: label < 0 or groups[label].multiplier > 0, labels)
+    trainable = trained_parameters(params, groups)
     given = settings.optimizer
     divisors = shared_divisors(params, shared if given.scale_shared_gradients else ())
     factors = jax.tree.map(lambda train, n: 1 / n if train else 0, trainable, divisors)

@@ -59,6 +59,26 @@ class Apply(Protocol):
         ...
 
 
+def differentiated(apply: Apply, trained: Any, merge: Callable[[Any], Any]) -> Apply:
+    """A model of the parameters of a state, without derivatives by those that are not trained.
+
+    Args:
+        apply: the model.
+        trained: whether each parameter of the state is.
+        merge: parameters of the state → parameters of the model.
+    """
+
+    def applied(variables: Any, batch: GraphBatch, **options: Any) -> dict[str, Prediction]:
+        params = jax.tree.map(
+            lambda leaf, is_trained: leaf if is_trained else jax.lax.stop_gradient(leaf),
+            variables["params"],
+            trained,
+        )
+        return apply({**variables, "params": merge(params)}, batch, **options)
+
+    return applied
+
+
 class CountedFunction:
     """A jit-compiled function that counts how often it was compiled.
 

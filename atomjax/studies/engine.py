@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from atomjax.inference.probe import probe
 from atomjax.reporting.drawing import Plot
 from atomjax.reporting.report import Document, write_report
 from atomjax.runtime.config import ConfigError, build, to_plain
@@ -29,7 +30,11 @@ from atomjax.training.settings import RunSettings
 from atomjax.training.update.compiled import CompiledFunctions
 
 # Workflows of points whose functions share compiled programs.
-TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": pretrain, "finetune": finetune}
+TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {
+    "pretrain": pretrain,
+    "finetune": finetune,
+    "probe": probe,
+}
 
 
 @dataclass(frozen=True)

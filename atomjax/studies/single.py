@@ -31,7 +31,7 @@ from atomjax.studies.figures import (
 from atomjax.training.running.metrics import FURTHER_METRICS, METRICS
 from atomjax.training.settings import HeadSettings, RunSettings
 
-TITLES = {"pretrain": "Pretraining on", "finetune": "Finetuning on"}
+TITLES = {"pretrain": "Pretraining on", "finetune": "Finetuning on", "probe": "Linear probe on"}
 TRAINED = "train/"
 
 
@@ -43,6 +43,11 @@ def pretrain(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
 def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
     """Finetunes once and reports; see :func:`atomjax.training.finetune.finetune`."""
     return _train("finetune", config, run)
+
+
+def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
+    """Fits a linear head and reports; see :func:`atomjax.inference.probe.probe`."""
+    return _train("probe", config, run)
 
 
 def _train(workflow: str, config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 data → budget → loader → model and its variables → optimiser → loop → best weights → test.
 """
 
-import dataclasses
 import functools
 import json
-import math
 from collections.abc import Callable, Hashable
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 import optax
 
 from atomjax import __version__
+from atomjax.batching import GraphDataset
 from atomjax.data.card import data_card
 from atomjax.data.labels import trained_on
 from atomjax.models import (
@@ -50,6 +50,7 @@ from atomjax.training.update.compiled import CompiledFunctions
 from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.lora import Adapters
 from atomjax.training.update.optimizer import (
+    count_parameters,
     learning_rate_schedule,
     make_optimizer,
     trained_parameters,
@@ -132,8 +133,8 @@ class Session:
         """
         # The model is traced once, which takes seconds: for values where they are needed.
         resumed = self.checkpoints.latest_step is not None
-        fresh = None if resumed else self._fresh_variables()
-        shapes = jax.eval_shape(self._fresh_variables if fresh is None else lambda: fresh)
+        fresh = None if resumed else self.fresh_variables()
+        shapes = jax.eval_shape(self.fresh_variables if fresh is None else lambda: fresh)
         backbone, whole = find_backbone(self.model_config), count_parameters(shapes["params"])
         add, groups = self._adaptation(shapes, all_groups(self.job.train, backbone))
         shapes = jax.eval_shape(add, shapes)
@@ -164,10 +165,31 @@ class Session:
             self.run.write_json("results.json", results)
         return results
 
-    def _fresh_variables(self) -> Variables:
+    def fresh_variables(self) -> Variables:
+        """Variables of the model before any training, scale factors unfitted."""
         key = jax.random.fold_in(jax.random.key(self.job.seed), 1)
         variables = init_variables(self.model, key, self.train_loader.example_batch())
         return jax.tree.map(lambda x: jnp.asarray(x, self.job.train.dtype), variables)
+
+    def dataset(self, part: str) -> GraphDataset:
+        """The first data set of a part: "train", "validation" or "test".
+
+        Raises:
+            ConfigError: the data have no such part.
+        """
+        loader = self.train_loader if part == "train" else self.loaders.get(part)
+        if loader is None:
+            raise ConfigError(f"the data have no {part} part; give the split one, or data.{part}")
+        return loader.datasets[0]
+
+    def keep(self, variables: Variables, seconds: float) -> dict[str, Any]:
+        """Saves variables that were not trained step by step, and tests them; see :meth:`train`."""
+        placed, evaluator = place(variables, self.mesh), self._evaluator("validation")
+        metrics = {} if evaluator is None else evaluator.metrics(placed)
+        state = create_state(placed, optax.identity(), self.job.seed)
+        done = {"step": 0, "seconds": seconds, "record": asdict(Record()), "validation": metrics}
+        self.checkpoints.save_best(state, {**self._metadata(), **done})
+        return self._results(0, seconds, 0)
 
     def _adaptation(
         self, shapes: Variables, groups: tuple[GroupSettings, ...]
@@ -271,10 +293,9 @@ class Session:
         return {
             "atomjax": __version__,
             "model": self.model_config,
-            "heads": [dataclasses.asdict(head) for head in self.heads],
+            "heads": [asdict(head) for head in self.heads],
             "graphs": {
-                dataset.name: dataclasses.asdict(dataset.graph_config)
-                for dataset in self.train_loader.datasets
+                dataset.name: asdict(dataset.graph_config) for dataset in self.train_loader.datasets
             },
             "datasets": {
                 dataset.name: {
@@ -374,10 +395,3 @@ def _check_common_step(checkpoints: Checkpoints) -> None:
             f"step {first} (-1: none); the workdir has to be one directory on a file system that "
             "all hosts share. If it is, start again: some show new files late."
         )
-
-
-def count_parameters(params: Any, counted: Any = None) -> int:
-    """Number of parameters, scale factors aside; of those that ``counted`` marks, where given."""
-    marked = jax.tree.map(lambda _: True, params) if counted is None else counted
-    sizes = jax.tree.map(lambda leaf, own: math.prod(leaf.shape) if own else 0, params, marked)
-    return sum(jax.tree.leaves(sizes))

@@ -49,8 +49,8 @@ class FinetuneSettings(CheckpointStart):
 class RunSettings(WorkflowSettings):
     """One training: of a backbone with a head for every data set, or of a finetuned one."""
 
-    workflow: Literal["pretrain", "finetune"]
-    "Pretrain a backbone, or finetune one on a new task."
+    workflow: Literal["pretrain", "finetune", "probe"]
+    "Pretrain a backbone, finetune one on a new task, or fit a linear head on its features."
     model: ModelSettings
     "Backbone."
     data: DataSettings

@@ -1,5 +1,6 @@
 """AdamW with clipping, and a learning rate by step and parameter path."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -82,6 +83,13 @@ def trained_parameters(params: Params, groups: Sequence[GroupSettings]) -> Param
     return jax.tree.map(
         lambda label: label < 0 or groups[label].multiplier > 0, parameter_groups(params, groups)
     )
+
+
+def count_parameters(params: Any, counted: Any = None) -> int:
+    """Number of parameters, scale factors aside; of those that ``counted`` marks, where given."""
+    marked = jax.tree.map(lambda _: True, params) if counted is None else counted
+    sizes = jax.tree.map(lambda leaf, own: math.prod(leaf.shape) if own else 0, params, marked)
+    return sum(jax.tree.leaves(sizes))
 
 
 class ScheduleState(NamedTuple):

@@ -18,6 +18,7 @@ from atomjax.runtime.config import Argument, ConfigError
 from atomjax.runtime.files import write_npz
 from atomjax.runtime.workflows import resolve
 from atomjax.structures import save_archive
+from atomjax.structures.generate import GenerateSpec
 from atomjax.structures.generate import generate as make_structures
 from atomjax.structures.generate.kinds import KINDS
 from atomjax.structures.readers import to_atoms
@@ -175,14 +176,14 @@ def generate(options: argparse.Namespace) -> int:
     if wrong:
         raise ConfigError(f"option '{wrong[0]}' has no value; write {wrong[0]}=VALUE")
     given = {name: Argument(value).literal for name, _, value in pairs}
-    spec = {"kind": options.kind, "count": options.count, "seed": options.seed, "options": given}
+    spec = GenerateSpec(options.kind, options.count, options.seed, given)
     structures = make_structures(spec, workers=options.workers)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if archive:
-        save_archive(options.output, structures)
+        save_archive(options.output, structures, {"spec": spec.resolve(), "labels": spec.labels})
     else:
         ase.io.write(options.output, [to_atoms(one) for one in structures], format="extxyz")
-    print(f"{len(structures)} structures: {options.output}")
+    print(f"{len(structures)} structures, labels by {spec.labels}: {options.output}")
     return 0
 
 

@@ -41,6 +41,7 @@ PACKAGES = (
     "grain",
     "ase",
     "tblite",
+    "chgnet",
 )
 
 

@@ -17,6 +17,7 @@ from atomjax.structures.generate.pool.tasks import check_range, shuffled, spread
 from atomjax.structures.structure import Structure
 
 PACKAGES = ("tblite", "rdkit")
+LABELS = "{method}"
 # Frames made of one embedding; more frames of a molecule start from another conformer.
 CHUNK = 25
 

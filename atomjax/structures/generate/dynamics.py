@@ -22,6 +22,7 @@ from atomjax.structures.structure import Structure
 from atomjax.structures.units import BOLTZMANN, TIME
 
 PACKAGES = ("tblite", "rdkit")
+LABELS = "{method}"
 LIGHTEST = 12.0
 
 

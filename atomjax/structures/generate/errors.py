@@ -17,9 +17,13 @@ class LabelError(Exception):
         self.reason = reason
 
 
+# Extras of the packages that the others do without.
+EXTRAS = {"chgnet": "crystals"}
+
+
 def missing_package(name: str) -> GenerateError:
     """The error for a labelling package that is not installed."""
     return GenerateError(
         f"generating labelled structures needs the package {name}, which is not installed;"
-        " run: pip install 'atomjax[demo]'"
+        f" run: pip install 'atomjax[{EXTRAS.get(name, 'demo')}]'"
     )

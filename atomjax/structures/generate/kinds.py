@@ -5,6 +5,7 @@ from typing import cast
 
 from atomjax.structures.generate import (
     conformers,
+    crystals,
     dynamics,
     oxides,
     properties,
@@ -16,6 +17,7 @@ from atomjax.structures.generate.pool.tasks import Kind
 
 KINDS = {
     "conformers": conformers,
+    "crystals": crystals,
     "dynamics": dynamics,
     "oxides": oxides,
     "properties": properties,

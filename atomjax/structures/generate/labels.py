@@ -21,10 +21,12 @@ class Label:
     Attributes:
         energy: eV.
         forces: [N, 3] eV/Å.
+        stress: [3, 3] eV/Å³, positive under tension; None where the method gives none.
     """
 
     energy: float
     forces: np.ndarray
+    stress: np.ndarray | None = None
 
 
 class Labeler(Protocol):
@@ -157,7 +159,10 @@ def check_finite(label: Label) -> Label:
     Raises:
         LabelError: a number in it is not finite.
     """
-    if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
+    numbers = [label.energy, *label.forces.flat]
+    if label.stress is not None:
+        numbers.extend(label.stress.flat)
+    if not np.isfinite(numbers).all():
         raise LabelError("not finite")
     return label
 

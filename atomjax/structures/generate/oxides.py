@@ -20,6 +20,7 @@ from atomjax.structures.generate.surfaces import check_overlaps, descend, place_
 from atomjax.structures.structure import TAG_ADSORBATE, TAG_SUBSURFACE, TAG_SURFACE, Structure
 
 PACKAGES = ("tblite", "ase")
+LABELS = "{method}"
 CHUNK = 5
 # Experimental lattice constants, Å (Wyckoff, Crystal Structures, 2nd ed.).
 ROCKSALT = {"MgO": 4.21, "CaO": 4.81, "MnO": 4.44, "CoO": 4.26, "NiO": 4.18, "CdO": 4.70}

@@ -24,6 +24,7 @@ from atomjax.structures.generate.pool.tasks import check_range, shuffled
 from atomjax.structures.structure import Structure
 
 PACKAGES = ("tblite", "rdkit")
+LABELS = "{method}"
 # Molecules in one task: each is cheap, so tasks are made of several.
 MOLECULES_PER_TASK = 10
 SPARE_PER_TASK = 5

@@ -29,6 +29,7 @@ from atomjax.structures.generate.pool.tasks import check_range, shuffled
 from atomjax.structures.structure import Structure
 
 PACKAGES = ("tblite", "rdkit")
+LABELS = "{method}"
 FRAMES_PER_REACTION = 20
 MOVES = ("hydrogen shift", "dissociation", "elimination", "migration")
 # Å; how far apart broken bonds are driven.

@@ -32,7 +32,7 @@ class GenerateSpec:
     """A set to make: the same spec gives the same structures on the same machine.
 
     Attributes:
-        kind: "conformers", "reactions", "dynamics", "properties", "slabs" or "oxides".
+        kind: "conformers", "reactions", "dynamics", "properties", "slabs", "oxides" or "crystals".
         count: number of structures.
         seed: seed of all random numbers.
         options: fields of the kind's ``Options``; those left out have their defaults.
@@ -42,6 +42,17 @@ class GenerateSpec:
     count: int
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> str:
+        """Origin of the labels, in words.
+
+        Raises:
+            GenerateError: an unknown kind or option, or a wrong value.
+        """
+        kind = find_kind(self.kind)
+        options = options_from(kind.Options, self.options, self.kind)
+        return kind.LABELS.format(**dataclasses.asdict(options))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -163,7 +174,8 @@ def generate_with_report(
             found = _read(path, display)
             if found is None:
                 structures, dropped = _make(spec, workers or available_cores(), display)
-                save_archive(path, structures, {"spec": spec.resolve(), "dropped": dropped})
+                about = {"spec": spec.resolve(), "labels": spec.labels, "dropped": dropped}
+                save_archive(path, structures, about)
                 report = GenerateReport(len(structures), dropped, path, cached=False)
                 display.write(f"{spec.kind}: {report}")
                 return structures, report

@@ -19,6 +19,7 @@ from atomjax.structures.generate.surfaces import check_overlaps, descend, place_
 from atomjax.structures.structure import TAG_SUBSURFACE, TAG_SURFACE, Structure
 
 PACKAGES = ("ase",)
+LABELS = "EMT (ASE)"
 CHUNK = 20
 # Å: where this EMT has its minimum, within 0.01.
 LATTICE_CONSTANTS = {

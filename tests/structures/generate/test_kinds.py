@@ -1,15 +1,18 @@
 """Each kind: what it makes, what it drops, and that labels belong to their geometries."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from ase import Atoms
 
 from atomjax.structures import Structure
 from atomjax.structures.generate import dynamics, slabs
+from atomjax.structures.generate.crystals.chgnet import ChgnetLabeler
 from atomjax.structures.generate.errors import GenerateError
 from atomjax.structures.generate.geometry import bonds
 from atomjax.structures.generate.kinds import KINDS, find_kind
-from atomjax.structures.generate.labels import EmtLabeler, XtbLabeler
+from atomjax.structures.generate.labels import EmtLabeler, Label, XtbLabeler
 from atomjax.structures.generate.molecules import embed
 from atomjax.structures.generate.pool.tasks import Task, make_tasks, options_from, produce, spread
 from atomjax.structures.units import BOLTZMANN
@@ -21,7 +24,19 @@ SMALL = {
     "properties": {"heavy_atoms": (2, 3)},
     "slabs": {"size": (2, 2, 3), "adsorbates": ("CO", "O"), "systems": 2},
     "oxides": {"formula_units": (2, 2), "systems": 2, "oxides": ("MgO",)},
+    "crystals": {"systems": 2, "prototypes": ("rocksalt", "layered-1T"), "atoms": (6, 8)},
 }
+# No lock holds chgnet, which brings as much as all else together.
+ALL = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            name == "crystals" and find_spec("chgnet") is None,
+            reason="crystals are labelled with chgnet (extra crystals)",
+        ),
+    )
+    for name in sorted(KINDS)
+]
 
 
 def make(name: str, count: int, seed: int = 0, **changes) -> tuple[list[Structure], dict[str, int]]:
@@ -36,20 +51,24 @@ def make(name: str, count: int, seed: int = 0, **changes) -> tuple[list[Structur
 
 
 def relabel(structure: Structure, name: str):
-    if name == "slabs":
+    if name in ("slabs", "crystals"):
         atoms = Atoms(
             structure.atomic_numbers,
             structure.positions,
             cell=structure.cell,
             pbc=structure.pbc,
         )
+        if name == "crystals":
+            (label,) = ChgnetLabeler().label([atoms])
+            assert isinstance(label, Label)
+            return label
         return EmtLabeler(atoms).label(structure.positions)
     method = "GFN1-xTB" if name == "oxides" else "GFN2-xTB"
     cell = structure.cell if structure.is_periodic else None
     return XtbLabeler(method, structure.atomic_numbers, cell).label(structure.positions)
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("name", ALL)
 def test_labels_belong_to_their_geometries(name):
     structures, _ = make(name, 4)
     assert [s.identifier for s in structures] == [f"{name}:{i}" for i in range(4)]
@@ -63,7 +82,7 @@ def test_labels_belong_to_their_geometries(name):
         np.testing.assert_allclose(structure.forces, label.forces, atol=5e-3)
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("name", ALL)
 def test_seeded(name):
     first, again, other = make(name, 2)[0], make(name, 2)[0], make(name, 2, seed=1)[0]
     # To the last bit on one thread, which OMP_NUM_THREADS may say otherwise.

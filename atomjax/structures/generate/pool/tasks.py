@@ -36,10 +36,17 @@ class Task:
 
 
 class Kind(Protocol):
-    """Interface of a kind of set; the modules of this package that make sets implement it."""
+    """Interface of a kind of set; the modules of this package that make sets implement it.
+
+    Attributes:
+        Options: dataclass of the kind's options.
+        PACKAGES: packages whose versions decide the set.
+        LABELS: what the labels are from, options of this name in braces.
+    """
 
     Options: type
     PACKAGES: tuple[str, ...]
+    LABELS: str
 
     def plan(self, options: Any, count: int, seed: int) -> list[tuple[str, int]]:
         """Subjects and the number of structures to make of each, `count` together."""

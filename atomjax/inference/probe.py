@@ -70,7 +70,7 @@ def probe(
     features = {
         name: _features(session, variables, dataset, name) for name, dataset in parts.items()
     }
-    (head,) = session.heads
+    head = session.heads[0]
     kernels = dict(variables["params"][head_key(head.name)])
     chosen = {}
     for key, pooling, label in _outputs(session, parts["train"]):
@@ -125,11 +125,13 @@ def probe_job(settings: RunSettings) -> Job:
     train = dataclasses.replace(
         settings.train, epochs=1, budget=None, lora=None, regularization=RegularizationSettings()
     )
+    # The upstream set is tested; nothing is trained that could forget it.
+    replay = start.replay and dataclasses.replace(start.replay, share=0.0)
     job = finetuning_job(
         settings.replace(
             train=train,
             head=dataclasses.replace(head, num_layers=1),
-            finetune=dataclasses.replace(start, head_from=None),
+            finetune=dataclasses.replace(start, head_from=None, replay=replay),
         )
     )
     backbone = find_backbone(model_config(job))
@@ -188,7 +190,7 @@ def _outputs(
     session: Session, dataset: GraphDataset
 ) -> list[tuple[str, str, Callable[[Structure], float | None]]]:
     """Key, pooling and label in the model's units of each output of the head."""
-    (head,), found = session.heads, []
+    head, found = session.heads[0], []
     references = dataset.references
     if head.kind != "scalar" and references is not None:
 

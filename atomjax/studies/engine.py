@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from atomjax.inference.probe import probe
 from atomjax.reporting.drawing import Plot
 from atomjax.reporting.report import Document, write_report
 from atomjax.runtime.config import ConfigError, build, to_plain
 from atomjax.runtime.parts import Part, Parts, allowed_jobs
 from atomjax.runtime.run import Run
-from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
+from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow, resolve
 from atomjax.studies.figures import parity_plots, training_plots
 from atomjax.studies.results import Findings, Point, ReportError, Results, rows_of
 from atomjax.studies.tables import error_table, time_table
@@ -29,11 +28,11 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.compiled import CompiledFunctions
 
-# Workflows of points whose functions share compiled programs.
-TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {
+# Workflows of points whose functions share compiled programs, and these, or where they are.
+TRAININGS: dict[str, Any] = {
     "pretrain": pretrain,
     "finetune": finetune,
-    "probe": probe,
+    "probe": "atomjax.inference.probe:probe",
 }
 
 
@@ -187,7 +186,7 @@ def compute_point(
     """The results of one point; trainings share ``compiled``, or the programs of their process."""
     if settings.workflow in TRAININGS:
         shared = compiled or _compiled_here()
-        return TRAININGS[settings.workflow](settings, run, compiled=shared)
+        return resolve(TRAININGS[settings.workflow])(settings, run, compiled=shared)
     return find_workflow(to_plain(settings)).load_function()(settings, run)
 
 

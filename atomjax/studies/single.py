@@ -17,6 +17,7 @@ from atomjax.runtime.earlier import translated
 from atomjax.runtime.files import read_json
 from atomjax.runtime.progress import format_seconds
 from atomjax.runtime.run import Run
+from atomjax.runtime.workflows import resolve
 from atomjax.studies.engine import TRAININGS
 from atomjax.studies.figures import (
     VALIDATION,
@@ -51,7 +52,7 @@ def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
 
 
 def _train(workflow: str, config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
-    results = TRAININGS[workflow](config, run)
+    results = resolve(TRAININGS[workflow])(config, run)
     write_report(lambda: describe_training(run), run)
     run.say(f"report: {run.workdir / 'report.html'}")
     return results

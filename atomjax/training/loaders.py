@@ -11,27 +11,60 @@ from jax.sharding import Mesh
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.load import DataSplits
 from atomjax.graphs import Capacity, GraphBatch
+from atomjax.runtime.config import ConfigError
 from atomjax.training.job import Job
+from atomjax.training.replay import Replay
+from atomjax.training.settings import BatchingSettings
 from atomjax.training.update.state import own_rows
 
 
-def training_loader(job: Job, splits: DataSplits, mesh: Mesh) -> BatchLoader:
-    """The loader of the training batches."""
+def training_loader(
+    job: Job, splits: DataSplits, mesh: Mesh, replay: Replay | None = None
+) -> BatchLoader:
+    """The loader of the training batches.
+
+    Args:
+        job: the training.
+        splits: its data sets; the last one is the replayed one, if there is.
+        mesh: devices.
+        replay: upstream set of which every batch holds the same number of structures.
+
+    Raises:
+        ConfigError: the share of the replay makes no structure, or batches cannot be divided so.
+    """
     train, parts = job.train, job.train.batching.accumulation
+    datasets, samples, strata = splits.train, splits.samples, None
+    if replay is not None:
+        datasets, samples = datasets[:-1], samples[:-1]
+        size = train.batching.batch_size
+        if count := replay.per_batch(size):
+            _check_strata(train.batching)
+            steps = -(-sum(samples) // (size - count))
+            strata = [*(0 for _ in datasets), 1]
+            datasets, samples = splits.train, [*samples, steps * count]
     return BatchLoader(
-        splits.train,
+        datasets,
         batch_size=train.batching.batch_size,
         seed=job.seed,
         epochs=train.epochs,
         num_devices=mesh.size * parts,
         num_buckets=train.batching.num_buckets,
-        fill=train.batching.fill,
+        fill=train.batching.fill if strata is None else "count",
         num_workers=job.data.loader_workers,
         shuffle=True,
         dtype=np.dtype(train.dtype),
-        samples=splits.samples,
+        samples=samples,
+        strata=strata,
         rows=own_rows(mesh, parts),
     )
+
+
+def _check_strata(batching: BatchingSettings) -> None:
+    if batching.fill == "size" or batching.num_buckets > 1:
+        raise ConfigError(
+            "finetune.replay is a share of the structures of every batch, which "
+            'train.batching.fill="size" and num_buckets above 1 leave open; leave them out'
+        )
 
 
 def evaluation_loaders(job: Job, splits: DataSplits, mesh: Mesh) -> dict[str, BatchLoader]:

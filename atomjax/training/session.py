@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from atomjax import __version__
@@ -40,6 +39,8 @@ from atomjax.training.job import (
     model_config,
 )
 from atomjax.training.loaders import evaluation_loaders, first_batches, training_loader
+from atomjax.training.outset import check_common_step, check_job
+from atomjax.training.replay import find_replay, load_replay
 from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, read_metadata
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
@@ -79,26 +80,35 @@ class Session:
     """
 
     def __init__(self, job: Job, run: Run, compiled: CompiledFunctions | None = None):
-        _check_settings(job)
+        check_job(job)
         self.job, self.run = job, run
         self._compiled = CompiledFunctions() if compiled is None else compiled
         lora = job.train.lora
         self._adapters = None if lora is None else Adapters(lora)
         self._merge = self._adapters.merge if self._adapters else lambda params: params
         self.checkpoints = Checkpoints(run.path("checkpoints"), self._merge)
-        _check_common_step(self.checkpoints)
+        check_common_step(self.checkpoints)
         resumed = self.checkpoints.latest_metadata()
         source = resumed
         if resumed is None and job.checkpoint is not None:
             source = read_metadata(job.checkpoint, job.which)
-        splits = load_splits(job, run, resumed, source)
-        check_budget(job.train, sum(splits.samples))
-        self.tasks = make_tasks(job, splits.train)
+        self.replay = None
+        if job.replay is not None and source is not None:
+            self.replay = find_replay(job.replay, source, resumed=resumed is not None)
+        replayed = self.replay and functools.partial(load_replay, self.replay, job, run)
+        splits = load_splits(job, run, resumed, source, replayed)
+        self._datasets, own = splits.train, len(job.data.train)
+        check_budget(job.train, sum(splits.samples[:own]))
+        self._structures = sum(map(len, splits.train[:own]))
+        self.tasks = make_tasks(job, splits.train[:own])
         self._fingerprints = [splits.fingerprints(index) for index in range(len(splits.train))]
         self.mesh = data_mesh()
-        self.train_loader = training_loader(job, splits, self.mesh)
+        self.train_loader = training_loader(job, splits, self.mesh, self.replay)
         self.loaders = evaluation_loaders(job, splits, self.mesh)
-        self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train]
+        self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train[:own]]
+        if self.replay is not None:
+            self.tasks += (self.replay.task(job),)
+            self.heads.append(self.replay.head)
         self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)
@@ -136,7 +146,10 @@ class Session:
         fresh = None if resumed else self.fresh_variables()
         shapes = jax.eval_shape(self.fresh_variables if fresh is None else lambda: fresh)
         backbone, whole = find_backbone(self.model_config), count_parameters(shapes["params"])
-        add, groups = self._adaptation(shapes, all_groups(self.job.train, backbone))
+        groups = all_groups(self.job.train, backbone)
+        if self.replay is not None:
+            groups = (*self.replay.frozen, *groups)
+        add, groups = self._adaptation(shapes, groups)
         shapes = jax.eval_shape(add, shapes)
         trained = trained_parameters(shapes["params"], groups)
         count = count_parameters(shapes["params"], trained)
@@ -309,11 +322,11 @@ class Session:
                     "fingerprints": fingerprints,
                 }
                 for dataset, task, fingerprints in zip(
-                    self.train_loader.datasets, self.tasks, self._fingerprints, strict=True
+                    self._datasets, self.tasks, self._fingerprints, strict=True
                 )
             },
             "seed": self.job.seed,
-            "structures": self._num_structures,
+            "structures": self._structures,
             "config": dict(self.job.config),
         }
 
@@ -341,7 +354,7 @@ class Session:
             "best_step": metadata["step"],
             "seconds": seconds,
             "budget": self.job.train.epochs * self.train_loader.samples_per_epoch,
-            "structures": self._num_structures,
+            "structures": self._structures,
             "parameters": count_parameters(variables["params"]),
             "compilations": compilations,
             "padding": self.train_loader.padding_report(),
@@ -351,10 +364,6 @@ class Session:
             "checkpoint": str(self.checkpoints.directory),
             "predictions": files,
         }
-
-    @property
-    def _num_structures(self) -> int:
-        return sum(len(dataset) for dataset in self.train_loader.datasets)
 
     def _say_size(self, parameters: int, trained: int) -> None:
         size = f"{self.job.model.name} with {parameters:,} parameters"
@@ -372,26 +381,4 @@ class Session:
             f"{report['atoms']:.1%}, main edges {report['main_edges']:.1%}; "
             f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
             f"{report['batch_size_max']}"
-        )
-
-
-def _check_settings(job: Job) -> None:
-    if job.train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
-    if job.train.lora is not None and job.checkpoint is None:
-        raise ConfigError(
-            "train.lora adapts a pretrained backbone, and this training starts from random "
-            "weights: give finetune.checkpoint, or leave lora out"
-        )
-
-
-def _check_common_step(checkpoints: Checkpoints) -> None:
-    """Makes sure that all processes resume from the same state."""
-    step = -1 if checkpoints.latest_step is None else checkpoints.latest_step
-    first = int(processes.from_first(np.asarray(step, np.int32)))
-    if step != first:
-        raise ConfigError(
-            f"{checkpoints.directory}: process {jax.process_index()} finds step {step}, process 0 "
-            f"step {first} (-1: none); the workdir has to be one directory on a file system that "
-            "all hosts share. If it is, start again: some show new files late."
         )

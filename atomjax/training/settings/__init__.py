@@ -10,6 +10,7 @@ from atomjax.training.settings.run import (
     FinetuneSettings,
     FinetuningSettings,
     PretrainingSettings,
+    ReplaySettings,
     RunSettings,
     TransferSettings,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "PlateauSettings",
     "PretrainingSettings",
     "RegularizationSettings",
+    "ReplaySettings",
     "RunSettings",
     "ScheduleSettings",
     "TargetSettings",

@@ -50,7 +50,8 @@ import json
 from pathlib import Path
 
 # Before JAX is imported, and only where it would find one processor.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
 
 import jax
 import numpy as np
@@ -96,7 +97,7 @@ import atomjax
 files = {{"train": "train.archive.npz", "validation": "validation.archive.npz"}}
 atomjax.finetune(None, **files, workdir="runs/one", settings={settings!r}, progress=False)
 """
-one = {"XLA_FLAGS": "", "CUDA_VISIBLE_DEVICES": "0", "JAX_PLATFORMS": devices[0].platform}
+one = {"XLA_FLAGS": flags, "CUDA_VISIBLE_DEVICES": "0", "JAX_PLATFORMS": devices[0].platform}
 if devices[0].platform == "tpu":
     # A TPU belongs to one process at a time: the twin takes the processor.
     one["JAX_PLATFORMS"] = "cpu"

@@ -19,7 +19,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Tests compile much and run little, and LLVM's passes take half of the compilation. XLA's own
 # passes, which decide what is computed in which order, are all made.
 # JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+    # Without LLVM's passes the older code generators take less than half of the new ones' time, and
+    # there are enough processes to keep the cores busy with whole programs.
+    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip()
 os.environ.setdefault("MPLBACKEND", "agg")
 # As in the workers that label: on several threads tblite's sums differ in the last bits, which
 # decide how degenerate normal modes are mixed. The processes of a test run share the cores anyway.

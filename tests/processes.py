@@ -15,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 HEARTBEAT = 60
 
 
+def with_devices(count: int) -> dict[str, str]:
+    """The environment of a process that sees so many devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    return {**os.environ, "XLA_FLAGS": flags.strip(), "COLUMNS": "200"}
+
+
 class Processes:
     """``count`` processes of one command, each in a folder of ``folders`` where these are given."""
 
@@ -41,7 +47,7 @@ class Processes:
             subprocess.Popen(
                 [*command, f"--process-id={i}"],
                 cwd=place,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "COLUMNS": "200"},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
                 stdout=log.open("w"),
                 stderr=subprocess.STDOUT,
             )

@@ -127,4 +127,5 @@ def test_notebooks_run_whole(source: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("ATOMJAX_FAST", raising=False)
     # The programs that readers run.
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
     check_outputs(notebooks.execute(source, tmp_path))

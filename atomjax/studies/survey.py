@@ -6,7 +6,7 @@ finetuned/<task>/<start>/seed_<s>/     from each, and from random weights ("scra
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.runtime.config import ConfigError, Count, Settings, WholeNumber
 from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings
-from atomjax.similarity.analysis.rank_correlation import rank_correlation
+from atomjax.similarity.analysis.rank_correlation import rank_correlation, regret
 from atomjax.similarity.settings import (
     ExtractorSettings,
     Invariance,
@@ -74,6 +74,8 @@ class TaskSettings(Settings):
     "Quantities to predict."
     train: TrainSettings
     "Optimisation, the same for every start."
+    head_from: str | None = None
+    'The pretrained head to begin with, or "mean" of all; none: a new one.'
 
     def __post_init__(self):
         super().__post_init__()
@@ -189,7 +191,7 @@ class SurveySettings(WorkflowSettings):
             data=DataSettings(train=(task.data,), cache_dir=self.cache_dir, workers=self.workers),
             train=task.train,
             head=task.head,
-            finetune=FinetuneSettings(seeds=(seed,)),
+            finetune=FinetuneSettings(seeds=(seed,), head_from=task.head_from),
             seed=seed,
         )
 
@@ -229,7 +231,7 @@ def report_survey(findings: Findings) -> Report:
         f"{one} / {other}": {task: results.ratios(one, other, judged[task], task) for task in tasks}
         for one, other in settings.pairs
     }
-    found = correlations(findings, judged)
+    found, at_random = correlations(findings, judged), random_regret(findings, judged)
     metrics = list(judged.items())
     lines = [
         f"Test errors of one model, mean ± standard deviation over the seeds {findings.seeds} of "
@@ -237,7 +239,7 @@ def report_survey(findings: Findings) -> Report:
         "their CSI: [csi/report.md](csi/report.md).",
         "",
         *error_table(results, points, metrics=metrics, columns=columns, first="start"),
-        *_correlation_table(found, settings, tasks, findings.seeds),
+        *_correlation_tables(found, settings, at_random),
     ]
     if ratios:
         rows = [
@@ -253,6 +255,7 @@ def report_survey(findings: Findings) -> Report:
         "pairs": ratios,
         "csi": list(findings.records["csi"]["pairs"]),
         "correlations": found,
+        "regret_at_random": at_random,
     }
     title = "Do distances between data sets rank pretraining sets?"
     return Report(title, lines=lines, summary=summary, plots=plots)
@@ -307,34 +310,61 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
         found[key] = {
             **dataclasses.asdict(one),
             "by_task": dict(zip(judged, one.by_task.tolist(), strict=True)),
+            "regret": dict(zip(judged, one.regret.tolist(), strict=True)),
         }
     return found
 
 
-def _correlation_table(
+def random_regret(findings: Findings, judged: Mapping[str, str]) -> dict[str, float]:
+    """Task → regret of a start on a single set that is chosen at random; empty without such."""
+    singles, of = findings.settings.singles.values(), findings.results.errors
+    if not singles:
+        return {}
+    means = np.array([[np.mean(of(s, metric, t)) for t, metric in judged.items()] for s in singles])
+    return dict(zip(judged, regret(means, np.ones_like(means, bool)).tolist(), strict=True))
+
+
+def _correlation_tables(
     found: Mapping[str, Mapping[str, Any]],
     settings: SurveySettings,
-    tasks: Sequence[str],
-    seeds: Sequence[int],
+    at_random: Mapping[str, float],
 ) -> list[str]:
+    """Rank correlations of the measures with the errors, and what following each costs."""
     if not found:
         return []
-    rows, titles = [], predictors(settings)
-    for key, one in found.items():
-        low, high = one["interval"]
-        interval = f"{low:.2f} to {high:.2f}" if len(seeds) > 1 else "one seed"
+    titles, tasks = predictors(settings), list(at_random)
+    order = sorted(found, key=lambda key: -found[key]["mean"])
+    rows, regrets = [], []
+    for key in order:
+        one, title = found[key], titles[key].title
         cells = [*(f"{one['by_task'][task]:.2f}" for task in tasks), f"{one['mean']:.2f}"]
-        rows.append([titles[key].title, *cells, interval, f"{one['p_value']:.3f}"])
+        interval = "{:.2f} to {:.2f}".format(*one["interval"])
+        rows.append([title, *cells, interval, f"{one['p_value']:.3f}"])
+        regrets.append([title, *_fractions(one["regret"])])
+    regrets.append(["at random", *_fractions(at_random)])
     return [
         "",
         "## Rank correlation with the error",
         "",
         "Spearman's, over the starts on a single set under the common budget: 1 where the nearer "
-        f"set always gave the smaller error. The {settings.level:.0%} interval draws seeds with "
-        "replacement; p is the fraction of orders of the sets with at least such a mean.",
+        f"set always gave the smaller error. The {settings.level:.0%} interval draws tasks, sets "
+        "and seeds with replacement; p is the fraction of orders of the sets with at least such "
+        "a mean.",
         "",
-        *markdown_table(["distance", *tasks, "mean", "interval", "p"], rows),
+        *markdown_table(["measure", *tasks, "mean", "interval", "p"], rows),
+        "",
+        "## Regret",
+        "",
+        "How much larger the error from the nearest set is than from the best one.",
+        "",
+        *markdown_table(["measure", *tasks, "mean"], regrets),
     ]
+
+
+def _fractions(by_task: Mapping[str, float]) -> list[str]:
+    """A cell for each task, and one for their mean."""
+    values = list(by_task.values())
+    return [f"{value:.1%}" for value in (*values, np.mean(values))]
 
 
 def _plots(findings: Findings, judged: Mapping[str, str]) -> list[Plot]:

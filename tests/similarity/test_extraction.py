@@ -20,6 +20,7 @@ from atomjax.similarity.features.conventions import (
 from atomjax.similarity.features.extractor import load_extractor
 from atomjax.similarity.settings import ExtractorSettings
 from atomjax.structures import Structure
+from tests.processes import with_devices
 from tests.similarity.test_job import ROOT, gemnet_checkpoint, launch, make_config
 
 SMALL = {"aggregations": ["flat"], "invariants": ["none"], "resamples": 10, "mixtures": []}
@@ -64,7 +65,7 @@ def test_eight_devices_extract_what_one_does(tmp_path):
         text=True,
         timeout=600,
         check=False,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=with_devices(8),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "extraction on 8 devices agrees with one" in done.stdout

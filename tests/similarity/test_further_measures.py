@@ -25,8 +25,12 @@ from atomjax.similarity.measures.mmd import MMD, WIDTHS, shares_of_widths
 from atomjax.similarity.measures.neighbors import (
     COVERAGE,
     DENSITY,
+    KID,
     NEIGHBORS,
+    OVERLAP,
+    PRINCIPAL,
     counts_in_reach,
+    whitening,
 )
 from atomjax.similarity.measures.registry import BUILT_IN, DEFAULT
 from atomjax.similarity.measures.sliced_wasserstein import SLICED_WASSERSTEIN, _directions
@@ -163,6 +167,37 @@ def test_coverage_sees_what_a_candidate_lacks():
     assert value(COVERAGE, far, task) == 0
     few = gaussian(NEIGHBORS, 4)
     assert np.isnan(value(COVERAGE, alike, few))
+
+
+def test_overlap_is_that_of_kernel_densities():
+    task, candidate = (gaussian(n, seed) for n, seed in ((200, 1), (90, 2)))
+    ours, theirs = (np.asarray(s.summaries["points"]["point"], float) for s in (task, candidate))
+    root = whitening(ours)[:, -PRINCIPAL:]
+    ours, theirs = ours @ root, theirs @ root
+    width = 200 ** (-1 / (root.shape[1] + 4))
+    near = np.exp(-(cdist(ours, ours) ** 2) / (2 * width**2))
+    np.fill_diagonal(near, 0)
+    p = near.sum(axis=1) / 199
+    q = np.exp(-(cdist(ours, theirs) ** 2) / (2 * width**2)).mean(axis=1)
+    assert value(OVERLAP, candidate, task) == pytest.approx(np.minimum(1, q / p).mean())
+    assert value(OVERLAP, gaussian(200, 3), task) > 0.7
+    assert value(OVERLAP, gaussian(200, 3, shift=9.0), task) < 0.01
+    assert np.isnan(value(OVERLAP, candidate, gaussian(1, 4)))
+
+
+def test_kernel_distance_is_unbiased():
+    task, candidate = (gaussian(n, seed, s) for n, seed, s in ((60, 1, 0.0), (40, 2, 0.5)))
+    ours, theirs = (np.asarray(s.summaries["points"]["point"], float) for s in (task, candidate))
+    mean, scale = ours.mean(axis=0), np.sqrt(ours.var(axis=0).sum())
+    x, y = (theirs - mean) / scale, (ours - mean) / scale
+    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in
+              ((1 + x @ x.T) ** 3, (1 + y @ y.T) ** 3)]  # fmt: skip
+    expected = sum(within) - 2 * np.mean((1 + x @ y.T) ** 3)
+    assert value(KID, candidate, task) == pytest.approx(expected)
+    # Of one distribution it is zero on average, however few the structures.
+    alike = [value(KID, gaussian(8, 100 + i), gaussian(12, 200 + i)) for i in range(200)]
+    assert abs(np.mean(alike)) < 4 * np.std(alike) / np.sqrt(200)
+    assert np.isnan(value(KID, candidate, gaussian(1, 4)))
 
 
 def test_formulas_elements_and_sizes_are_counted():

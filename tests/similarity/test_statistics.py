@@ -20,8 +20,8 @@ from atomjax.similarity.measures.statistics import (
     update,
 )
 from atomjax.similarity.measures.stream import StatisticsStream
+from tests.processes import with_devices
 from tests.similarity.samples import exact, statistics_of
-from tests.training.test_step import environment_with_devices
 
 
 def rows_of(count: int, dimension: int, seed: int = 0, offset: float = 0.0) -> np.ndarray:
@@ -153,7 +153,7 @@ def test_eight_devices_merge_to_one():
         text=True,
         timeout=120,
         check=False,
-        env=environment_with_devices(8),
+        env=with_devices(8),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "8 devices agree" in done.stdout

@@ -11,7 +11,7 @@ from rich.console import Console
 from atomjax.launch import main
 from atomjax.runtime.config import ConfigError, load_config
 from atomjax.runtime.run import Run
-from atomjax.similarity.analysis.rank_correlation import rank_correlation, spearman
+from atomjax.similarity.analysis.rank_correlation import rank_correlation, regret, spearman
 from atomjax.studies import ReportError
 from atomjax.studies.survey import SURVEY, SurveySettings
 from atomjax.studies.transfer import SCRATCH
@@ -45,6 +45,23 @@ def test_spearman_is_pearson_of_ranks_with_ties_shared():
     ranks = np.array([1, 2.5, 2.5, 4]), np.array([3, 1, 2, 4])
     np.testing.assert_allclose(spearman(a, b), np.corrcoef(*ranks)[0, 1])
     assert spearman(np.ones((3, 1)), a[:3]) == [0.0]
+
+
+def test_regret_is_what_the_best_set_would_save():
+    distances = np.array([[1.0, 5.0], [2.0, 4.0], [3.0, 4.0]])
+    errors = np.array([[12.0, 30.0], [10.0, 20.0], [11.0, 40.0]])
+    found = rank_correlation(distances, errors[:, :, None])
+    # Two sets are nearest to the second task, and either may be chosen.
+    np.testing.assert_allclose(found.regret, [0.2, 0.5])
+    np.testing.assert_allclose(regret(errors, np.ones((3, 2), bool)), [0.1, 0.5])
+
+
+def test_interval_covers_tasks_that_disagree():
+    distances = np.repeat(np.arange(5.0)[:, None], 6, axis=1)
+    errors = 1 + distances
+    errors[:, :2] = 9 - errors[:, :2]
+    low, high = rank_correlation(distances, errors[:, :, None]).interval
+    assert low < 0 < high < 1.01
 
 
 def test_two_sets_are_too_few():
@@ -171,13 +188,16 @@ def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     path = ROOT / "configs" / "paper" / "survey.py"
     assert main([f"--config={path}", "--validate"]) == 0
-    assert "19 pretrainings, 66 finetunings" in capsys.readouterr().out
+    assert "22 pretrainings, 100 finetunings" in capsys.readouterr().out
     settings = SurveySettings.from_config(load_config(path))
-    assert list(settings.singles) == ["conformers", "reactions", "slabs", "oxides"]
+    sets = ["conformers", "reactions", "trajectory", "slabs", "alloys", "oxides"]
+    assert list(settings.singles) == sets
     common = settings.starts[0].budget
     alike = [s.name for s in settings.starts if s.budget == common]
-    assert alike[:6] == [*settings.singles, "balanced", "temperature 2"]
-    assert alike[6:] == ["conformers, half of N", "oxides, half of N"]
+    assert alike == [*sets, "balanced", "temperature 2", "slabs and a bridge"]
+    published = SurveySettings.from_config(load_config(f"{path}:folder"))
+    names = [task.data.name for task in published.tasks]
+    assert names[4:] == ["dimers", "cathode", "perovskites", "carbon"]
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from atomjax.training.running.checkpoint import (
 from atomjax.training.settings import GroupSettings
 from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import TrainState, create_state, data_mesh, place
+from tests.processes import with_devices
 from tests.training.sections import train_settings
-from tests.training.test_step import environment_with_devices
 
 METADATA = {"model": {"name": "standin"}, "references": {"a": {"energy_scale": 1 / 3}}}
 
@@ -200,7 +200,7 @@ def test_one_device_reads_what_eight_wrote(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)],
         check=True,
         timeout=120,
-        env=environment_with_devices(8),
+        env=with_devices(8),
         cwd=Path(__file__).resolve().parents[2],
     )
     restored, _ = Checkpoints(tmp_path).restore(make_state())

@@ -21,6 +21,7 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.compiled import CompiledFunctions
+from tests.processes import with_devices
 from tests.training.workflow import make_config, write_structures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +46,10 @@ def run_here(workdir: Path, structures: Path, **changes: Any) -> dict[str, Any]:
 
 def start(workdir: Path, structures: Path, devices: int = 1, **changes: Any) -> subprocess.Popen:
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", "tests.training.workflow", str(workdir), str(structures), *settings],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags, "COLUMNS": "200"},
+        env=with_devices(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -19,6 +19,7 @@ from atomjax.training.update.state import (
 )
 from atomjax.training.update.step import make_train_step
 from atomjax.training.update.tasks import Task
+from tests.processes import with_devices
 from tests.training.sections import train_settings
 from tests.training.standin import Model, init, make_batch, random_structures, stack
 
@@ -221,14 +222,7 @@ def test_eight_devices_make_the_step_of_one():
         text=True,
         timeout=600,
         check=False,
-        env=environment_with_devices(8),
+        env=with_devices(8),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "8 devices agree" in done.stdout
-
-
-def environment_with_devices(count: int) -> dict[str, str]:
-    import os
-
-    flags = f"--xla_force_host_platform_device_count={count}"
-    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -1,4 +1,4 @@
-"""Rank correlation of distances with the errors after pretraining, and its uncertainty."""
+"""Rank correlation of distances with the errors after pretraining, its uncertainty, and regret."""
 
 import itertools
 from dataclasses import dataclass
@@ -18,16 +18,19 @@ class RankCorrelation:
         by_task: [M] correlations with the errors' means over seeds; 1 where the nearer set always
             led to the smaller error.
         mean: mean of these correlations.
-        interval: confidence interval of the mean, from errors of seeds drawn with replacement. It
-            covers the choice of seeds, not that of sets and tasks.
+        interval: confidence interval of the mean, from tasks, upstream sets and seeds drawn with
+            replacement; the seeds of every set are drawn by themselves.
         p_value: fraction of the orders of the K sets, the same for all tasks, whose mean
             correlation is at least as large; 1/K! at best.
+        regret: [M] how much larger the error of the nearest set is than that of the best one, as
+            a fraction of the latter.
     """
 
     by_task: np.ndarray
     mean: float
     interval: tuple[float, float]
     p_value: float
+    regret: np.ndarray
 
 
 def rank_correlation(
@@ -59,12 +62,7 @@ def rank_correlation(
     means = errors.mean(axis=2)
     by_task = spearman(distances, means)
     rng = np.random.default_rng(seed)
-    # One draw for all tasks of a set: they start from the same pretrained weights.
-    drawn = rng.integers(errors.shape[2], size=(resamples, sets, errors.shape[2]))
-    resampled = [
-        np.mean(spearman(distances, np.take_along_axis(errors, d[:, None], axis=2).mean(2)))
-        for d in drawn
-    ]
+    resampled = [_resample(distances, errors, rng) for _ in range(resamples)]
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(resampled, [tail, 100 - tail])
     if sets <= MOST_ENUMERATED:
@@ -79,7 +77,34 @@ def rank_correlation(
         interval=(float(low), float(high)),
         # Equal means differ by rounding.
         p_value=float(np.mean(shuffled >= mean - 1e-9)),
+        regret=regret(means, distances == distances.min(axis=0)),
     )
+
+
+def _resample(distances: np.ndarray, errors: np.ndarray, rng: np.random.Generator) -> float:
+    """The mean correlation of one draw of at least three different sets, of tasks and of seeds."""
+    count, tasks, seeds = errors.shape
+    sets = rng.integers(count, size=count)
+    while len(np.unique(sets)) < 3:
+        sets = rng.integers(count, size=count)
+    chosen = rng.integers(tasks, size=tasks)
+    # The same seeds for all tasks of a set: they start from the same pretrained weights.
+    drawn = rng.integers(seeds, size=(count, 1, seeds))
+    means = np.take_along_axis(errors, drawn, axis=2).mean(axis=2)
+    places = np.ix_(sets, chosen)
+    return float(np.mean(spearman(distances[places], means[places])))
+
+
+def regret(errors: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """[M] how much larger the mean error of the chosen sets is than the least, as a fraction of it.
+
+    Args:
+        errors: [K, M] errors.
+        chosen: [K, M] which sets may be chosen, at least one for every task; all of them for a
+            choice at random.
+    """
+    least = errors.min(axis=0)
+    return np.mean(errors, axis=0, where=chosen) / least - 1
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:

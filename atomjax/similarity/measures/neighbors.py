@@ -1,13 +1,15 @@
-"""Coverage of a task by a candidate, and the candidate's density where the task is.
+"""Measures of points in the neighbourhood of a task's: coverage, density, overlap and the KID.
 
-Points are structures: the means of their rows along fixed random directions, in units in which the
-task's points have unit covariance. A task's point is covered if a candidate's point lies no farther
-from it than its fifth nearest neighbour within the task (Naeem et al., ICML 2020, with the task for
-the real images). More of the candidate covers more, so sets are compared at equal numbers.
+Points are structures: the means of their rows along fixed random directions. For all but the KID
+they are in units in which the task's points have unit covariance. A task's point is covered if a
+candidate's point lies no farther from it than its fifth nearest neighbour within the task (Naeem et
+al., ICML 2020, with the task for the real images). More of the candidate covers more, so sets are
+compared at equal numbers.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from atomjax.similarity.features.summaries import Arrays, SetRows, Summary
 from atomjax.similarity.measures.measure import Measure, Sets, Values
 
 NEIGHBORS = 5
+# Principal directions of the task along which densities are estimated; in many no estimate is near.
+PRINCIPAL = 4
 # Points whose distances are computed at a time.
 CHUNK = 512
 # Directions along which the task's points vary less, relative to the widest, are left out.
@@ -82,30 +86,113 @@ def coverage_and_density(upstream: SetFeatures, downstream: SetFeatures) -> tupl
     return float(weights @ (counts > 0)), share * float(weights @ counts)
 
 
-def _measure(name: str, about: str, which: int) -> Measure:
+def overlap(upstream: SetFeatures, downstream: SetFeatures) -> float:
+    """Overlap of two densities, the mean of min(1, q / p) over the points of the downstream set.
+
+    Densities q and p are those of Gaussian kernels at the points of either set along the widest
+    directions of the downstream one, as wide as Scott's rule takes them for the latter; a point
+    does not count in its own density. NaN for a single point.
+    """
+    theirs, ours, weights, own = _pair(upstream, downstream)
+    if len(own) < 2:
+        return float("nan")
+    change = whitening(ours)[:, -PRINCIPAL:]
+    width = len(ours) ** (-1 / (change.shape[1] + 4))
+    theirs, ours = theirs @ change / width, ours @ change / width
+    ratios = []
+    for start, to_theirs, to_ours in zip(
+        range(0, len(ours), CHUNK), _squares(ours, theirs), _squares(ours, ours), strict=True
+    ):
+        near = np.exp(-to_ours / 2)
+        places = np.arange(len(near))
+        near[places, start + places] = 0
+        p = near @ own / (1 - own[start : start + CHUNK])
+        ratios.append(np.minimum(1, np.exp(-to_theirs / 2) @ weights / np.maximum(p, 1e-300)))
+    return float(own @ np.concatenate(ratios))
+
+
+def kernel_distance(upstream: SetFeatures, downstream: SetFeatures) -> float:
+    """The unbiased squared mean discrepancy with the kernel (1 + x·y)³; NaN for a single point.
+
+    Points are seen from the downstream set's mean, and the mean square distance from it is one.
+    """
+    theirs, ours, weights, own = _pair(upstream, downstream)
+    if min(len(weights), len(own)) < 2:
+        return float("nan")
+    mean = own @ ours
+    scale = np.sqrt(max(own @ ((ours - mean) ** 2).sum(axis=1), 1e-300))
+    theirs, ours = (theirs - mean) / scale, (ours - mean) / scale
+    return _mean_kernel(theirs, theirs, weights, weights, apart=True) + (
+        _mean_kernel(ours, ours, own, own, apart=True)
+        - 2 * _mean_kernel(theirs, ours, weights, own)
+    )
+
+
+def _mean_kernel(
+    first: np.ndarray, second: np.ndarray, ours: np.ndarray, theirs: np.ndarray, apart: bool = False
+) -> float:
+    """The mean of (1 + x·y)³ over weighted pairs; ``apart`` leaves a point with itself out."""
+    total = 0.0
+    for start in range(0, len(first), CHUNK):
+        some = slice(start, start + CHUNK)
+        total += ours[some] @ ((1 + first[some] @ second.T) ** 3 @ theirs)
+    if not apart:
+        return float(total)
+    alone = ours**2 @ (1 + (first**2).sum(axis=1)) ** 3
+    return float((total - alone) / (1 - (ours**2).sum()))
+
+
+def _pair(
+    upstream: SetFeatures, downstream: SetFeatures
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Points of both sets, and their weights, which sum up to one."""
+    both = [one.summaries["points"] for one in (upstream, downstream)]
+    theirs, ours = (one["point"].astype(float) for one in both)
+    weights, own = (one["weight"] / one["weight"].sum() for one in both)
+    return theirs, ours, weights, own
+
+
+def _measure(
+    name: str,
+    about: str,
+    of_pair: Callable[[SetFeatures, SetFeatures], float],
+    **options: Any,
+) -> Measure:
     def table(upstream: Sets, downstream: Sets) -> Values:
-        pairs = [[coverage_and_density(one, other) for other in downstream] for one in upstream]
-        return Values(np.array(pairs)[..., which])
+        return Values(np.array([[of_pair(u, d) for d in downstream] for u in upstream]))
 
     return Measure(
         name=name,
-        label=name,
         about=f"{about}; it has no interval and no floor",
-        near="large",
         symmetric=False,
         needs=(Summary("points", points, merge=join_points, labels=False),),
         table=table,
+        **({"label": name, "near": "large"} | options),
     )
 
 
 COVERAGE = _measure(
     "coverage",
     "the fraction of the task's structures that have one of the candidate in their neighbourhood",
-    0,
+    lambda upstream, downstream: coverage_and_density(upstream, downstream)[0],
 )
 DENSITY = _measure(
     "density",
     "the candidate's structures in the neighbourhoods of the task's, relative to those of a set "
     "like the task, which has 1",
-    1,
+    lambda upstream, downstream: coverage_and_density(upstream, downstream)[1],
+)
+OVERLAP = _measure(
+    "overlap",
+    "the overlap of the densities of structures, estimated by Gaussian kernels along the task's "
+    f"{PRINCIPAL} widest directions: 0 for sets apart, near 1 for sets alike",
+    overlap,
+)
+KID = _measure(
+    "kid",
+    "the kernel distance, a squared maximum mean discrepancy of structures with a cubic kernel in "
+    "the task's units, free of the bias of small sets",
+    kernel_distance,
+    label="KID",
+    near="small",
 )

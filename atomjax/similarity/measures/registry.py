@@ -9,7 +9,7 @@ from atomjax.similarity.measures.csi import CSI
 from atomjax.similarity.measures.elements import WITHIN_ELEMENTS
 from atomjax.similarity.measures.measure import Measure
 from atomjax.similarity.measures.mmd import MMD
-from atomjax.similarity.measures.neighbors import COVERAGE, DENSITY
+from atomjax.similarity.measures.neighbors import COVERAGE, DENSITY, KID, OVERLAP
 from atomjax.similarity.measures.sliced_wasserstein import SLICED_WASSERSTEIN
 
 # Those of a config that names none.
@@ -17,9 +17,11 @@ DEFAULT = (CSI, WITHIN_ELEMENTS)
 BUILT_IN = (
     *DEFAULT,
     MMD,
+    KID,
     SLICED_WASSERSTEIN,
     COVERAGE,
     DENSITY,
+    OVERLAP,
     FORMULA_OVERLAP,
     ELEMENT_OVERLAP,
     SIZE_GAP,

@@ -102,7 +102,7 @@ class EpochPlans:
         samples: Sequence[int],
         *,
         batch_size: int,
-        strata: Sequence[int] | None,
+        strata: Sequence[int] | None = None,
         seed: int,
         epochs: int,
         num_devices: int,

@@ -132,10 +132,10 @@ class Session:
         Returns:
             "seed", "steps" made, "best_step", "seconds" of training, "budget", "structures",
             "parameters", "trained_parameters", "state_bytes" (weights, averages and moments of the
-            optimiser), "compilations" of the training step in this process, "padding" (shares
-            that are real), "validation" and "test": dataset → metric → value of the best
-            weights, "test_by_element": of forces the same by element, "checkpoint" and
-            "predictions" (dataset → file).
+            optimiser), "step_bytes" (temporary arrays of a step), "compilations" of the training
+            step in this process, "padding" (shares that are real), "validation" and "test":
+            dataset → metric → value of the best weights, "test_by_element": of forces the same by
+            element, "checkpoint" and "predictions" (dataset → file).
 
         Raises:
             FloatingPointError: at a loss that is not finite.
@@ -168,11 +168,11 @@ class Session:
         final = loop.train(state, record)
         compilations = loop.step.num_compilations - before
         self._say_padding(compilations)
-        memory = sum(leaf.nbytes for leaf in jax.tree.leaves(final))
         results = {
             **self._results(int(final.step), loop.seconds, compilations),
             "trained_parameters": count,
-            "state_bytes": memory,
+            "state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(final)),
+            "step_bytes": loop.step.temporary_bytes,
         }
         if self.run.primary:
             self.run.write_json("results.json", results)

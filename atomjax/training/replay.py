@@ -125,14 +125,13 @@ def find_replay(settings: ReplaySettings, metadata: Mapping[str, Any], *, resume
     """
     heads = {head["name"]: head for head in metadata["heads"]}
     name = settings.dataset.name
-    source = name if resumed else settings.head or (name if name in heads else None)
+    source = name if resumed else settings.head_from or (name if name in heads else None)
     if source is None and len(heads) == 1:
         source = next(iter(heads))
     if source is None or source not in heads:
-        known = ", ".join(heads)
         raise ConfigError(
-            f"finetune.replay.head={settings.head!r}: the checkpoint has the heads {known}; name "
-            f"the one that goes on.{nearest(source or name, heads)}"
+            f"finetune.replay.head_from={settings.head_from!r}: the checkpoint has the heads "
+            f"{', '.join(heads)}; name the one that goes on.{nearest(source or name, heads)}"
         )
     head = HeadConfig.from_dict(heads[source])
     if head.kind == "scalar" or head.targets:

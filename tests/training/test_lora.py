@@ -130,7 +130,7 @@ def test_a_stopped_adaptation_goes_on_exactly(structures, source, adapted, tmp_p
 
 
 def test_adapters_need_a_backbone_and_kernels(structures, source, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"train.lora adapts a pretrained backbone"):
+    with pytest.raises(ConfigError, match=r"train.lora adapts a pretrained model"):
         adapt(structures, None, tmp_path / "a")
     with pytest.raises(ConfigError, match=r"pattern=.* larger than an update of rank=64"):
         adapt(structures, source, tmp_path / "b", lora={"rank": 64})

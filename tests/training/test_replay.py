@@ -137,7 +137,7 @@ def test_labels_by_the_checkpoint_are_made_once(structures, source, tmp_path) ->
 def test_a_head_that_is_not_there_is_named(structures, source, tmp_path) -> None:
     metadata = read_metadata(source[0])
     dataset = {"name": "upstream", "kind": "store", "path": "nowhere"}
-    wrong = build(ReplaySettings, {"dataset": dataset, "head": "chain"})
+    wrong = build(ReplaySettings, {"dataset": dataset, "head_from": "chain"})
     with pytest.raises(ConfigError, match=r"has the heads chains; name.*Did you mean 'chains'"):
         find_replay(wrong, metadata, resumed=False)
     found = find_replay(build(ReplaySettings, {"dataset": dataset}), metadata, resumed=False)

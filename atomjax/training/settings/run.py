@@ -44,7 +44,7 @@ class ReplaySettings(Settings):
     "Fraction of the structures of every batch that are replayed."
     labels: Literal["real", "checkpoint"] = "real"
     'Their own labels, or ("checkpoint") what the checkpoint predicts, computed once and kept.'
-    head: str | None = None
+    head_from: str | None = None
     "Head of the checkpoint that goes on; none: that of the data set's name, or the only one."
 
 
@@ -99,7 +99,7 @@ class RunSettings(WorkflowSettings):
         if replay and replay.dataset.name in [dataset.name for dataset in self.data.train]:
             raise ConfigError(
                 f'finetune.replay.dataset has the name "{replay.dataset.name}" of a data set to '
-                "finetune on; give it another, and replay.head the name in the checkpoint"
+                "finetune on; give it another, and replay.head_from the name in the checkpoint"
             )
 
     @classmethod

@@ -20,6 +20,7 @@ from atomjax.batching.planning import (
     classes_of_load,
     count_batches,
     plan_batches,
+    plan_strata,
     split_batch,
 )
 from atomjax.batching.size_table import JoinedSizes
@@ -72,6 +73,8 @@ class EpochPlans:
         sizes: sizes of all structures.
         samples: number of samples that an epoch takes of each data set.
         batch_size: structures of a global batch, or their mean where it is filled by size.
+        strata: number of the group of each data set, of which all batches have equally many, filled
+            by count; None draws from all alike.
         seed: seed of all random choices.
         epochs: epochs of the run, all of which the shapes have to hold.
         num_devices: D, parts of each batch.
@@ -99,6 +102,7 @@ class EpochPlans:
         samples: Sequence[int],
         *,
         batch_size: int,
+        strata: Sequence[int] | None = None,
         seed: int,
         epochs: int,
         num_devices: int,
@@ -113,6 +117,7 @@ class EpochPlans:
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
         self.num_devices, self.num_buckets, self.shuffle = num_devices, num_buckets, shuffle
         self._dropped, self._identify = dropped, identify
+        self._strata = None if strata is None else np.asarray(strata)
         self.samples_per_epoch = sum(self.samples)
         self.steps_per_epoch = count_batches(self.samples_per_epoch, batch_size)
         n_window = max(1, min(self.samples_per_epoch // WINDOW, self.steps_per_epoch))
@@ -201,8 +206,12 @@ class EpochPlans:
         """Groups, class and largest need of a device, for every step made of ``members``."""
         fill, devices = self.fill, devices or self.num_devices
         sizes = self.sizes.take(members)
-        options = {"num_buckets": max(self.num_buckets, 1), "fill": fill}
-        plan = plan_batches(sizes, self.batch_size, key, **options)
+        if self._strata is None:
+            options = {"num_buckets": max(self.num_buckets, 1), "fill": fill}
+            plan = plan_batches(sizes, self.batch_size, key, **options)
+        else:
+            strata = self._strata[self.sizes.locate(members)[0]]
+            plan = plan_strata(sizes, strata, self.batch_size, key)
         parts = [
             [batch[part] for part in split_batch(Sizes(sizes.table[batch]), devices, fill)]
             for batch in plan.batches

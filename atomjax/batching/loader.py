@@ -63,6 +63,9 @@ class BatchLoader:
         capacity: shape or shapes of the buckets; fitted to the data if None.
         samples: structures that an epoch takes of each data set, in turn (see
             ``atomjax.batching.mixture.epoch_members``); None takes all once.
+        strata: number of the group that each data set belongs to; every batch then has as many
+            structures of a group as any other, to within one, and is filled by count. None divides
+            the samples of an epoch as they come.
         rows: parts of the D to build, those of this process's devices; None builds all.
 
     Raises:
@@ -90,6 +93,7 @@ class BatchLoader:
         fill: Fill | Literal["auto"] = "count",
         capacity: Capacity | Sequence[Capacity] | None = None,
         samples: Sequence[int] | None = None,
+        strata: Sequence[int] | None = None,
         rows: Sequence[int] | None = None,
     ):
         _check_least(
@@ -102,8 +106,7 @@ class BatchLoader:
         self.num_devices = num_devices
         self.rows = list(range(num_devices)) if rows is None else list(rows)
         self.shuffle, self.dtype = shuffle, dtype
-        self.prefetch, self.num_threads = prefetch, num_threads
-        self.num_workers = num_workers
+        self.prefetch, self.num_threads, self.num_workers = prefetch, num_threads, num_workers
         drop_edges = shuffle if drop_edges is None else drop_edges
         self._dropping = drop_edges and any(d.graph_config.edge_dropout for d in datasets)
         self._indices = [i if d.index is None else d.index for i, d in enumerate(datasets)]
@@ -118,6 +121,7 @@ class BatchLoader:
             self._joined_sizes(),
             self.samples,
             batch_size=batch_size,
+            strata=strata,
             seed=seed,
             epochs=epochs,
             num_devices=num_devices,

@@ -60,6 +60,7 @@ def plan_batches(
     *,
     num_buckets: int = 1,
     fill: Fill = "count",
+    n_batch: int | None = None,
 ) -> Plan:
     """Divide structures into batches with nearly equal numbers of main edges.
 
@@ -72,11 +73,12 @@ def plan_batches(
         num_buckets: into how many classes of size to sort the structures; each batch is drawn
             from one.
         fill: "count" or "size".
+        n_batch: number of batches, whatever the batch size.
 
     Returns:
         The batches in random order.
     """
-    n_batch = count_batches(len(sizes), batch_size)
+    n_batch = count_batches(len(sizes), batch_size) if n_batch is None else n_batch
     if n_batch == 0:
         return Plan([], np.zeros(0, dtype=np.int64))
     rng = np.random.default_rng(list(key))
@@ -90,6 +92,32 @@ def plan_batches(
         classes += [label] * n
     order = rng.permutation(n_batch)
     return Plan([batches[i] for i in order], np.array(classes)[order])
+
+
+def plan_strata(sizes: Sizes, strata: np.ndarray, batch_size: int, key: Sequence[int]) -> Plan:
+    """Divide structures into batches that have equally many of each stratum, to within one.
+
+    Args:
+        sizes: sizes of the S structures.
+        strata: [S] stratum of each, numbers from 0.
+        batch_size: most structures in a batch.
+        key: key of the random choices.
+    """
+    n_batch, parts = count_batches(len(sizes), batch_size), []
+    for stratum in np.unique(strata).tolist():
+        members = np.flatnonzero(strata == stratum)
+        own = Sizes(sizes.table[members])
+        plan = plan_batches(own, batch_size, (*key, stratum), n_batch=n_batch)
+        batches = [members[batch] for batch in plan.batches]
+        if parts:
+            # The heaviest of this stratum to the lightest of those before.
+            loads = [[sizes.column("n_edge")[b].sum() for b in one] for one in (parts, batches)]
+            lightest, heaviest = np.argsort(loads[0]), np.argsort(loads[1])[::-1]
+            for place, other in zip(lightest.tolist(), heaviest.tolist(), strict=True):
+                parts[place] = np.concatenate([parts[place], batches[other]])
+        else:
+            parts = batches
+    return Plan(parts, np.zeros(n_batch, dtype=np.int64))
 
 
 def split_batch(sizes: Sizes, num_devices: int, fill: Fill = "count") -> list[np.ndarray]:

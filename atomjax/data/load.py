@@ -68,6 +68,11 @@ class DataSplits:
         """References of each training set."""
         return [dataset.references for dataset in self.train]
 
+    def extend(self, other: "DataSplits") -> None:
+        """Adds further data sets, whose indices follow on."""
+        for name in ("train", "validation", "test", "origins", "samples", "notes", "remarks"):
+            getattr(self, name).extend(getattr(other, name))
+
     def fingerprints(self, index: int) -> dict[str, Any]:
         """Split → fingerprint of its structures, of the training set at ``index``."""
         parts = self.parts(index)

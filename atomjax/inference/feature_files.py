@@ -123,7 +123,8 @@ def write_feature_files(config: Mapping[str, Any] | FeatureSettings, run: Run) -
             run=run,
         )
         if run.primary:
-            summary[dataset.name] = _write_set(dataset.name, structures, embedder, run)
+            folder = run.path(dataset.name)
+            summary[dataset.name] = write_features(folder, dataset.name, structures, embedder, run)
         run.wait_for_all(f"features of {dataset.name}")
     if run.primary:
         run.write_json("features.json", {"extractor": extractor.name, "sets": summary})
@@ -152,11 +153,24 @@ def _some_rows(folder: Path) -> np.ndarray:
     return np.array(means[:: -(-len(means) // SHOWN_ROWS)])
 
 
-def _write_set(
-    name: str, structures: Sequence[Structure], embedder: Embedder, run: Run
+def write_features(
+    folder: Path, name: str, structures: Sequence[Structure], embedder: Embedder, run: Run
 ) -> dict[str, int]:
-    """Writes the missing features of one set."""
-    folder = run.path(name)
+    """Writes the missing features of one set.
+
+    Args:
+        folder: takes the files that the module describes.
+        name: name of the set, for progress.
+        structures: the set.
+        embedder: backbone that computes them.
+        run: shows progress.
+
+    Returns:
+        Numbers of "structures", "atoms" and "features".
+
+    Raises:
+        ConfigError: the folder holds features of other structures or of another backbone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     n_node = np.array([len(structure) for structure in structures])
     ends = np.cumsum(n_node)

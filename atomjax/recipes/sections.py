@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from atomjax.runtime.config import section_type, to_plain
+from atomjax.runtime.config import to_plain
 from atomjax.training.settings import TrainSettings
 
 # An ml_collections.ConfigDict; type checkers know none of its attributes.
@@ -21,10 +21,10 @@ def section(**fields: Any) -> Section:
 
 
 def training(batch_size: int) -> Section:
-    """A section "train" whose own sections are empty, but for the structures per step."""
+    """A section "train" whose sections are empty but for the structures per step, or left out."""
     hints = typing.get_type_hints(TrainSettings)
     names = [field.name for field in dataclasses.fields(TrainSettings)]
-    train = section(**{name: section() for name in names if section_type(hints[name])})
+    train = section(**{name: section() for name in names if dataclasses.is_dataclass(hints[name])})
     train.batching.batch_size = batch_size
     return train
 

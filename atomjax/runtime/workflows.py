@@ -86,6 +86,11 @@ def _study(name: str) -> Workflow:
 WORKFLOWS: dict[str, Workflow] = {
     "pretrain": _training("atomjax.studies.single:pretrain"),
     "finetune": _training("atomjax.studies.benchmark:finetune", several=True),
+    "probe": Workflow(
+        settings="atomjax.training.settings:RunSettings",
+        check="atomjax.inference.probe:check_probe",
+        function="atomjax.studies.single:probe",
+    ),
     "csi": Workflow(
         settings="atomjax.similarity.settings:SimilaritySettings",
         check="atomjax.similarity.workflow.job:check_similarity",

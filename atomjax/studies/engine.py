@@ -17,7 +17,7 @@ from atomjax.reporting.report import Document, write_report
 from atomjax.runtime.config import ConfigError, build, to_plain
 from atomjax.runtime.parts import Part, Parts, allowed_jobs
 from atomjax.runtime.run import Run
-from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
+from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow, resolve
 from atomjax.studies.figures import parity_plots, training_plots
 from atomjax.studies.results import Findings, Point, ReportError, Results, rows_of
 from atomjax.studies.tables import error_table, time_table
@@ -27,7 +27,11 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 
 # Workflows of points that write no report of their own.
-TRAININGS: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": pretrain, "finetune": finetune}
+TRAININGS: dict[str, Any] = {
+    "pretrain": pretrain,
+    "finetune": finetune,
+    "probe": "atomjax.inference.probe:probe",
+}
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ class Study:
 def compute_point(settings: Any, run: Run) -> dict[str, Any]:
     """The results of one point."""
     if settings.workflow in TRAININGS:
-        return TRAININGS[settings.workflow](settings, run)
+        return resolve(TRAININGS[settings.workflow])(settings, run)
     return find_workflow(to_plain(settings)).load_function()(settings, run)
 
 

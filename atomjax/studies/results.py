@@ -36,6 +36,10 @@ class Point:
     judged: bool = True  # whether its test error is an answer of the study
 
 
+# Costs of a training, beside its wall time, and their units.
+COSTS = {"trained_parameters": "", "state_bytes": "B", "step_bytes": "B"}
+
+
 class Row(NamedTuple):
     """One value. The seed is None where all seeds share it, the data set "" where it has none."""
 
@@ -60,6 +64,9 @@ def rows_of(point: Point, record: Mapping[str, Any]) -> Iterator[Row]:
             if isinstance(value, float):
                 yield Row(pair["upstream"], None, pair["downstream"], metric, value)
     yield Row(point.label, point.seed, "", "seconds", record["wall_seconds"], "s")
+    for name, unit in COSTS.items():
+        if record.get(name) is not None:
+            yield Row(point.label, point.seed, "", name, record[name], unit)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from atomjax.runtime.earlier import translated
 from atomjax.runtime.files import read_json
 from atomjax.runtime.progress import format_seconds
 from atomjax.runtime.run import Run
+from atomjax.runtime.workflows import resolve
 from atomjax.studies.engine import TRAININGS
 from atomjax.studies.figures import (
     VALIDATION,
@@ -31,7 +32,7 @@ from atomjax.studies.figures import (
 from atomjax.training.running.metrics import FURTHER_METRICS, METRICS
 from atomjax.training.settings import HeadSettings, RunSettings
 
-TITLES = {"pretrain": "Pretraining on", "finetune": "Finetuning on"}
+TITLES = {"pretrain": "Pretraining on", "finetune": "Finetuning on", "probe": "Linear probe on"}
 TRAINED = "train/"
 
 
@@ -45,8 +46,13 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
     return _train("finetune", config, run)
 
 
+def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
+    """Fits a linear head and reports; see :func:`atomjax.inference.probe.probe`."""
+    return _train("probe", config, run)
+
+
 def _train(workflow: str, config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
-    results = TRAININGS[workflow](config, run)
+    results = resolve(TRAININGS[workflow])(config, run)
     write_report(lambda: describe_training(run), run)
     run.say(f"report: {run.workdir / 'report.html'}")
     return results

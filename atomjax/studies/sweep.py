@@ -21,7 +21,7 @@ from atomjax.runtime.names import check_name
 from atomjax.runtime.workflows import WorkflowSettings, find_workflow
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point, spread
-from atomjax.studies.tables import error_table, heading
+from atomjax.studies.tables import cost_columns, error_table, heading
 from atomjax.studies.transfer import downstream_settings, upstream_settings
 from atomjax.training.running.metrics import METRICS
 from atomjax.training.settings import FinetuneSettings, RunSettings, TransferSettings
@@ -154,19 +154,21 @@ def report_sweep(findings: Findings) -> Report:
     That is 1 - error / error of the reference: JMP's relative improvement (table 6).
     """
     settings, results = findings.settings, findings.results
-    judged = results.judged_by(findings.judged)
+    upstream = _replayed(findings)
+    task = None if not upstream else _task(findings)
+    judged = results.judged_by(findings.judged, task)
     reference = settings.reference or settings.variants[0].name
     variants = [
         {
             **to_plain(variant),
-            "error": spread(results.errors(variant.name, judged)),
-            "improvement": spread(results.gains(variant.name, reference, judged)),
+            "error": spread(results.errors(variant.name, judged, task)),
+            "improvement": spread(results.gains(variant.name, reference, judged, task)),
         }
         for variant in settings.variants
     ]
     summary = {
         "judged_by": judged,
-        "unit": results.unit(judged),
+        "unit": results.unit(judged, task),
         "reference": reference,
         "x_label": settings.x_label,
         "variants": variants,
@@ -179,15 +181,27 @@ def report_sweep(findings: Findings) -> Report:
         *error_table(
             results,
             findings.judged,
-            metrics=[(None, judged)],
+            metrics=[(task, judged), *((name, judged) for name in upstream)],
             reference=reference,
+            columns=cost_columns(results, findings.judged),
             first="variant",
         ),
     ]
-    return Report("Sweep", lines=lines, summary=summary, plots=_curves(findings, judged))
+    return Report("Sweep", lines=lines, summary=summary, plots=_curves(findings, judged, task))
 
 
-def _curves(findings: Findings, judged: str) -> list[Plot]:
+def _task(findings: Findings) -> str:
+    """The data set that is finetuned on."""
+    return next(point.settings.data.train[0].name for point in findings.points if point.judged)
+
+
+def _replayed(findings: Findings) -> list[str]:
+    """Upstream sets that are tested beside the task."""
+    starts = [point.settings.finetune for point in findings.points if point.judged]
+    return list(dict.fromkeys(s.replay.dataset.name for s in starts if s and s.replay))
+
+
+def _curves(findings: Findings, judged: str, task: str | None) -> list[Plot]:
     """Errors over x, one curve for each line and seed; none where variants have no x."""
     lines: dict[str, list[VariantSettings]] = {}
     for variant in findings.settings.variants:
@@ -196,7 +210,7 @@ def _curves(findings: Findings, judged: str) -> list[Plot]:
     curves = []
     for line, variants in lines.items():
         variants = sorted(variants, key=lambda variant: variant.x or 0)
-        values = [findings.results.values(variant.name, judged) for variant in variants]
+        values = [findings.results.values(one.name, judged, task) for one in variants]
         steps = [float(variant.x or 0) for variant in variants]
         curves += [
             Curve(

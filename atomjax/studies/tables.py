@@ -1,6 +1,6 @@
 """Tables that all studies share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
 from atomjax.runtime.progress import format_digits, format_seconds
@@ -57,6 +57,29 @@ def error_table(
         single = [results.errors(point, metric, data_set) for point in points]
         table["single seeds"] = [", ".join(format_digits(v, 4) for v in own) for own in single]
     return markdown_table(list(table), list(zip(*table.values(), strict=True)))
+
+
+def cost_columns(results: Results, points: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of what trainings took, for :func:`error_table`: means over the seeds.
+
+    "Memory" is that of weights, averages, moments and of a step's temporary arrays.
+    """
+
+    def mean(point: str, *metrics: str) -> float | None:
+        values = [results.errors(point, metric, "") for metric in metrics]
+        return sum(sum(own) / len(own) for own in values) if all(values) else None
+
+    def column(*metrics: str, form: Callable[[float], str]) -> list[str]:
+        found = [mean(point, *metrics) for point in points]
+        return ["–" if value is None else form(value) for value in found]
+
+    columns = {
+        "trained": column("trained_parameters", form=lambda n: f"{n:,.0f}"),
+        "memory (MB)": column("state_bytes", "step_bytes", form=lambda n: f"{n / 1e6:,.1f}"),
+        "wall time": column("seconds", form=format_seconds),
+    }
+    # Records of earlier versions have their time alone, which has a table of its own.
+    return {} if set(columns["trained"]) == {"–"} else columns
 
 
 def _percent(gains: Sequence[float]) -> str:

@@ -78,6 +78,7 @@ def finetuning_job(settings: RunSettings) -> Job:
         checkpoint=start.checkpoint,
         which=start.which,
         head_from=start.head_from,
+        replay=start.replay,
     )
 
 
@@ -121,19 +122,23 @@ def _with_heads(
     variables: Variables, source: Variables, metadata: Mapping[str, Any], session: Session
 ) -> tuple[Variables, str]:
     """The variables with the checkpoint's heads where the job asks for them, and a note on it."""
-    head_from = session.job.head_from
-    if head_from is None:
-        return variables, f"heads discarded: {', '.join(h['name'] for h in metadata['heads'])}"
+    head_from, replay = session.job.head_from, session.replay
+    wanted = {head.name: head_from for head in session.heads if head_from is not None}
+    if replay is not None:
+        wanted[replay.name] = replay.source
     given = {
         key: {
             **variables["params"][key],
-            **source_parameters(metadata, source["params"], head_from, head),
+            **source_parameters(metadata, source["params"], wanted[head.name], head),
         }
         for head in session.heads
-        if (key := head_key(head.name))
+        if head.name in wanted and (key := head_key(head.name))
     }
-    names = ", ".join(head["name"] for head in source_heads(metadata, head_from))
-    return {**variables, "params": {**variables["params"], **given}}, f"heads from {names}"
+    names = {h["name"] for one in wanted.values() for h in source_heads(metadata, one)}
+    gone = [head["name"] for head in metadata["heads"] if head["name"] not in names]
+    note = [f"heads from {', '.join(sorted(names))}"] if names else []
+    note += [f"heads discarded: {', '.join(gone)}"] if gone else []
+    return {**variables, "params": {**variables["params"], **given}}, "; ".join(note)
 
 
 def compare_backbones(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:

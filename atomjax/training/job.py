@@ -1,6 +1,6 @@
 """Settings of one training, and the model, data and loss that follow from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
@@ -24,6 +24,7 @@ from atomjax.training.settings import (
     MOMENTS,
     HeadSettings,
     ModelSettings,
+    ReplaySettings,
     TargetSettings,
     TrainSettings,
 )
@@ -43,6 +44,7 @@ class Job:
         checkpoint: directory of the checkpoint whose backbone it starts from; None for none.
         which: the checkpoint in that directory, "best" or "latest".
         head_from: head of the checkpoint that the new one starts from; None for a fresh one.
+        replay: upstream set that is trained on beside the task.
     """
 
     model: ModelSettings
@@ -54,10 +56,15 @@ class Job:
     checkpoint: str | None = None
     which: Which = "best"
     head_from: str | None = None
+    replay: ReplaySettings | None = None
 
 
 def load_splits(
-    job: Job, run: Run, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None
+    job: Job,
+    run: Run,
+    resumed: Mapping[str, Any] | None,
+    source: Mapping[str, Any] | None,
+    replayed: Callable[[int], DataSplits] | None = None,
 ) -> DataSplits:
     """The data sets of a job, with labels that are fit to be trained on.
 
@@ -66,6 +73,7 @@ def load_splits(
         run: shows progress.
         resumed: metadata of the state to resume, whose references and graphs count.
         source: metadata of the checkpoint to go on from, whose graph is the default.
+        replayed: number of a head → the upstream set for it.
 
     Raises:
         ConfigError: if settings contradict each other, the data or the model.
@@ -99,6 +107,8 @@ def load_splits(
     )
     splits.remarks.extend(remarks)
     check_labels(head, splits, job.data.train)
+    if replayed is not None:
+        splits.extend(replayed(len(names)))
     splits.remarks.extend(check_states(head, splits, ignored=job.data.ignore_charge))
     change = None if resumed is None else check_unchanged(resumed, splits, job.config)
     if change is not None:

@@ -3,24 +3,20 @@
 data → budget → loader → model and its variables → optimiser → loop → best weights → test.
 """
 
-import dataclasses
 import functools
-import itertools
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
+from dataclasses import asdict
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from atomjax import __version__
-from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.batching import GraphDataset
 from atomjax.data.card import data_card
 from atomjax.data.labels import trained_on
-from atomjax.data.load import DataSplits
-from atomjax.graphs import Capacity, GraphBatch
 from atomjax.models import (
     backbone_config,
     build_model,
@@ -42,25 +38,33 @@ from atomjax.training.job import (
     make_tasks,
     model_config,
 )
+from atomjax.training.loaders import evaluation_loaders, first_batches, training_loader
+from atomjax.training.outset import check_common_step, check_job
+from atomjax.training.replay import find_replay, load_replay
 from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, read_metadata
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import write_predictions
-from atomjax.training.settings import TrainSettings
+from atomjax.training.settings import GroupSettings
 from atomjax.training.update.compiled import COMPILED
 from atomjax.training.update.layer_rates import all_groups
-from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
+from atomjax.training.update.lora import Adapters
+from atomjax.training.update.optimizer import (
+    count_parameters,
+    learning_rate_schedule,
+    make_optimizer,
+    trained_parameters,
+)
 from atomjax.training.update.state import (
     TrainState,
     create_state,
     data_mesh,
     initial_state,
-    own_rows,
     place,
     state_shardings,
 )
-from atomjax.training.update.step import make_train_step
+from atomjax.training.update.step import differentiated, make_train_step
 
 
 class Session:
@@ -75,22 +79,34 @@ class Session:
     """
 
     def __init__(self, job: Job, run: Run):
-        _check_precision(job.train)
+        check_job(job)
         self.job, self.run = job, run
-        self.checkpoints = Checkpoints(run.path("checkpoints"))
-        _check_common_step(self.checkpoints)
+        lora = job.train.lora
+        self._adapters = None if lora is None else Adapters(lora)
+        self._merge = self._adapters.merge if self._adapters else lambda params: params
+        self.checkpoints = Checkpoints(run.path("checkpoints"), self._merge)
+        check_common_step(self.checkpoints)
         resumed = self.checkpoints.latest_metadata()
         source = resumed
         if resumed is None and job.checkpoint is not None:
             source = read_metadata(job.checkpoint, job.which)
-        splits = load_splits(job, run, resumed, source)
-        check_budget(job.train, sum(splits.samples))
-        self.tasks = make_tasks(job, splits.train)
+        self.replay = None
+        if job.replay is not None and source is not None:
+            self.replay = find_replay(job.replay, source, resumed=resumed is not None)
+        replayed = self.replay and functools.partial(load_replay, self.replay, job, run)
+        splits = load_splits(job, run, resumed, source, replayed)
+        self._datasets, own = splits.train, len(job.data.train)
+        check_budget(job.train, sum(splits.samples[:own]))
+        self._structures = sum(map(len, splits.train[:own]))
+        self.tasks = make_tasks(job, splits.train[:own])
         self._fingerprints = [splits.fingerprints(index) for index in range(len(splits.train))]
         self.mesh = data_mesh()
-        self.train_loader = self._make_loader(splits.train, samples=splits.samples)
-        self.loaders = self._make_evaluation_loaders(splits)
-        self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train]
+        self.train_loader = training_loader(job, splits, self.mesh, self.replay)
+        self.loaders = evaluation_loaders(job, splits, self.mesh)
+        self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train[:own]]
+        if self.replay is not None:
+            self.tasks += (self.replay.task(job),)
+            self.heads.append(self.replay.head)
         self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
         self._apply = functools.partial(predict, self.model)
@@ -113,10 +129,11 @@ class Session:
 
         Returns:
             "seed", "steps" made, "best_step", "seconds" of training, "budget", "structures",
-            "parameters", "compilations" of the training step in this process, "padding" (shares
-            that are real), "validation" and "test": dataset → metric → value of the best
-            weights, "test_by_element": of forces the same by element, "checkpoint" and
-            "predictions" (dataset → file).
+            "parameters", "trained_parameters", "state_bytes" (weights, averages and moments of the
+            optimiser), "step_bytes" (temporary arrays of a step), "compilations" of the training
+            step in this process, "padding" (shares that are real), "validation" and "test":
+            dataset → metric → value of the best weights, "test_by_element": of forces the same by
+            element, "checkpoint" and "predictions" (dataset → file).
 
         Raises:
             FloatingPointError: at a loss that is not finite.
@@ -124,96 +141,106 @@ class Session:
         """
         # The model is traced once, which takes seconds: for values where they are needed.
         resumed = self.checkpoints.latest_step is not None
-        fresh = None if resumed else self._fresh_variables()
-        shapes = jax.eval_shape(self._fresh_variables if fresh is None else lambda: fresh)
-        backbone = find_backbone(self.model_config)
+        fresh = None if resumed else self.fresh_variables()
+        shapes = jax.eval_shape(self.fresh_variables if fresh is None else lambda: fresh)
+        backbone, whole = find_backbone(self.model_config), count_parameters(shapes["params"])
+        groups = all_groups(self.job.train, backbone)
+        if self.replay is not None:
+            groups = (*self.replay.frozen, *groups)
+        add, groups = self._adaptation(shapes, groups)
+        shapes = jax.eval_shape(add, shapes)
+        trained = trained_parameters(shapes["params"], groups)
+        count = count_parameters(shapes["params"], trained)
+        self._say_size(whole, count)
         optimizer = make_optimizer(
             self.job.train,
             shapes["params"],
             self.train_loader.num_steps,
-            all_groups(self.job.train, backbone),
+            groups,
             backbone.shared(backbone_config(self.model_config)),
         )
-        state, record, seconds = self._first_or_latest_state(shapes, fresh, optimizer, load)
-        loop = self._make_loop(optimizer, state, seconds)
+        start = None if fresh is None else lambda: add(self._start(fresh, load))
+        state, record, seconds = self._first_or_latest_state(shapes, optimizer, start)
+        loop = self._make_loop(optimizer, trained, state, seconds)
         before = loop.step.num_compilations
         final = loop.train(state, record)
         compilations = loop.step.num_compilations - before
         self._say_padding(compilations)
-        results = self._results(int(final.step), loop.seconds, compilations)
+        results = {
+            **self._results(int(final.step), loop.seconds, compilations),
+            "trained_parameters": count,
+            "state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(final)),
+            "step_bytes": loop.step.temporary_bytes,
+        }
         if self.run.primary:
             self.run.write_json("results.json", results)
         return results
 
-    def _make_evaluation_loaders(self, splits: DataSplits) -> dict[str, BatchLoader]:
-        """Loaders of "validation" and "test", where there are such data, with common shapes."""
-        given = {name: getattr(splits, name) for name in ("validation", "test")}
-        loaders = {
-            name: self._make_loader(datasets) for name, datasets in given.items() if datasets
-        }
-        if len(loaders) < 2:
-            return loaders
-        shapes = common_shapes(*(loader.capacities for loader in loaders.values()))
-        return {name: self._make_loader(given[name], capacity=shapes) for name in loaders}
-
-    def _make_loader(
-        self,
-        datasets: Sequence[GraphDataset],
-        *,
-        samples: Sequence[int] | None = None,
-        capacity: Sequence[Capacity] | None = None,
-    ) -> BatchLoader:
-        """A loader for training where ``samples`` are given, for evaluation otherwise."""
-        train, training = self.job.train, samples is not None
-        batching, size = train.batching, train.batching.batch_size
-        parts = batching.accumulation if training else 1
-        return BatchLoader(
-            datasets,
-            batch_size=size if training else train.validation.eval_batch_size or size,
-            seed=self.job.seed,
-            epochs=train.epochs if training else 1,
-            num_devices=self.mesh.size * parts,
-            num_buckets=batching.num_buckets,
-            fill=batching.fill,
-            num_workers=self.job.data.loader_workers if training else 0,
-            shuffle=training,
-            dtype=np.dtype(train.dtype),
-            capacity=capacity,
-            samples=samples,
-            rows=own_rows(self.mesh, parts),
-        )
-
-    def _fresh_variables(self) -> Variables:
+    def fresh_variables(self) -> Variables:
+        """Variables of the model before any training, scale factors unfitted."""
         key = jax.random.fold_in(jax.random.key(self.job.seed), 1)
         variables = init_variables(self.model, key, self.train_loader.example_batch())
         return jax.tree.map(lambda x: jnp.asarray(x, self.job.train.dtype), variables)
 
+    def dataset(self, part: str) -> GraphDataset:
+        """The first data set of a part: "train", "validation" or "test".
+
+        Raises:
+            ConfigError: the data have no such part.
+        """
+        loader = self.train_loader if part == "train" else self.loaders.get(part)
+        if loader is None:
+            raise ConfigError(f"the data have no {part} part; give the split one, or data.{part}")
+        return loader.datasets[0]
+
+    def keep(self, variables: Variables, seconds: float) -> dict[str, Any]:
+        """Saves variables that were not trained step by step, and tests them; see :meth:`train`."""
+        placed, evaluator = place(variables, self.mesh), self._evaluator("validation")
+        metrics = {} if evaluator is None else evaluator.metrics(placed)
+        state = create_state(placed, optax.identity(), self.job.seed)
+        done = {"step": 0, "seconds": seconds, "record": asdict(Record()), "validation": metrics}
+        self.checkpoints.save_best(state, {**self._metadata(), **done})
+        return self._results(0, seconds, 0)
+
+    def _adaptation(
+        self, shapes: Variables, groups: tuple[GroupSettings, ...]
+    ) -> tuple[Callable[[Variables], Variables], tuple[GroupSettings, ...]]:
+        """The function that adds adapters to variables, and the groups with what they freeze."""
+        adapters = self._adapters
+        if adapters is None:
+            return lambda variables: variables, groups
+        kernels = adapters.kernels(shapes["params"], groups)
+        key = jax.random.fold_in(jax.random.key(self.job.seed), 2)
+
+        def add(variables: Variables) -> Variables:
+            return {**variables, "params": adapters.add(variables["params"], kernels, key)}
+
+        return add, (adapters.frozen(kernels), *groups)
+
+    def _start(self, fresh: Variables, load: Callable[[Variables], Variables] | None) -> Variables:
+        """The variables to start from, with fitted scale factors."""
+        if load is not None:
+            return load(fresh)
+        if fresh["scale_factors"]:
+            self.run.say("fitting scale factors")
+        return fit_scale_factors(self.model, fresh, first_batches(self.job, self.train_loader))
+
     def _first_or_latest_state(
         self,
         shapes: Variables,
-        fresh: Variables | None,
         optimizer: optax.GradientTransformation,
-        load: Callable[[Variables], Variables] | None,
+        start: Callable[[], Variables] | None,
     ) -> tuple[TrainState, Record, float]:
         """The placed state to go on from, its record, and the seconds trained so far."""
-        count = count_parameters(shapes["params"])
-        devices = f"{self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
-        self.run.say(f"{self.job.model.name} with {count:,} parameters on {devices}")
         target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.job.seed))
         shardings = self._shardings(target)
-        if fresh is None:
+        if start is None:
             state, metadata = self.checkpoints.restore(target)
             self.run.say(f"resuming after step {metadata['step']}")
             record = Record(**metadata["record"])
             return place(state, self.mesh, shardings), record, metadata["seconds"]
-        if load is None:
-            if fresh["scale_factors"]:
-                self.run.say("fitting scale factors")
-            variables = fit_scale_factors(self.model, fresh, self._first_batches())
-        else:
-            variables = load(fresh)
         # Hosts may differ in the last bits of what each has computed for itself.
-        variables = processes.from_first(variables)
+        variables = processes.from_first(start())
         state = create_state(variables, optimizer, self.job.seed)
         return place(state, self.mesh, shardings), Record(), 0.0
 
@@ -223,31 +250,18 @@ class Session:
             return None
         return state_shardings(shapes, self.mesh, shard_optimizer=True)
 
-    def _first_batches(self) -> list[GraphBatch]:
-        """A few unstacked batches, the same whatever the number of devices."""
-        train = self.job.train
-        loader = BatchLoader(
-            self.train_loader.datasets,
-            batch_size=train.batching.batch_size,
-            seed=self.job.seed,
-            epochs=1,
-            num_buckets=1,
-            drop_edges=False,
-            dtype=np.dtype(train.dtype),
-            prefetch=0,
-            samples=self.train_loader.samples,
-        )
-        first = itertools.islice(loader.batches(), train.batching.scale_factor_batches)
-        return [jax.tree.map(lambda x: x[0], batch) for _, batch in first]
-
     def _make_loop(
-        self, optimizer: optax.GradientTransformation, state: TrainState, seconds: float
+        self,
+        optimizer: optax.GradientTransformation,
+        trained: Any,
+        state: TrainState,
+        seconds: float,
     ) -> Loop:
-        train = self.job.train
+        train, whole = self.job.train, all(jax.tree.leaves(trained))
         step = COMPILED.get(
             ("train", *self._meaning(), self.train_loader.num_steps),
             lambda: make_train_step(
-                self._apply,
+                self._apply if whole else differentiated(self._apply, trained, self._merge),
                 self.tasks,
                 optimizer,
                 self.mesh,
@@ -270,6 +284,7 @@ class Session:
             schedule=learning_rate_schedule(train, self.train_loader.num_steps),
             metadata=self._metadata(),
             identify=self.train_loader.identify,
+            merge=self._merge,
             seconds_before=seconds,
         )
 
@@ -289,10 +304,9 @@ class Session:
         return {
             "atomjax": __version__,
             "model": self.model_config,
-            "heads": [dataclasses.asdict(head) for head in self.heads],
+            "heads": [asdict(head) for head in self.heads],
             "graphs": {
-                dataset.name: dataclasses.asdict(dataset.graph_config)
-                for dataset in self.train_loader.datasets
+                dataset.name: asdict(dataset.graph_config) for dataset in self.train_loader.datasets
             },
             "datasets": {
                 dataset.name: {
@@ -306,11 +320,11 @@ class Session:
                     "fingerprints": fingerprints,
                 }
                 for dataset, task, fingerprints in zip(
-                    self.train_loader.datasets, self.tasks, self._fingerprints, strict=True
+                    self._datasets, self.tasks, self._fingerprints, strict=True
                 )
             },
             "seed": self.job.seed,
-            "structures": self._num_structures,
+            "structures": self._structures,
             "config": dict(self.job.config),
         }
 
@@ -338,7 +352,7 @@ class Session:
             "best_step": metadata["step"],
             "seconds": seconds,
             "budget": self.job.train.epochs * self.train_loader.samples_per_epoch,
-            "structures": self._num_structures,
+            "structures": self._structures,
             "parameters": count_parameters(variables["params"]),
             "compilations": compilations,
             "padding": self.train_loader.padding_report(),
@@ -349,9 +363,13 @@ class Session:
             "predictions": files,
         }
 
-    @property
-    def _num_structures(self) -> int:
-        return sum(len(dataset) for dataset in self.train_loader.datasets)
+    def _say_size(self, parameters: int, trained: int) -> None:
+        size = f"{self.job.model.name} with {parameters:,} parameters"
+        if self._adapters is not None:
+            size += f" and adapters of rank {self._adapters.settings.rank}"
+        if self._adapters is not None or trained < parameters:
+            size += f", {trained:,} numbers of which are trained,"
+        self.run.say(f"{size} on {self.mesh.size} device{'s' if self.mesh.size > 1 else ''}")
 
     def _say_padding(self, compilations: int) -> None:
         report = self.train_loader.padding_report()
@@ -362,34 +380,3 @@ class Session:
             f"{report['batch_size']:.1f} structures a step, {report['batch_size_min']} to "
             f"{report['batch_size_max']}"
         )
-
-
-def _check_precision(train: TrainSettings) -> None:
-    if train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
-
-
-def _check_common_step(checkpoints: Checkpoints) -> None:
-    """Makes sure that all processes resume from the same state."""
-    step = -1 if checkpoints.latest_step is None else checkpoints.latest_step
-    first = int(processes.from_first(np.asarray(step, np.int32)))
-    if step != first:
-        raise ConfigError(
-            f"{checkpoints.directory}: process {jax.process_index()} finds step {step}, process 0 "
-            f"step {first} (-1: none); the workdir has to be one directory on a file system that "
-            "all hosts share. If it is, start again: some show new files late."
-        )
-
-
-def common_shapes(a: Sequence[Capacity], b: Sequence[Capacity]) -> list[Capacity]:
-    """Shapes that hold the batches of either of two lists of shapes, bucket by bucket."""
-    merged = []
-    for x, y in itertools.zip_longest(a, b):
-        pair = zip(dataclasses.astuple(x or a[-1]), dataclasses.astuple(y or b[-1]), strict=True)
-        merged.append(Capacity(*(max(values) for values in pair)))
-    return merged
-
-
-def count_parameters(params: Any) -> int:
-    """Number of parameters, scale factors aside."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
+from atomjax.studies import engine
 from atomjax.studies.sweep import SWEEP, SweepSettings, divide
 from tests.studies.trainings import FORCE, Trainings, replace_trainings, transfer_config
 from tests.training.workflow import make_config, write_structures
@@ -91,6 +92,37 @@ def test_there_is_a_report_after_every_seed(tmp_path, trainings):
     trainings.errors = errors
     assert run_sweep(settings, tmp_path / "run")["seeds"] == [0, 1]
     assert reports == [None] * 6 + [[0]] * 6
+
+
+def test_strategies_are_compared_on_the_task_and_on_what_they_forget(tmp_path, monkeypatch):
+    stand_in = Trainings(lambda settings: {FORCE: 4.0 + settings.finetune.replay.share})
+
+    def train(settings, run, compiled=None):
+        share = settings.finetune.replay.share
+        results = stand_in(settings, run, compiled)
+        results["test"]["upstream"] = {FORCE: 40.0 - 60 * share}
+        costs = {"trained_parameters": 1200, "state_bytes": 3_000_000, "step_bytes": 1_500_000}
+        return {**results, **costs}
+
+    replace_trainings(monkeypatch, lambda _: {})
+    monkeypatch.setitem(engine.TRAININGS, "finetune", train)
+    base = make_config(tmp_path / "chains.xyz")
+    upstream = {**base["data"]["train"][0], "name": "upstream"}
+    base |= {"workflow": "finetune", "finetune": {"replay": {"dataset": upstream, "share": 0.0}}}
+    changes = {"finetune.replay.share": 0.5}
+    variants = [{"name": "none"}, {"name": "half", "changes": changes}]
+    settings = SweepSettings.from_config(
+        {"workflow": "sweep", "base": base, "variants": variants, "seeds": [0, 1]}
+    )
+    summary = run_sweep(settings, tmp_path / "run")
+    assert [one["error"]["mean"] for one in summary["variants"]] == [4.0, 4.5], "the task's alone"
+    text = (tmp_path / "run" / "report.md").read_text()
+    heads = (
+        "variant | chains: force MAE (meV/Å) | upstream: force MAE (meV/Å) | improvement | ahead in"
+        " | trained | memory (MB) | wall time"
+    )
+    assert f"| {heads} |" in text
+    assert "| half | 4.5 ± 0 | 10 ± 0 | -12.5% ± 0.0% | 0 of 2 | 1,200 | 4.5 |" in text
 
 
 def test_curves_over_the_number_of_structures_are_plotted(tmp_path, trainings, figures):

@@ -45,10 +45,13 @@ def nearest(name: str, choices: Iterable[str], word: Callable[[str], str] = str)
         " Did you mean 'x'?" with the nearest choice, else the list of choices.
     """
     words = {choice: word(choice) for choice in choices}
+    # The first of several counts.
+    compared_last = reversed(list(words.values()))
+    initials = {"".join(part[:1] for part in one.split("_")): one for one in compared_last}
     close = difflib.get_close_matches(name, words.values(), n=1, cutoff=0.6)
+    meant = initials.get(name) or next(iter(close), None)
     for choice, compared in words.items():
-        initials = "".join(part[:1] for part in compared.split("_"))
-        if compared in close or (not close and name == initials):
+        if compared == meant:
             return f" Did you mean '{choice}'?"
     return f" Known: {', '.join(sorted(words))}." if words else ""
 

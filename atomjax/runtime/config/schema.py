@@ -24,15 +24,17 @@ class UnknownKey(ConfigError):
         self.advice = nearest(key, (*own, *below), _last)
         if not self.advice.startswith(" Did"):
             self.advice = nearest(key, own)
-        self.found = False
+        self.found = ""
         self.look_in(cls, where)
 
     def look_in(self, cls: type, where: str) -> None:
         """Finds the key among the fields of a section and of those below it."""
         paths = (*_field_types(cls), *_names_below(cls))
         place = next((path for path in paths if _last(path) == self.key), None)
-        if not self.found and place is not None:
-            self.advice, self.found = f" Write {where}.{place}.", True
+        # A field of a section further up is nearer than one deep below.
+        nearer = place == self.key and self.found.count(".") > 1
+        if place is not None and (not self.found or nearer):
+            self.advice, self.found = f" Write {where}.{place}.", place
 
     def __str__(self) -> str:
         return f"{self.where}.{self.key}: unknown key '{self.key}'.{self.advice}"

@@ -3,7 +3,8 @@
     <directory>/latest/<step>/{variables, optimizer, metadata}
     <directory>/best/<step>/{variables, metadata}
 
-``variables`` holds params, ema_params and scale_factors; ``optimizer`` the rest of the state;
+``variables`` holds params, ema_params and scale_factors; ``optimizer`` the rest of the state, and
+of params and ema_params what merging adapters (LoRA) changes, as it was before;
 ``metadata`` is JSON: model, heads, graphs, references, settings, validation metrics, versions.
 Orbax keeps checksums of its tables, but not of the arrays; so ``checksums.json`` beside the items
 has one of every file, which is compared before anything is parsed. Checkpoints of before have none.
@@ -18,6 +19,7 @@ come back as numpy arrays and are placed afterwards, so another number of device
 """
 
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
@@ -25,23 +27,23 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import serialization, traverse_util
 
 from atomjax.runtime.downloads import PREFIX, is_download
 from atomjax.runtime.files import DamagedFile, compare_checksums, write_checksums
+from atomjax.training.running.leaves import SHOWN_LEAVES, fill, flatten, misfits, nested
 from atomjax.training.update.state import TrainState
 
 Which = Literal["best", "latest"]
 VARIABLES = ("params", "ema_params", "scale_factors")
 OPTIMIZER = ("step", "opt_state", "rng")
-SHOWN_LEAVES = 10
+UNMERGED = "unmerged"
 OVERHEAD, OVERHEAD_OF_LEAF = 1 << 17, 1 << 11
 _MEND = (
     "it is damaged or incomplete: copy it again, or delete its folder (a run then goes on from its"
@@ -58,10 +60,11 @@ class Checkpoints:
 
     Args:
         directory: their directory; created where absent.
+        merge: parameters of a state → parameters of the model.
     """
 
-    def __init__(self, directory: str | Path):
-        self.directory = Path(directory).resolve()
+    def __init__(self, directory: str | Path, merge: Callable[[Any], Any] = lambda params: params):
+        self.directory, self._merge = Path(directory).resolve(), merge
         with _explained(self.directory):
             self._latest = _manager(self.directory / "latest")
             self._best = _manager(self.directory / "best")
@@ -73,13 +76,15 @@ class Checkpoints:
 
     def save_latest(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
         """Saves the whole state; the one before is removed when this one is complete."""
-        items = {"variables": _select(state, VARIABLES), "optimizer": _select(state, OPTIMIZER)}
+        variables, unmerged = self._variables(state)
+        optimizer = _select(state, OPTIMIZER)
+        optimizer |= {UNMERGED: unmerged} if unmerged else {}
+        items = {"variables": variables, "optimizer": optimizer}
         _save(self._latest, int(metadata["step"]), items, metadata)
 
     def save_best(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
         """Saves the weights (averaged and not) in place of the best ones so far."""
-        items = {"variables": _select(state, VARIABLES)}
-        _save(self._best, int(metadata["step"]), items, metadata)
+        _save(self._best, int(metadata["step"]), {"variables": self._variables(state)[0]}, metadata)
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The latest state and its metadata.
@@ -99,12 +104,24 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory} holds no state to resume from")
         stored = _read_items(self._latest, step, ("variables", "optimizer"))
         source = f"{self.directory}/latest/{step}"
+        for path in [path for path in stored if path.startswith(f"{UNMERGED}/")]:
+            stored[path.removeprefix(f"{UNMERGED}/")] = stored.pop(path)
         return _fill(target, stored, source), _read_metadata(self._latest, step)
 
     def latest_metadata(self) -> dict[str, Any] | None:
         """Metadata of the latest state, None before the first save."""
         step = self._latest.latest_step()
         return None if step is None else _read_metadata(self._latest, step)
+
+    def _variables(self, state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The variables of the model, and those leaves of the state that merging changes."""
+        merged = dataclasses.replace(
+            state, params=self._merge(state.params), ema_params=self._merge(state.ema_params)
+        )
+        before = flatten({name: getattr(state, name) for name in VARIABLES})
+        after = flatten({name: getattr(merged, name) for name in VARIABLES})
+        changed = {path: leaf for path, leaf in before.items() if after.get(path) is not leaf}
+        return nested(after), nested(changed)
 
     def close(self) -> None:
         """Releases the directories."""
@@ -131,7 +148,7 @@ def load_checkpoint(
     """
     manager, step = _open(directory, which)
     flat = _read_items(manager, step, ("variables",))
-    stored = traverse_util.unflatten_dict(flat, sep="/")
+    stored = nested(flat)
     metadata = _read_metadata(manager, step)
     manager.close()
     return {
@@ -205,7 +222,7 @@ def load_backbone(
     for collection in ("params", "scale_factors"):
         target, given = dict(variables[collection]), source[collection]
         if "backbone" in target or "backbone" in given:
-            stored = _flatten({"backbone": given.get("backbone", {})})
+            stored = flatten({"backbone": given.get("backbone", {})})
             wanted = {"backbone": target.get("backbone", {})}
             target.update(_fill(wanted, stored, f"{collection} of {name}"))
         result[collection] = target
@@ -254,9 +271,7 @@ def _open(directory: str | Path, which: Which) -> tuple[ocp.CheckpointManager, i
 
 
 def _select(state: TrainState, names: tuple[str, ...]) -> dict[str, Any]:
-    return traverse_util.unflatten_dict(
-        _flatten({name: getattr(state, name) for name in names}), sep="/"
-    )
+    return nested(flatten({name: getattr(state, name) for name in names}))
 
 
 def _save(
@@ -328,7 +343,7 @@ def _read_items(
             restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             arguments = ocp.args.PyTreeRestore(restore_args=restore_args)
             restored = manager.restore(step, args=ocp.args.Composite(**{item: arguments}))
-            leaves |= _flatten(restored[item])
+            leaves |= flatten(restored[item])
     return leaves
 
 
@@ -364,34 +379,16 @@ def _reason(error: Exception) -> str:
     return text[:200] or type(error).__name__
 
 
-def _flatten(tree: Any) -> dict[str, Any]:
-    return traverse_util.flatten_dict(serialization.to_state_dict(tree), sep="/")
-
-
 def _fill(target: Any, stored: Mapping[str, np.ndarray], source: str) -> Any:
     """``target`` with every leaf replaced by the stored one of the same path."""
-    wanted = _flatten(target)
-    problems = [f"missing: {path}" for path in sorted(wanted.keys() - stored.keys())]
-    problems += [f"not expected: {path}" for path in sorted(stored.keys() - wanted.keys())]
-    for path in sorted(wanted.keys() & stored.keys()):
-        want, have = _describe(wanted[path]), _describe(stored[path])
-        if want != have:
-            problems.append(f"other shape or type: {path} is {have}, the model needs {want}")
+    problems = misfits(target, stored)
     if problems:
         shown = "\n  ".join(problems[:SHOWN_LEAVES])
         more = len(problems) - SHOWN_LEAVES
         raise CheckpointError(
-            f"{source}: {len(problems)} leaves do not fit this model ({len(wanted)} leaves):"
-            f"\n  {shown}"
+            f"{source}: {len(problems)} leaves do not fit this model ({len(flatten(target))} "
+            f"leaves):\n  {shown}"
             + (f"\n  and {more} more" if more > 0 else "")
             + "\nUse the model settings that the checkpoint was made with."
         )
-    nested = serialization.to_state_dict(target)
-    # Optax states are full of empty nodes, which are not stored.
-    empty = traverse_util.flatten_dict(nested, keep_empty_nodes=True, sep="/")
-    complete: dict[str, Any] = {**empty, **stored}
-    return serialization.from_state_dict(target, traverse_util.unflatten_dict(complete, sep="/"))
-
-
-def _describe(leaf: Any) -> str:
-    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+    return fill(target, stored)

@@ -104,6 +104,7 @@ class Loop:
         schedule: learning rate by step, for the log.
         metadata: saved with every checkpoint.
         identify: (dataset index, structure index) → how errors name the structure.
+        merge: parameters of a state → parameters of the model.
         seconds_before: wall time that went into the state that training starts from.
     """
 
@@ -118,6 +119,7 @@ class Loop:
     schedule: Callable[[int], Any]
     metadata: Mapping[str, Any]
     identify: Callable[[int, int], str]
+    merge: Callable[[Any], Any] = lambda params: params
     seconds_before: float = 0.0
 
     def __post_init__(self):
@@ -313,7 +315,8 @@ class Loop:
 
     def _validate(self, state: TrainState, record: Record, done: int) -> tuple[float, bool]:
         assert self.evaluator is not None
-        metrics = self.evaluator.metrics(state.averaged)
+        averaged = {**state.averaged, "params": self.merge(state.ema_params)}
+        metrics = self.evaluator.metrics(averaged)
         self.run.log(done, {f"validation/{name}": value for name, value in metrics.items()})
         validation = self.settings.validation
         value = selection_value(metrics, validation.select_by, validation.select_property)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from atomjax.data.settings import DataSettings
-from atomjax.runtime.config import ConfigError, Settings
+from atomjax.data.settings import DatasetSettings, DataSettings
+from atomjax.runtime.config import ConfigError, Fraction, Settings
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.training.settings.model import HeadSettings, ModelSettings
 from atomjax.training.settings.train import TrainSettings
@@ -31,6 +31,24 @@ class CheckpointStart(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReplaySettings(Settings):
+    """Structures of the upstream set in every batch of a finetuning, so that it is not forgotten.
+
+    They train the head that the checkpoint had for them. Their test part is tested as that of the
+    task, also with a share of 0, which trains on none of them.
+    """
+
+    dataset: DatasetSettings
+    "The upstream set, with a split that has a test part; its name is that of the head here."
+    share: Fraction = 0.1
+    "Fraction of the structures of every batch that are replayed."
+    labels: Literal["real", "checkpoint"] = "real"
+    'Their own labels, or ("checkpoint") what the checkpoint predicts, computed once and kept.'
+    head_from: str | None = None
+    "Head of the checkpoint that goes on; none: that of the data set's name, or the only one."
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(CheckpointStart):
     """The start of a finetuning."""
 
@@ -38,6 +56,8 @@ class FinetuneSettings(CheckpointStart):
     "Directory of a pretraining's checkpoints; none trains from random weights."
     folds: tuple[int, ...] = ()
     "Values of `arguments.fold` of the data sets, with a training for each."
+    replay: ReplaySettings | None = None
+    "Upstream set that is trained on beside the task; none: the task alone."
 
     def __post_init__(self):
         super().__post_init__()
@@ -49,8 +69,8 @@ class FinetuneSettings(CheckpointStart):
 class RunSettings(WorkflowSettings):
     """One training: of a backbone with a head for every data set, or of a finetuned one."""
 
-    workflow: Literal["pretrain", "finetune"]
-    "Pretrain a backbone, or finetune one on a new task."
+    workflow: Literal["pretrain", "finetune", "probe"]
+    "Pretrain a backbone, finetune one on a new task, or fit a linear head on its features."
     model: ModelSettings
     "Backbone."
     data: DataSettings
@@ -75,6 +95,12 @@ class RunSettings(WorkflowSettings):
                 'section "finetune" belongs to workflow "finetune"; leave it out of a pretraining'
             )
         _check_head(self.head, self.finetune)
+        replay = self.finetune and self.finetune.replay
+        if replay and replay.dataset.name in [dataset.name for dataset in self.data.train]:
+            raise ConfigError(
+                f'finetune.replay.dataset has the name "{replay.dataset.name}" of a data set to '
+                "finetune on; give it another, and replay.head_from the name in the checkpoint"
+            )
 
     @classmethod
     def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from atomjax.runtime.config import (
 )
 from atomjax.training.settings.update import (
     AveragingSettings,
+    LoraSettings,
     OptimizerSettings,
     ScheduleSettings,
 )
@@ -130,6 +131,8 @@ class TrainSettings(Settings):
     "Dropout."
     averaging: AveragingSettings = field(default_factory=AveragingSettings)
     "Averaged weights."
+    lora: LoraSettings | None = None
+    "Low-rank updates of a pretrained backbone (LoRA); none trains its own weights."
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     "Validation, the choice of the best weights and early stopping."
     checkpointing: CheckpointingSettings = field(default_factory=CheckpointingSettings)

@@ -81,6 +81,25 @@ class OptimizerSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraSettings(Settings):
+    """Low-rank updates of dense kernels, trained in place of the backbone (arXiv:2106.09685).
+
+    The update of a kernel is alpha / rank · D U, with D [inputs, rank] random and U [rank, outputs]
+    zero at first; their paths are those of the kernels below ``lora/``, for ``optimizer.groups``.
+    Kernels smaller than their update stay as they are. Checkpoints hold merged kernels.
+    """
+
+    rank: Count
+    "Rank of the updates; 4 to 16 are usual."
+    alpha: Positive | None = None
+    "Scale of the updates times the rank; none: the rank, a scale of 1."
+    pattern: str = "^backbone/.*kernel$"
+    "Regular expression searched in the paths of the backbone's kernels, of those to adapt."
+    freeze_rest: bool = True
+    "Train nothing else of the backbone; false: all but kernels and what `optimizer.freeze` names."
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlateauSettings(Settings):
     """Reduction of the rate where validation (``validation.select_by``) no longer improves."""
 

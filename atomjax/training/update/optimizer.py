@@ -1,5 +1,6 @@
 """AdamW with clipping, and a learning rate by step and parameter path."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -75,6 +76,20 @@ def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
                 + ", ".join(sorted(flat)[:3])
             )
     return traverse_util.unflatten_dict(labels, sep="/")
+
+
+def trained_parameters(params: Params, groups: Sequence[GroupSettings]) -> Params:
+    """Whether each parameter is trained, which those of groups with multiplier 0 are not."""
+    return jax.tree.map(
+        lambda label: label < 0 or groups[label].multiplier > 0, parameter_groups(params, groups)
+    )
+
+
+def count_parameters(params: Any, counted: Any = None) -> int:
+    """Number of parameters, scale factors aside; of those that ``counted`` marks, where given."""
+    marked = jax.tree.map(lambda _: True, params) if counted is None else counted
+    sizes = jax.tree.map(lambda leaf, own: math.prod(leaf.shape) if own else 0, params, marked)
+    return sum(jax.tree.leaves(sizes))
 
 
 class ScheduleState(NamedTuple):
@@ -176,7 +191,7 @@ def make_optimizer(
     for i, group in enumerate(groups):
         base = learning_rate_schedule(settings, num_steps, final_factor=group.final_factor)
         schedules[i] = _multiplied(base, group.multiplier)
-    trainable = jax.tree.map(lambda label: label < 0 or groups[label].multiplier > 0, labels)
+    trainable = trained_parameters(params, groups)
     given = settings.optimizer
     divisors = shared_divisors(params, shared if given.scale_shared_gradients else ())
     factors = jax.tree.map(lambda train, n: 1 / n if train else 0, trainable, divisors)

@@ -59,6 +59,26 @@ class Apply(Protocol):
         ...
 
 
+def differentiated(apply: Apply, trained: Any, merge: Callable[[Any], Any]) -> Apply:
+    """A model of the parameters of a state, without derivatives by those that are not trained.
+
+    Args:
+        apply: the model.
+        trained: whether each parameter of the state is.
+        merge: parameters of the state → parameters of the model.
+    """
+
+    def applied(variables: Any, batch: GraphBatch, **options: Any) -> dict[str, Prediction]:
+        params = jax.tree.map(
+            lambda leaf, is_trained: leaf if is_trained else jax.lax.stop_gradient(leaf),
+            variables["params"],
+            trained,
+        )
+        return apply({**variables, "params": merge(params)}, batch, **options)
+
+    return applied
+
+
 class CountedFunction:
     """A jit-compiled function that counts how often it was compiled.
 
@@ -70,6 +90,7 @@ class CountedFunction:
     def __init__(self, function: Callable[..., Any], **options: Any):
         self.num_compilations = 0
         self.compile_seconds = 0.0
+        self._shapes: Any = None
 
         def traced(*args):
             # Runs once for each compilation: later calls never come back to Python.
@@ -81,14 +102,32 @@ class CountedFunction:
     def __call__(self, *args: Any) -> Any:
         """Calls the compiled function."""
         began, compilations = time.perf_counter(), self.num_compilations
+        shapes = self._shapes or jax.tree.map(_placed_shape, args)
         result = self._compiled(*args)
         if self.num_compilations > compilations:
             self.compile_seconds += time.perf_counter() - began
+            self._shapes = shapes
         return result
+
+    @property
+    def temporary_bytes(self) -> int | None:
+        """Memory of the first compiled program beside arguments and results; None before."""
+        if self._shapes is None:
+            return None
+        # What was compiled is found, not compiled again.
+        analysis = self.lower(*self._shapes).compile().memory_analysis()
+        return None if analysis is None else int(analysis.temp_size_in_bytes)
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
         """The traced function; compiled, it gives cost and memory."""
         return self._compiled.lower(*args)
+
+
+def _placed_shape(leaf: Any) -> Any:
+    """Shape, type and sharding of an array; other arguments as they are."""
+    if not isinstance(leaf, jax.Array):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def over_devices(function: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Callable[..., Any]:

@@ -1,0 +1,45 @@
+"""Checks of a job before its data are read."""
+
+import jax
+import numpy as np
+
+from atomjax.runtime.cluster import processes
+from atomjax.runtime.config import ConfigError
+from atomjax.training.job import Job
+from atomjax.training.running.checkpoint import Checkpoints
+
+
+def check_job(job: Job) -> None:
+    """Checks that this process can compute a job.
+
+    Raises:
+        ConfigError: it computes in another precision, or there is no backbone to start from.
+    """
+    if job.train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
+    pretrained = {
+        "train.lora adapts": job.train.lora,
+        "finetune.replay keeps the head of": job.replay,
+    }
+    for what, given in pretrained.items():
+        if given is not None and job.checkpoint is None:
+            raise ConfigError(
+                f"{what} a pretrained model, and this training starts from random weights: give "
+                "finetune.checkpoint, or leave it out"
+            )
+
+
+def check_common_step(checkpoints: Checkpoints) -> None:
+    """Checks that all processes resume from the same state.
+
+    Raises:
+        ConfigError: they find different ones.
+    """
+    step = -1 if checkpoints.latest_step is None else checkpoints.latest_step
+    first = int(processes.from_first(np.asarray(step, np.int32)))
+    if step != first:
+        raise ConfigError(
+            f"{checkpoints.directory}: process {jax.process_index()} finds step {step}, process 0 "
+            f"step {first} (-1: none); the workdir has to be one directory on a file system that "
+            "all hosts share. If it is, start again: some show new files late."
+        )

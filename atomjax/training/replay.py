@@ -1,0 +1,276 @@
+"""Replay: structures of the upstream set in every batch, so that a finetuning does not forget them.
+
+They train the head that the checkpoint had for them, on their own labels or on what the checkpoint
+predicts for them, and their test part is tested like that of the task.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.data.fingerprint import fingerprint
+from atomjax.data.graphs import BaseGraphs
+from atomjax.data.load import DataSplits, load_datasets
+from atomjax.data.settings import DataSettings
+from atomjax.data.store_view import make_dataset
+from atomjax.graphs import GraphConfig
+from atomjax.models import HeadConfig, build_model, find_backbone, predict
+from atomjax.runtime.config import ConfigError, nearest
+from atomjax.runtime.run import Run
+from atomjax.structures import References, Structure
+from atomjax.structures.store import Store, write_store
+from atomjax.training.basis import checkpoint_graph
+from atomjax.training.head_source import source_references
+from atomjax.training.job import Job
+from atomjax.training.running.checkpoint import load_checkpoint
+from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
+from atomjax.training.running.leaves import flatten
+from atomjax.training.running.results import StructureResult
+from atomjax.training.settings import GroupSettings, ReplaySettings
+from atomjax.training.update.state import data_mesh, own_rows, place
+from atomjax.training.update.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """The replay of one training.
+
+    Attributes:
+        settings: data set, share and labels.
+        source: name of the head in the checkpoint.
+        head: head that goes on, under the name of the data set.
+        references: references that it was trained with.
+        graph: graphs that it was trained on.
+        backbone: config of the model.
+    """
+
+    settings: ReplaySettings
+    source: str
+    head: HeadConfig
+    references: References
+    graph: GraphConfig
+    backbone: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, and of its head here."""
+        return self.settings.dataset.name
+
+    @property
+    def frozen(self) -> tuple[GroupSettings, ...]:
+        """The group of the head where nothing trains it."""
+        pattern = f"^head_{self.name}/"
+        return () if self.settings.share else (GroupSettings(pattern=pattern, multiplier=0.0),)
+
+    def task(self, job: Job) -> Task:
+        """Its part of the loss, with the coefficients of the task unless it has its own."""
+        dataset, loss = self.settings.dataset, job.train.loss
+        energy, forces = dataset.energy_coefficient, dataset.force_coefficient
+        return Task(
+            name=self.name,
+            kind=self.head.kind,
+            energy_coefficient=loss.energy_coefficient if energy is None else energy,
+            force_coefficient=loss.force_coefficient if forces is None else forces,
+            energy_scale=self.references.energy_scale,
+            force_scale=self.references.force_scale,
+            stress=self.head.stress,
+            stress_coefficient=loss.stress_coefficient,
+            scalar_loss=loss.scalar_loss,
+            force_loss=loss.force_loss,
+            huber_delta=loss.huber_delta,
+        )
+
+    def per_batch(self, batch_size: int) -> int:
+        """Structures of every batch that are replayed.
+
+        Raises:
+            ConfigError: a share that is not zero makes none, or leaves none for the task.
+        """
+        share = self.settings.share
+        count = round(share * batch_size)
+        if share == 0 or 0 < count < batch_size:
+            return count
+        ways = []
+        if batch_size > 1:
+            ways.append(f"write share={(1 if count == 0 else batch_size - 1) / batch_size:.3g}")
+        if share < 1:
+            least = math.floor(0.5 / min(share, 1 - share)) + 1
+            ways.append(f"raise train.batching.batch_size to {least}")
+        raise ConfigError(
+            f"finetune.replay.share={share:g} of batch_size={batch_size} is {share * batch_size:g} "
+            f"structures, {'none' if count == 0 else 'all'} of every batch; {' or '.join(ways)}"
+        )
+
+
+def find_replay(settings: ReplaySettings, metadata: Mapping[str, Any], *, resumed: bool) -> Replay:
+    """The replay of a training, by the checkpoint that it goes on from.
+
+    Args:
+        settings: settings of the replay.
+        metadata: metadata of the checkpoint.
+        resumed: whether that is one of this training, whose head has the name of the data set.
+
+    Raises:
+        ConfigError: the checkpoint has no such head, or one that predicts other quantities.
+    """
+    heads = {head["name"]: head for head in metadata["heads"]}
+    name = settings.dataset.name
+    source = name if resumed else settings.head_from or (name if name in heads else None)
+    if source is None and len(heads) == 1:
+        source = next(iter(heads))
+    if source is None or source not in heads:
+        raise ConfigError(
+            f"finetune.replay.head_from={settings.head_from!r}: the checkpoint has the heads "
+            f"{', '.join(heads)}; name the one that goes on.{nearest(source or name, heads)}"
+        )
+    head = HeadConfig.from_dict(heads[source])
+    if head.kind == "scalar" or head.targets:
+        raise ConfigError(
+            f"finetune.replay: head {source!r} of the checkpoint predicts properties; replay is for"
+            " heads of energies and forces"
+        )
+    return Replay(
+        settings=settings,
+        source=source,
+        head=replace(head, name=name),
+        references=source_references(metadata, source),
+        graph=GraphConfig.from_dict({**metadata["graphs"][source], "edge_dropout": 0.0})
+        if source in metadata["graphs"]
+        else checkpoint_graph(metadata),
+        backbone=metadata["model"],
+    )
+
+
+def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
+    """The training and the test part of the upstream set.
+
+    Args:
+        replay: the replay.
+        job: the training.
+        run: shows progress, and keeps the checkpoint's predictions.
+        index: number of the head.
+
+    Raises:
+        ConfigError: there is no test part, or the data cannot be read as declared.
+    """
+    real, head = replay.settings.labels == "real", replay.head
+    base = BaseGraphs(replay.graph, find_backbone(replay.backbone).published_graph)
+    splits = load_datasets(
+        DataSettings(
+            train=(replay.settings.dataset,),
+            max_test=job.data.max_test,
+            cache_dir=job.data.cache_dir,
+            workers=job.data.workers,
+        ),
+        run,
+        conservative=head.forces == "conservative",
+        forces=real and head.kind == "energy_forces",
+        energies=real,
+        stress=real and head.stress,
+        edge_dropout=job.train.regularization.edge_dropout,
+        fit=lambda *_: replay.references,
+        graphs=[base],
+    )
+    if not splits.test:
+        raise ConfigError(
+            f'finetune.replay.dataset "{replay.name}" has no test part, by which forgetting is '
+            "judged; give its split one"
+        )
+    splits.validation.clear()
+    for part in (splits.train, splits.test):
+        structures = part[0].structures if real else _labelled(replay, part[0], job, run)
+        part[0] = make_dataset(
+            replay.name,
+            structures,
+            part[0].graph_config,
+            run=run,
+            workers=job.data.workers,
+            references=replay.references,
+            stress=head.stress,
+            index=index,
+        )
+    if not real:
+        splits.origins[0] += f"; labels are predictions of {job.checkpoint}"
+    return splits
+
+
+def _labelled(replay: Replay, dataset: GraphDataset, job: Job, run: Run) -> Store:
+    """The structures with the checkpoint's predictions as labels, kept on disk."""
+    assert job.checkpoint is not None
+    variables, metadata = load_checkpoint(job.checkpoint, job.which)
+    text = [fingerprint(dataset.structures)["order"], replay.source, metadata["model"]]
+    key = hashlib.sha256(json.dumps([*text, replay.graph.cache_key()], sort_keys=True).encode())
+    for path, leaf in sorted(flatten(variables).items()):
+        key.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
+    cache = Path(job.data.cache_dir) if job.data.cache_dir else run.root / "data"
+    folder = cache / f"{replay.name}-predicted-{key.hexdigest()[:16]}"
+    if not folder.exists():
+        run.say(f"{replay.name}: labelling {len(dataset):,} structures by {job.checkpoint}")
+        # All processes compute together; the first one writes.
+        found = _predicted(replay, dataset, variables, metadata, job)
+        if run.primary:
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=f".{folder.name}.") as made:
+                write_store(Path(made) / "store", found)
+                # A run beside this one may have made the same meanwhile.
+                with contextlib.suppress(OSError):
+                    (Path(made) / "store").rename(folder)
+        run.wait_for_all(f"labels of {replay.name}")
+    return Store(folder)
+
+
+def _predicted(
+    replay: Replay,
+    dataset: GraphDataset,
+    variables: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    job: Job,
+) -> Sequence[Structure]:
+    """The structures with what a checkpoint predicts."""
+    heads = [HeadConfig.from_dict(head) for head in metadata["heads"]]
+    head = next(one for one in heads if one.name == replay.source)
+    model, mesh = build_model(metadata["model"], heads), data_mesh()
+    task = Task(name=head.name, kind=head.kind, stress=head.stress)
+    bare = GraphDataset(head.name, dataset.structures, replay.graph, index=0)
+    train = job.train
+    loader = BatchLoader(
+        [bare],
+        batch_size=train.validation.eval_batch_size or train.batching.batch_size,
+        num_devices=mesh.size,
+        shuffle=False,
+        rows=own_rows(mesh),
+    )
+    evaluator = Evaluator(
+        make_evaluation_step(partial(predict, model), [task], mesh),
+        [task],
+        mesh,
+        lambda: (batch for _, batch in loader.batches()),
+        num_structures=len(bare),
+    )
+    found, forces = [], head.kind == "energy_forces"
+    for row in evaluator.predictions(place(dict(variables), mesh)):
+        structure = bare.structure(row.structure)
+        one = StructureResult.physical(
+            structure.atomic_numbers,
+            replay.references,
+            (),
+            energy=row.energy,
+            forces=row.forces if forces else None,
+            stress=row.stress if structure.pbc.all() else None,
+        )
+        found.append(replace(structure, **_labels(one), targets={}))
+    return found
+
+
+def _labels(result: StructureResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in ("energy", "forces", "stress")}

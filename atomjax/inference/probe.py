@@ -77,9 +77,11 @@ def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
                 raise ConfigError(f'no {name} structure of "{head.name}" has a label for {key!r}')
         weights, chosen[key] = fit_ridge(*rows["train"], *rows["validation"])
         kernels[key] = _linear(kernels[key], weights)
+        strength, error = chosen[key]["strength"], chosen[key]["validation_mae"]
+        at_end = " (an end of those tried)" if strength in STRENGTHS[[0, -1]] else ""
         run.say(
-            f"probe of {key}: ridge strength {chosen[key]['strength']:.3g}, validation MAE "
-            f"{chosen[key]['validation_mae']:.4g} model units"
+            f"probe of {key}: ridge strength {strength:.3g}{at_end}, validation MAE {error:.4g} "
+            "model units"
         )
     params = {**variables["params"], head_key(head.name): kernels}
     results = session.keep({**variables, "params": params}, time.perf_counter() - began)

@@ -163,7 +163,10 @@ class Study:
         """
         points = self.points(settings, {})
         counts = {kind: sum(p.settings.workflow == kind for p in points) for kind in TRAININGS}
-        notes = [", ".join(f"{n} {kind.removesuffix('e')}ings" for kind, n in counts.items())]
+        words = {kind: f"{n} {kind.removesuffix('e')}ings" for kind, n in counts.items()}
+        words["probe"] = f"{counts['probe']} linear probes"
+        shown = (word for kind, word in words.items() if counts[kind] or kind != "probe")
+        notes = [", ".join(shown)]
         for i, point in enumerate(points):
             if point.label in (before.label for before in points[:i]):
                 continue

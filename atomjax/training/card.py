@@ -13,7 +13,7 @@ from atomjax.training.settings import RunSettings
 
 
 def show_card(config: Mapping[str, Any], folder: Path) -> None:
-    """Prints the data card of workflow "pretrain" or "finetune".
+    """Prints the data card of workflow "pretrain", "finetune" or "probe".
 
     Args:
         config: the config.
@@ -25,5 +25,5 @@ def show_card(config: Mapping[str, Any], folder: Path) -> None:
     """
     settings = RunSettings.from_config(config)
     check_settings(settings)
-    job = (finetuning_job if settings.workflow == "finetune" else pretraining_job)(settings)
+    job = (pretraining_job if settings.workflow == "pretrain" else finetuning_job)(settings)
     Session(job, Run(folder)).checkpoints.close()

@@ -170,6 +170,27 @@ def test_sweeps_pass_their_checks(name, tmp_path, monkeypatch):
     assert notes[0] == expected[name]
 
 
+def test_strategies_of_finetuning_pass_their_checks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    strategies = CONFIGS / "finetune" / "strategies.py"
+    for task, start in (("aspirin", "conformers"), ("li_electrode", "oxides")):
+        pretraining = RunSettings.from_config(load_config(f"{strategies}:{start}"))
+        model = {"name": pretraining.model.name, **pretraining.model.overrides}
+        weights, metadata = {"backbone": {"embedding": np.zeros(1)}}, {"model": model, "step": 1}
+        save_converted(tmp_path / start, weights, weights, {}, metadata)
+        (tmp_path / "Li_electrode_finetune.xyz").touch()
+        settings = SweepSettings.from_config(load_config(f"{strategies}:{task},{start}"))
+        assert SWEEP.check(settings)[0] == "0 pretrainings, 36 finetunings, 6 linear probes"
+        trainings = {one.name: divide(settings, one, 0)[1] for one in settings.variants}
+        # The same steps, of which a replay has as many structures of the task less.
+        epochs = [trainings[f"{name}_50"].train.epochs for name in ("full", "replay_50", "lora")]
+        assert epochs == [120, 60, 120]
+        assert trainings["replay_50"].finetune.replay.share == 0.5
+        assert trainings["lora_50"].train.lora.rank == 4
+    with pytest.raises(ConfigError, match="and the folder of the pretraining"):
+        load_config(f"{strategies}:aspirin")
+
+
 def test_the_ablation_adds_one_part_after_the_other():
     settings = SweepSettings.from_config(load_config(CONFIGS / "ablation.py"))
     parts: dict[str, Any] = {v.name: divide(settings, v, 0)[0] for v in settings.variants}

@@ -19,12 +19,10 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.running.leaves import flatten
 from atomjax.training.settings import LoraSettings, RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 from atomjax.training.update.lora import Adapters
 from tests.training.workflow import make_config, write_structures
 
 LORA = {"rank": 2, "alpha": 4.0}
-COMPILED = CompiledFunctions()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,7 @@ def adapt(structures: Path, source: Path | None, workdir: Path, **train: Any) ->
     config["train"]["lora"] = train.get("lora", LORA)
     start = {"checkpoint": source and str(source), "head_from": "chains"}
     settings = RunSettings.from_config({**config, "workflow": "finetune", "finetune": start})
-    return finetune(settings, Run(workdir, settings), COMPILED)
+    return finetune(settings, Run(workdir, settings))
 
 
 def weights(workdir: Path, **which: Any) -> dict[str, np.ndarray]:

@@ -18,10 +18,8 @@ from atomjax.training.replay import Replay, find_replay
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.running.leaves import flatten
 from atomjax.training.settings import ReplaySettings, RunSettings
-from atomjax.training.update.compiled import CompiledFunctions
 from tests.training.workflow import make_config, write_structures
 
-COMPILED = CompiledFunctions()
 STILL = {"learning_rate": 1e-30, "weight_decay": 0.0}
 
 
@@ -46,7 +44,7 @@ def replayed(structures: Path, source: Path, workdir: Path, replay: Any, **train
     replay = {"dataset": upstream, **replay}
     start = {"checkpoint": str(source), "replay": replay}
     settings = RunSettings.from_config({**config, "workflow": "finetune", "finetune": start})
-    return finetune(settings, Run(workdir, settings), COMPILED)
+    return finetune(settings, Run(workdir, settings))
 
 
 def test_every_batch_holds_the_share_of_each_group(structures) -> None:

@@ -9,7 +9,7 @@ compared at equal numbers.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -156,18 +156,20 @@ def _measure(
     name: str,
     about: str,
     of_pair: Callable[[SetFeatures, SetFeatures], float],
-    **options: Any,
+    label: str | None = None,
+    near: Literal["small", "large"] = "large",
 ) -> Measure:
     def table(upstream: Sets, downstream: Sets) -> Values:
         return Values(np.array([[of_pair(u, d) for d in downstream] for u in upstream]))
 
     return Measure(
         name=name,
+        label=label or name,
+        near=near,
         about=f"{about}; it has no interval and no floor",
         symmetric=False,
         needs=(Summary("points", points, merge=join_points, labels=False),),
         table=table,
-        **({"label": name, "near": "large"} | options),
     )
 
 

@@ -185,7 +185,7 @@ def test_strategies_of_finetuning_pass_their_checks(tmp_path, monkeypatch):
         # The same steps, of which a replay has as many structures of the task less.
         epochs = [trainings[f"{name}_50"].train.epochs for name in ("full", "replay_50", "lora")]
         assert epochs == [120, 60, 120]
-        assert trainings["replay_50"].finetune.replay.share == 0.5
+        assert trainings["replay_50_50"].finetune.replay.share == 0.5
         assert trainings["lora_50"].train.lora.rank == 4
     with pytest.raises(ConfigError, match="and the folder of the pretraining"):
         load_config(f"{strategies}:aspirin")

@@ -66,7 +66,8 @@ def test_pretraining_learns_and_reports(pretrained):
     workdir, results, text = pretrained
     assert results["budget"] == 8 * 24
     assert results["steps"] == 32
-    assert results["compilations"] == 1
+    # None where another training of this process had been the same.
+    assert results["compilations"] <= 1
     assert results["structures"] == 24
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if "train/loss" in line]

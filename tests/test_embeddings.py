@@ -59,10 +59,10 @@ def test_invariant_features_do_not_turn(structures):
     assert still.atoms[0].shape[1] < plain.atoms[0].shape[1]
 
 
-def test_unknown_elements_are_named(embedder):
+def test_unknown_elements_are_named(embedder, structures):
     heavy = Structure(atomic_numbers=[110, 1], positions=[[0, 0, 0], [0, 0, 1.5]], identifier="Ds")
-    with pytest.raises(ValueError, match=r"\(Ds\) are not finite.*110"):
-        embedder([heavy])
+    with pytest.raises(ConfigError, match=r"structure 1 \(Ds\) .*110.* end at 89"):
+        embedder([structures[0], heavy])
 
 
 def test_importing_atomjax_imports_no_jax():

@@ -134,8 +134,10 @@ class Embedder:
 
         Raises:
             GraphError: the graph of a structure cannot be built.
-            ValueError: features are not finite, as for an element that the backbone does not know.
+            ConfigError: a structure holds an element that the backbone does not know.
+            ValueError: features are not finite.
         """
+        self.extractor.check_elements(structures, "structures")
         found: dict[int, np.ndarray] = {}
         for group, batch in self._shape.batches(structures, self.extractor.graph):
             rows = jax.device_get(self._apply(self._variables, batch))
@@ -144,10 +146,9 @@ class Embedder:
                 last = first + len(structures[i])
                 found[i], first = rows[first:last], last
                 if not np.isfinite(found[i]).all():
-                    elements = sorted(set(structures[i].atomic_numbers.tolist()))
                     raise ValueError(
                         f"features of structure {i} ({structures[i].identifier or 'unnamed'}) are "
-                        f"not finite; does {self.extractor.name} know its elements {elements}?"
+                        "not finite; look at its positions"
                     )
             if told is not None:
                 told(len(group))

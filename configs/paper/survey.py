@@ -3,8 +3,9 @@
     python -m atomjax.launch --config configs/paper/survey.py:FOLDER --workdir runs/survey
 
 Six upstream sets are labelled here, and four of the tasks; without FOLDER they are all. It holds
-one more upstream set, whose labels take a package of their own (``atomjax[crystals]``), and the
-data of four tasks with labels of density functional theory:
+the data of four tasks with labels of density functional theory and, if it is to be compared, one
+more upstream set, whose labels take a package of their own (``atomjax[crystals]``) and whose
+elements end before thorium, as the extractor's do:
 
     atomjax generate crystals --count 600 --seed 0 --output crystals.archive.npz
     python -m atomjax.structures.convert --source cif_csv --path perov_5_val.csv --out perov_5
@@ -121,8 +122,9 @@ def candidates(folder: str) -> list[Any]:
         generated("alloys", count=count, alloys=1.0, adsorbates=("O", "H"), **slabs),
         generated("oxides", count=count, relaxation_steps=2, seed=0),
     ]
-    if folder:
-        crystals = read("crystals", str(Path(folder) / "crystals.archive.npz"), "archive")
+    path = Path(folder) / "crystals.archive.npz"
+    if folder and path.exists():
+        crystals = read("crystals", str(path), "archive")
         crystals.energy_unit, crystals.length_unit, crystals.energy_kind = "eV", "Å", "total"
         sets.append(crystals)
     for one in sets:

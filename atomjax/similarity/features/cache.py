@@ -321,6 +321,7 @@ class SetExtractor:
         self, dataset: DatasetSettings, structures: Sequence[Structure], view: View
     ) -> Iterator[list[Share]]:
         """The devices' parts of one batch after the other, features [N, C]."""
+        self._extractor.check_elements(structures, dataset.name)
         graph = self._graph(dataset, view)
         prepared = GraphDataset(dataset.name, structures, graph, cache_bytes=CACHED_GRAPHS)
         prepared.sizes = _measure_together(prepared)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -29,6 +29,7 @@ from atomjax.similarity.features.conventions import original_config
 from atomjax.similarity.features.default import load_weights
 from atomjax.similarity.features.invariants import invariant_features
 from atomjax.similarity.settings import ExtractorSettings, Invariance
+from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.running.checkpoint import load_checkpoint
@@ -80,6 +81,23 @@ class BackboneExtractor:
         table = np.asarray(flat[path])
         numbers = range(1, min(len(table) + first, len(SYMBOLS)))
         return {SYMBOLS[z]: table[z - first] for z in numbers}
+
+    def check_elements(self, structures: Sequence[Structure], name: str) -> None:
+        """Checks that the backbone has an embedding for every element.
+
+        Raises:
+            ConfigError: naming the first structure that holds another element.
+        """
+        known = len(self.element_embeddings)
+        for index, structure in enumerate(structures):
+            number = int(structure.atomic_numbers.max(initial=0))
+            if number > known:
+                raise ConfigError(
+                    f"{name}: structure {index} ({structure.identifier or 'unnamed'}) holds "
+                    f"{SYMBOLS[number]}, atomic number {number}, and the elements of the extractor "
+                    f"{self.name} end at {known}; leave such structures out, or take an extractor "
+                    "that knows them"
+                )
 
     def node_features(self, variables: Any, batch: GraphBatch) -> jax.Array:
         """[N, C] features of one device's batch, without dropout; to be compiled."""

@@ -9,6 +9,10 @@ comment that says what it holds and ``<!-- end -->``:
 ``<!-- table NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS -->``
     of a study: a column for each metric, mean ± standard deviation over the seeds, and a row for
     each point under the name that is given.
+``<!-- errors NAME: POINT = WORDS; POINT = WORDS -->``
+    of a study of several tasks: a column for each data set, with its error on the test part.
+``<!-- correlations NAME: MEASURE = WORDS; MEASURE = WORDS -->``
+    of a survey: rank correlations of these measures with the errors, and the regret.
 ``<!-- benchmark NAME: TITLE; FIGURE, FIGURE -->``
     of ``benchmarks.all``: the rows whose titles begin so, a column for each figure.
 ``<!-- rows NAME: KEY = WORDS; KEY = WORDS -->``
@@ -52,6 +56,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (\w+) ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CITED = re.compile(r"docs/results/(\w+)\.json")
 WORDS = {"csi": "CSI", "noise_floor": "noise floor", "seconds": "wall time (s)"}
+# Metrics of which a task has one, its error.
+ERRORS = ("force_mae_mev_per_angstrom", "value_mae")
 # A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
 FIGURE = re.compile(
     r"(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?\s+(?:meV/Å|meV/atom|eV/unit\s+cell|kcal/mol)"
@@ -92,13 +98,51 @@ def study_table(what: str, root: Path) -> list[str]:
     keys = [metric.strip() for metric in metrics.split(",")]
     heads = [heading(results, key) if key in METRICS else WORDS.get(key, key) for key in keys]
     rows = []
-    for item in points:
-        point, _, words = (part.strip() for part in item.partition("="))
+    for point, words in _pairs(";".join(points)):
         values = [list(results.values(point, key).values()) for key in keys]
         if not any(values):
             raise ValueError(f"docs/results/{name}.json has nothing of point '{point}'")
-        rows.append([words or point, *map(mean_and_std, values)])
+        rows.append([words, *map(mean_and_std, values)])
     return markdown_table(["", *heads], rows)
+
+
+def errors_table(what: str, root: Path) -> list[str]:
+    """Lines of "NAME: POINT = WORDS; POINT = WORDS": the test error on every data set."""
+    name, _, points = what.partition(":")
+    results = load(name, root)
+    found: dict[str, str] = {}
+    for row in results.rows:
+        if row.metric in ERRORS:
+            found.setdefault(row.data_set, row.metric)
+    heads = [f"{task}: {heading(results, metric, task)}" for task, metric in found.items()]
+    rows = []
+    for point, words in _pairs(points):
+        cells = [mean_and_std(results.errors(point, metric, t)) for t, metric in found.items()]
+        rows.append([words, *cells])
+    return markdown_table(["", *heads], rows)
+
+
+def correlation_table(what: str, root: Path) -> list[str]:
+    """Lines of "NAME: MEASURE = WORDS; MEASURE = WORDS", the last for a choice at random."""
+    name, _, measures = what.partition(":")
+    content = _json(name, root)
+    at_random = content["regret_at_random"]
+    rows = []
+    for key, words in _pairs(measures):
+        one = content["correlations"][key]
+        cells = [f"{one['by_task'][task]:.2f}" for task in at_random]
+        interval = "{:.2f} to {:.2f}".format(*one["interval"])
+        regret = np.mean(list(one["regret"].values()))
+        rows.append([words, *cells, f"{one['mean']:.2f}", interval, f"{regret:.1%}"])
+    blank = [""] * (len(at_random) + 2)
+    rows.append(["a set at random", *blank, f"{np.mean(list(at_random.values())):.1%}"])
+    return markdown_table(["", *at_random, "mean", "interval", "regret"], rows)
+
+
+def _pairs(listed: str) -> list[tuple[str, str]]:
+    """Items "KEY = WORDS", separated by semicolons; without words the key stands for them."""
+    parts = [item.partition("=") for item in listed.split(";")]
+    return [(key.strip(), words.strip() or key.strip()) for key, _, words in parts]
 
 
 def benchmark_table(what: str, root: Path) -> list[str]:
@@ -189,6 +233,8 @@ def download_table() -> list[str]:
 
 KINDS: dict[str, Callable[[str, Path], list[str]]] = {
     "table": study_table,
+    "errors": errors_table,
+    "correlations": correlation_table,
     "benchmark": benchmark_table,
     "accuracy": accuracy_table,
     "outcomes": campaign_table,

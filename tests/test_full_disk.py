@@ -18,8 +18,8 @@ from atomjax.runtime.run import Run
 from atomjax.structures.convert import main as convert
 from atomjax.training.running.checkpoint import CheckpointError, Checkpoints, read_metadata
 from tests.training.test_checkpoint import METADATA, make_state, shifted
-from tests.training.test_resume import leaves, run_here
-from tests.training.workflow import write_structures
+from tests.training.test_resume import leaves
+from tests.training.workflow import run_here, write_structures
 
 FULL = r"No space left on device: '.*{name}'"
 

@@ -12,9 +12,8 @@ from atomjax.inference.probe import check_probe, fit_ridge, probe
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures.readers import read, to_atoms
-from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
-from tests.training.workflow import make_config, write_structures
+from tests.training.workflow import make_config, run_here, write_structures
 
 HEAD = {"kind": "energy_forces", "forces": "conservative", "targets": [{"name": "gap"}]}
 
@@ -27,8 +26,7 @@ def structures(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def source(structures, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("source") / "run"
-    settings = RunSettings.from_config(make_config(structures, epochs=1))
-    pretrain(settings, Run(workdir, settings))
+    run_here(workdir, structures, epochs=1)
     return workdir
 
 

@@ -15,12 +15,11 @@ from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures.readers import read
 from atomjax.training.finetune import finetune
-from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.running.leaves import flatten
 from atomjax.training.settings import LoraSettings, RunSettings
 from atomjax.training.update.lora import Adapters
-from tests.training.workflow import make_config, write_structures
+from tests.training.workflow import make_config, run_here, write_structures
 
 LORA = {"rank": 2, "alpha": 4.0}
 
@@ -33,8 +32,7 @@ def structures(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def source(structures, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("source") / "run"
-    settings = RunSettings.from_config(make_config(structures, epochs=1))
-    pretrain(settings, Run(workdir, settings))
+    run_here(workdir, structures, epochs=1)
     return workdir
 
 

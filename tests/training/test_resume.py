@@ -21,7 +21,7 @@ from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.settings import RunSettings
 from tests.processes import with_devices
-from tests.training.workflow import make_config, write_structures
+from tests.training.workflow import make_config, run_here, write_structures
 
 ROOT = Path(__file__).resolve().parents[2]
 # Saving at every step makes it likely that a kill hits a save.
@@ -32,15 +32,6 @@ SETTINGS = {
     "dropout": 0.1,
     "edge_dropout": 0.1,
 }
-
-
-def run_here(workdir: Path, structures: Path, **changes: Any) -> dict[str, Any]:
-    """Results of a run of this process, to its end."""
-    settings = RunSettings.from_config(make_config(structures, **changes))
-    run = Run(workdir, settings, console=Console(quiet=True))
-    results = pretrain(settings, run)
-    run.close()
-    return results
 
 
 def start(workdir: Path, structures: Path, devices: int = 1, **changes: Any) -> subprocess.Popen:

@@ -79,6 +79,21 @@ def make_config(structures: Path, **changes: Any) -> dict[str, Any]:
     return {**config, "train": train_section(**train)}
 
 
+def run_here(workdir: Path, structures: Path, **changes: Any) -> dict[str, Any]:
+    """Results of a pretraining in this process, to its end; ``changes`` as for a config."""
+    from rich.console import Console
+
+    from atomjax.runtime.run import Run
+    from atomjax.training.pretrain import pretrain
+    from atomjax.training.settings import RunSettings
+
+    settings = RunSettings.from_config(make_config(structures, **changes))
+    run = Run(workdir, settings, console=Console(quiet=True))
+    results = pretrain(settings, run)
+    run.close()
+    return results
+
+
 def main() -> None:
     workdir, structures, *changes = sys.argv[1:]
     from atomjax.runtime.run import Run

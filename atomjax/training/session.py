@@ -257,11 +257,11 @@ class Session:
         state: TrainState,
         seconds: float,
     ) -> Loop:
-        train, whole = self.job.train, all(jax.tree.leaves(trained))
+        train, marks = self.job.train, tuple(jax.tree.leaves(trained))
         step = COMPILED.get(
-            ("train", *self._meaning(), self.train_loader.num_steps),
+            ("train", *self._meaning(), marks, self.train_loader.num_steps),
             lambda: make_train_step(
-                self._apply if whole else differentiated(self._apply, trained, self._merge),
+                self._apply if all(marks) else differentiated(self._apply, trained, self._merge),
                 self.tasks,
                 optimizer,
                 self.mesh,

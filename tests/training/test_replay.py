@@ -13,12 +13,11 @@ from atomjax.runtime.run import Run
 from atomjax.structures.readers import read
 from atomjax.structures.store import Store
 from atomjax.training.finetune import finetune
-from atomjax.training.pretrain import pretrain
 from atomjax.training.replay import Replay, find_replay
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.running.leaves import flatten
 from atomjax.training.settings import ReplaySettings, RunSettings
-from tests.training.workflow import make_config, write_structures
+from tests.training.workflow import make_config, run_here, write_structures
 
 STILL = {"learning_rate": 1e-30, "weight_decay": 0.0}
 
@@ -31,8 +30,7 @@ def structures(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def source(structures, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     workdir = tmp_path_factory.mktemp("source") / "run"
-    settings = RunSettings.from_config(make_config(structures, epochs=2))
-    return workdir, pretrain(settings, Run(workdir, settings))
+    return workdir, run_here(workdir, structures, epochs=2)
 
 
 def replayed(structures: Path, source: Path, workdir: Path, replay: Any, **train: Any) -> Any:
@@ -115,6 +113,11 @@ def test_without_a_share_the_upstream_set_is_tested_alone(structures, source, tm
     assert len(kept) > 5
     for path in kept:
         np.testing.assert_array_equal(weights[0][path], weights[1][path])
+    # As many steps in this process, and the head is trained: another function.
+    results = replayed(structures, source[0], tmp_path / "trained", {"share": 1 / 6})
+    assert results["steps"] == 2 * 2
+    trained = flatten(load_checkpoint(tmp_path / "trained")[0])
+    assert any(not np.array_equal(weights[0][path], trained[path]) for path in kept)
 
 
 def test_labels_by_the_checkpoint_are_made_once(structures, source, tmp_path) -> None:

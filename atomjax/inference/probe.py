@@ -30,6 +30,7 @@ from atomjax.training.finetune import finetuning_job, load_pretrained
 from atomjax.training.job import Job, Variables, model_config
 from atomjax.training.session import Session
 from atomjax.training.settings import RegularizationSettings, RunSettings
+from atomjax.training.update.optimizer import count_parameters
 
 # Ridge strengths to choose from, in units of the mean squared singular value of the features.
 STRENGTHS = 10.0 ** np.arange(-10, 3.5, 0.5)
@@ -85,7 +86,7 @@ def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
         )
     params = {**variables["params"], head_key(head.name): kernels}
     results = session.keep({**variables, "params": params}, time.perf_counter() - began)
-    results |= {"probe": chosen, "trained_parameters": sum(k.size for k in _leaves(kernels))}
+    results |= {"probe": chosen, "trained_parameters": count_parameters(kernels)}
     if run.primary:
         run.write_json("results.json", results)
     return results
@@ -224,7 +225,3 @@ def _linear(fresh: Mapping[str, Any], weights: np.ndarray) -> dict[str, Any]:
     """Parameters of an output of one linear layer without bias."""
     kernel = fresh["dense_0"]["kernel"]
     return {"dense_0": {"kernel": weights.reshape(kernel.shape).astype(kernel.dtype)}}
-
-
-def _leaves(kernels: Mapping[str, Any]) -> list[Any]:
-    return [one["dense_0"]["kernel"] for one in kernels.values()]

@@ -4,18 +4,12 @@ They train the head that the checkpoint had for them, on their own labels or on 
 predicts for them, and their test part is tested like that of the task.
 """
 
-import contextlib
-import hashlib
-import json
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.fingerprint import fingerprint
@@ -26,6 +20,7 @@ from atomjax.data.store_view import make_dataset
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, build_model, find_backbone, predict
 from atomjax.runtime.config import ConfigError, nearest
+from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.run import Run
 from atomjax.structures import References, Structure
 from atomjax.structures.store import Store, write_store
@@ -34,7 +29,7 @@ from atomjax.training.head_source import source_references
 from atomjax.training.job import Job
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
-from atomjax.training.running.leaves import flatten
+from atomjax.training.running.leaves import digest
 from atomjax.training.running.results import StructureResult
 from atomjax.training.settings import GroupSettings, ReplaySettings
 from atomjax.training.update.state import data_mesh, own_rows, place
@@ -208,23 +203,18 @@ def _labelled(replay: Replay, dataset: GraphDataset, job: Job, run: Run) -> Stor
     """The structures with the checkpoint's predictions as labels, kept on disk."""
     assert job.checkpoint is not None
     variables, metadata = load_checkpoint(job.checkpoint, job.which)
-    text = [fingerprint(dataset.structures)["order"], replay.source, metadata["model"]]
-    key = hashlib.sha256(json.dumps([*text, replay.graph.cache_key()], sort_keys=True).encode())
-    for path, leaf in sorted(flatten(variables).items()):
-        key.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
+    order = fingerprint(dataset.structures)["order"]
+    facts = [order, replay.source, metadata["model"], replay.graph.cache_key()]
     cache = Path(job.data.cache_dir) if job.data.cache_dir else run.root / "data"
-    folder = cache / f"{replay.name}-predicted-{key.hexdigest()[:16]}"
+    folder = cache / f"{replay.name}-predicted-{digest(facts, variables)[:16]}"
     if not folder.exists():
         run.say(f"{replay.name}: labelling {len(dataset):,} structures by {job.checkpoint}")
         # All processes compute together; the first one writes.
         found = _predicted(replay, dataset, variables, metadata, job)
-        if run.primary:
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=f".{folder.name}.") as made:
-                write_store(Path(made) / "store", found)
-                # A run beside this one may have made the same meanwhile.
-                with contextlib.suppress(OSError):
-                    (Path(made) / "store").rename(folder)
+        # A run beside this one may have made the same meanwhile.
+        if run.primary and not folder.exists():
+            with replacing_folder(folder) as made:
+                write_store(made, found)
         run.wait_for_all(f"labels of {replay.name}")
     return Store(folder)
 

@@ -1,12 +1,9 @@
 """Backbones as extractors: weights, their graph, and the compiled function over all devices."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.traverse_util
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -33,6 +30,7 @@ from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.running.checkpoint import load_checkpoint
+from atomjax.training.running.leaves import digest, flatten
 from atomjax.training.update.state import DATA_AXIS
 from atomjax.training.update.step import over_devices
 
@@ -66,21 +64,22 @@ class BackboneExtractor:
     @property
     def digest(self) -> str:
         """Hash of everything that decides the features of a structure."""
-        text = [dict(self.config), self.graph.cache_key()]
-        total = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
-        for path, leaf in sorted(flax.traverse_util.flatten_dict(self.variables, sep="/").items()):
-            total.update(path.encode())
-            total.update(np.ascontiguousarray(leaf).tobytes())
-        return total.hexdigest()
+        return digest([dict(self.config), self.graph.cache_key()], self.variables)
 
     @property
     def element_embeddings(self) -> dict[str, np.ndarray]:
         """Symbol → learned embedding [C] of the element, before any layer."""
-        path, first = self.backbone.element_embedding, self.backbone.first_element
-        flat = flax.traverse_util.flatten_dict(self.variables["params"]["backbone"], sep="/")
-        table = np.asarray(flat[path])
-        numbers = range(1, min(len(table) + first, len(SYMBOLS)))
-        return {SYMBOLS[z]: table[z - first] for z in numbers}
+        table, first = np.asarray(self._element_table), self.backbone.first_element
+        return {SYMBOLS[z]: table[z - first] for z in range(1, self.largest_element + 1)}
+
+    @property
+    def largest_element(self) -> int:
+        """Largest atomic number that has an embedding."""
+        return min(len(self._element_table) + self.backbone.first_element, len(SYMBOLS)) - 1
+
+    @property
+    def _element_table(self) -> Any:
+        return flatten(self.variables["params"]["backbone"])[self.backbone.element_embedding]
 
     def check_elements(self, structures: Sequence[Structure], name: str) -> None:
         """Checks that the backbone has an embedding for every element.
@@ -88,7 +87,7 @@ class BackboneExtractor:
         Raises:
             ConfigError: naming the first structure that holds another element.
         """
-        known = len(self.element_embeddings)
+        known = self.largest_element
         for index, structure in enumerate(structures):
             number = int(structure.atomic_numbers.max(initial=0))
             if number > known:

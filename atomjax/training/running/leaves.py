@@ -1,5 +1,7 @@
 """Leaves of trees by their paths, as checkpoints hold them."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,15 @@ def flatten(tree: Any) -> dict[str, Any]:
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """The tree of :func:`flatten`, as dicts."""
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
+
+
+def digest(facts: Any, tree: Any) -> str:
+    """Hash of facts, which JSON holds, and of all arrays of a tree."""
+    total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for path, leaf in sorted(flatten(tree).items()):
+        total.update(path.encode())
+        total.update(np.ascontiguousarray(leaf).tobytes())
+    return total.hexdigest()
 
 
 def misfits(target: Any, stored: Mapping[str, np.ndarray]) -> list[str]:

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from atomjax.runtime.config import ConfigError
 from atomjax.training.settings import GroupSettings, LoraSettings
+from atomjax.training.update.optimizer import first_group, is_trained
 
 ADAPTERS = "lora"
 Params = dict[str, Any]
@@ -50,9 +51,8 @@ class Adapters:
         matching = {path: leaf.shape for path, leaf in flat.items() if re.search(pattern, path)}
 
         def is_adapted(path: str, shape: tuple[int, ...]) -> bool:
-            rate = next((g.multiplier for g in groups if re.search(g.pattern, path)), 1.0)
             smaller = len(shape) > 1 and rank * sum(shape[-2:]) < math.prod(shape[-2:])
-            return rate > 0 and smaller
+            return smaller and is_trained(first_group(path, groups), groups)
 
         found = {path: shape for path, shape in matching.items() if is_adapted(path, shape)}
         if not found:

@@ -56,17 +56,24 @@ def learning_rate_schedule(
     return optax.join_schedules([warmup, cosine], [warmup_steps])
 
 
+def first_group(path: str, groups: Sequence[GroupSettings]) -> int:
+    """The index in ``groups`` of the first pattern found in a parameter's path; -1: none."""
+    return next((i for i, group in enumerate(groups) if re.search(group.pattern, path)), -1)
+
+
+def is_trained(label: int, groups: Sequence[GroupSettings]) -> bool:
+    """False for a parameter whose first group has the multiplier 0."""
+    return label < 0 or groups[label].multiplier > 0
+
+
 def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
-    """The index in ``groups`` of the first pattern found in each parameter's path; -1: none.
+    """Each parameter's :func:`first_group`.
 
     Raises:
         ConfigError: if a pattern is found in no path.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
-    labels = {
-        path: next((i for i, g in enumerate(groups) if re.search(g.pattern, path)), -1)
-        for path in flat
-    }
+    labels = {path: first_group(path, groups) for path in flat}
     for i, group in enumerate(groups):
         # A layer's group that a frozen part covers has nothing left, and that is meant.
         if not any(re.search(group.pattern, path) for path in flat):
@@ -79,10 +86,8 @@ def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
 
 
 def trained_parameters(params: Params, groups: Sequence[GroupSettings]) -> Params:
-    """Whether each parameter is trained, which those of groups with multiplier 0 are not."""
-    return jax.tree.map(
-        lambda label: label < 0 or groups[label].multiplier > 0, parameter_groups(params, groups)
-    )
+    """A mark of each parameter, true where it :func:`is_trained`."""
+    return jax.tree.map(lambda label: is_trained(label, groups), parameter_groups(params, groups))
 
 
 def count_parameters(params: Any, counted: Any = None) -> int:

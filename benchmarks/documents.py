@@ -47,7 +47,7 @@ from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.runtime.downloads import CATALOGUE, describe_bytes
 from atomjax.structures.readers import BUILT_IN, FORMATS
 from atomjax.studies.results import Results
-from atomjax.studies.tables import heading
+from atomjax.studies.tables import correlation_cells, fractions, heading
 from atomjax.training.running.metrics import METRICS
 from benchmarks import accuracy
 from benchmarks.settings import reference
@@ -92,13 +92,13 @@ def with_tables(text: str, root: Path = ROOT) -> str:
 
 def study_table(what: str, root: Path) -> list[str]:
     """Lines of "NAME: METRIC, METRIC; POINT = WORDS; POINT = WORDS"."""
-    chosen, *points = what.split(";")
+    chosen, _, points = what.partition(";")
     name, _, metrics = chosen.partition(":")
     results = load(name, root)
     keys = [metric.strip() for metric in metrics.split(",")]
     heads = [heading(results, key) if key in METRICS else WORDS.get(key, key) for key in keys]
     rows = []
-    for point, words in _pairs(";".join(points)):
+    for point, words in _pairs(points):
         values = [list(results.values(point, key).values()) for key in keys]
         if not any(values):
             raise ValueError(f"docs/results/{name}.json has nothing of point '{point}'")
@@ -130,12 +130,9 @@ def correlation_table(what: str, root: Path) -> list[str]:
     rows = []
     for key, words in _pairs(measures):
         one = content["correlations"][key]
-        cells = [f"{one['by_task'][task]:.2f}" for task in at_random]
-        interval = "{:.2f} to {:.2f}".format(*one["interval"])
-        regret = np.mean(list(one["regret"].values()))
-        rows.append([words, *cells, f"{one['mean']:.2f}", interval, f"{regret:.1%}"])
+        rows.append([words, *correlation_cells(one), fractions(one["regret"])[-1]])
     blank = [""] * (len(at_random) + 2)
-    rows.append(["a set at random", *blank, f"{np.mean(list(at_random.values())):.1%}"])
+    rows.append(["a set at random", *blank, fractions(at_random)[-1]])
     return markdown_table(["", *at_random, "mean", "interval", "regret"], rows)
 
 
@@ -173,7 +170,7 @@ def accuracy_table(what: str, root: Path) -> list[str]:
 def rows_table(what: str, root: Path) -> list[str]:
     """Lines of "NAME: KEY = WORDS; KEY = WORDS": these keys of every row of a result file."""
     name, _, columns = what.partition(":")
-    keys, heads = zip(*(map(str.strip, c.split("=")) for c in columns.split(";")), strict=True)
+    keys, heads = zip(*_pairs(columns), strict=True)
     rows = [[_figure(row[key]) for key in keys] for row in _json(name.strip(), root)["rows"]]
     return markdown_table(list(heads), rows, left=0)
 

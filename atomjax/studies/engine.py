@@ -32,6 +32,7 @@ TRAININGS: dict[str, Any] = {
     "finetune": finetune,
     "probe": "atomjax.inference.probe:probe",
 }
+NOUNS = {"pretrain": "pretrainings", "finetune": "finetunings", "probe": "linear probes"}
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,7 @@ class Study:
         """
         points = self.points(settings, {})
         counts = {kind: sum(p.settings.workflow == kind for p in points) for kind in TRAININGS}
-        words = {kind: f"{n} {kind.removesuffix('e')}ings" for kind, n in counts.items()}
-        words["probe"] = f"{counts['probe']} linear probes"
-        shown = (word for kind, word in words.items() if counts[kind] or kind != "probe")
+        shown = [f"{n} {NOUNS[kind]}" for kind, n in counts.items() if n or kind != "probe"]
         notes = [", ".join(shown)]
         for i, point in enumerate(points):
             if point.label in (before.label for before in points[:i]):

@@ -28,7 +28,7 @@ from atomjax.similarity.settings import (
 )
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point
-from atomjax.studies.tables import error_table, heading
+from atomjax.studies.tables import correlation_cells, error_table, fractions, heading
 from atomjax.studies.transfer import SCRATCH, finetunings
 from atomjax.training.settings import (
     FinetuneSettings,
@@ -293,11 +293,8 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
     results, singles = findings.results, findings.settings.singles
     if len(singles) < 3:
         return {}
-    values = [
-        [results.errors(start, metric, task) for task, metric in judged.items()]
-        for start in singles.values()
-    ]
-    found, level = {}, findings.settings.level
+    errors, level = _errors_of_singles(findings, judged), findings.settings.level
+    found = {}
     for key, predictor in predictors(findings.settings).items():
         distances = [
             [results.values(name, key, task).get(None) for task in judged] for name in singles
@@ -306,7 +303,7 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
         if any(value is None or np.isnan(value) for row in distances for value in row):
             continue
         far = predictor.sign * np.array(distances)
-        one = rank_correlation(far, np.array(values), level=level)
+        one = rank_correlation(far, errors, level=level)
         found[key] = {
             **dataclasses.asdict(one),
             "by_task": dict(zip(judged, one.by_task.tolist(), strict=True)),
@@ -317,11 +314,16 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
 
 def random_regret(findings: Findings, judged: Mapping[str, str]) -> dict[str, float]:
     """Task → regret of a start on a single set that is chosen at random; empty without such."""
-    singles, of = findings.settings.singles.values(), findings.results.errors
-    if not singles:
+    if not findings.settings.singles:
         return {}
-    means = np.array([[np.mean(of(s, metric, t)) for t, metric in judged.items()] for s in singles])
+    means = _errors_of_singles(findings, judged).mean(axis=2)
     return dict(zip(judged, regret(means, np.ones_like(means, bool)).tolist(), strict=True))
+
+
+def _errors_of_singles(findings: Findings, judged: Mapping[str, str]) -> np.ndarray:
+    """[K, M, S] errors from each of K single sets on each of M tasks with each of S seeds."""
+    starts, errors = findings.settings.singles.values(), findings.results.errors
+    return np.array([[errors(s, metric, task) for task, metric in judged.items()] for s in starts])
 
 
 def _correlation_tables(
@@ -333,15 +335,12 @@ def _correlation_tables(
     if not found:
         return []
     titles, tasks = predictors(settings), list(at_random)
-    order = sorted(found, key=lambda key: -found[key]["mean"])
     rows, regrets = [], []
-    for key in order:
-        one, title = found[key], titles[key].title
-        cells = [*(f"{one['by_task'][task]:.2f}" for task in tasks), f"{one['mean']:.2f}"]
-        interval = "{:.2f} to {:.2f}".format(*one["interval"])
-        rows.append([title, *cells, interval, f"{one['p_value']:.3f}"])
-        regrets.append([title, *_fractions(one["regret"])])
-    regrets.append(["at random", *_fractions(at_random)])
+    for key, one in sorted(found.items(), key=lambda item: -item[1]["mean"]):
+        title = titles[key].title
+        rows.append([title, *correlation_cells(one), f"{one['p_value']:.3f}"])
+        regrets.append([title, *fractions(one["regret"])])
+    regrets.append(["at random", *fractions(at_random)])
     return [
         "",
         "## Rank correlation with the error",
@@ -359,12 +358,6 @@ def _correlation_tables(
         "",
         *markdown_table(["measure", *tasks, "mean"], regrets),
     ]
-
-
-def _fractions(by_task: Mapping[str, float]) -> list[str]:
-    """A cell for each task, and one for their mean."""
-    values = list(by_task.values())
-    return [f"{value:.1%}" for value in (*values, np.mean(values))]
 
 
 def _plots(findings: Findings, judged: Mapping[str, str]) -> list[Plot]:

@@ -1,6 +1,9 @@
 """Tables that all studies share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
 from atomjax.runtime.progress import format_digits, format_seconds
@@ -57,6 +60,18 @@ def error_table(
         single = [results.errors(point, metric, data_set) for point in points]
         table["single seeds"] = [", ".join(format_digits(v, 4) for v in own) for own in single]
     return markdown_table(list(table), list(zip(*table.values(), strict=True)))
+
+
+def correlation_cells(one: Mapping[str, Any]) -> list[str]:
+    """Cells of a rank correlation: one for each task, one for their mean, one for its interval."""
+    values = (*one["by_task"].values(), one["mean"])
+    return [*(f"{value:.2f}" for value in values), "{:.2f} to {:.2f}".format(*one["interval"])]
+
+
+def fractions(by_task: Mapping[str, float]) -> list[str]:
+    """A cell for each task, and one for their mean."""
+    values = list(by_task.values())
+    return [f"{value:.1%}" for value in (*values, np.mean(values))]
 
 
 def cost_columns(results: Results, points: Sequence[str]) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ class StateCounts:
 
     @property
     def is_lowest(self) -> bool:
-        """Whether all that is known is neutral, or has the lowest spin of its electrons."""
+        """True where all that is known is neutral, or has the lowest spin of its electrons."""
         if self.name in CHARGES:
             return all(value == 0 for value, _ in self.counts)
         lowest = LOWEST_SPIN if self.name == SPIN else LOWEST_MULTIPLICITY

@@ -77,13 +77,12 @@ def _squares(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
 
 def coverage_and_density(upstream: SetFeatures, downstream: SetFeatures) -> tuple[float, float]:
     """Both, of one pair of sets; NaN for a task of too few points to have neighbourhoods."""
-    theirs, ours = (one.summaries["points"] for one in (upstream, downstream))
-    weights = ours["weight"] / ours["weight"].sum()
-    if len(weights) <= NEIGHBORS:
+    theirs, ours, _, own = _pair(upstream, downstream)
+    if len(own) <= NEIGHBORS:
         return float("nan"), float("nan")
-    counts = counts_in_reach(theirs["point"].astype(float), ours["point"].astype(float))
-    share = len(weights) / (NEIGHBORS * len(theirs["point"]))
-    return float(weights @ (counts > 0)), share * float(weights @ counts)
+    counts = counts_in_reach(theirs, ours)
+    share = len(own) / (NEIGHBORS * len(theirs))
+    return float(own @ (counts > 0)), share * float(own @ counts)
 
 
 def overlap(upstream: SetFeatures, downstream: SetFeatures) -> float:

@@ -159,10 +159,8 @@ def check_finite(label: Label) -> Label:
     Raises:
         LabelError: a number in it is not finite.
     """
-    numbers = [label.energy, *label.forces.flat]
-    if label.stress is not None:
-        numbers.extend(label.stress.flat)
-    if not np.isfinite(numbers).all():
+    parts = [label.energy, label.forces, *([] if label.stress is None else [label.stress])]
+    if not all(np.isfinite(part).all() for part in parts):
         raise LabelError("not finite")
     return label
 

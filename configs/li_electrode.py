@@ -12,8 +12,8 @@ pretraining on clusters, without lithium and not periodic, helps little here (do
 
 import ml_collections
 
-from atomjax.recipes import small_data
-from atomjax.recipes.sections import data_of, generated, read, section
+from atomjax.recipes import dft_sets, small_data
+from atomjax.recipes.sections import data_of, generated, section
 
 # About 18 neighbours of an atom, as the rule for small data has it.
 GRAPH = section(cutoff=3.5)
@@ -37,10 +37,7 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
     upstream.train.validation.eval_every = 100
     upstream.train.validation.select_by = "force_mae"
 
-    electrode = read("li_electrode", path, "extxyz")
-    electrode.energy_unit = "eV"
-    electrode.length_unit = "Å"
-    electrode.energy_kind = "total"
+    electrode = dft_sets.li_electrode(path)
     electrode.split = section(train=150, validation=50, test=100)
     electrode.graph = GRAPH
     downstream = config.finetuning = section()

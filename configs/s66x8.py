@@ -11,8 +11,8 @@ Ten minutes on two CPU cores. What came out is in docs/studies.md.
 
 import ml_collections
 
-from atomjax.recipes import small_data
-from atomjax.recipes.sections import data_of, generated, read, section
+from atomjax.recipes import dft_sets, small_data
+from atomjax.recipes.sections import data_of, generated, section
 
 GRAPH = section(cutoff=4.0)
 
@@ -35,10 +35,7 @@ def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
     upstream.train.validation.eval_every = 171
     upstream.train.validation.select_by = "force_mae"
 
-    dimers = read("s66x8", path, "comp6")
-    dimers.energy_unit = "Ha"
-    dimers.length_unit = "Å"
-    dimers.energy_kind = "total"
+    dimers = dft_sets.s66x8(path)
     dimers.split = section(train=80, validation=80, test=160, by="class_key")
     dimers.graph = GRAPH
     downstream = config.finetuning = section()

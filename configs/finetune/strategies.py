@@ -22,8 +22,8 @@ from typing import Any
 
 import ml_collections
 
-from atomjax.recipes import small_data
-from atomjax.recipes.sections import data_of, generated, read, section, variant
+from atomjax.recipes import dft_sets, small_data
+from atomjax.recipes.sections import data_of, generated, section, variant
 from atomjax.runtime.config import ConfigError
 
 UPSTREAM = {"conformers": 4.0, "oxides": 3.5}  # Å, cutoffs
@@ -51,12 +51,10 @@ def task_set(name: str, path: str) -> Any:
         dataset = generated("aspirin", generator="dynamics", count=800, molecule="aspirin", seed=0)
         dataset.split = section(train=500, validation=50, test=250)
     elif name == "s66x8":
-        dataset = read("s66x8", path, "comp6")
-        dataset.energy_unit, dataset.length_unit, dataset.energy_kind = "Ha", "Å", "total"
+        dataset = dft_sets.s66x8(path)
         dataset.split = section(train=320, validation=48, test=160, by="class_key")
     else:
-        dataset = read("li_electrode", path, "extxyz")
-        dataset.energy_unit, dataset.length_unit, dataset.energy_kind = "eV", "Å", "total"
+        dataset = dft_sets.li_electrode(path)
         dataset.split = section(train=200, validation=40, test=60)
     dataset.graph = section(cutoff=UPSTREAM[TASKS[name]])
     return dataset

@@ -26,7 +26,7 @@ from typing import Any
 
 import ml_collections
 
-from atomjax.recipes import small_data
+from atomjax.recipes import dft_sets, small_data
 from atomjax.recipes.sections import generated, read, section, stored
 from atomjax.similarity.measures import registry
 
@@ -90,13 +90,8 @@ def generated_tasks() -> list[Any]:
 
 def published_tasks(folder: Path) -> list[Any]:
     """Tasks with labels of density functional theory, of the files in a folder."""
-    dimers = read("dimers", str(folder / "s66x8_wb97x6-31gd.h5"), "comp6")
-    dimers.energy_unit = "Ha"
-    cathode = read("cathode", str(folder / "Li_electrode_finetune.xyz"), "extxyz")
-    cathode.energy_unit = "eV"
-    for one in (dimers, cathode):
-        one.length_unit = "Å"
-        one.energy_kind = "total"
+    dimers = dft_sets.s66x8(str(folder / "s66x8_wb97x6-31gd.h5"), "dimers")
+    cathode = dft_sets.li_electrode(str(folder / "Li_electrode_finetune.xyz"), "cathode")
     perovskites = stored("perovskites", str(folder / "perov_5"))
     heat = section(name="heat_all", unit="eV/unit cell", pooling="mean")
     carbon = stored("carbon", str(folder / "carbon_24"))

@@ -23,7 +23,7 @@ import ml_collections
 
 from atomjax.recipes.sections import data_of, generated, section, training, variant
 
-GRAPH = section(cutoff=6.0, cutoff_molecule=6.0, max_neighbors=12)
+GRAPH = section(cutoff=4.0)
 # The rate of all layers at the end, as a fraction of the peak rate.
 FLOOR = 0.1
 # After table 18, for the two blocks of the tiny model.
@@ -131,7 +131,7 @@ def base_config() -> Any:
 def get_config() -> ml_collections.ConfigDict:
     config = section()
     config.workflow = "sweep"
-    config.seeds = (0, 1)
+    config.seeds = (0, 1, 2)
     config.base = base_config()
     config.variants = [
         variant("B", config.base, ()),

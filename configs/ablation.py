@@ -131,7 +131,7 @@ def base_config() -> Any:
 def get_config() -> ml_collections.ConfigDict:
     config = section()
     config.workflow = "sweep"
-    config.seeds = (0, 1, 2)
+    config.seeds = (0, 1)
     config.base = base_config()
     config.variants = [
         variant("B", config.base, ()),

@@ -18,7 +18,7 @@ import ml_collections
 from atomjax.recipes.sections import section, variant
 from atomjax.runtime.config import load_config
 
-SIZES = (10, 40, 80, 160)
+SIZES = (10, 40, 160)
 # Of each training, as far as whole epochs allow.
 STEPS = 500
 

@@ -1,8 +1,9 @@
 """Sizes of all graphs of a store, measured once in parallel and kept in it.
 
 Planning batches needs the size of every graph, and building the graphs of a large set at each
-start would take hours. The table lies in ``sizes/<hash of the graph config>.npy`` in the store,
-int32, and is mapped, not read. One that is damaged is measured again.
+start would take hours. The table lies in ``sizes/<hash>.npy`` in the store, of the graph config and
+of the code that builds graphs, int32, and is mapped, not read. One that is damaged is measured
+again.
 """
 
 import contextlib
@@ -18,12 +19,15 @@ import numpy as np
 
 from atomjax.graphs.capacity import FIELDS, Sizes
 from atomjax.graphs.interactions import GraphConfig, build_many
+from atomjax.runtime.code import code_digest
 from atomjax.runtime.files import DamagedFile, append_checksum, map_npy, replacing
 from atomjax.structures.store import Store
 from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.processes import WorkerError, run_workers, tell
 
 WORKER_MODULE = "atomjax.batching.store_sizes_worker"
+# What builds the graphs.
+CODE = "atomjax.graphs"
 # Structures of a block: lost when a measurement is killed, and held in memory by a worker.
 _BLOCK = 1 << 16
 _CHUNK = 256
@@ -72,7 +76,7 @@ def _map(store: Store, path: Path) -> np.ndarray:
 
 def sizes_path(store: Store, config: GraphConfig, seed: int | None = None) -> Path:
     """Path of the size table of one kind of graphs."""
-    fields = {**config.cache_key(), "fields": FIELDS, "seed": seed}
+    fields = {**config.cache_key(), "fields": FIELDS, "seed": seed, "code": code_digest(CODE)}
     if seed is None:
         fields["edge_dropout"] = 0.0
     text = json.dumps(fields, sort_keys=True)

@@ -19,6 +19,7 @@ from atomjax.data.settings import DataSettings
 from atomjax.data.store_view import make_dataset
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, build_model, find_backbone, predict
+from atomjax.runtime.code import code_digest
 from atomjax.runtime.config import ConfigError, nearest
 from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.run import Run
@@ -34,6 +35,9 @@ from atomjax.training.running.results import StructureResult
 from atomjax.training.settings import GroupSettings, ReplaySettings
 from atomjax.training.update.state import data_mesh, own_rows, place
 from atomjax.training.update.tasks import Task
+
+# What makes predictions of a checkpoint.
+CODE = ("atomjax.graphs", "atomjax.ops", "atomjax.models")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +208,7 @@ def _labelled(replay: Replay, dataset: GraphDataset, job: Job, run: Run) -> Stor
     assert job.checkpoint is not None
     variables, metadata = load_checkpoint(job.checkpoint, job.which)
     order = fingerprint(dataset.structures)["order"]
-    facts = [order, replay.source, metadata["model"], replay.graph.cache_key()]
+    facts = [order, replay.source, metadata["model"], replay.graph.cache_key(), code_digest(*CODE)]
     cache = Path(job.data.cache_dir) if job.data.cache_dir else run.root / "data"
     folder = cache / f"{replay.name}-predicted-{digest(facts, variables)[:16]}"
     if not folder.exists():

@@ -25,6 +25,7 @@ from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.capacity import Sizes
 from atomjax.runtime.cluster import processes
+from atomjax.runtime.code import code_digest
 from atomjax.runtime.config import ConfigError, to_plain
 from atomjax.runtime.files import DamagedFile
 from atomjax.runtime.run import Run
@@ -39,6 +40,7 @@ from atomjax.similarity.features.collect import (
 from atomjax.similarity.features.conventions import first_structures, upstream_graph
 from atomjax.similarity.features.coverage import Coverage, class_coverage
 from atomjax.similarity.features.extracted import (
+    CODE,
     DONE,
     SHOWN_ROWS,
     ExtractedSet,
@@ -70,8 +72,6 @@ from atomjax.structures import Structure
 from atomjax.structures.generate.sets import cache_path
 from atomjax.training.update.state import data_mesh, own_rows, place, place_batch
 
-# Raised when a change to this package changes the kept files.
-FORMAT = 3
 # Bytes of graphs kept between their measuring and their batch.
 CACHED_GRAPHS = 2**28
 # Fields of a data set that concern training alone.
@@ -274,7 +274,7 @@ class SetExtractor:
         else:
             source = _file_state(find_file(dataset))
         parts = {
-            "format": FORMAT,
+            "code": code_digest(*CODE),
             "dataset": described,
             "source": source,
             "extractor": self._digest,

@@ -24,6 +24,14 @@ from atomjax.similarity.features.collect import MEND, SetFeatures, read_features
 from atomjax.similarity.features.coverage import Coverage
 
 DONE = "set.json"
+# What computes the features of a set: a change to it makes another folder.
+CODE = (
+    "atomjax.structures.readers",
+    "atomjax.graphs",
+    "atomjax.ops",
+    "atomjax.models",
+    "atomjax.similarity.features",
+)
 # Feature rows of each set that are kept for figures.
 SHOWN_ROWS = 1500
 DESCRIBED = ("available", "classes", "unit", "units", "heaviest")

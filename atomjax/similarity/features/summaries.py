@@ -12,6 +12,8 @@ from typing import Self
 
 import numpy as np
 
+from atomjax.runtime.code import code_of
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -93,9 +95,12 @@ class Summary:
 
     @property
     def key(self) -> list[str]:
-        """Key of the computation: the name, and a hash of the source file that computes it."""
+        """Key of the computation: the name, and a hash of the code in its source file."""
         source = Path(self.reduce.__code__.co_filename)
-        text = source.read_bytes() if source.is_file() else self.reduce.__code__.co_code
+        if source.is_file():
+            text = code_of(source.read_text("utf-8")).encode()
+        else:
+            text = self.reduce.__code__.co_code
         return [self.name, hashlib.sha256(text).hexdigest()]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from atomjax.runtime.code import code_digest
 from atomjax.runtime.files import temporary_folder, user_cache
 from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display
@@ -23,8 +24,8 @@ from atomjax.structures.generate.pool.tasks import make_tasks, options_from
 from atomjax.structures.generate.pool.workers import available_cores, run_requests
 from atomjax.structures.structure import Structure
 
-# Raised when a change to this package changes the set of a spec: old caches are then left alone.
-GENERATOR_VERSION = 1
+# What makes the set of a spec: a change to it leaves the sets made before alone.
+CODE = "atomjax.structures.generate"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class GenerateSpec:
             "seed": self.seed,
             "options": dataclasses.asdict(options),
             "versions": {name: _version(name) for name in (*kind.PACKAGES, "numpy")},
-            "generator": GENERATOR_VERSION,
+            "code": code_digest(CODE),
         }
 
 

@@ -20,9 +20,10 @@ import numpy as np
 from rich.console import Console
 
 from atomjax import __version__
+from atomjax.data.facts import facts_of
 from atomjax.inference.calculator import AtomjaxCalculator
 from atomjax.recipes.own_data import own_config
-from atomjax.recipes.small_data import choose_settings, facts_of
+from atomjax.recipes.small_data import CUTOFFS, choose_settings
 from atomjax.runtime.config import change
 from atomjax.runtime.progress import Display
 from atomjax.runtime.run import Run
@@ -181,7 +182,7 @@ def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     cache = options.workdir / "data"
     spec = GenerateSpec.from_mapping({"kind": generator, "seed": 0, **arguments})
     frames, _ = generate_with_report(spec, cache, 1, Display(None))
-    choice = choose_settings(facts_of(frames), options.network)
+    choice = choose_settings(facts_of(frames, CUTOFFS), options.network)
     dataset = {
         "name": generator,
         "kind": "generate",

@@ -325,7 +325,8 @@ def test_names_are_taken_where_paths_are(server, tmp_path):
     assert len(server.asked) == 1
     with pytest.raises(ConfigError, match="Did you mean 'toy/frames'"):
         build(DatasetSettings, {**fields, "path": "download:toy/frame"})
-    for recipe, argument in ((own_config, "{}"), (csi_config, "{0},task={0}")):
+    compared = partial(csi_config, measures=["csi"])
+    for recipe, argument in ((own_config, "{}"), (compared, "{0},task={0}")):
         recipe(argument.format("download:toy/frames"))
         with pytest.raises(ConfigError, match="Did you mean 'toy/frames'"):
             recipe(argument.format("download:toy/frame"))

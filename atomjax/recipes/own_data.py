@@ -4,16 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from atomjax.data.facts import facts_of
 from atomjax.data.given import LABEL_OPTIONS, file_entry, load_entry
 from atomjax.data.load import divide
 from atomjax.data.settings import DatasetSettings, SplitSettings
 from atomjax.recipes.sections import Section, section
 from atomjax.recipes.small_data import (
+    CUTOFFS,
     NETWORKS,
     Choice,
     choose_finetuning,
     choose_settings,
-    facts_of,
 )
 from atomjax.runtime.config import ConfigError, build, nearest
 from atomjax.runtime.downloads import find_download, is_download
@@ -84,7 +85,7 @@ def training_config(
     split = held_out if "validation" in held_out else None
     structures = load_entry(build(DatasetSettings, {**entries["train"], "split": None}))
     training = divide(structures, build(SplitSettings, split) if split else None, NAME)["train"]
-    facts = facts_of(training)
+    facts = facts_of(training, CUTOFFS)
     if checkpoint is None:
         choice = choose_settings(facts, network or NETWORKS[0])
     else:

@@ -1,17 +1,17 @@
-"""A config that compares one's own data sets with a task, by every measure there is."""
+"""A config that compares one's own data sets with a task."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from atomjax.data.given import LABEL_OPTIONS
 from atomjax.recipes.own_data import check_files, own_entry, parse_words
 from atomjax.recipes.sections import Section, section
 from atomjax.runtime.config import ConfigError
-from atomjax.similarity.measures.registry import BUILT_IN
 
 OPTIONS = ("task", "checkpoint", *LABEL_OPTIONS)
 
 
-def csi_config(argument: str) -> Section:
+def csi_config(argument: str, measures: Sequence[str]) -> Section:
     """The config of a comparison of files or stores.
 
     Args:
@@ -19,6 +19,7 @@ def csi_config(argument: str) -> Section:
             Options: "task=FILE" names the task, else the last file is it; "checkpoint=DIR" takes
             the features of that model; energy_key=NAME and so on say where labels are, as for
             `atomjax.recipes.own_data.own_config`.
+        measures: names of the measures, the one that decides first.
 
     Raises:
         ConfigError: there are fewer than two files, or an unknown option.
@@ -42,7 +43,7 @@ def csi_config(argument: str) -> Section:
     config.workflow = "csi"
     config.seed = 0
     config.candidates, config.downstream = entries[:-1], entries[-1:]
-    config.measures = tuple(measure.name for measure in BUILT_IN)
+    config.measures = tuple(measures)
     config.extractor = section(checkpoint=options.get("checkpoint"))
     return config
 

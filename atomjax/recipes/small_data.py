@@ -7,27 +7,19 @@ like any other.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from atomjax.data.labels import LabelCounts
-from atomjax.graphs import GraphConfig, build_many
-from atomjax.models import HeadConfig
+from atomjax.data.facts import Facts
 from atomjax.recipes.sections import Section, section, training
 from atomjax.runtime.config import ConfigError
-from atomjax.structures import Structure
-from atomjax.structures.elements import SYMBOLS
-from atomjax.training.head_source import head_changes
+from atomjax.training.head_source import matching_head
 
 # Å, longest first. Beyond 4 Å molecules gained nothing, and every edge is paid for.
 CUTOFFS = (4.0, 3.75, 3.5, 3.25, 3.0, 2.75, 2.5)
 # The most neighbours of an atom, on average: one or two shells of a metal.
 MOST_NEIGHBORS = 20.0
-# Structures whose neighbours are counted.
-SAMPLE = 50
 # Å between the Gaussians of the radial basis.
 SPACING = 0.27
 # Steps for 50 structures. More structures take more steps and fewer epochs.
@@ -69,29 +61,6 @@ EQUIFORMER_V2: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """Facts of a training set that the rule reads.
-
-    Attributes:
-        structures: labelled structures to train on.
-        elements: symbols, by atomic number.
-        periodic: structures with a periodic direction.
-        atoms: mean number of atoms.
-        neighbors: cutoff in Å → neighbours of an atom within it, on average.
-        energies, forces, stresses: structures that have such a label.
-    """
-
-    structures: int
-    elements: Sequence[str]
-    periodic: int
-    atoms: float
-    neighbors: Mapping[float, float]
-    energies: int
-    forces: int
-    stresses: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Choice:
     """Settings chosen by the rule, with its reasons.
 
@@ -107,31 +76,6 @@ class Choice:
     train: Section
     reasons: tuple[str, ...]
     head_from: str | None = None
-
-
-def facts_of(structures: Sequence[Structure]) -> Facts:
-    """The facts of a training set.
-
-    Args:
-        structures: all of it; the neighbours are counted in up to 50 of them.
-    """
-    places = np.unique(np.linspace(0, len(structures) - 1, SAMPLE).astype(int))
-    graph = GraphConfig(kind="nearest", cutoff=max(CUTOFFS))
-    graphs = build_many([structures[i] for i in places], graph)
-    distances = np.concatenate([g.main.distances for g in graphs])
-    atoms = sum(g.n_node for g in graphs)
-    numbers = np.unique(np.concatenate([s.atomic_numbers for s in structures]))
-    labels = LabelCounts.of(structures)
-    return Facts(
-        structures=labels.structures,
-        elements=[SYMBOLS[number] for number in numbers],
-        periodic=labels.periodic,
-        atoms=float(np.mean([len(s) for s in structures])),
-        neighbors={cutoff: float(np.sum(distances <= cutoff)) / atoms for cutoff in CUTOFFS},
-        energies=labels.energy,
-        forces=labels.forces,
-        stresses=labels.stress,
-    )
 
 
 def train_settings(batch_size: int = BATCH_SIZE) -> Section:
@@ -208,7 +152,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
     train.optimizer.groups = [{"pattern": "^backbone/", "multiplier": 0.3}]
     overrides = dict(checkpoint["model"])
     name = overrides.pop("name")
-    head_from = _matching_head(head, checkpoint["heads"])
+    head_from = matching_head(checkpoint, head)
     why_start = "after 100 steps of warm-up: its new head is random at first"
     if head_from is not None:
         why_start = (
@@ -252,14 +196,6 @@ def _choose_head(facts: Facts) -> tuple[dict[str, Any], str]:
     if facts.stresses:
         why += "; stresses are there, and head.stress=true trains them too"
     return dict(HEAD), why
-
-
-def _matching_head(head: Mapping[str, Any], stored: Sequence[Mapping[str, Any]]) -> str | None:
-    """The checkpoint's only head, if it predicts the quantities of the new one."""
-    if len(stored) != 1:
-        return None
-    only = HeadConfig.from_dict(stored[0])
-    return None if head_changes(only, HeadConfig(name=only.name, **head)) else only.name
 
 
 def _choose_cutoff(facts: Facts) -> tuple[float, str]:

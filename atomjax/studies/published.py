@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.recipes.downstream import MATBENCH_TASKS
 from atomjax.reporting.tables import markdown_table, mean_and_std, with_unit
 from atomjax.runtime.earlier import read_config
 from atomjax.runtime.files import read_json
@@ -108,7 +107,8 @@ def task_key(config: Mapping[str, Any]) -> str | None:
         # The tables are of models with one property.
         return f"{kind}/{targets[0]}" if len(targets) == 1 else None
     # The tables have no task of classes.
-    if kind == "matbench" and name in MATBENCH_TASKS and name != "mp_is_metal":
+    keys = [task["key"] for table in published_tables().values() for task in table.tasks]
+    if kind == "matbench" and f"matbench/{name}/mean" in keys:
         return f"matbench/{name}"
     return None
 

@@ -75,6 +75,19 @@ def source_references(metadata: Mapping[str, Any], head_from: str) -> References
     )
 
 
+def matching_head(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The name of a checkpoint's only head, if it predicts what another one would.
+
+    Args:
+        metadata: metadata of the checkpoint.
+        wanted: fields of the other head, without its name.
+    """
+    if len(metadata["heads"]) != 1:
+        return None
+    only = HeadConfig.from_dict(metadata["heads"][0])
+    return None if head_changes(only, HeadConfig(name=only.name, **wanted)) else only.name
+
+
 def source_parameters(
     metadata: Mapping[str, Any], params: Mapping[str, Any], head_from: str, wanted: HeadConfig
 ) -> Any:

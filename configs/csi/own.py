@@ -13,7 +13,8 @@ than the extractor that comes with the package, which knows eleven elements.
 import ml_collections
 
 from atomjax.recipes.own_sets import csi_config
+from atomjax.similarity.measures.registry import BUILT_IN
 
 
 def get_config(files: str = "") -> ml_collections.ConfigDict:
-    return csi_config(files)
+    return csi_config(files, [measure.name for measure in BUILT_IN])

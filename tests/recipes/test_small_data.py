@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase.io import write
 
+from atomjax.data.facts import Facts, facts_of
 from atomjax.launch import main
 from atomjax.models import HeadConfig
 from atomjax.recipes.own_data import own_config
@@ -17,10 +18,8 @@ from atomjax.recipes.small_data import (
     CUTOFFS,
     MOST_NEIGHBORS,
     STEPS,
-    Facts,
     choose_finetuning,
     choose_settings,
-    facts_of,
 )
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
@@ -58,11 +57,11 @@ def test_facts_count_labels_and_shells() -> None:
         stress=np.zeros((3, 3)),
     )
     atom = Structure(atomic_numbers=[1], positions=np.zeros((1, 3)), energy=1.0)
-    alone = facts_of([crystal])
+    alone = facts_of([crystal], CUTOFFS)
     # The shells of fcc: 12 at a / sqrt(2) = 2.55 Å, 6 at a, 24 at 4.41 Å.
     assert alone.neighbors == {4.0: 18, 3.75: 18, 3.5: 12, 3.25: 12, 3.0: 12, 2.75: 12, 2.5: 0}
     assert (alone.energies, alone.forces, alone.stresses, alone.periodic) == (1, 1, 1, 1)
-    both = facts_of([crystal, atom])
+    both = facts_of([crystal, atom], CUTOFFS)
     assert both.neighbors[3.0] == pytest.approx(12 * 4 / 5)
     assert (both.structures, both.atoms, both.elements) == (2, 2.5, ["H", "Cu"])
     assert (both.energies, both.forces, both.stresses, both.periodic) == (2, 1, 1, 1)

@@ -255,8 +255,8 @@ def test_sets_of_one_name_are_numbered(tmp_path):
     for path in (*paths, tmp_path / "task.xyz"):
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    config = csi_config(",".join(map(str, (*paths, tmp_path / "task.xyz"))))
+    config = csi_config(",".join(map(str, (*paths, tmp_path / "task.xyz"))), ["csi"])
     names = [one["name"] for one in (*config.candidates, *config.downstream)]
     assert names == ["set_1", "set_2", "task"]
     with pytest.raises(ConfigError, match=r"option .tsk. of own\.py is unknown.*task"):
-        csi_config("a.xyz,tsk=b.xyz")
+        csi_config("a.xyz,tsk=b.xyz", ["csi"])

@@ -1,0 +1,63 @@
+"""Facts of a training set that settings can be chosen from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atomjax.data.labels import LabelCounts
+from atomjax.graphs import GraphConfig, build_many
+from atomjax.structures import Structure
+from atomjax.structures.elements import SYMBOLS
+
+# Structures whose neighbours are counted.
+SAMPLE = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Size, elements, neighbours and labels of a training set.
+
+    Attributes:
+        structures: labelled structures to train on.
+        elements: symbols, by atomic number.
+        periodic: structures with a periodic direction.
+        atoms: mean number of atoms.
+        neighbors: cutoff in Å → neighbours of an atom within it, on average.
+        energies, forces, stresses: structures that have such a label.
+    """
+
+    structures: int
+    elements: Sequence[str]
+    periodic: int
+    atoms: float
+    neighbors: Mapping[float, float]
+    energies: int
+    forces: int
+    stresses: int
+
+
+def facts_of(structures: Sequence[Structure], cutoffs: Sequence[float]) -> Facts:
+    """The facts of a training set.
+
+    Args:
+        structures: all of it; the neighbours are counted in up to 50 of them.
+        cutoffs: Å, distances within which neighbours are counted.
+    """
+    places = np.unique(np.linspace(0, len(structures) - 1, SAMPLE).astype(int))
+    graph = GraphConfig(kind="nearest", cutoff=max(cutoffs))
+    graphs = build_many([structures[i] for i in places], graph)
+    distances = np.concatenate([g.main.distances for g in graphs])
+    atoms = sum(g.n_node for g in graphs)
+    numbers = np.unique(np.concatenate([s.atomic_numbers for s in structures]))
+    labels = LabelCounts.of(structures)
+    return Facts(
+        structures=labels.structures,
+        elements=[SYMBOLS[number] for number in numbers],
+        periodic=labels.periodic,
+        atoms=float(np.mean([len(s) for s in structures])),
+        neighbors={cutoff: float(np.sum(distances <= cutoff)) / atoms for cutoff in cutoffs},
+        energies=labels.energy,
+        forces=labels.forces,
+        stresses=labels.stress,
+    )

@@ -61,6 +61,8 @@ class Parts:
 
     Attributes:
         records: name of a part → what its computation returned, with "wall_seconds".
+        outdated: name of a part that was done with other settings, which changes of the run's
+            configuration leave alone → how those of now differ.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Parts:
     ):
         self._plan, self._run, self._finished = plan, run, finished
         self.records: dict[str, dict[str, Any]] = {}
+        self.outdated: dict[str, list[str]] = {}
         self._failed: dict[str, str] = {}
         self._planned: tuple[int, Sequence[Part]] = -1, ()
         while self._read_one():
@@ -91,11 +94,24 @@ class Parts:
                 continue
             # Network file systems show a file to some hosts before others.
             if processes.from_first(np.asarray(path.exists())):
-                self._run.child(part.name, part.settings).close()
-                self._run.say(f"{part.name}: done before, {path}")
+                self._take_up(part, path)
                 self.records[part.name] = read_json(path, RECORD_MEND)
                 return True
         return False
+
+    def _take_up(self, part: Part, path: Path) -> None:
+        """Compares a part that was done before with its settings of now."""
+        changed = self._run.changes(part.name, part.settings) if self._run.accept_changes else []
+        if not changed:
+            self._run.child(part.name, part.settings).close()
+            self._run.say(f"{part.name}: done before, {path}")
+            return
+        self.outdated[part.name] = changed
+        self._run.say(
+            f"{part.name}: done before with other settings, and kept\n  "
+            + "\n  ".join(changed)
+            + f"\n  To compute it anew, delete {path.parent} and what starts from it."
+        )
 
     def compute(self, compute: Compute, jobs: int = 1) -> None:
         """Computes all parts that are not done.

@@ -230,23 +230,32 @@ class Run:
             self._files = path.open("a"), events
         return self._files
 
+    def changes(self, name: str, config: Any) -> list[str]:
+        """Keys of a child's configuration that are not those of its directory, with both values.
+
+        Args:
+            name: the child's subdirectory.
+            config: its configuration now.
+
+        Returns:
+            Nothing where the directory holds none.
+        """
+        return _changes(self.workdir / name, config)[1]
+
     def _write_config(self, settings: Any) -> None:
-        config = json.loads(json.dumps(to_plain(settings)))
-        path = self.workdir / "config.json"
-        if path.exists():
-            previous = completed(read_config(path, type(settings)), settings)
-            changed = differences(previous, config)
-            if changed and not self.accept_changes:
-                raise ConfigError(
-                    f"{self.workdir} holds a run with another configuration:\n  "
-                    + "\n  ".join(changed)
-                    + "\nUse a new --workdir, or --accept-changes to continue this run with "
-                    "the new values."
-                )
+        previous, changed = _changes(self.workdir, settings)
+        if changed and not self.accept_changes:
+            raise ConfigError(
+                f"{self.workdir} holds a run with another configuration:\n  "
+                + "\n  ".join(changed)
+                + "\nUse a new --workdir, or --accept-changes to continue this run with "
+                "the new values."
+            )
+        if previous is not None:
             if not changed:
                 return
             self.write_json("config.previous.json", previous)
-        self.write_json("config.json", config)
+        self.write_json("config.json", _plain(settings))
 
     def starts(self) -> list[dict[str, Any]]:
         """Results of :func:`describe_environment` at each start."""
@@ -259,6 +268,20 @@ class Run:
 
     def _write_versions(self) -> None:
         self.write_json("versions.json", [*self.starts(), describe_environment()])
+
+
+def _changes(workdir: Path, settings: Any) -> tuple[Any, list[str]]:
+    """The configuration in a directory, None without one, and how another differs from it."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return None, []
+    previous = completed(read_config(path, type(settings)), settings)
+    return previous, differences(previous, _plain(settings))
+
+
+def _plain(settings: Any) -> Any:
+    """A configuration as a file holds it."""
+    return json.loads(json.dumps(to_plain(settings)))
 
 
 class _Events:

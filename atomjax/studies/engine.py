@@ -98,7 +98,7 @@ class Study:
             return [_part(point, run) for point in self.points(settings, records)]
 
         def finished() -> None:
-            findings, missing = self._find(settings, run, parts.records)
+            findings, missing = self._find(settings, run, parts)
             if findings is not None and missing and findings.seeds != reported:
                 reported[:] = findings.seeds
                 self._report(findings)
@@ -106,19 +106,18 @@ class Study:
         parts = Parts(plan, run, finished)
         if not report_only:
             parts.compute(compute_point, allowed_jobs(jobs))
-        findings, missing = self._find(settings, run, parts.records)
+        findings, missing = self._find(settings, run, parts)
         if findings is None:
             raise ReportError(f"no seed is complete; not done: {', '.join(missing)}")
         return self._report(findings)
 
-    def _find(
-        self, settings: Any, run: Run, records: Mapping[str, Any]
-    ) -> tuple[Findings | None, list[str]]:
+    def _find(self, settings: Any, run: Run, parts: Parts) -> tuple[Findings | None, list[str]]:
         """Writes the results.
 
         Returns:
             Findings of the complete seeds, None without any, and the points that are not done.
         """
+        records = parts.records
         points = self.points(settings, records)
         missing = [point for point in points if point.name not in records]
         unfinished = {point.seed for point in missing}
@@ -133,7 +132,8 @@ class Study:
         names = [point.name for point in missing]
         if None in unfinished or (missing and all(point.seed is None for point in complete)):
             return None, names
-        return Findings(settings, run, complete, records, results(complete)), names
+        outdated = {p.name: parts.outdated[p.name] for p in complete if p.name in parts.outdated}
+        return Findings(settings, run, complete, records, results(complete), outdated), names
 
     def _report(self, findings: Findings) -> dict[str, Any]:
         """Writes ``report.json`` and the report; returns the first's content."""
@@ -146,6 +146,7 @@ class Study:
             lines: list[str | Plot] = [f"**{report.verdict}.**", ""] if report.verdict else []
             plots = [*report.plots, *training_plots(findings), *parity_plots(findings)]
             lines += [*report.lines, "", *plots]
+            lines += _outdated_lines(findings.outdated)
             lines += ["## Time", "", *time_table(findings.results), ""]
             return Document(title=report.title, lines=lines)
 
@@ -177,6 +178,20 @@ class Study:
                 raise ConfigError(f'"{point.label}": {error}') from error
             notes.append(f"{point.label}: {'; '.join(described[1:])}")
         return [*notes, *(self.notes(settings) if self.notes else [])]
+
+
+def _outdated_lines(outdated: Mapping[str, Sequence[str]]) -> list[str]:
+    """The part of a report that names points whose settings have changed since."""
+    if not outdated:
+        return []
+    return [
+        "## Done before with other settings",
+        "",
+        "The configuration was changed after these were done, and they were kept.",
+        "",
+        *(f"- {name}: `{'`, `'.join(changed)}`" for name, changed in outdated.items()),
+        "",
+    ]
 
 
 def compute_point(settings: Any, run: Run) -> dict[str, Any]:

@@ -163,6 +163,8 @@ class Findings:
     points: Sequence[Point]
     records: Mapping[str, Mapping[str, Any]]  # name of a point → what its workflow returned
     results: Results  # the same as rows
+    # Name of a point that was done with other settings → how those of now differ.
+    outdated: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
@@ -181,4 +183,5 @@ class Findings:
             if metric in METRICS:
                 one = spread(self.results.errors(point, metric, data_set))
                 errors.setdefault(point, {}).setdefault(data_set, {})[metric] = one
-        return {"seeds": self.seeds, "seconds": self.results.seconds, "errors": errors}
+        summary = {"seeds": self.seeds, "seconds": self.results.seconds, "errors": errors}
+        return {**summary, "outdated": self.outdated} if self.outdated else summary

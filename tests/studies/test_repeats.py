@@ -1,5 +1,6 @@
 """One finetuning for every seed and fold."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -46,6 +47,25 @@ def test_mean_and_deviation_are_written_and_nothing_is_done_twice(tmp_path, monk
     assert [one.seed for one in trainings.done] == [1, 2, 6]
     assert json.loads((tmp_path / "run" / "report.json").read_text()) == summary
     assert "| finetuned | 3 ± 2.6 | 1, 2, 6 |" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_points_with_other_settings_than_now_are_kept_and_named(tmp_path, monkeypatch):
+    trainings = replace_trainings(monkeypatch, lambda one: {FORCE: float(one.seed)})
+    several, console = settings(tmp_path, seeds=(1, 2)), Console(quiet=True)
+    assert "outdated" not in finetune(several, Run(tmp_path / "run", several, console=console))
+    train = dataclasses.replace(several.train, epochs=several.train.epochs + 3)
+    changed = several.replace(
+        train=train, finetune=dataclasses.replace(several.finetune, seeds=(1, 2, 6))
+    )
+    run = Run(tmp_path / "run", changed, console=console, accept_changes=True)
+    summary = finetune(changed, run)
+    assert [one.seed for one in trainings.done] == [1, 2, 6]
+    epochs = several.train.epochs
+    difference = f"config.train.epochs: {epochs} -> {epochs + 3}"
+    assert summary["outdated"] == {"seed_1": [difference], "seed_2": [difference]}
+    kept = json.loads((tmp_path / "run" / "seed_1" / "config.json").read_text())
+    assert kept["train"]["epochs"] == epochs, "of what was done"
+    assert f"- seed_2: `{difference}`" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_rows_are_tidy_and_read_back(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from atomjax.inference.predict import load_predictor
 from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.earlier import read_config
 from atomjax.runtime.run import Run
+from atomjax.similarity.features.extractor import sections_of
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from atomjax.structures.store import Store
@@ -85,3 +86,13 @@ def test_a_store_holds_the_structures_that_were_written(
         np.testing.assert_allclose(stored.positions, given.positions, atol=1e-6)
         assert stored.energy == pytest.approx(given.energy, abs=1e-9)
         np.testing.assert_allclose(np.asarray(stored.forces), np.asarray(given.forces), atol=1e-6)
+
+
+def test_scalar_features_are_compared_as_they_are(folder: Path) -> None:
+    of_scalars = sections_of(folder / "gemnet_oc")
+    assert of_scalars == {
+        "extractor": {"checkpoint": str(folder / "gemnet_oc")},
+        "invariants": ("none",),
+    }
+    assert "invariants" not in sections_of(folder / "equiformer_v2")
+    assert sections_of(None) == {"extractor": {"checkpoint": None}}

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.basis import check_kind, checkpoint_graph
-from atomjax.training.running.checkpoint import load_checkpoint
+from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.running.leaves import digest, flatten
 from atomjax.training.update.state import DATA_AXIS
 from atomjax.training.update.step import over_devices
@@ -170,6 +171,22 @@ def make_extractor(
         config = original_config(config)
         name += ", with the conventions of efficient-atom"
     return BackboneExtractor(name, config, backbone, graph)
+
+
+def sections_of(checkpoint: str | Path | None) -> dict[str, Any]:
+    """Sections of a config that compares the features of a checkpoint, or of the package's own.
+
+    Those that are scalars already are compared as they are.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+    """
+    if checkpoint is None:
+        return {"extractor": {"checkpoint": None}}
+    model = read_metadata(checkpoint)["model"]
+    scalars = find_backbone(model).lmax(backbone_config(model)) is None
+    sections: dict[str, Any] = {"extractor": {"checkpoint": str(checkpoint)}}
+    return {**sections, "invariants": ("none",)} if scalars else sections
 
 
 def check_invariants(extractor: BackboneExtractor, kinds: tuple[Invariance, ...]) -> None:

@@ -17,6 +17,7 @@ from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
 from atomjax.runtime.execution import call_workflow, work_in
 from atomjax.runtime.run import Run
+from atomjax.similarity.features.extractor import sections_of
 from atomjax.similarity.measures.registry import BUILT_IN
 from atomjax.similarity.settings import SimilaritySettings
 from atomjax.similarity.statistics import (
@@ -121,7 +122,7 @@ def statistics(
                 "workflow": "statistics",
                 "seed": seed,
                 "measures": [measure.name for measure in BUILT_IN],
-                "extractor": {"checkpoint": None if checkpoint is None else str(checkpoint)},
+                **sections_of(checkpoint),
                 "sampling": {"seed": seed} if size is None else {"seed": seed, "size": size},
                 "candidates": [entry],
             }

@@ -13,6 +13,7 @@ from atomjax.reporting.tables import data_frame, markdown_table
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
 from atomjax.runtime.execution import call_workflow, work_in
+from atomjax.similarity.features.extractor import sections_of
 from atomjax.similarity.workflow.figures import draw_heat
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def csi(
         config: dict[str, Any] = {
             "workflow": "csi",
             "seed": seed,
-            "extractor": {"checkpoint": None if checkpoint is None else str(checkpoint)},
+            **sections_of(checkpoint),
             "sampling": {"seed": seed} if size is None else {"seed": seed, "size": size},
         }
         for side, sources in sides.items():

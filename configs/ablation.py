@@ -10,10 +10,9 @@ of 0.01 (or dropout), edge dropout, and averaged weights. The variants of the sc
 pretraining of the last one and change the finetuning: its cosine alone, with layer-wise rates, and
 with reduction on a plateau, for which 16 epochs follow the cosine's 32.
 
-This is about the smallest that runs all parts, 14 pretrainings and 18 finetunings in 35 minutes of
-one CPU core: with one task and two seeds, differences below tens of percent mean nothing
-(docs/recipes.md has the table). The full scale is the same file with other data, model and epochs
-(``--config.base.model.name=...``).
+This is about the smallest that runs all parts, 14 pretrainings and 18 finetunings: with one task
+and two seeds, differences below tens of percent mean nothing. The full scale is the same file with
+other data, model and epochs (``--config.base.model.name=...``).
 Published mean improvements over B: T2 2.2 %, SWL 7.7, WD 11.4, DO 11.4, ED 13.2, EMA 12.4.
 """
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
 
 import atomjax
-from atomjax.inference.probe import check_probe, fit_ridge, probe
+from atomjax.inference.probe import check_probe, fit_ridge, log_evidence, probe
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures.readers import read, to_atoms
@@ -55,6 +57,26 @@ def test_ridge_finds_the_weights_and_the_strength() -> None:
     ridge = chosen["strength"] * np.linalg.svd(x, compute_uv=False).__pow__(2).mean()
     direct = np.linalg.solve(x.T @ x + ridge * np.eye(8), x.T @ noisy[:9])
     np.testing.assert_allclose(few * np.sqrt(np.mean(rows[:9] ** 2, axis=0)), direct, rtol=1e-6)
+
+
+def test_evidence_is_that_of_a_gaussian() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(30, 50)) * np.linspace(0.1, 3, 50)
+    labels = rows @ rng.normal(size=50) + rng.normal(size=30)
+    left, singular, _ = np.linalg.svd(rows, full_matrices=False)
+
+    def evidence(logs: np.ndarray) -> float:
+        noise, weights = np.exp(logs)
+        covariance = noise * np.eye(30) + weights * rows @ rows.T
+        return multivariate_normal(np.zeros(30), covariance).logpdf(labels)
+
+    best = minimize(lambda logs: -evidence(logs), np.zeros(2), method="Nelder-Mead")
+    strengths = np.exp(np.linspace(-10, 10, 2001))
+    found = log_evidence(singular**2, left.T @ labels, labels, strengths)
+    assert found == pytest.approx(-best.fun / 30, abs=1e-5)
+    # Labels that the rows do not explain have less of it.
+    other = rng.permutation(labels)
+    assert log_evidence(singular**2, left.T @ other, other, strengths) < found
 
 
 def test_a_probe_is_a_model_whose_energies_are_linear(structures, source, tmp_path) -> None:

@@ -48,7 +48,7 @@ def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
 
     Returns:
         See :meth:`atomjax.training.session.Session.train`; also "probe": output → the "strength"
-        chosen and the "validation_mae" in the model's units.
+        chosen, the "validation_mae" in the model's units, and the "log_evidence" for a label.
 
     Raises:
         ConfigError: there is no checkpoint or no validation part, or the head is not linear.
@@ -151,7 +151,8 @@ def fit_ridge(
         their_labels: [V].
 
     Returns:
-        [d] weights; the strength, and the mean absolute error on the other rows.
+        [d] weights; the strength, the mean absolute error on the other rows, and the largest log
+        evidence for a label, see :func:`log_evidence`.
     """
     # All columns as large as each other: what a feature is worth does not follow from its size.
     sizes = np.sqrt(np.mean(values**2, axis=0))
@@ -163,8 +164,34 @@ def fit_ridge(
     weights = shrunk @ right / sizes
     errors = np.abs(others @ weights.T - their_labels[:, None]).mean(axis=0)
     best = int(errors.argmin())
-    chosen = {"strength": float(STRENGTHS[best]), "validation_mae": float(errors[best])}
+    chosen = {
+        "strength": float(STRENGTHS[best]),
+        "validation_mae": float(errors[best]),
+        "log_evidence": log_evidence(singular**2, projected, labels, STRENGTHS * mean),
+    }
     return weights[best], chosen
+
+
+def log_evidence(
+    squares: np.ndarray, projected: np.ndarray, labels: np.ndarray, strengths: np.ndarray
+) -> float:
+    """The log evidence of a linear model for a label, at the best of some ridge strengths.
+
+    The labels are Gaussian with covariance σ² (1 + X Xᵀ / strength), and σ² is the best one: LogME
+    of You et al. (ICML 2021), whose iteration finds the strength.
+
+    Args:
+        squares: [r] squared singular values of the rows X.
+        projected: [r] labels along the left singular vectors.
+        labels: [S].
+        strengths: [L] ridge strengths.
+    """
+    growth = 1 + squares / strengths[:, None]
+    rest = max(float(labels @ labels - projected @ projected), 0.0)
+    variance = ((projected**2 / growth).sum(axis=1) + rest) / len(labels)
+    tiny = np.finfo(float).tiny
+    logs = np.log(2 * np.pi * np.maximum(variance, tiny)) + 1
+    return float(np.max(-0.5 * (logs + np.log(growth).sum(axis=1) / len(labels))))
 
 
 def _features(

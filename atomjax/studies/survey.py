@@ -3,197 +3,25 @@
 csi/                                   the similarity job of all candidates and tasks
 pretrain/<start>/seed_<s>/             one pretraining for every start and seed
 finetuned/<task>/<start>/seed_<s>/     from each, and from random weights ("scratch")
+probed/<task>/<start>/seed_<s>/        linear probes of those on a single set, where asked for
 """
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.reporting.drawing import Plot
 from atomjax.reporting.plots import Curve, Panel, point_plot
 from atomjax.reporting.tables import markdown_table, mean_and_std
-from atomjax.runtime.config import ConfigError, Count, Settings, WholeNumber
-from atomjax.runtime.names import check_name
-from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.analysis.rank_correlation import rank_correlation, regret
-from atomjax.similarity.settings import (
-    ExtractorSettings,
-    Invariance,
-    SamplingSettings,
-    SimilaritySettings,
-)
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import Findings, Point
+from atomjax.studies.results import Findings, Point, Results
+from atomjax.studies.survey_settings import SurveySettings
 from atomjax.studies.tables import correlation_cells, error_table, fractions, heading
 from atomjax.studies.transfer import SCRATCH, finetunings
-from atomjax.training.settings import (
-    FinetuneSettings,
-    HeadSettings,
-    ModelSettings,
-    RunSettings,
-    TrainSettings,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartSettings(Settings):
-    """One pretraining."""
-
-    name: str
-    "Name in reports."
-    structures: dict[str, int]
-    "Candidate → N, unique structures taken of it; smaller subsets lie within larger ones."
-    epochs: Count
-    "E, passes over them; the budget is E × N."
-    seeds: tuple[int, ...] | None = None
-    "Those of the survey that it has; none: all."
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.structures or min(self.structures.values()) < 1:
-            raise ConfigError(f'start "{self.name}" needs at least one structure of each set')
-        check_name(self.name, "start")
-
-    @property
-    def budget(self) -> int:
-        """C = epochs × unique structures."""
-        return self.epochs * sum(self.structures.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskSettings(Settings):
-    """One downstream task."""
-
-    data: DatasetSettings
-    "Data set, split into train, validation and test; the training part is compared."
-    head: HeadSettings
-    "Quantities to predict."
-    train: TrainSettings
-    "Optimisation, the same for every start."
-    head_from: str | None = None
-    'The pretrained head to begin with, or "mean" of all; none: a new one.'
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.head.check_comparable()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SurveySettings(WorkflowSettings):
-    """Pretrainings on several sets, finetuned on several tasks, against distances of the sets."""
-
-    workflow: Literal["survey"]
-    "Correlate distances with errors."
-    candidates: tuple[DatasetSettings, ...]
-    "Upstream sets, of which training parts are used."
-    tasks: tuple[TaskSettings, ...]
-    "Downstream tasks."
-    starts: tuple[StartSettings, ...]
-    "Pretrainings; those on a single set with the most common budget are correlated."
-    pairs: tuple[tuple[str, str], ...] = ()
-    "Pairs of starts whose errors are divided, task by task."
-    seeds: tuple[int, ...] = (0, 1, 2)
-    "Seeds; the model of seed s is finetuned with seed s."
-    model: ModelSettings = field(default_factory=ModelSettings)
-    "Backbone of all."
-    head: HeadSettings = field(default_factory=HeadSettings)
-    "Quantities to pretrain on."
-    train: TrainSettings
-    "Schedule of the pretrainings; their epochs are those of the start."
-    extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
-    "Backbone that computes the features."
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    "Structures that stand for each set."
-    invariants: tuple[Invariance, ...] = ("none", "norms")
-    "Features that are compared: all, scalars, or norms."
-    measures: tuple[str, ...] = ("csi", "within_elements")
-    "Measures to correlate errors with, on all these features."
-    resamples: Count = 200
-    "Exchanges of units, by which noise is measured."
-    level: float = 0.95
-    "Confidence level of the intervals."
-    cache_dir: str | None = None
-    "Directory of generated sets; none: the run directory."
-    workers: WholeNumber = 0
-    "Processes that label structures; 0: one per core."
-
-    def __post_init__(self):
-        super().__post_init__()
-        known = [dataset.name for dataset in self.candidates]
-        names = [start.name for start in self.starts]
-        tasks = [task.data.name for task in self.tasks]
-        given = {"candidates": known, "tasks": tasks, "starts": names, "seeds": self.seeds}
-        for name, values in given.items():
-            if not values or len(set(values)) < len(values):
-                raise ConfigError(f"{name}={values} must be at least one, all different")
-        for start in self.starts:
-            if not set(start.seeds or ()) <= set(self.seeds):
-                raise ConfigError(
-                    f'start "{start.name}" has seeds {list(start.seeds or ())}, the survey '
-                    f"{list(self.seeds)}; give some of those"
-                )
-            unknown = sorted(set(start.structures) - set(known))
-            if unknown or start.name == SCRATCH:
-                raise ConfigError(
-                    f'start "{start.name}" takes {", ".join(unknown) or "no set"}; candidates are '
-                    f'{", ".join(known)}, and "{SCRATCH}" is the name of the start without any'
-                )
-        wrong = sorted({name for pair in self.pairs for name in pair} - {*names, SCRATCH})
-        if wrong:
-            raise ConfigError(
-                f"pairs name {', '.join(wrong)}; starts are {', '.join([*names, SCRATCH])}"
-            )
-
-    @property
-    def singles(self) -> dict[str, str]:
-        """Candidate → its start on that set alone, of the most common budget, with all seeds."""
-        alone = [s for s in self.starts if len(s.structures) == 1 and s.seeds is None]
-        budgets = [(s.budget, s.epochs) for s in alone]
-        if not budgets:
-            return {}
-        common = max(budgets, key=budgets.count)
-        return {next(iter(s.structures)): s.name for s in alone if (s.budget, s.epochs) == common}
-
-    def comparison(self) -> SimilaritySettings:
-        """The similarity job of the survey."""
-        names = ("candidates", "extractor", "sampling", "invariants", "measures", "resamples",
-                 "level", "cache_dir", "workers")  # fmt: skip
-        given = {name: getattr(self, name) for name in names}
-        tasks = tuple(task.data for task in self.tasks)
-        return SimilaritySettings(workflow="csi", downstream=tasks, mixtures=(), **given)
-
-    def pretraining(self, start: StartSettings, seed: int) -> RunSettings:
-        """The pretraining of one start."""
-        sets = tuple(
-            dataclasses.replace(dataset, max_structures=start.structures[dataset.name])
-            for dataset in self.candidates
-            if dataset.name in start.structures
-        )
-        train = dataclasses.replace(self.train, epochs=start.epochs, budget=start.budget)
-        return RunSettings(
-            workflow="pretrain",
-            model=self.model,
-            head=self.head,
-            data=DataSettings(train=sets, cache_dir=self.cache_dir, workers=self.workers),
-            train=train,
-            seed=seed,
-        )
-
-    def finetuning(self, task: TaskSettings, seed: int) -> RunSettings:
-        """The finetuning on one task, whose start is not known yet."""
-        return RunSettings(
-            workflow="finetune",
-            model=self.model,
-            data=DataSettings(train=(task.data,), cache_dir=self.cache_dir, workers=self.workers),
-            train=task.train,
-            head=task.head,
-            finetune=FinetuneSettings(seeds=(seed,), head_from=task.head_from),
-            seed=seed,
-        )
 
 
 def survey_points(settings: SurveySettings, records: Mapping[str, Any]) -> list[Point]:
@@ -211,7 +39,24 @@ def survey_points(settings: SurveySettings, records: Mapping[str, Any]) -> list[
         for task in settings.tasks:
             folder, one = f"finetuned/{task.data.name}/", settings.finetuning(task, seed)
             points += finetunings(one, {**starts, SCRATCH: None}, folder)
+            if settings.probe:
+                points += [
+                    Point(
+                        f"probed/{task.data.name}/{start}/seed_{seed}",
+                        settings.probing(task, seed),
+                        probe_of(start),
+                        seed,
+                        starts[start],
+                        judged=False,
+                    )
+                    for start in settings.singles.values()
+                ]
     return points
+
+
+def probe_of(start: str) -> str:
+    """Label of the probes of a start."""
+    return f"probe of {start}"
 
 
 def report_survey(findings: Findings) -> Report:
@@ -270,7 +115,10 @@ class Predictor:
 
 
 def predictors(settings: SurveySettings) -> dict[str, Predictor]:
-    """Column of ``csi.csv`` → predictor: all measures, and their limits of infinite sets."""
+    """Column of ``csi.csv`` → predictor: all measures, and their limits of infinite sets.
+
+    Where starts are probed, also what the probes found.
+    """
     found = {}
     for column in settings.comparison().columns:
         sign = column.measure.sign
@@ -278,7 +126,18 @@ def predictors(settings: SurveySettings) -> dict[str, Predictor]:
         if column.measure.extrapolates and column.first:
             title = f"{column.title} extrapolated to infinite sets"
             found[column.fact("infinite")] = Predictor(title, sign)
+    if settings.probe:
+        found["probe_mae"] = Predictor("error of a linear probe", 1)
+        found["log_evidence"] = Predictor("log evidence of a linear probe (LogME)", -1)
     return found
+
+
+def _value(results: Results, candidate: str, start: str, key: str, task: str) -> float | None:
+    """Value of a measure, or mean of the probes over the seeds, of a candidate and a task."""
+    probed = results.errors(probe_of(start), key, task)
+    if probed:
+        return float(np.mean(probed))
+    return results.values(candidate, key, task).get(None)
 
 
 def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -297,7 +156,8 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
     found = {}
     for key, predictor in predictors(findings.settings).items():
         distances = [
-            [results.values(name, key, task).get(None) for task in judged] for name in singles
+            [_value(results, name, start, key, task) for task in judged]
+            for name, start in singles.items()
         ]
         # Extrapolation needs enough structures, distances within elements one that sets share.
         if any(value is None or np.isnan(value) for row in distances for value in row):

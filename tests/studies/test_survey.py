@@ -143,6 +143,8 @@ def report(folder, monkeypatch, **changes) -> dict:
             return {}
         checkpoint = settings.finetune.checkpoint
         error = errors[Path(checkpoint).parent.name] if checkpoint else 40.0
+        if settings.workflow == "probe":
+            return {"validation_mae": error / 5 + settings.seed, "log_evidence": error}
         return {FORCE: error + 2 * settings.seed}
 
     replace_trainings(monkeypatch, measured)
@@ -167,6 +169,16 @@ def test_report_holds_every_number(tmp_path, monkeypatch):
     assert "(plots/errors.png)" in text
 
 
+def test_probes_are_predictors_of_single_sets(tmp_path, monkeypatch):
+    found = report(tmp_path, monkeypatch, probe=True)["correlations"]
+    assert found["probe_mae"]["mean"] == pytest.approx(1)
+    assert found["log_evidence"]["mean"] == pytest.approx(-1), "large evidence means near"
+    assert len(list((tmp_path / "run" / "probed" / "task").glob("*/seed_*"))) == 3 * 2
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "| error of a linear probe | 1.00 |" in text
+    assert "probe of" not in text.partition("## Time")[0]
+
+
 def test_starts_may_have_fewer_seeds(tmp_path, monkeypatch):
     starts = survey_config(tmp_path)["starts"]
     starts[3]["seeds"] = [0]
@@ -188,7 +200,7 @@ def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     path = ROOT / "configs" / "paper" / "survey.py"
     assert main([f"--config={path}", "--validate"]) == 0
-    assert "22 pretrainings, 100 finetunings" in capsys.readouterr().out
+    assert "22 pretrainings, 100 finetunings, 72 linear probes" in capsys.readouterr().out
     settings = SurveySettings.from_config(load_config(path))
     sets = ["conformers", "reactions", "trajectory", "slabs", "alloys", "oxides"]
     assert list(settings.singles) == sets
@@ -202,7 +214,7 @@ def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
 
 @pytest.mark.slow
 def test_survey_runs_every_stage_and_resumes(tmp_path, capfd):
-    config = survey_config(tmp_path)
+    config = {**survey_config(tmp_path), "probe": True}
     assert launch(tmp_path, config) == 0
     shown = capfd.readouterr().out
     summary = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -211,11 +223,13 @@ def test_survey_runs_every_stage_and_resumes(tmp_path, capfd):
         *(f"pretrain/{n}/seed_{s}" for n, s in itertools.product(("one", "mixed"), (0, 1))),
         "finetuned/task/one/seed_1",
         "finetuned/task/scratch/seed_0",
+        "probed/task/two/seed_0",
     ]
     assert all(f"== {stage}\n" in shown for stage in stages)
     judged = summary["errors"].items()
-    assert all(len(e["task"][FORCE]["values"]) == 2 for name, e in judged if "task" in e)
+    tuned = [e["task"][FORCE]["values"] for _, e in judged if FORCE in e.get("task", {})]
+    assert [len(values) for values in tuned] == [2] * 6
     assert launch(tmp_path, config) == 0
-    assert capfd.readouterr().out.count("done before") == 1 + 2 * (5 + 6)
+    assert capfd.readouterr().out.count("done before") == 1 + 2 * (5 + 6 + 3)
     again = json.loads((tmp_path / "run" / "report.json").read_text())
     assert again["errors"] == summary["errors"]

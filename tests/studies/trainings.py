@@ -41,7 +41,8 @@ class Trainings:
     """Stands for pretraining and finetuning, and notes what it was asked for.
 
     Args:
-        errors: settings of a training → its test errors by metric; none where that is empty.
+        errors: settings of a training → its test errors by metric; none where that is empty. Of a
+            probe, what it found.
     """
 
     def __init__(self, errors: Errors):
@@ -72,6 +73,8 @@ class Trainings:
             "validation": {},
             "predictions": {name: str(predictions)} if FORCE in errors else {},
         }
+        if settings.workflow == "probe":
+            results |= {"test": {}, "predictions": {}, "probe": {"energy": errors}}
         run.write_json("results.json", results)
         self.done.append(settings)
         return results
@@ -80,7 +83,7 @@ class Trainings:
 def replace_trainings(monkeypatch: pytest.MonkeyPatch, errors: Errors) -> Trainings:
     """Trainings that the points of all studies go to from now on."""
     trainings = Trainings(errors)
-    for workflow in ("pretrain", "finetune"):
+    for workflow in ("pretrain", "finetune", "probe"):
         monkeypatch.setitem(engine.TRAININGS, workflow, trainings)
     return trainings
 

@@ -6,7 +6,7 @@ Sets of 15, 50 and 200 structures are drawn many times from populations whose di
 Two populations are formulas (Gaussian, and with heavy tails; all atoms of a structure share a part
 of their features), one has classes that share a part of theirs and are drawn whole, one is a
 trajectory whose frames remember those before, and two are features of structures made here by
-the extractor of the package, drawn with repetition, so that what was made is the population. Three
+an extractor of the package, drawn with repetition, so that what was made is the population. Three
 sets a, b and c are drawn of the first population of a pair and one, d, of the second:
 
     covers         the interval of a and d holds their true distance, or is not given
@@ -139,7 +139,8 @@ def formula(
 
 def extracted(sets: Sequence[Sequence[Structure]], unit: str = "structure") -> Pair:
     """Populations of extracted features: all structures of two sets."""
-    embedder = load_embedder()
+    # The committed figures are of its features; what they say is of the statistics.
+    embedder = load_embedder("equiformer_v2_slabs")
     features = [embedder(structures).atoms for structures in sets]
     width = features[0][0].shape[1]
     projection = random_projection(width)

@@ -99,7 +99,6 @@ def test_similarity_reaches_training_where_it_trains_or_reads_a_checkpoint_alone
     allowed = {
         "settings.py",  # the settings of the pretraining that a recommendation implies
         "features/extractor.py",
-        "features/default.py",
         "features/cache.py",
     }
     found = {

@@ -290,8 +290,8 @@ def load(
     """A trained model, or several as an ensemble.
 
     Args:
-        directory: a run's directory, the ``checkpoints`` directory in it, or a converted
-            checkpoint; or a list of these.
+        directory: a run's directory, the ``checkpoints`` directory in it, a converted
+            checkpoint, or "atomjax-molecules", which comes with the package; or a list of these.
         which: "best" by validation, or "latest".
         averaged: take the moving average of the parameters, which validation used.
 

@@ -32,7 +32,7 @@ def finetune(
     The same as ``configs/finetune/own.py`` with the same files, seed and settings.
 
     Args:
-        checkpoint: folder of a run or converted checkpoint; None trains from random weights.
+        checkpoint: run, converted checkpoint or "atomjax-molecules"; None trains random weights.
         train: path, list of `ase.Atoms` or `Structure`, store, or an entry of a config.
         validation: structures that choose the best weights; None holds 15 % of the training
             structures out, and without ``test`` another 25 % to test on.

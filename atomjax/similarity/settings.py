@@ -35,7 +35,7 @@ class ExtractorSettings(Settings):
     """
 
     checkpoint: str | None = None
-    "Directory of a run or of a converted checkpoint, or a name in the package; none: its default."
+    "Directory of a run or converted checkpoint, or a name in the package; none: its default."
     which: Literal["best", "latest"] = "best"
     "Checkpoint of the run, by validation or the last one."
     graph: GraphSettings = field(default_factory=GraphSettings)

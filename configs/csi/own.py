@@ -7,7 +7,8 @@ Files in extended XYZ, others that atomjax reads, and stores will do; labels are
 task= the last file is the task. Data sets are named after their files. The first measure, the CSI,
 decides; report.md and csi.csv have all of them, with intervals and noise floors where these are
 known, and a map of the sets in feature space. checkpoint=DIR takes the features of another model
-than the extractor that comes with the package, which knows eleven elements.
+than the extractor that comes with the package; elements that an extractor was not trained on are
+named.
 """
 
 import ml_collections

@@ -4,8 +4,7 @@
 
 Six upstream sets are labelled here, and four of the tasks; without FOLDER they are all. It holds
 the data of four tasks with labels of density functional theory and, if it is to be compared, one
-more upstream set, whose labels take a package of their own (``atomjax[crystals]``) and whose
-elements end before thorium, as the extractor's do:
+more upstream set, whose labels take a package of their own (``atomjax[crystals]``):
 
     atomjax generate crystals --count 600 --seed 0 --output crystals.archive.npz
     python -m atomjax.structures.convert --source cif_csv --path perov_5_val.csv --out perov_5

@@ -18,18 +18,17 @@ from atomjax.data.settings import DatasetSettings
 from atomjax.data.store_view import open_store
 from atomjax.graphs import pack_structures
 from atomjax.launch import main
-from atomjax.models import HeadConfig, backbone_config, build_model, find_backbone, init_variables
+from atomjax.models import HeadConfig, build_model, find_backbone, init_variables
 from atomjax.runtime.config import ConfigError, load_config
 from atomjax.runtime.run import Run
 from atomjax.similarity.features.cache import SetExtractor
-from atomjax.similarity.features.default import FOLDER, NAME, load_weights
 from atomjax.similarity.features.extractor import load_extractor
 from atomjax.similarity.features.sampling import class_codes, sample
 from atomjax.similarity.settings import SimilaritySettings, plan_training
 from atomjax.similarity.workflow.selection_job import write_choice
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
-from atomjax.training.running.checkpoint import CheckpointError, save_converted
+from atomjax.training.running.checkpoint import save_converted
 from atomjax.training.settings import RunSettings
 from tests.training.sections import train_section, train_settings
 from tests.training.workflow import MODEL, write_structures
@@ -331,32 +330,6 @@ def test_second_run_extracts_only_what_is_new(finished, tmp_path, capfd):
     config["downstream"][0]["path"] = config["candidates"][1]["path"]
     assert launch(tmp_path, config, "--accept-changes") == 0
     assert "earlier run" not in capfd.readouterr().out
-
-
-def test_default_extractor_is_small_and_says_how_it_was_made():
-    variables, metadata = load_weights()
-    assert (FOLDER / f"{NAME}.npz").stat().st_size < 5 * 2**20
-    leaves = []
-    for collection in variables.values():
-        stack = [collection]
-        while stack:
-            node = stack.pop()
-            if isinstance(node, dict):
-                stack.extend(node.values())
-            else:
-                leaves.append(node)
-    assert sum(leaf.size for leaf in leaves) == metadata["parameters"] > 100_000
-    assert all(np.isfinite(leaf).all() for leaf in leaves)
-    assert metadata["seed"] == 0
-    assert 0 < metadata["validation"]["slabs"]["force_mae_mev_per_angstrom"] < 100
-    config = load_config(ROOT / "configs" / "csi" / "extractor.py")
-    recipe = {"name": config["model"]["name"], **config["model"]["overrides"]}
-    assert backbone_config(metadata["model"]) == backbone_config(recipe)
-
-
-def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match=rf"{NAME}\.npz is missing; install atomjax again"):
-        load_weights(tmp_path)
 
 
 @pytest.mark.parametrize(

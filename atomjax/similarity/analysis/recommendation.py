@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from atomjax.similarity.features.units import FEWEST_UNITS
 
 # Fraction of downstream atoms of unseen elements above which no distance is a guide.
 MOST_UNSEEN = 0.1
+# Elements that a message names.
+MOST_NAMED = 8
 # Largest factor in the number of structures that is worth advising.
 MOST_TIMES = 100
 
@@ -39,6 +42,8 @@ class Recommendation:
             variance), or lacks more than a tenth of its atoms' elements.
         reranked: names closest first if the sets were infinitely large, where that differs.
         measure: label of the measure.
+        untrained: task or candidate → symbol → fraction of its atoms, of elements that the
+            extractor was not trained on; without the sets that have none.
     """
 
     task: str
@@ -54,6 +59,7 @@ class Recommendation:
     outside: bool
     reranked: tuple[str, ...] | None
     measure: str = "CSI"
+    untrained: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def closest(self) -> str:
@@ -71,12 +77,23 @@ class Recommendation:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def recommend(comparison: Comparison) -> list[Recommendation]:
-    """One recommendation for each downstream set."""
-    return [_recommend(comparison, j) for j in range(len(comparison.downstream))]
+def recommend(
+    comparison: Comparison, untrained: Mapping[str, Mapping[str, float]] | None = None
+) -> list[Recommendation]:
+    """One recommendation for each downstream set.
+
+    Args:
+        comparison: the comparison.
+        untrained: set → symbol → fraction of its atoms, of elements that the extractor was not
+            trained on.
+    """
+    columns = range(len(comparison.downstream))
+    return [_recommend(comparison, j, untrained or {}) for j in columns]
 
 
-def _recommend(comparison: Comparison, j: int) -> Recommendation:
+def _recommend(
+    comparison: Comparison, j: int, untrained: Mapping[str, Mapping[str, float]]
+) -> Recommendation:
     names = [s.name for s in comparison.upstream]
     task = comparison.downstream[j]
     table, measure = comparison.table, comparison.table.measure
@@ -111,6 +128,7 @@ def _recommend(comparison: Comparison, j: int) -> Recommendation:
         or unseen > MOST_UNSEEN,
         reranked=None if limit == order else tuple(names[i] for i in limit),
         measure=measure.label,
+        untrained={n: untrained[n] for n in (task.name, *names) if untrained.get(n)},
     )
 
 
@@ -156,12 +174,29 @@ def describe_recommendation(choice: Recommendation, comparison: Comparison) -> l
             "the CSI was found not to predict which set is best, and mixtures to do better "
             "(MatBench in arXiv:2502.11085)."
         )
+    if choice.untrained:
+        sentences.append(_describe_untrained(choice))
     if choice.reranked is not None:
         sentences.append(
             "Extrapolated to infinitely many structures, the order is "
             f"{', '.join(choice.reranked)}: part of the differences is sample size."
         )
     return sentences
+
+
+def _describe_untrained(choice: Recommendation) -> str:
+    """A warning of elements that mean nothing to the extractor."""
+    parts = []
+    for name, shares in choice.untrained.items():
+        symbols = sorted(shares, key=lambda symbol: -shares[symbol])
+        more = f" and {len(symbols) - MOST_NAMED} more" if len(symbols) > MOST_NAMED else ""
+        named = ", ".join(symbols[:MOST_NAMED])
+        parts.append(f"{100 * sum(shares.values()):.2g}% of the atoms of {name} ({named}{more})")
+    return (
+        f"WARNING: the extractor was not trained on the elements of {'; '.join(parts)}. What it "
+        "says of them is chance, and so is this order as far as it rests on them; take an "
+        "extractor that knows them, extractor.checkpoint."
+    )
 
 
 def _describe_doubt(choice: Recommendation, comparison: Comparison) -> list[str]:

@@ -24,7 +24,6 @@ from atomjax.models import (
 from atomjax.ops import compiler_options
 from atomjax.runtime.config import ConfigError
 from atomjax.similarity.features.conventions import original_config
-from atomjax.similarity.features.default import load_weights
 from atomjax.similarity.features.invariants import invariant_features
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.structures import Structure
@@ -32,6 +31,7 @@ from atomjax.structures.elements import SYMBOLS
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
 from atomjax.training.running.leaves import digest, flatten
+from atomjax.training.running.packaged import EXTRACTOR, is_packaged
 from atomjax.training.update.state import DATA_AXIS
 from atomjax.training.update.step import over_devices
 
@@ -45,12 +45,14 @@ class BackboneExtractor:
         config: config of the model.
         variables: {"params", "scale_factors"} of the backbone.
         graph: settings for building the graphs of structures.
+        elements: symbols of the elements that it was trained on; None where that is not known.
     """
 
     name: str
     config: Mapping[str, Any]
     variables: Mapping[str, Any]
     graph: GraphConfig
+    elements: frozenset[str] | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -81,6 +83,18 @@ class BackboneExtractor:
     @property
     def _element_table(self) -> Any:
         return flatten(self.variables["params"]["backbone"])[self.backbone.element_embedding]
+
+    def untrained(self, shares: Mapping[str, float]) -> dict[str, float]:
+        """The elements of a set that it was not trained on.
+
+        Args:
+            shares: symbol → fraction of the set's atoms.
+
+        Returns:
+            The same of those elements alone; nothing where it does not say what it was trained on.
+        """
+        known = shares.keys() if self.elements is None else self.elements
+        return {symbol: share for symbol, share in shares.items() if symbol not in known}
 
     def check_elements(self, structures: Sequence[Structure], name: str) -> None:
         """Checks that the backbone has an embedding for every element.
@@ -127,12 +141,11 @@ def load_extractor(settings: ExtractorSettings) -> BackboneExtractor:
         CheckpointError: there is no such checkpoint.
         ConfigError: the graph is not one that the backbone reads.
     """
-    if settings.checkpoint is None:
-        variables, metadata = load_weights()
-        name = f"{metadata['name']}, which comes with atomjax"
-    else:
-        variables, metadata = load_checkpoint(settings.checkpoint, settings.which)
-        name = checkpoint_name(metadata, settings.checkpoint)
+    source = settings.checkpoint or EXTRACTOR
+    variables, metadata = load_checkpoint(source, settings.which)
+    name = checkpoint_name(metadata, source)
+    if is_packaged(source):
+        name = f"{source}, which comes with atomjax"
     return make_extractor(variables, metadata, name, settings)
 
 
@@ -170,7 +183,14 @@ def make_extractor(
     if settings.conventions == "efficient_atom":
         config = original_config(config)
         name += ", with the conventions of efficient-atom"
-    return BackboneExtractor(name, config, backbone, graph)
+    return BackboneExtractor(name, config, backbone, graph, _elements_of(metadata))
+
+
+def _elements_of(metadata: Mapping[str, Any]) -> frozenset[str] | None:
+    """Symbols of the elements that a checkpoint was trained on, if it says."""
+    sets = metadata.get("datasets", {}).values()
+    known = [one["trained_on"]["elements"] for one in sets if "trained_on" in one]
+    return frozenset().union(*known) if known else None
 
 
 def sections_of(checkpoint: str | Path | None) -> dict[str, Any]:

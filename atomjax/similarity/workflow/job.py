@@ -23,6 +23,7 @@ from atomjax.similarity.features.extractor import (
     check_invariants,
     load_extractor,
 )
+from atomjax.similarity.measures.elements import element_shares
 from atomjax.similarity.measures.registry import find_measures
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.similarity.statistics import read_statistics
@@ -64,7 +65,9 @@ def similarity(
         seed=settings.seed,
         views=views,
     )
-    recommendations = recommend(comparison)
+    shares = {s.name: element_shares(s.features.elements) for s in comparison.sets}
+    untrained = {name: extractor.untrained(of_set) for name, of_set in shares.items()}
+    recommendations = recommend(comparison, untrained)
     available = {s.name: s.available for s in upstream}
     known = [d.name for d in settings.candidates if d.kind != "statistics"]
     plans = {

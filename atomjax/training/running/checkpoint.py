@@ -38,6 +38,7 @@ import orbax.checkpoint as ocp
 from atomjax.runtime.downloads import PREFIX, is_download
 from atomjax.runtime.files import DamagedFile, compare_checksums, write_checksums
 from atomjax.training.running.leaves import SHOWN_LEAVES, fill, flatten, misfits, nested
+from atomjax.training.running.packaged import is_packaged, packaged_metadata, packaged_weights
 from atomjax.training.update.state import TrainState
 
 Which = Literal["best", "latest"]
@@ -135,7 +136,8 @@ def load_checkpoint(
     """Weights and metadata of a run, without its config.
 
     Args:
-        directory: a run directory, or the ``checkpoints`` directory in it.
+        directory: a run directory, the ``checkpoints`` directory in it, or the name of weights
+            that come with the package.
         which: "best" by validation, or "latest".
         averaged: the exponential moving average of the parameters, which validation used,
             instead of the parameters themselves.
@@ -146,6 +148,8 @@ def load_checkpoint(
     Raises:
         CheckpointError: if there is no such checkpoint, or a damaged one.
     """
+    if is_packaged(directory):
+        return packaged_weights(directory)
     manager, step = _open(directory, which)
     flat = _read_items(manager, step, ("variables",))
     stored = nested(flat)
@@ -163,6 +167,8 @@ def read_metadata(directory: str | Path, which: Which = "best") -> dict[str, Any
     Raises:
         CheckpointError: if there is no such checkpoint, or a damaged one.
     """
+    if is_packaged(directory):
+        return packaged_metadata(directory)
     manager, step = _open(directory, which)
     metadata = _read_metadata(manager, step)
     manager.close()

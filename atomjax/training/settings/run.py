@@ -53,7 +53,7 @@ class FinetuneSettings(CheckpointStart):
     """The start of a finetuning."""
 
     checkpoint: str | None = None
-    "Directory of a pretraining's checkpoints; none trains from random weights."
+    "Directory of a pretraining, or a name in the package; none trains from random weights."
     folds: tuple[int, ...] = ()
     "Values of `arguments.fold` of the data sets, with a training for each."
     replay: ReplaySettings | None = None

@@ -1,0 +1,141 @@
+"""Weights that come with the package, by name: arrays, and a checkpoint's metadata as JSON.
+
+    atomjax/weights/<name>.npz     params and scale_factors in float32, averaged
+    atomjax/weights/<name>.json    metadata, with the command that trains them, licence and errors
+
+``python -m atomjax.training.running.packaged RUN NAME`` writes those of a finished training. Arrays
+only: nothing in the files is executed when they are read.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+from atomjax.runtime.files import DamagedFile, read_json, read_npz, write_json, write_npz
+
+MOLECULES, EXTRACTOR = "atomjax-molecules", "equiformer_v2_generated"
+# Names, and of those of which only the backbone is kept.
+PACKAGED = (MOLECULES, EXTRACTOR, "equiformer_v2_slabs")
+BACKBONES = PACKAGED[1:]
+LICENCE = "Apache-2.0, as atomjax; trained on structures that atomjax generates"
+FOLDER = Path(str(resources.files("atomjax"))) / "weights"
+_MEND = "install atomjax again"
+
+
+def is_packaged(name: str | Path) -> bool:
+    """Whether weights of this name come with the package."""
+    return os.fspath(name) in PACKAGED
+
+
+def packaged_metadata(name: str | Path, folder: Path = FOLDER) -> dict[str, Any]:
+    """Metadata of packaged weights, as :func:`.checkpoint.read_metadata` returns it.
+
+    Raises:
+        DamagedFile: the files are missing or damaged.
+    """
+    return read_json(_file(name, "json", folder), _MEND)
+
+
+def packaged_weights(
+    name: str | Path, folder: Path = FOLDER
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Packaged weights, as :func:`.checkpoint.load_checkpoint` returns them.
+
+    Raises:
+        DamagedFile: the files are missing or damaged.
+    """
+    arrays = read_npz(_file(name, "npz", folder), _MEND)
+    flat = {path: array.astype(np.float32) for path, array in arrays.items()}
+    variables: dict[str, Any] = {"params": {}, "scale_factors": {}}
+    variables |= flax.traverse_util.unflatten_dict(flat, sep="/")
+    return variables, packaged_metadata(name, folder)
+
+
+def _file(name: str | Path, suffix: str, folder: Path) -> Path:
+    path = folder / f"{os.fspath(name)}.{suffix}"
+    if not path.exists():
+        raise DamagedFile(f"{path} is missing; {_MEND}")
+    return path
+
+
+def write_packaged(run: Path, name: str, folder: Path = FOLDER) -> tuple[Path, Path]:
+    """Writes the averaged weights of a finished training under a name.
+
+    Args:
+        run: directory of the run.
+        name: one of `PACKAGED`.
+        folder: folder to write to.
+
+    Returns:
+        The files of the weights and of the metadata.
+
+    Raises:
+        CheckpointError: the run has no checkpoint, or is not finished.
+    """
+    # Not at the top: checkpoints are read from here, too.
+    from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
+
+    variables, metadata = load_checkpoint(run)
+    if not (run / "results.json").exists():
+        raise CheckpointError(f"{run} is not finished; let it train to the end first")
+    again = "copy the run again"
+    results = read_json(run / "results.json", again)
+    start = read_json(run / "versions.json", again)[-1]
+    if name in BACKBONES:
+        variables = {
+            collection: {"backbone": tree["backbone"]}
+            for collection, tree in variables.items()
+            if "backbone" in tree
+        }
+        metadata = {**metadata, "heads": []}
+    flat: dict[str, Any] = dict(flax.traverse_util.flatten_dict(variables, sep="/"))
+    datasets = {
+        one: {key: value for key, value in fields.items() if key != "fingerprints"}
+        for one, fields in metadata["datasets"].items()
+    }
+    described = {
+        "name": name,
+        "licence": LICENCE,
+        **metadata,
+        "datasets": datasets,
+        "parameters": int(sum(np.size(leaf) for leaf in flat.values())),
+        "command": start["command"],
+        **{key: results[key] for key in ("budget", "seconds", "validation", "test")},
+        "versions": {key: start[key] for key in ("atomjax", "jax", "flax", "numpy", "ase")},
+    }
+    folder.mkdir(exist_ok=True)
+    paths = folder / f"{name}.npz", folder / f"{name}.json"
+    write_npz(paths[0], flat, compressed=True)
+    write_json(paths[1], described)
+    return paths
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m atomjax.training.running.packaged",
+        description="Write the weights of a finished training into the package.",
+    )
+    parser.add_argument("run", type=Path, help="directory of the run")
+    parser.add_argument("name", choices=PACKAGED, help="name of the weights")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder to write to")
+    options = parser.parse_args(arguments)
+    try:
+        paths = write_packaged(options.run, options.name, options.folder)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for path in paths:
+        print(f"wrote {path} ({path.stat().st_size / 2**20:.2f} MiB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Separation of families of structures by an extractor: near within a family, far between them.
+
+python -m benchmarks.separation [--extractors NAME ...] [--count 60] [--out FILE]
+
+Of every family two sets are made with different seeds, so with different systems, and none that an
+extractor of the package was trained on. The table compares each first set with every second one:
+within a family the CSI should be near its noise floor, between families above it, and every other
+family farther than the own one. Crystals need ``atomjax[crystals]``.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import atomjax
+from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.generate.crystals.compositions import elements
+from atomjax.structures.generate.sets import default_cache_dir
+from atomjax.training.running.packaged import BACKBONES
+from benchmarks.measure import machine
+
+OUT = Path(__file__).parents[1] / "docs" / "results" / "separation.json"
+SEEDS = (101, 102)
+AGAIN = ", again"
+# Those that every extractor of the package has a row for.
+ELEMENTS = tuple(symbol for symbol in elements() if SYMBOLS.index(symbol) < 84)
+SLABS = {"generator": "slabs", "systems": 20, "size": (2, 2, 3), "fixed_layers": 1}
+# Family → generator and its options.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "conformers": {"generator": "conformers", "heavy_atoms": (2, 7)},
+    "reactions": {"generator": "reactions", "reactions": 20},
+    "dynamics": {"generator": "dynamics", "molecule": "aspirin"},
+    "slabs": {**SLABS, "alloys": 0.0},
+    "alloys": {**SLABS, "alloys": 1.0},
+    "oxides": {"generator": "oxides", "relaxation_steps": 2},
+    **{
+        name: {"generator": "crystals", "prototypes": prototypes, "elements": ELEMENTS}
+        for name, prototypes in {
+            "metals": ("fcc", "bcc", "hcp"),
+            "covalent": ("diamond", "zincblende", "wurtzite"),
+            "ionic": ("rocksalt", "fluorite", "perovskite"),
+        }.items()
+    },
+}
+
+
+def entry(options: dict[str, Any], count: int, seed: int) -> dict[str, Any]:
+    """A generated set of a config."""
+    arguments = {k: v for k, v in options.items() if k != "generator"}
+    given = {"kind": "generate", "generator": options["generator"]}
+    return {**given, "arguments": {**arguments, "count": count, "seed": seed}}
+
+
+def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]]:
+    """Distances within and between families, with the floor of each.
+
+    Args:
+        checkpoint: extractor.
+        count: structures of each set.
+        workers: processes that label structures; 0: one per core.
+    """
+    first, second = (
+        {f"{name}{end}": entry(options, count, seed) for name, options in FAMILIES.items()}
+        for end, seed in zip(("", AGAIN), SEEDS, strict=True)
+    )
+    settings = {
+        "mixtures": [],
+        "invariants": ("none",),
+        "cache_dir": str(default_cache_dir()),
+        "workers": workers,
+    }
+    table = atomjax.csi(first, second, checkpoint=checkpoint, settings=settings)
+    pairs = {(pair["upstream"], pair["downstream"]): pair for pair in table.pairs}
+    rows = []
+    for name in FAMILIES:
+        own = pairs[name, name + AGAIN]
+        others = {other: pairs[other, name + AGAIN] for other in FAMILIES if other != name}
+        nearest = min(others, key=lambda other: others[other]["csi"])
+        rows.append(
+            {
+                "extractor": checkpoint,
+                "family": name,
+                "within": own["csi"],
+                "floor": own["noise_floor"],
+                "nearest_other": nearest,
+                "to_nearest_other": others[nearest]["csi"],
+                "above_floor": sum(bool(one["distinguishable"]) for one in others.values()),
+                "farther": sum(one["csi"] > own["csi"] for one in others.values()),
+                "others": len(others),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add("--extractors", nargs="+", default=BACKBONES, help="extractors (default: the package's)")
+    add("--count", type=int, default=60, help="structures of each set (default: 60)")
+    add("--workers", type=int, default=0, help="processes that label (default: one per core)")
+    add("--out", type=Path, default=OUT, help="result file")
+    options = parser.parse_args()
+    rows = []
+    for name in options.extractors:
+        rows += separation(name, options.count, options.workers)
+        found = {"structures": options.count, "machine": machine(), "rows": rows}
+        described = {"command": "python -m benchmarks.separation", **found}
+        options.out.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

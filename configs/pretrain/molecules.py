@@ -1,0 +1,34 @@
+"""Pretrain the small backbone for molecules that comes with the package, ``atomjax-molecules``.
+
+    python -m atomjax.launch --config configs/pretrain/molecules.py --workdir runs/molecules
+
+Conformers of the molecules of the package's library, GFN2-xTB, energies and conservative forces,
+with the settings of the rule for small data. A killed run goes on where it was. What it is worth is
+in docs/checkpoints.md.
+"""
+
+import ml_collections
+
+from atomjax.recipes import small_data
+from atomjax.recipes.sections import data_of, generated, section
+
+GRAPH = section(cutoff=4.0)
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = section()
+    config.workflow = "pretrain"
+    config.seed = 0
+    config.model = small_data.model_settings(GRAPH.cutoff)
+    config.head = small_data.HEAD
+    conformers = generated("conformers", count=8000, heavy_atoms=(2, 9), seed=0)
+    conformers.split = section(validation=200, test=400, by="class_key")
+    conformers.graph = GRAPH
+    config.data = data_of(conformers)
+
+    train = config.train = small_data.train_settings(batch_size=16)
+    train.epochs = 8
+    train.schedule.warmup_steps = 100
+    train.validation.eval_every = 475
+    train.validation.select_by = "force_mae"
+    return config

@@ -23,6 +23,7 @@ from atomjax.models import HeadConfig, TargetConfig, build_model, check_fitted, 
 from atomjax.runtime.downloads import licence_note
 from atomjax.structures import ClassLabels, Structure
 from atomjax.training.running.checkpoint import save_converted
+from atomjax.training.running.leaves import listed
 
 FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
 SHOWN = 8
@@ -207,12 +208,7 @@ def fill(
             flat[collection][path] = family.from_entry(entry, value).astype(np.float32, copy=False)
     problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
     if problems:
-        more = len(problems) - SHOWN
-        raise ConvertError(
-            f"{len(problems)} tensors do not fit:\n  "
-            + "\n  ".join(problems[:SHOWN])
-            + (f"\n  and {more} more" if more > 0 else "")
-        )
+        raise ConvertError(f"{len(problems)} tensors do not fit:\n  {listed(problems, SHOWN)}")
     return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}
 
 

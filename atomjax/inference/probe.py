@@ -28,6 +28,7 @@ from atomjax.structures import ClassLabels, Structure
 from atomjax.training.checks import check_settings
 from atomjax.training.finetune import finetuning_job, load_pretrained
 from atomjax.training.job import Job, Variables, model_config
+from atomjax.training.running.leaves import backbone_of
 from atomjax.training.session import Session
 from atomjax.training.settings import RegularizationSettings, RunSettings
 from atomjax.training.update.optimizer import count_parameters
@@ -198,9 +199,10 @@ def _features(
     session: Session, variables: Variables, dataset: GraphDataset, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """[S, d] mean features of the structures, and [S] their numbers of atoms."""
-    backbone = {name: {"backbone": tree["backbone"]} for name, tree in variables.items() if tree}
     name = f"{session.model_config['name']} of {session.job.checkpoint}"
-    extractor = BackboneExtractor(name, session.model_config, backbone, dataset.graph_config)
+    extractor = BackboneExtractor(
+        name, session.model_config, backbone_of(variables), dataset.graph_config
+    )
     train = session.job.train
     size = train.validation.eval_batch_size or train.batching.batch_size
     embedder, folder = Embedder(extractor, batch_size=size), session.run.path("features", part)

@@ -8,13 +8,19 @@ import jax
 import numpy as np
 import pytest
 
-from atomjax.models import backbone_config
+from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.config import load_config
-from atomjax.runtime.files import DamagedFile
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.running import packaged
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
-from atomjax.training.running.packaged import EXTRACTOR, FOLDER, MOLECULES, PACKAGED, main
+from atomjax.training.running.packaged import (
+    BACKBONES,
+    EXTRACTOR,
+    FOLDER,
+    MOLECULES,
+    PACKAGED,
+    main,
+)
 from tests.test_artefacts import ARCHIVE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,18 +47,25 @@ def test_weights_are_small_and_say_how_they_were_made(name: str) -> None:
 def test_weights_are_of_their_recipe(name: str, recipe: str) -> None:
     metadata = read_metadata(name)
     config = load_config(ROOT / "configs" / recipe)
-    model = {"name": config["model"]["name"], **config["model"]["overrides"]}
-    kept = {key: metadata["model"][key] for key in model}
-    assert kept == {**model}
-    assert backbone_config(metadata["model"])
+    model = metadata["model"]
+    # The graphs of the training say where the basis ends, the recipe all else.
+    basis = {key: model[key] for key in find_backbone(model).basis_fields if key in model}
+    recipe_model = {"name": config["model"]["name"], **config["model"]["overrides"]}
+    assert backbone_config(model) == backbone_config({**basis, **recipe_model})
     assert f"configs/{recipe}" in metadata["command"]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_extractors_have_learnt_slabs(name: str) -> None:
+    errors = read_metadata(name)["validation"]["slabs"]
+    assert 0 < errors["force_mae_mev_per_angstrom"] < 100
 
 
 def test_all_together_are_at_most_5_mb() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 5 * 10**6
 
 
-def test_a_finished_run_becomes_weights(tmp_path, monkeypatch, capsys) -> None:
+def test_a_finished_run_becomes_weights(tmp_path, capsys) -> None:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     run, folder = tmp_path / "gemnet_oc", tmp_path / "weights"
@@ -67,7 +80,9 @@ def test_a_finished_run_becomes_weights(tmp_path, monkeypatch, capsys) -> None:
     assert [*found["params"]] == ["backbone"]
     assert metadata["heads"] == []
     (folder / f"{EXTRACTOR}.npz").unlink()
-    with pytest.raises(DamagedFile, match=rf"{EXTRACTOR}\.npz is missing; install atomjax again"):
+    with pytest.raises(
+        CheckpointError, match=rf"{EXTRACTOR}\.npz is missing; install atomjax again"
+    ):
         packaged.packaged_weights(EXTRACTOR, folder)
     (run / "results.json").unlink()
     with pytest.raises(CheckpointError, match="not finished"):

@@ -30,7 +30,7 @@ from atomjax.structures import Structure
 from atomjax.structures.elements import SYMBOLS
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
-from atomjax.training.running.leaves import digest, flatten
+from atomjax.training.running.leaves import backbone_of, digest, flatten
 from atomjax.training.running.packaged import EXTRACTOR, is_packaged
 from atomjax.training.update.state import DATA_AXIS
 from atomjax.training.update.step import over_devices
@@ -62,7 +62,7 @@ class BackboneExtractor:
     @property
     def lmax(self) -> int | None:
         """Largest degree of the features; None where they have no degrees."""
-        return self.backbone.lmax(backbone_config(self.config))
+        return _lmax(self.config)
 
     @property
     def digest(self) -> str:
@@ -175,15 +175,16 @@ def make_extractor(
     check_kind(settings.graph.kind, config, "extractor.graph.kind")
     base = BaseGraphs(checkpoint_graph(metadata), find_backbone(config).published_graph)
     graph = graph_config(settings.graph, base)
-    backbone = {
-        collection: {"backbone": tree["backbone"]}
-        for collection, tree in variables.items()
-        if "backbone" in tree
-    }
+    backbone = backbone_of(variables)
     if settings.conventions == "efficient_atom":
         config = original_config(config)
         name += ", with the conventions of efficient-atom"
     return BackboneExtractor(name, config, backbone, graph, _elements_of(metadata))
+
+
+def _lmax(config: Mapping[str, Any]) -> int | None:
+    """Largest degree of the features of a model; None where they have no degrees."""
+    return find_backbone(config).lmax(backbone_config(config))
 
 
 def _elements_of(metadata: Mapping[str, Any]) -> frozenset[str] | None:
@@ -203,8 +204,7 @@ def sections_of(checkpoint: str | Path | None) -> dict[str, Any]:
     """
     if checkpoint is None:
         return {"extractor": {"checkpoint": None}}
-    model = read_metadata(checkpoint)["model"]
-    scalars = find_backbone(model).lmax(backbone_config(model)) is None
+    scalars = _lmax(read_metadata(checkpoint)["model"]) is None
     sections: dict[str, Any] = {"extractor": {"checkpoint": str(checkpoint)}}
     return {**sections, "invariants": ("none",)} if scalars else sections
 

@@ -37,7 +37,14 @@ import orbax.checkpoint as ocp
 
 from atomjax.runtime.downloads import PREFIX, is_download
 from atomjax.runtime.files import DamagedFile, compare_checksums, write_checksums
-from atomjax.training.running.leaves import SHOWN_LEAVES, fill, flatten, misfits, nested
+from atomjax.training.running.leaves import (
+    CheckpointError,
+    fill,
+    flatten,
+    listed,
+    misfits,
+    nested,
+)
 from atomjax.training.running.packaged import is_packaged, packaged_metadata, packaged_weights
 from atomjax.training.update.state import TrainState
 
@@ -50,10 +57,6 @@ _MEND = (
     "it is damaged or incomplete: copy it again, or delete its folder (a run then goes on from its"
     " other checkpoint or its start)"
 )
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing or does not fit the model that it is loaded into."""
 
 
 class Checkpoints:
@@ -389,12 +392,9 @@ def _fill(target: Any, stored: Mapping[str, np.ndarray], source: str) -> Any:
     """``target`` with every leaf replaced by the stored one of the same path."""
     problems = misfits(target, stored)
     if problems:
-        shown = "\n  ".join(problems[:SHOWN_LEAVES])
-        more = len(problems) - SHOWN_LEAVES
         raise CheckpointError(
             f"{source}: {len(problems)} leaves do not fit this model ({len(flatten(target))} "
-            f"leaves):\n  {shown}"
-            + (f"\n  and {more} more" if more > 0 else "")
-            + "\nUse the model settings that the checkpoint was made with."
+            f"leaves):\n  {listed(problems)}\n"
+            "Use the model settings that the checkpoint was made with."
         )
     return fill(target, stored)

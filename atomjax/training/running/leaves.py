@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flax import serialization, traverse_util
 
-SHOWN_LEAVES = 10
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing or does not fit the model that it is loaded into."""
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -19,6 +21,21 @@ def flatten(tree: Any) -> dict[str, Any]:
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """The tree of :func:`flatten`, as dicts."""
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
+
+
+def listed(problems: Sequence[str], most: int = 10) -> str:
+    """The first problems, at most so many, a line each, and the number of the others."""
+    more = len(problems) - most
+    return "\n  ".join(problems[:most]) + (f"\n  and {more} more" if more > 0 else "")
+
+
+def backbone_of(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a model without its heads."""
+    return {
+        collection: {"backbone": tree["backbone"]}
+        for collection, tree in variables.items()
+        if "backbone" in tree
+    }
 
 
 def digest(facts: Any, tree: Any) -> str:

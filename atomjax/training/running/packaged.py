@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import flax.traverse_util
 import numpy as np
 
-from atomjax.runtime.files import DamagedFile, read_json, read_npz, write_json, write_npz
+from atomjax.runtime.files import read_json, read_npz, write_json, write_npz
+from atomjax.training.running.leaves import CheckpointError, backbone_of, flatten, nested
 
 MOLECULES, EXTRACTOR = "atomjax-molecules", "equiformer_v2_generated"
 # Names, and of those of which only the backbone is kept.
@@ -30,7 +30,7 @@ _MEND = "install atomjax again"
 
 
 def is_packaged(name: str | Path) -> bool:
-    """Whether weights of this name come with the package."""
+    """True for the name of weights that come with the package."""
     return os.fspath(name) in PACKAGED
 
 
@@ -38,7 +38,8 @@ def packaged_metadata(name: str | Path, folder: Path = FOLDER) -> dict[str, Any]
     """Metadata of packaged weights, as :func:`.checkpoint.read_metadata` returns it.
 
     Raises:
-        DamagedFile: the files are missing or damaged.
+        CheckpointError: the files are missing.
+        DamagedFile: they are damaged.
     """
     return read_json(_file(name, "json", folder), _MEND)
 
@@ -49,19 +50,18 @@ def packaged_weights(
     """Packaged weights, as :func:`.checkpoint.load_checkpoint` returns them.
 
     Raises:
-        DamagedFile: the files are missing or damaged.
+        CheckpointError: the files are missing.
+        DamagedFile: they are damaged.
     """
     arrays = read_npz(_file(name, "npz", folder), _MEND)
-    flat = {path: array.astype(np.float32) for path, array in arrays.items()}
-    variables: dict[str, Any] = {"params": {}, "scale_factors": {}}
-    variables |= flax.traverse_util.unflatten_dict(flat, sep="/")
-    return variables, packaged_metadata(name, folder)
+    variables = nested({path: array.astype(np.float32) for path, array in arrays.items()})
+    return {"params": {}, "scale_factors": {}} | variables, packaged_metadata(name, folder)
 
 
 def _file(name: str | Path, suffix: str, folder: Path) -> Path:
     path = folder / f"{os.fspath(name)}.{suffix}"
     if not path.exists():
-        raise DamagedFile(f"{path} is missing; {_MEND}")
+        raise CheckpointError(f"{path} is missing; {_MEND}")
     return path
 
 
@@ -80,7 +80,7 @@ def write_packaged(run: Path, name: str, folder: Path = FOLDER) -> tuple[Path, P
         CheckpointError: the run has no checkpoint, or is not finished.
     """
     # Not at the top: checkpoints are read from here, too.
-    from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
+    from atomjax.training.running.checkpoint import load_checkpoint
 
     variables, metadata = load_checkpoint(run)
     if not (run / "results.json").exists():
@@ -89,13 +89,8 @@ def write_packaged(run: Path, name: str, folder: Path = FOLDER) -> tuple[Path, P
     results = read_json(run / "results.json", again)
     start = read_json(run / "versions.json", again)[-1]
     if name in BACKBONES:
-        variables = {
-            collection: {"backbone": tree["backbone"]}
-            for collection, tree in variables.items()
-            if "backbone" in tree
-        }
-        metadata = {**metadata, "heads": []}
-    flat: dict[str, Any] = dict(flax.traverse_util.flatten_dict(variables, sep="/"))
+        variables, metadata = backbone_of(variables), {**metadata, "heads": []}
+    flat = flatten(variables)
     datasets = {
         one: {key: value for key, value in fields.items() if key != "fingerprints"}
         for one, fields in metadata["datasets"].items()
@@ -105,6 +100,7 @@ def write_packaged(run: Path, name: str, folder: Path = FOLDER) -> tuple[Path, P
         "licence": LICENCE,
         **metadata,
         "datasets": datasets,
+        "config": _without_places(metadata["config"]),
         "parameters": int(sum(np.size(leaf) for leaf in flat.values())),
         "command": start["command"],
         **{key: results[key] for key in ("budget", "seconds", "validation", "test")},
@@ -115,6 +111,11 @@ def write_packaged(run: Path, name: str, folder: Path = FOLDER) -> tuple[Path, P
     write_npz(paths[0], flat, compressed=True)
     write_json(paths[1], described)
     return paths
+
+
+def _without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without the directory where the machine that trained keeps generated sets."""
+    return {**config, "data": {**config["data"], "cache_dir": None}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import atomjax
+from atomjax.recipes.sections import generated
+from atomjax.runtime.config import to_plain
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.generate.crystals.compositions import elements
 from atomjax.structures.generate.sets import default_cache_dir
@@ -45,13 +47,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def entry(options: dict[str, Any], count: int, seed: int) -> dict[str, Any]:
-    """A generated set of a config."""
-    arguments = {k: v for k, v in options.items() if k != "generator"}
-    given = {"kind": "generate", "generator": options["generator"]}
-    return {**given, "arguments": {**arguments, "count": count, "seed": seed}}
-
-
 def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]]:
     """Distances within and between families, with the floor of each.
 
@@ -61,7 +56,10 @@ def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]
         workers: processes that label structures; 0: one per core.
     """
     first, second = (
-        {f"{name}{end}": entry(options, count, seed) for name, options in FAMILIES.items()}
+        {
+            f"{name}{end}": to_plain(generated(name, **options, count=count, seed=seed))
+            for name, options in FAMILIES.items()
+        }
         for end, seed in zip(("", AGAIN), SEEDS, strict=True)
     )
     settings = {

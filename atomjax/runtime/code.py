@@ -31,18 +31,21 @@ def code_of(source: str) -> str:
     lines = source.splitlines()
     texts, documentation = set(), set()
     for node in ast.walk(ast.parse(source)):
-        places = range(getattr(node, "lineno", 0), (getattr(node, "end_lineno", 0) or 0) + 1)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            documentation.update(places)
-        elif isinstance(node, ast.Constant | ast.JoinedStr) and len(places) > 1:
+            documentation.update(_lines_of(node))
+        elif isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno != node.lineno:
             # A line of a text may begin like a comment.
-            texts.update(places)
+            texts.update(_lines_of(node))
     return "\n".join(
         line.rstrip()
         for number, line in enumerate(lines, 1)
         if number not in documentation
         and (number in texts or (line.strip() and not line.lstrip().startswith("#")))
     )
+
+
+def _lines_of(node: ast.expr | ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
 def _sources(name: str) -> list[Path]:

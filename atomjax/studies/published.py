@@ -9,6 +9,7 @@ of JMP (Shoghi et al., ICLR 2024) and of the study of upstream data under a budg
 """
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,6 +79,7 @@ class Table:
         return "\n".join([*title, *markdown_table(head, rows), ""])
 
 
+@functools.cache
 def published_tables() -> dict[str, Table]:
     """All published tables by name, such as "jmp_table2"."""
     tables = {}

@@ -65,7 +65,8 @@ def rows_of(point: Point, record: Mapping[str, Any]) -> Iterator[Row]:
                 yield Row(pair["upstream"], None, pair["downstream"], metric, value)
     yield Row(point.label, point.seed, "", "seconds", record["wall_seconds"], "s")
     # Of the first output, as tasks of a study have one.
-    for chosen in [*record.get("probe", {}).values()][:1]:
+    chosen = next(iter(record.get("probe", {}).values()), None)
+    if chosen is not None:
         task = point.settings.data.train[0].name
         yield Row(point.label, point.seed, task, "probe_mae", chosen["validation_mae"])
         yield Row(point.label, point.seed, task, "log_evidence", chosen["log_evidence"])

@@ -5,6 +5,7 @@ division, merging gives the summary of the whole.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ class Summary:
         if self.by_block and self.merge is not add_arrays:
             raise ValueError(f'summary "{self.name}" is kept by block, so its arrays have to add')
 
-    @property
+    @functools.cached_property
     def key(self) -> list[str]:
         """Key of the computation: the name, and a hash of the code in its source file."""
         source = Path(self.reduce.__code__.co_filename)

@@ -1,14 +1,18 @@
-"""A config that compares one's own data sets with a task."""
+"""A config that compares one's own data sets with a task, or tries which to pretrain on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from atomjax.data.given import LABEL_OPTIONS
-from atomjax.recipes.own_data import check_files, own_entry, parse_words
+from atomjax.recipes import small_data
+from atomjax.recipes.own_data import check_files, own_entry, parse_words, training_config
 from atomjax.recipes.sections import Section, section
 from atomjax.runtime.config import ConfigError
 
-OPTIONS = ("task", "checkpoint", *LABEL_OPTIONS)
+OPTIONS = ("task", "checkpoint", "budget", *LABEL_OPTIONS)
+# Of a trial: passes over the candidate, structures a batch, and the share that selects the weights.
+EPOCHS, BATCH_SIZE, VALIDATION = 10, 16, 0.1
 
 
 def csi_config(argument: str, measures: Sequence[str]) -> Section:
@@ -17,12 +21,13 @@ def csi_config(argument: str, measures: Sequence[str]) -> Section:
     Args:
         argument: files and options, separated by commas; data sets are named after their files.
             Options: "task=FILE" names the task, else the last file is it; "checkpoint=DIR" takes
-            the features of that model; energy_key=NAME and so on say where labels are, as for
+            the features of that model; "budget=C" goes on to try the candidates, see
+            `with_trials`; energy_key=NAME and so on say where labels are, as for
             `atomjax.recipes.own_data.own_config`.
         measures: names of the measures, the one that decides first.
 
     Raises:
-        ConfigError: there are fewer than two files, or an unknown option.
+        ConfigError: there are fewer than two files, an unknown option, or a budget that is none.
     """
     paths, options = parse_words(argument, OPTIONS)
     if "task" in options:
@@ -45,6 +50,39 @@ def csi_config(argument: str, measures: Sequence[str]) -> Section:
     config.candidates, config.downstream = entries[:-1], entries[-1:]
     config.measures = tuple(measures)
     config.extractor = section(checkpoint=options.get("checkpoint"))
+    budget = options.get("budget")
+    if budget is None:
+        return config
+    if not budget.isdecimal():
+        raise ConfigError(f"own.py: budget={budget} is not a number of samples; write budget=12000")
+    return with_trials(config, entries[-1], int(budget))
+
+
+def with_trials(config: Section, task: Mapping[str, Any], budget: int) -> Section:
+    """The config of a successive halving of the candidates.
+
+    The task's structures are divided; model, graph and finetuning follow from those for training
+    by the rule for small data, and the pretraining has the same model.
+
+    Args:
+        config: config of the comparison.
+        task: the entry of the task.
+        budget: C of a whole pretraining, in samples.
+    """
+    tuned = training_config({"train": task})
+    (own,) = tuned.data.train
+    own["name"] = task["name"]
+    config.workflow, config.downstream = "halving", []
+    for candidate in config.candidates:
+        candidate["split"], candidate["graph"] = {"validation": VALIDATION}, own["graph"]
+    plan = config.plan = section()
+    plan.model, plan.head, plan.budget = tuned.model, tuned.head, budget
+    train = plan.train = small_data.train_settings(batch_size=BATCH_SIZE)
+    train.epochs = EPOCHS
+    train.validation.eval_every = max(1, budget // BATCH_SIZE // small_data.VALIDATIONS)
+    train.validation.select_by = tuned.train.validation.select_by
+    config.finetuning = section(seeds=(0, 1, 2), data=section(train=[own]), head=tuned.head)
+    config.finetuning.train, config.finetuning.head_from = tuned.train, "mean"
     return config
 
 

@@ -109,6 +109,7 @@ WORKFLOWS: dict[str, Workflow] = {
     "transfer": _study("atomjax.studies.transfer:TRANSFER"),
     "sweep": _study("atomjax.studies.sweep:SWEEP"),
     "study": _study("atomjax.studies.study:STUDY"),
+    "halving": _study("atomjax.studies.halving:HALVING"),
     "survey": _study("atomjax.studies.survey:SURVEY"),
     "benchmark": _study("atomjax.studies.benchmark:BENCHMARK"),
 }

@@ -1,13 +1,13 @@
-"""Settings of a similarity job: the schema of workflows "csi", "statistics" and "study"."""
+"""Settings of a similarity job, and of the studies "study" and "halving" that begin with one."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from atomjax.data.labels import of_any_kind, without_labels
 from atomjax.data.settings import DatasetSettings, DataSettings, GraphSettings
-from atomjax.runtime.config import ConfigError, Count, Range, Settings, WholeNumber
+from atomjax.runtime.config import ConfigError, Count, Fraction, Range, Settings, WholeNumber
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.analysis.bias import PARTS
 from atomjax.similarity.analysis.columns import Column, all_columns
@@ -129,6 +129,25 @@ class PlanSettings(Settings):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class HalvingSettings(Settings):
+    """Rounds of successive halving: who enters each, and with how much of the plan's budget."""
+
+    fractions: tuple[float, ...] = (0.05, 0.2, 1.0)
+    "Fractions of `plan.budget`, a round each."
+    keep: Fraction = 0.5
+    "Fraction of the candidates that go on from round to round, at least one."
+    first: Count | None = None
+    "Candidates that enter the first round, the nearest ones; none: all."
+
+    def __post_init__(self):
+        super().__post_init__()
+        fractions = list(self.fractions)
+        inside = [fraction for fraction in fractions if 0 < fraction <= 1]
+        if not fractions or fractions != sorted(set(inside)):
+            raise ConfigError(f"fractions={fractions} must rise, above 0 and at most to 1")
+
+
 Aggregation = Literal["flat", "mean", "sum", "max"]
 Invariance = Literal["none", "scalars", "norms"]
 
@@ -137,8 +156,8 @@ Invariance = Literal["none", "scalars", "norms"]
 class SimilaritySettings(WorkflowSettings):
     """A comparison of data sets, and the study that follows it."""
 
-    workflow: Literal["csi", "statistics", "study"]
-    "Compare; keep statistics of the candidates; or compare, and train on the nearest and farthest."
+    workflow: Literal["csi", "statistics", "study", "halving"]
+    "Compare; keep statistics; or go on to train on nearest and farthest, or to choose by trials."
     candidates: tuple[DatasetSettings, ...]
     "Upstream sets; of a set with a split, the training part is compared."
     downstream: tuple[DatasetSettings, ...] = ()
@@ -168,7 +187,9 @@ class SimilaritySettings(WorkflowSettings):
     plan: PlanSettings = field(default_factory=PlanSettings)
     "Pretraining that follows."
     finetuning: FinetuningSettings | None = None
-    "For a study: the task and its trainings."
+    "For a study or halving: the task and its trainings."
+    halving: HalvingSettings = field(default_factory=HalvingSettings)
+    "For halving: its rounds."
     cache_dir: str | None = None
     "Directory of generated sets; none: the run directory."
     workers: WholeNumber = 0
@@ -201,9 +222,9 @@ class SimilaritySettings(WorkflowSettings):
             )
 
     def _check_workflow(self):
-        if self.workflow != "study":
+        if self.workflow not in ("study", "halving"):
             if self.finetuning is not None:
-                raise ConfigError('section "finetuning" belongs to workflow "study"')
+                raise ConfigError('section "finetuning" belongs to workflows "study" and "halving"')
             if self.workflow == "csi" and not self.downstream:
                 raise ConfigError("downstream is empty; give at least one task")
             if self.workflow == "statistics" and (self.downstream or self.select is not None):
@@ -214,11 +235,22 @@ class SimilaritySettings(WorkflowSettings):
             return
         if self.downstream or len(self.candidates) < 2:
             raise ConfigError(
-                'workflow "study" needs two or more candidates, and takes its task from '
+                f'workflow "{self.workflow}" needs two or more candidates, and takes its task from '
                 'finetuning.data; leave "downstream" out'
             )
         if self.finetuning is None:
-            raise ConfigError('workflow "study" needs a section "finetuning", with data and train')
+            raise ConfigError(
+                f'workflow "{self.workflow}" needs a section "finetuning", with data and train'
+            )
+        budget, train = self.plan.budget, self.plan.train
+        if self.workflow == "halving" and (
+            budget is None or budget * self.halving.fractions[0] < train.epochs
+        ):
+            raise ConfigError(
+                f'plan.budget={budget}: workflow "halving" needs one whose first fraction, '
+                f"{self.halving.fractions[0]:g}, is a structure for each of plan.train.epochs="
+                f"{train.epochs}"
+            )
 
     def _check_statistics(self):
         given = [d.name for d in (*self.candidates, *self.tasks) if d.kind == "statistics"]
@@ -244,6 +276,15 @@ class SimilaritySettings(WorkflowSettings):
         if self.finetuning is not None:
             return self.finetuning.data.train
         return self.downstream
+
+    def comparison(self) -> Self:
+        """The similarity job that a study begins with."""
+        return self.replace(
+            workflow="csi",
+            downstream=self.tasks,
+            finetuning=None,
+            halving=HalvingSettings(),
+        )
 
     @property
     def summaries(self) -> list[Summary]:
@@ -315,7 +356,7 @@ def plan_training(train: TrainSettings, budget: int | None, available: int) -> T
 
 
 def implied_pretraining(
-    settings: SimilaritySettings, candidate: str, available: int
+    settings: SimilaritySettings, candidate: str, available: int, plan: PlanSettings | None = None
 ) -> RunSettings:
     """The pretraining on one candidate under the plan's budget.
 
@@ -323,9 +364,10 @@ def implied_pretraining(
         settings: settings of the job.
         candidate: name of the upstream set.
         available: training structures to count on.
+        plan: another plan than that of the settings.
     """
     (chosen,) = (dataset for dataset in settings.candidates if dataset.name == candidate)
-    plan = settings.plan
+    plan = plan or settings.plan
     return RunSettings(
         workflow="pretrain",
         model=plan.model,

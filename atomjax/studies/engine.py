@@ -21,7 +21,7 @@ from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow, resolv
 from atomjax.studies.figures import parity_plots, training_plots
 from atomjax.studies.results import Findings, Point, ReportError, Results, rows_of
 from atomjax.studies.tables import error_table, time_table
-from atomjax.training.checks import check_test_part
+from atomjax.training.checks import check_part
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
@@ -177,7 +177,7 @@ class Study:
                     one = one.replace(workflow="finetune")
                 described = find_workflow(to_plain(one)).load_check()(one)
                 if point.judged and isinstance(point.settings, RunSettings):
-                    check_test_part(point.settings)
+                    check_part(point.settings, "test")
             except ConfigError as error:
                 raise ConfigError(f'"{point.label}": {error}') from error
             notes.append(f"{point.label}: {'; '.join(described[1:])}")

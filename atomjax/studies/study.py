@@ -22,8 +22,7 @@ from atomjax.training.settings import RunSettings
 
 def study_points(settings: SimilaritySettings, records: Mapping[str, Any]) -> list[Point]:
     """The comparison; once it is done, the trainings that it suggests."""
-    compare = settings.replace(workflow="csi", downstream=settings.tasks, finetuning=None)
-    points = [Point("csi", compare, "comparing", judged=False)]
+    points = [Point("csi", settings.comparison(), "comparing", judged=False)]
     if "csi" not in records:
         return points
     ranking = records["csi"]["recommendations"][0]["ranking"]

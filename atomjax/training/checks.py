@@ -1,5 +1,7 @@
 """Checks of a config that need neither data nor an accelerator."""
 
+from typing import Literal
+
 from atomjax.data.sources import believe_units
 from atomjax.models import build_model, find_backbone
 from atomjax.runtime.config import ConfigError
@@ -109,17 +111,17 @@ def check_weights(settings: RunSettings) -> None:
             )
 
 
-def check_test_part(settings: RunSettings) -> None:
-    """Checks that every training set has a part to test on.
+def check_part(settings: RunSettings, part: Literal["validation", "test"]) -> None:
+    """Checks that every training set has a part to compare points by.
 
     Raises:
         ConfigError: naming the first that has none.
     """
-    tested = {dataset.name for dataset in settings.data.test}
+    given = {dataset.name for dataset in getattr(settings.data, part)}
     for dataset in settings.data.train:
         split = dataset.split
-        if dataset.name not in tested and not (split is not None and split.fills("test")):
+        if dataset.name not in given and not (split is not None and split.fills(part)):
             raise ConfigError(
-                f'dataset "{dataset.name}" has no test part, by which points are compared; give '
-                "its split one, or data.test"
+                f'dataset "{dataset.name}" has no {part} part, by which points are compared; give '
+                f"its split one, or data.{part}"
             )

@@ -9,6 +9,11 @@ decides; report.md and csi.csv have all of them, with intervals and noise floors
 known, and a map of the sets in feature space. checkpoint=DIR takes the features of another model
 than the extractor that comes with the package; elements that an extractor was not trained on are
 named.
+
+budget=12000 goes on to try the sets, which need labels then: short pretrainings on all, longer ones
+on those from which the task was learnt best, up to that many samples, and a report that says which
+to pretrain on and what the choice cost. Each value of --print-config can be changed, as in
+--config.halving.first=3.
 """
 
 import ml_collections

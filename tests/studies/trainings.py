@@ -70,7 +70,7 @@ class Trainings:
             "seconds": 1.0,
             "parameters": 1000,
             "test": {name: errors} if errors else {},
-            "validation": {},
+            "validation": {name: errors} if errors else {},
             "predictions": {name: str(predictions)} if FORCE in errors else {},
         }
         if settings.workflow == "probe":

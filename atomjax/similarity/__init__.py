@@ -3,7 +3,13 @@
 from atomjax.similarity.analysis.bias import Extrapolation, extrapolate_table
 from atomjax.similarity.analysis.effective_rank import EffectiveRank, effective_rank
 from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
-from atomjax.similarity.analysis.selection import select_greedily, select_nearest
+from atomjax.similarity.analysis.selection import (
+    select_by_variance,
+    select_covering,
+    select_farthest,
+    select_greedily,
+    select_nearest,
+)
 from atomjax.similarity.analysis.uncertainty import (
     Gap,
     Jackknife,
@@ -131,6 +137,9 @@ __all__ = [
     "rotate_structures",
     "row_statistics",
     "sample",
+    "select_by_variance",
+    "select_covering",
+    "select_farthest",
     "select_greedily",
     "select_nearest",
     "update",

@@ -90,8 +90,8 @@ class SelectionSettings(Settings):
 
     size: Count
     "Structures to choose."
-    method: Literal["greedy", "nearest"] = "greedy"
-    "See `atomjax.similarity.analysis.selection`."
+    method: Literal["greedy", "nearest", "covering", "farthest", "variance"] = "greedy"
+    "See [choosing structures inside a set](csi.md#choosing-structures-inside-a-set)."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,13 @@ import pytest
 
 from atomjax.runtime.files import DamagedFile
 from atomjax.similarity.analysis import selection
-from atomjax.similarity.analysis.selection import select_greedily, select_nearest
+from atomjax.similarity.analysis.selection import (
+    select_by_variance,
+    select_covering,
+    select_farthest,
+    select_greedily,
+    select_nearest,
+)
 from atomjax.similarity.analysis.uncertainty import gap_between
 from atomjax.similarity.features import structure_sums
 from atomjax.similarity.features.structure_sums import (
@@ -109,6 +115,64 @@ def test_greedy_picks_minimise_the_quadratic_form(candidates):
     assert first == int(np.argmin(gaps))
 
 
+def whitened_means(pieces, directions=5) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the candidates and of the task's structures, in the task's coordinates."""
+    rows, owner = TARGET.draw(150, 9)
+    values, vectors = np.linalg.eigh(np.cov(rows, rowvar=False, ddof=0))
+    whiten = vectors / np.sqrt(values)
+    task = [rows[owner == i].mean(axis=0) for i in range(150)]
+    means = [piece.mean(axis=0) for piece in pieces]
+    return (means - rows.mean(axis=0)) @ whiten, (task - rows.mean(axis=0)) @ whiten
+
+
+def test_farthest_picks_are_farthest(candidates):
+    pieces, sums = candidates
+    points, _ = whitened_means(pieces)
+    chosen = select_farthest(sums, TARGET.sums(150, 9), 20).tolist()
+    assert chosen[0] == np.argmin(np.linalg.norm(points, axis=1))
+    for i in range(1, 20):
+        gaps = np.linalg.norm(points[:, None] - points[chosen[:i]], axis=2).min(axis=1)
+        assert chosen[i] == np.argmax(gaps)
+
+
+def test_variance_picks_are_least_known(candidates):
+    pieces, sums = candidates
+    points, _ = whitened_means(pieces)
+    points = np.concatenate([points, np.ones((300, 1))], axis=1)
+    chosen = select_by_variance(sums, TARGET.sums(150, 9), 20).tolist()
+    kernel = points @ points.T
+    for i in range(20):
+        before = chosen[:i]
+        known = kernel[np.ix_(before, before)] + selection.LABEL_NOISE * np.eye(i)
+        lowered = kernel[:, before] @ np.linalg.solve(known, kernel[before])
+        variances = np.diag(kernel - lowered).copy()
+        variances[before] = -1
+        assert chosen[i] == np.argmax(variances)
+    # Greedily towards a large determinant, so larger than at random.
+    gram = [points[one].T @ points[one] for one in (chosen, np.arange(20))]
+    assert np.linalg.slogdet(gram[0])[1] > np.linalg.slogdet(gram[1])[1]
+
+
+def test_covering_picks_are_near_every_structure_of_the_task(candidates):
+    pieces, sums = candidates
+    points, task = whitened_means(pieces)
+    distances = np.linalg.norm(task[:, None] - points, axis=2)
+    chosen = select_covering(sums, TARGET.sums(150, 9), 20).tolist()
+    assert len(set(chosen)) == 20
+    for i in range(1, 20):
+        totals = np.minimum(distances, distances[:, chosen[:i]].min(axis=1)[:, None]).sum(axis=0)
+        assert totals[chosen[i]] == pytest.approx(np.delete(totals, chosen[:i]).min(), rel=1e-5)
+    random = np.random.default_rng(1).permutation(300)[:20]
+    near = distances[:, chosen].min(axis=1).mean()
+    assert near < 0.8 * distances[:, random].min(axis=1).mean()
+
+
+def test_covering_goes_on_when_the_task_is_covered(candidates):
+    _, sums = candidates
+    everything = select_covering(sums, TARGET.sums(150, 9), 300)
+    assert sorted(everything.tolist()) == list(range(300))
+
+
 def test_selection_names_what_is_wrong(candidates):
     _, sums = candidates
     with pytest.raises(ValueError, match="cannot select 301 of 300 structures"):
@@ -144,7 +208,13 @@ def test_sums_on_disk_select_what_sums_in_memory_do(candidates, tmp_path, monkey
     chosen = np.array([3, 299, 0])
     np.testing.assert_allclose(stored.take(chosen).counts, sums.take(chosen).counts)
     target = TARGET.sums(150, 9)
-    for select in (select_nearest, select_greedily):
+    for select in (
+        select_nearest,
+        select_greedily,
+        select_farthest,
+        select_by_variance,
+        select_covering,
+    ):
         np.testing.assert_array_equal(select(stored, target, 40), select(sums, target, 40))
     ours, theirs = (summed_statistics(s, np.arange(300)) for s in (stored, sums))
     np.testing.assert_allclose(ours.mean, theirs.mean, rtol=1e-12)

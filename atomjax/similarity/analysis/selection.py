@@ -1,9 +1,10 @@
 """Selection of structures of an upstream set to pretrain on, for a given downstream set.
 
-The paper chooses whole data sets; these choose inside one. Both work on the sums over structures
+The paper chooses whole data sets; these choose inside one. All work on the sums over structures
 (projected features), in coordinates where the downstream set has zero mean and unit covariance:
 there a mean m and covariance C are at the squared Fréchet distance ``‖m‖² + ‖C^½ - 1‖²`` from it,
-which is ``‖m‖² + ¼ ‖C - 1‖²`` to leading order.
+which is ``‖m‖² + ¼ ‖C - 1‖²`` to leading order. Those after the first two see of each structure the
+mean of its atoms alone.
 """
 
 import tempfile
@@ -27,6 +28,10 @@ from atomjax.similarity.measures.resampling import check_comparable
 DIRECTIONS = 16
 # Directions in which the variance is a smaller fraction of the largest one count as noise.
 NOISE = 1e-6
+# Variance of the labels' noise in a linear model of features that vary by 1 in the task.
+LABEL_NOISE = 0.01
+# Structures of the task that are to be covered: 2 kB of distances for each candidate.
+COVERED = 500
 # Candidates whose moments are in memory at a time: 5 MB, which processors keep close.
 ROWS = 4096
 
@@ -104,6 +109,120 @@ def select_greedily(
         return rows.herd(size)
 
 
+def select_farthest(
+    upstream: EachStructure, downstream: StructureSums, size: int, directions: int = DIRECTIONS
+) -> np.ndarray:
+    """Structures picked one by one, each the farthest from all that were picked before.
+
+    Gonzalez (Theor. Comput. Sci. 1985). The first is the one nearest to the middle of the
+    downstream set, which counts no further: outliers are picked early. Costs S · q operations a
+    pick.
+
+    Args:
+        upstream: candidates.
+        downstream: the target.
+        size: number of structures to pick.
+        directions: whitened directions to compare in.
+
+    Returns:
+        [size] indices of structures in the order of picking.
+
+    Raises:
+        ValueError: there are fewer candidates, or the sets were projected differently.
+    """
+    points, _ = _means(upstream, downstream, size, directions)
+    gaps, chosen = np.full(len(points), np.inf), np.empty(size, np.int64)
+    chosen[0] = np.argmin((points**2).sum(axis=1))
+    for pick in range(1, size):
+        before = chosen[pick - 1]
+        np.minimum(gaps, ((points - points[before]) ** 2).sum(axis=1), out=gaps)
+        gaps[before] = -np.inf
+        chosen[pick] = np.argmax(gaps)
+    return chosen
+
+
+def select_by_variance(
+    upstream: EachStructure, downstream: StructureSums, size: int, directions: int = DIRECTIONS
+) -> np.ndarray:
+    """Structures picked one by one, each of which a linear model of the others knows least.
+
+    The posterior variance of Bayesian linear regression on the means of structures and a constant,
+    with a unit prior; the greedy way to a large log-determinant. Costs S · q operations a pick.
+
+    Args:
+        upstream: candidates.
+        downstream: the target.
+        size: number of structures to pick.
+        directions: whitened directions to compare in.
+
+    Returns:
+        [size] indices of structures in the order of picking.
+
+    Raises:
+        ValueError: there are fewer candidates, or the sets were projected differently.
+    """
+    points, _ = _means(upstream, downstream, size, directions)
+    points = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+    covariance, variances = np.eye(points.shape[1]), (points**2).sum(axis=1)
+    chosen = np.empty(size, np.int64)
+    for pick in range(size):
+        best = chosen[pick] = np.argmax(variances)
+        known = covariance @ points[best]
+        scale = points[best] @ known + LABEL_NOISE
+        covariance -= np.outer(known, known) / scale
+        variances -= (points @ known) ** 2 / scale
+        variances[best] = -np.inf
+    return chosen
+
+
+def select_covering(
+    upstream: EachStructure, downstream: StructureSums, size: int, directions: int = DIRECTIONS
+) -> np.ndarray:
+    """Structures picked one by one, so that each of the task's structures has one near it.
+
+    Each lowers the sum over the task's structures of the distance to the nearest one picked by as
+    much as it can (facility location, Nemhauser et al. 1978, where a greedy choice reaches 63 % of
+    the best). Where none lowers it any further, the task is covered once more by the others. Costs
+    S · T operations a pick for T structures of the task, of which at most 500 are taken.
+
+    Args:
+        upstream: candidates.
+        downstream: the target.
+        size: number of structures to pick.
+        directions: whitened directions to compare in.
+
+    Returns:
+        [size] indices of structures in the order of picking.
+
+    Raises:
+        ValueError: there are fewer candidates, or the sets were projected differently.
+    """
+    points, coordinates = _means(upstream, downstream, size, directions)
+    spaced = np.linspace(0, len(downstream) - 1, min(COVERED, len(downstream))).astype(int)
+    task = coordinates.means(downstream.take(spaced), downstream.center - upstream.center)
+    squares = (task**2).sum(axis=1)[:, None] + (points**2).sum(axis=1) - 2 * task @ points.T
+    distances = np.sqrt(np.maximum(squares, 0)).astype(np.float32)
+    chosen, free = np.empty(size, np.int64), np.ones(len(points), bool)
+    reached = np.full(len(task), np.inf, np.float32)
+    for pick in range(size):
+        gains = _gains(distances, reached)
+        gains[~free] = -1
+        if gains.max() <= 0:
+            reached[:] = np.inf
+            gains = np.where(free, _gains(distances, reached), -1)
+        best = chosen[pick] = np.argmax(gains)
+        free[best] = False
+        np.minimum(reached, distances[:, best], out=reached)
+    return chosen
+
+
+def _gains(distances: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    """[S] how much each candidate lowers the sum of distances to the nearest one picked."""
+    # Before any is picked all structures of the task are as far as the farthest candidate.
+    reached = np.where(np.isinf(reached), distances.max(), reached)
+    return np.maximum(reached[:, None] - distances, 0).sum(axis=0)
+
+
 class _Rows:
     """Rows of all candidates in a file, with their counts and squared lengths in memory."""
 
@@ -171,6 +290,10 @@ class _Coordinates:
         whiten = vectors[:, kept] / np.sqrt(values[kept])
         return cls(whiten, (downstream.center + offset - center) @ whiten)
 
+    def means(self, sums: StructureSums, offset: np.ndarray | float = 0.0) -> np.ndarray:
+        """[S, q] means of structures whose center lies ``offset`` from the upstream set's."""
+        return (sums.sums / sums.counts[:, None] + offset) @ self.whiten - self.shift
+
     def moments(self, upstream: StructureSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows [S], sums [S, q] and second moments [S, q, q] of structures."""
         counts, sums = upstream.counts, upstream.sums @ self.whiten
@@ -179,6 +302,15 @@ class _Coordinates:
         second = second - cross - cross.transpose(0, 2, 1)
         second = second + counts[:, None, None] * np.outer(self.shift, self.shift)
         return counts, sums - counts[:, None] * self.shift, second
+
+
+def _means(
+    upstream: EachStructure, downstream: StructureSums, size: int, directions: int
+) -> tuple[np.ndarray, _Coordinates]:
+    """[S, q] means of the candidates in the downstream set's coordinates, and these."""
+    _check(upstream, downstream, size)
+    coordinates = _Coordinates.of(downstream, upstream.center, directions)
+    return np.concatenate([coordinates.means(chunk) for chunk in in_chunks(upstream)]), coordinates
 
 
 def _check(upstream: EachStructure, downstream: StructureSums, size: int) -> None:

@@ -11,7 +11,13 @@ from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.run import Run
-from atomjax.similarity.analysis.selection import select_greedily, select_nearest
+from atomjax.similarity.analysis.selection import (
+    select_by_variance,
+    select_covering,
+    select_farthest,
+    select_greedily,
+    select_nearest,
+)
 from atomjax.similarity.features.cache import ExtractedSet, SetExtractor
 from atomjax.similarity.features.structure_sums import (
     EachStructure,
@@ -33,7 +39,7 @@ class Selection:
     Attributes:
         task: task that the structures were chosen for.
         candidate: set that it was chosen from.
-        method: "greedy" or "nearest".
+        method: method of the choice.
         size: structures chosen.
         available: structures to choose from.
         path: path of the store, relative to the run directory.
@@ -135,7 +141,13 @@ def choose(
     """[size] the structures chosen; the greedy choice has its scratch file in the run directory."""
     if asked.method == "greedy":
         return select_greedily(upstream, target, asked.size, scratch=run.workdir)
-    return select_nearest(upstream, target, asked.size)
+    methods = {
+        "nearest": select_nearest,
+        "farthest": select_farthest,
+        "variance": select_by_variance,
+        "covering": select_covering,
+    }
+    return methods[asked.method](upstream, target, asked.size)
 
 
 def summed_statistics(sums: EachStructure, indices: np.ndarray) -> Statistics:

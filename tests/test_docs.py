@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from atomjax.command.launch import make_parser
 from atomjax.data.settings import DatasetSettings
-from atomjax.launch import make_parser
 from atomjax.runtime.config import build, load_config
 from atomjax.runtime.workflows import WORKFLOWS
 from atomjax.similarity import MEASURES

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from atomjax.launch import EXIT_FAILED, explain
+from atomjax.command.launch import EXIT_FAILED, explain
 from atomjax.runtime.files import read_json, replacing, replacing_folder, write_json, write_npz
 from atomjax.runtime.run import Run
 from atomjax.structures.convert import main as convert

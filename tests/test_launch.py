@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from atomjax import launch
+from atomjax.command import launch
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.workflows import WORKFLOWS, Workflow, find_workflow
 
@@ -247,7 +247,9 @@ def test_every_workflow_resolves():
 
 
 def test_missing_workflow_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"config\.workflow: missing.*finetune, pretrain"):
+    with pytest.raises(
+        ConfigError, match=r"config\.workflow: missing.*finetune, halving, pretrain"
+    ):
         find_workflow({})
 
 

@@ -182,7 +182,7 @@ def _indented(text: str) -> str:
 
 def _explained(function: Callable[[], int]) -> int:
     """The status of a command; an error that names its remedy is given without a traceback."""
-    from atomjax.launch import EXIT_INTERRUPTED, EXIT_USAGE, EXPLAINED
+    from atomjax.command.launch import EXIT_INTERRUPTED, EXIT_USAGE, EXPLAINED
     from atomjax.runtime.config import ConfigError
 
     try:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atomjax.command.labels import add_labels, given_labels
-from atomjax.launch import main as launch
+from atomjax.command.launch import main as launch
 from atomjax.runtime.config import ConfigError, load_config, override
 from atomjax.runtime.execution import work_in
 from atomjax.runtime.workflows import resolve

@@ -118,7 +118,9 @@ def load_entry(dataset: DatasetSettings) -> Sequence[Structure]:
     return read_dataset(dataset)
 
 
-def file_entry(name: str, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+def file_entry(
+    name: str, path: Path, options: Mapping[str, Any], *, otherwise: str | None = None
+) -> dict[str, Any]:
     """The entry of a config for a file or store.
 
     Args:
@@ -126,6 +128,7 @@ def file_entry(name: str, path: Path, options: Mapping[str, Any]) -> dict[str, A
         path: the file, or the folder of a store.
         options: as for :func:`structures_of`; fields of a data set are told from options of its
             reader.
+        otherwise: format of a file whose name tells none.
     """
     path = path.expanduser()
     if path.name.endswith(STATISTICS):
@@ -136,6 +139,8 @@ def file_entry(name: str, path: Path, options: Mapping[str, Any]) -> dict[str, A
     if path.is_dir() and "format" not in fields and guess_format(path) is None:
         entry: dict[str, Any] = {"name": name, "kind": "store", "path": str(path), **fields}
         return {**entry, "arguments": arguments} if arguments else entry
+    if otherwise is not None and "format" not in fields and guess_format(path) is None:
+        fields["format"] = otherwise
     facts = facts_of(name, fields.get("format"), str(path))
     declared = {key: fields.get(key) for key in DECLARED}
     for key in facts.undeclared(declared):

@@ -18,7 +18,6 @@ from atomjax.recipes.small_data import (
 )
 from atomjax.runtime.config import ConfigError, build, nearest
 from atomjax.runtime.downloads import find_download, is_download
-from atomjax.structures.readers import guess_format
 from atomjax.training.running.checkpoint import read_metadata
 
 NAME = "own"
@@ -55,8 +54,7 @@ def own_config(argument: str) -> Section:
 
 def own_entry(name: str, path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """The entry of a config for a file or store; a name that tells no format is extended XYZ."""
-    known = path.is_dir() or guess_format(path)
-    return file_entry(name, path, keys if known else {**keys, "format": "extxyz"})
+    return file_entry(name, path, keys, otherwise="extxyz")
 
 
 def training_config(

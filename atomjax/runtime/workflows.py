@@ -101,6 +101,11 @@ WORKFLOWS: dict[str, Workflow] = {
         check="atomjax.similarity.workflow.job:check_similarity",
         function="atomjax.similarity.workflow.statistics_job:keep_statistics",
     ),
+    "gradients": Workflow(
+        settings="atomjax.training.gradients:GradientSettings",
+        check="atomjax.training.gradients:check_gradients",
+        function="atomjax.training.gradients:compare_gradients",
+    ),
     "features": Workflow(
         settings="atomjax.inference.feature_files:FeatureSettings",
         check="atomjax.inference.feature_files:check_features",

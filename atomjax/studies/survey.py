@@ -4,6 +4,7 @@ csi/                                   the similarity job of all candidates and 
 pretrain/<start>/seed_<s>/             one pretraining for every start and seed
 finetuned/<task>/<start>/seed_<s>/     from each, and from random weights ("scratch")
 probed/<task>/<start>/seed_<s>/        linear probes of those on a single set, where asked for
+gradients/                             how alike sets and tasks are to random weights, likewise
 """
 
 import dataclasses
@@ -29,6 +30,9 @@ def survey_points(settings: SurveySettings, records: Mapping[str, Any]) -> list[
     del records
     compare = settings.comparison()
     points = [Point("csi", compare, "comparing", judged=False)]
+    if settings.gradients:
+        by_gradients = settings.gradient_comparison()
+        points.append(Point("gradients", by_gradients, "comparing gradients", judged=False))
     for seed in settings.seeds:
         starts: dict[str, str] = {}
         for start in settings.starts:
@@ -129,6 +133,8 @@ def predictors(settings: SurveySettings) -> dict[str, Predictor]:
     if settings.probe:
         found["probe_mae"] = Predictor("error of a linear probe", 1)
         found["log_evidence"] = Predictor("log evidence of a linear probe (LogME)", -1)
+    if settings.gradients:
+        found["gradient_distance"] = Predictor("distance of gradients", 1)
     return found
 
 

@@ -15,6 +15,7 @@ from atomjax.similarity.settings import (
     SimilaritySettings,
 )
 from atomjax.studies.transfer import SCRATCH
+from atomjax.training.gradients import GradientSettings
 from atomjax.training.settings import (
     FinetuneSettings,
     HeadSettings,
@@ -99,6 +100,8 @@ class SurveySettings(WorkflowSettings):
     "Measures to correlate errors with, on all these features."
     probe: bool = False
     "Correlate errors with linear probes of every pretraining on a single set, too."
+    gradients: WholeNumber = 0
+    "Correlate errors with distances of gradients at so many random weights, too; 0: do not."
     resamples: Count = 200
     "Exchanges of units, by which noise is measured."
     level: float = 0.95
@@ -152,6 +155,21 @@ class SurveySettings(WorkflowSettings):
         given = {name: getattr(self, name) for name in names}
         tasks = tuple(task.data for task in self.tasks)
         return SimilaritySettings(workflow="csi", downstream=tasks, mixtures=(), **given)
+
+    def gradient_comparison(self) -> GradientSettings:
+        """The comparison of samples of the single sets with the tasks by gradients."""
+        seed, upstream = self.seeds[0], []
+        for candidate, name in self.singles.items():
+            (start,) = (one for one in self.starts if one.name == name)
+            size = min(self.sampling.size, start.structures[candidate])
+            sample = dataclasses.replace(start, structures={candidate: size}, epochs=1)
+            upstream.append(self.pretraining(sample, seed))
+        return GradientSettings(
+            workflow="gradients",
+            upstream=tuple(upstream),
+            downstream=tuple(self.finetuning(task, seed) for task in self.tasks),
+            initialisations=self.gradients,
+        )
 
     def pretraining(self, start: StartSettings, seed: int) -> RunSettings:
         """The pretraining of one start."""

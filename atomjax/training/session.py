@@ -109,11 +109,11 @@ class Session:
             self.heads.append(self.replay.head)
         self.model_config = with_basis(model_config(job), splits.train, source)
         self.model = build_model(self.model_config, self.heads)
-        self._apply = functools.partial(predict, self.model)
+        self.apply = functools.partial(predict, self.model)
         self._evaluation_step = COMPILED.get(
             ("evaluate", *self._meaning()),
             lambda: make_evaluation_step(
-                self._apply, self.tasks, self.mesh, reduction=job.train.loss.force_reduction
+                self.apply, self.tasks, self.mesh, reduction=job.train.loss.force_reduction
             ),
         )
         graphs = describe_graphs(self.model_config, splits.train)
@@ -261,7 +261,7 @@ class Session:
         step = COMPILED.get(
             ("train", *self._meaning(), marks, self.train_loader.num_steps),
             lambda: make_train_step(
-                self._apply if all(marks) else differentiated(self._apply, trained, self._merge),
+                self.apply if all(marks) else differentiated(self.apply, trained, self._merge),
                 self.tasks,
                 optimizer,
                 self.mesh,

@@ -132,6 +132,7 @@ def get_config(folder: str = "") -> ml_collections.ConfigDict:
     config.workflow = "survey"
     config.seeds = (0, 1, 2)
     config.probe = True
+    config.gradients = 3
     config.candidates = candidates(folder)
     names = [one.name for one in config.candidates]
     config.tasks = generated_tasks() + (published_tasks(Path(folder)) if folder else [])

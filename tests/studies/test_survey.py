@@ -12,7 +12,7 @@ from atomjax.launch import main
 from atomjax.runtime.config import ConfigError, load_config
 from atomjax.runtime.run import Run
 from atomjax.similarity.analysis.rank_correlation import rank_correlation, regret, spearman
-from atomjax.studies import ReportError
+from atomjax.studies import ReportError, engine
 from atomjax.studies.survey import SURVEY, SurveySettings
 from atomjax.studies.transfer import SCRATCH
 from tests.similarity.test_job import ROOT, dataset, launch
@@ -167,6 +167,27 @@ def test_report_holds_every_number(tmp_path, monkeypatch):
     assert "| CSI | 1.00 | 1.00 | 1.00 to 1.00 | 0.167 |" in text
     assert "| mixed / one | 1.18 ± 0.024 |" in text
     assert "(plots/errors.png)" in text
+
+
+def test_gradients_are_a_predictor(tmp_path, monkeypatch):
+    distances = {"one": 0.5, "two": 1.0, "three": 1.4}
+
+    def compared(settings, run, compiled=None):
+        del run, compiled
+        assert settings.initialisations == 3
+        sizes = [one.data.train[0].max_structures for one in settings.upstream]
+        assert sizes == [8] * 3, "as many as the comparison takes"
+        return {
+            "pairs": [
+                {"upstream": name, "downstream": "task", "gradient_distance": value}
+                for name, value in distances.items()
+            ]
+        }
+
+    monkeypatch.setitem(engine.TRAININGS, "gradients", compared)
+    found = report(tmp_path, monkeypatch, gradients=3)["correlations"]
+    assert found["gradient_distance"]["mean"] == pytest.approx(1)
+    assert "| distance of gradients | 1.00 |" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_probes_are_predictors_of_single_sets(tmp_path, monkeypatch):

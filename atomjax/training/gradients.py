@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +26,7 @@ from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.training.checks import check_settings
 from atomjax.training.loaders import first_batches
 from atomjax.training.pretrain import pretraining_job
-from atomjax.training.running.leaves import backbone_of
+from atomjax.training.running.leaves import backbone_of, flatten
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.state import create_state, place, place_batch
@@ -151,7 +150,7 @@ def mean_gradients(settings: RunSettings, run: Run, wanted: GradientSettings) ->
         for _, batch in session.train_loader.batches():
             state, _ = step(state, place_batch(batch, session.mesh, train.batching.accumulation))
         summed = backbone_of({"params": jax.device_get(state.opt_state)})
-        leaves = flax.traverse_util.flatten_dict(summed)
+        leaves = flatten(summed)
         found.append(np.concatenate([np.ravel(leaves[path]) for path in sorted(leaves)]))
     return np.stack(found)
 
@@ -165,8 +164,8 @@ def gradient_distance(first: np.ndarray, second: np.ndarray) -> float:
 def _summing() -> optax.GradientTransformation:
     """An optimiser that changes nothing, and whose state is the sum of the gradients."""
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
-        return jax.tree.map(jnp.zeros_like, grads), jax.tree.map(jnp.add, state, grads)
+        return jax.tree.map(jnp.zeros_like, updates), jax.tree.map(jnp.add, state, updates)
 
     return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)

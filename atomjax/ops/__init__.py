@@ -1,8 +1,9 @@
-"""The only gather/scatter code of atomjax, safe derivatives, and hints to the compiler."""
+"""The only gather/scatter code, fast small products, safe derivatives, hints to the compiler."""
 
 from atomjax.ops.barrier import compiler_options, stored
 from atomjax.ops.gather import Slots, from_slots, put, rows, sum_slots, take, take_inside, to_slots
 from atomjax.ops.platform import platform, tracing_for
+from atomjax.ops.products import product
 from atomjax.ops.safe import safe_norm, safe_normalize
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "compiler_options",
     "from_slots",
     "platform",
+    "product",
     "put",
     "rows",
     "safe_norm",

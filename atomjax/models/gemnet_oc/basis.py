@@ -24,7 +24,7 @@ from atomjax.models.gemnet_oc.config import GemNetOCConfig
 from atomjax.models.gemnet_oc.geometry import Geometry
 from atomjax.models.initializers import he_orthogonal_angular
 from atomjax.models.layers import Dense
-from atomjax.ops import take, to_slots
+from atomjax.ops import product, take, to_slots
 
 
 @struct.dataclass
@@ -140,7 +140,7 @@ class BasisEmbedding(nn.Module):
         weight = to_slots(self.cbf_tint(radial), batch.slots)
         different = ~jnp.eye(geometry.cosine_e2e.shape[-1], dtype=bool)
         angles = jnp.where(different[:, None], self.angles(geometry.cosine_e2e, -2), 0)
-        kernel = jnp.einsum("nkil,nklj->nkij", weight, angles)
+        kernel = product(weight, angles)
         return TripletBasis(radial=self.rbf_tint(radial), kernel=kernel)
 
     def atom_to_edge(self, batch: GraphBatch, geometry: Geometry, radial: jax.Array):
@@ -148,7 +148,7 @@ class BasisEmbedding(nn.Module):
         triplets = _present(geometry.a2ee2a)
         weight = to_slots(self.cbf_aeint(radial), batch.slots)
         angles = jnp.where(triplets.mask[:, :, None], self.angles(triplets.cosine, -2), 0)
-        kernel = jnp.einsum("nkil,nklj->nkij", weight, angles)
+        kernel = product(weight, angles)
         ae_radial = self.radial(_present(geometry.a2ee2a_distance), "a2ee2a")
         return TripletBasis(radial=self.rbf_aeint(ae_radial), kernel=kernel)
 

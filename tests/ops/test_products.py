@@ -1,0 +1,56 @@
+"""Products of small matrices, and their derivatives of any order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from atomjax.ops import compiler_options, product
+
+SHAPES = (3, 2, 5, 4), (3, 2, 4, 6)
+
+
+def plain(x, y):
+    return jnp.einsum("...il,...lj->...ij", x, y)
+
+
+def forces_loss(multiply):
+    """A loss of first derivatives, as training on conservative forces has."""
+
+    def energy(x, y):
+        return jnp.sum(jnp.sin(multiply(x, y)))
+
+    def loss(x, y):
+        first = jax.grad(energy, argnums=(0, 1))(x, y)
+        return energy(x, y) + sum(jnp.sum(jnp.cos(one) ** 2) for one in first)
+
+    return loss
+
+
+def test_products_and_derivatives_are_those_of_einsum():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, y = (jnp.asarray(rng.normal(size=shape)) for shape in SHAPES)
+        np.testing.assert_allclose(product(x, y), plain(x, y), rtol=1e-14)
+        options = compiler_options()
+        ours, theirs = (
+            jax.jit(jax.grad(forces_loss(f), argnums=(0, 1)), compiler_options=options)(x, y)
+            for f in (product, plain)
+        )
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+def test_third_derivatives():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(1)
+        x, y = (jnp.asarray(rng.normal(size=shape)) for shape in SHAPES)
+
+        def third(multiply):
+            def squared(x, y):
+                second = jax.grad(forces_loss(multiply), argnums=(0, 1))(x, y)
+                return sum(jnp.sum(one**2) for one in second)
+
+            return jax.jit(jax.grad(squared, argnums=(0, 1)))(x, y)
+
+        for a, b in zip(third(product), third(plain), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)

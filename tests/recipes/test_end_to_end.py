@@ -82,6 +82,8 @@ UPSTREAM = {
     "jmp.py:small": ({"ani1x": 8, "oc20": 40, "oc22": 16}, None),
     "budget.py:temperature": ({"ani1x": 8, "oc20": 40, "oc22": 16}, 40),
     "budget.py:ani1x+oc22": ({"ani1x": 32, "oc22": 16}, None),
+    "budget.py:oc20-2M": ({"oc20-2M": 24}, None),
+    "budget.py:omat24": ({"omat24": 24}, None),
 }
 # Tasks of classes, and of several properties.
 NO_TABLES = ("matbench.py:mp_is_metal", "qm9.py:all")

@@ -1,14 +1,18 @@
 """Small files in the native layouts of Transition-1x, OC20 and OC22."""
 
+import json
 import pickle
+import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
+import ase.build
 import h5py
 import numpy as np
 
 from tests.recipes.native_files import chains, labels, write_ani1x
-from tests.structures.readers.test_lmdb import write_graphs
+from tests.structures.readers.test_lmdb import ase_row, write_graphs, write_lmdb
 
 LEVEL = "wB97x_6-31G(d)"
 
@@ -77,9 +81,26 @@ def write_oc22(root: Path) -> None:
         write_graphs(path, slabs(count, True, seed), version=1)
 
 
+def write_omat24(root: Path) -> None:
+    """Thirty-two rattled crystals to train on and eight to validate on."""
+    for part, count in (("train", 32), ("val", 8)):
+        rng, rows = np.random.default_rng(count), {}
+        for i in range(1, count + 1):
+            atoms = ase.build.bulk("Cu", cubic=True)
+            atoms.rattle(0.1, rng=rng)
+            atoms.numbers = rng.choice([29, 79], len(atoms))
+            energy, forces = labels(atoms.positions[None])
+            rows[str(i)] = ase_row(atoms, float(energy[0]) - 100.0, True, forces[0])
+        folder = root / "omat24" / part / "rattled-300-subsampled"
+        following = zlib.compress(json.dumps(count + 1).encode())
+        write_lmdb(folder / "data.0000.aselmdb", {**rows, "nextid": following})
+
+
 def write_upstream(root: Path) -> None:
-    """All four sets of the joint pretraining."""
+    """All sets of the pretrainings."""
     write_ani1x(root)
     write_transition1x(root)
     write_oc20(root)
     write_oc22(root)
+    write_omat24(root)
+    shutil.copytree(root / "oc20/s2ef/all/train", root / "oc20/s2ef/2M/train")

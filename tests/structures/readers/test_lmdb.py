@@ -219,7 +219,7 @@ def test_a_file_can_be_opened_twice_and_by_a_forked_child(tmp_path: Path) -> Non
     assert os.waitpid(child, 0)[1] == 0
 
 
-def ase_row(atoms: Atoms, energy: float, newer: bool) -> bytes:
+def ase_row(atoms: Atoms, energy: float, newer: bool, forces: np.ndarray | None = None) -> bytes:
     row: dict[str, Any] = {
         "numbers": atoms.numbers,
         "positions": atoms.positions,
@@ -227,7 +227,7 @@ def ase_row(atoms: Atoms, energy: float, newer: bool) -> bytes:
         "pbc": atoms.pbc,
         "tags": atoms.get_tags(),
         "energy": energy,
-        "forces": np.full((len(atoms), 3), 0.5),
+        "forces": np.full((len(atoms), 3), 0.5) if forces is None else forces,
         "unique_id": "0" * 32,
         "calculator": "unknown",
         "calculator_parameters": {},

@@ -1,4 +1,4 @@
-"""A config that compares one's own data sets with a task, or tries which to pretrain on."""
+"""Configs that compare one's own data sets with a task, or choose among or within them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,3 +89,30 @@ def with_trials(config: Section, task: Mapping[str, Any], budget: int) -> Sectio
 def _different(name: str, names: list[str], i: int) -> str:
     """The name of the i-th of several sets, numbered where another has it, too."""
     return name if names.count(name) == 1 else f"{name}_{names[: i + 1].count(name)}"
+
+
+def difficulty_config(argument: str) -> Section:
+    """The config of a choice of structures by the errors of a model.
+
+    Args:
+        argument: a file or store, and the options "checkpoint=DIR", "size=N", "choose=WORD",
+            "head=NAME", and those of labels as for `atomjax.recipes.own_data.own_config`.
+
+    Raises:
+        ConfigError: file, checkpoint or size are missing, or an option is unknown.
+    """
+    own = ("checkpoint", "size", "choose", "head")
+    paths, options = parse_words(argument, (*own, *LABEL_OPTIONS))
+    missing = [name for name in ("checkpoint", "size") if name not in options]
+    if len(paths) != 1 or missing or not options["size"].isdecimal():
+        raise ConfigError(
+            "difficulty.py takes one file, a checkpoint and a number of structures: --config "
+            "configs/csi/difficulty.py:pool.xyz,checkpoint=runs/mine,size=500"
+        )
+    check_files(paths)
+    path, keys = Path(paths[0]), {key: options[key] for key in LABEL_OPTIONS if key in options}
+    config = section(workflow="difficulty", seed=0)
+    config.dataset = own_entry(path.name.partition(".")[0], path, keys)
+    config.checkpoint, config.size = options["checkpoint"], int(options["size"])
+    config.choose, config.head = options.get("choose", "high"), options.get("head")
+    return config

@@ -111,6 +111,11 @@ WORKFLOWS: dict[str, Workflow] = {
         check="atomjax.inference.feature_files:check_features",
         function="atomjax.inference.feature_files:write_feature_files",
     ),
+    "difficulty": Workflow(
+        settings="atomjax.inference.difficulty:DifficultySettings",
+        check="atomjax.inference.difficulty:check_difficulty",
+        function="atomjax.inference.difficulty:choose_by_difficulty",
+    ),
     "transfer": _study("atomjax.studies.transfer:TRANSFER"),
     "sweep": _study("atomjax.studies.sweep:SWEEP"),
     "study": _study("atomjax.studies.study:STUDY"),

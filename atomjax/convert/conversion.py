@@ -95,7 +95,7 @@ def read_checkpoint(
     say(f"{found.family} in the layout of {found.layout}, {len(contents.tensors)} tensors")
     if found.unread:
         say(f"settings of the original that no part of the model reads: {', '.join(found.unread)}")
-    entries = {entry: contents.tensors[name] for entry, name in found.names.items()}
+    entries = entries_of(found, contents.tensors)
     entries |= found.constants
     entries |= scale_dictionary(contents, found)
     template = variables_template(found.model, found.heads, found.graph)
@@ -107,7 +107,7 @@ def read_checkpoint(
     elif (means := find_averages(contents, found.parameters)) is not None:
         if averages == "jmp":
             means = leave_unaveraged(means)
-        replaced = {e: means[n] for e, n in found.names.items() if n in means}
+        replaced = entries_of(found, {**contents.tensors, **means})
         averaged = fill(template, found.heads, family, {**entries, **replaced})["params"]
         which = "of all parameters" if averages == "all" else "as JMP's loader takes them"
     say(f"exponential averages: {which}")
@@ -142,6 +142,14 @@ def find_model_family(model: Mapping[str, Any]) -> Family:
     if family is None:
         raise ConvertError(f"there is no original of {model['name']}, whose code could load it")
     return family
+
+
+def entries_of(found: Recognised, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Entry → array, with what the original adds to it."""
+    entries = {entry: tensors[name] for entry, name in found.names.items()}
+    for entry, others in found.added.items():
+        entries[entry] = sum((tensors[name] for name in others), start=entries[entry])
+    return entries
 
 
 def scale_dictionary(contents: Contents, found: Recognised) -> dict[str, np.ndarray]:

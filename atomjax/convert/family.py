@@ -30,6 +30,7 @@ class Recognised:
         names: entry of the family's name map → name in the file.
         ignored: name in the file → why it is not used.
         parameters: names in the file of all trained parameters, in its order.
+        added: entry → names in the file of tensors that the original adds to it.
         constants: entries that the original does not have, and their values.
         graph: the graphs that the checkpoint was trained with.
         notes: questions that the file leaves open, and the answers assumed.
@@ -44,6 +45,7 @@ class Recognised:
     ignored: dict[str, str]
     parameters: tuple[str, ...]
     graph: GraphConfig
+    added: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()

@@ -184,6 +184,40 @@ def test_other_layouts(state, parameters, tmp_path, heads, pooling):
     assert_same(entries(tmp_path / "converted"), parameters)
 
 
+@pytest.mark.parametrize("backbone_only", [False, True])
+def test_models_that_learnt_to_denoise(state, parameters, config, tmp_path, backbone_only):
+    """Forces and noise of zero leave a bias of every atom; the rest is left out."""
+    channels, rng = config.channels, np.random.default_rng(0)
+    bias, sigma = (rng.normal(size=channels).astype(np.float32) for _ in range(2))
+    further = {
+        "force_embedding.weight": np.ones((config.lmax + 1, channels, 1), np.float32),
+        "force_embedding.bias": bias,
+        "force_embedding.expand_index": np.zeros((config.lmax + 1) ** 2, int),
+        "noise_schedule_sigma_embedding.weight": np.ones((channels, 1), np.float32),
+        "noise_schedule_sigma_embedding.bias": sigma,
+        "denoising_pos_block.proj.weight": np.ones((3, 2, 2), np.float32),
+        "denoising_pos_block.SO3_grid.0.0.to_grid_mat": np.ones((14, 2, 1), np.float32),
+    }
+    trained = {n: v for n, v in further.items() if not n.endswith(("index", "grid_mat"))}
+    theirs = {**parameters, **trained}
+    averages = {name: (0.5 * value).astype(np.float32) for name, value in theirs.items()}
+    ema = {"decay": 0.999, "shadow_params": list(averages.values()), "collected_params": []}
+    content = fairchem({**state, **further}, ema=ema, config={"model": SETTINGS})
+    metadata = run(tmp_path, content, choices=Choices(backbone_only=backbone_only))
+    ignored = metadata["converted"]["ignored"]
+    assert len(ignored["of training on noise (DeNS), without a part in predictions"]) == 3
+    embedding = "sphere_embedding.weight"
+    for averaged, weight in ((False, 1.0), (True, 0.5)):
+        found = entries(tmp_path / "converted", averaged=averaged)
+        expected = weight * (parameters[embedding] + bias + sigma)
+        np.testing.assert_allclose(found[embedding], expected, rtol=1e-6, atol=1e-7)
+        others = [name for name in found if name != embedding]
+        assert_same(
+            {name: found[name] for name in others},
+            {name: (weight * parameters[name]).astype(np.float32) for name in others},
+        )
+
+
 def test_backbone_of_a_finetuned_model(state, parameters, tmp_path):
     theirs = renamed(state, FINETUNED)
     theirs = {n: v for n, v in theirs.items() if "ft_mlp" in n or n.startswith("backbone.")}
@@ -215,8 +249,8 @@ def test_energies_of_elements_among_the_weights(state, tmp_path):
          "centres are not linspace"),
         (lambda s: fairchem({**s, "SO3_rotation.1.mapping.to_m": np.ones(1)}, config={}),
          "several resolutions"),
-        (lambda s: fairchem({**s, "denoising_pos_block.x": np.ones(1)}, config={}),
-         r"denoising_pos_block\.x has no place"),
+        (lambda s: fairchem({**s, "rank2_block.x": np.ones(1)}, config={}),
+         r"rank2_block\.x has no place"),
         (lambda s: {n: v for n, v in s.items() if n != "blocks.0.ga.alpha_dot"},
          r"lacks blocks\.0\.ga\.alpha_dot"),
         (lambda s: {n: v for n, v in s.items() if not n.startswith("energy_block")},

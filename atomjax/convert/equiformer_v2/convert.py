@@ -7,7 +7,9 @@
                      ``output.energy_heads.{task}.energy_block.…``
 
 The heads of efficient-atom's finetuning are of another width than the backbone and have no
-counterpart here; their backbones convert.
+counterpart here; their backbones convert. Models that learnt to denoise as well (DeNS, Liao et al.,
+TMLR 2024) have a head for that, which is left out, and embed forces and noise: of these, what a
+structure without noise gets is a bias of every atom, which goes into the embedding of elements.
 """
 
 import dataclasses
@@ -37,6 +39,9 @@ _BUFFERS = (
     r"(?:.*\.)?(?:SO3_grid|SO3_rotation|mappingReduced)\..*"
     r"|.*\.expand_index|.*balance_degree_weight|distance_expansion\.offset"
 )
+_DENOISING = r"(?:force_embedding|noise_schedule_sigma_embedding|denoising_pos_block)\..*"
+DENOISED = "of training on noise (DeNS), without a part in predictions"
+EMBEDDED = "added to the embedding of elements"
 _HEADS = (
     r"((?:energy|force)_block\..*)",
     r"output_heads\.\w+\.((?:energy|force)_block\..*)",
@@ -103,6 +108,7 @@ class EquiformerV2Family:
                 that atomjax's model does not offer.
         """
         names, ignored, parameters = _assign(contents, choices.backbone_only)
+        biases = tuple(name for name, why in ignored.items() if why == EMBEDDED)
         settings = backbone_settings(contents, _SETTINGS)
         check_built_in(settings, _BUILT_IN, "EquiformerV2")
         config = infer_config(contents, names, settings)
@@ -134,6 +140,7 @@ class EquiformerV2Family:
             model=describe_config(config),
             heads=heads,
             names=names,
+            added={_MARK: biases} if biases else {},
             ignored=ignored,
             parameters=parameters,
             graph=graph,
@@ -179,6 +186,10 @@ def _assign(
             ignored[name] = "energies of elements, kept in the references"
         elif re.match(r"(?:train|val|test)_metrics\.|task_steps\.", name):
             ignored[name] = METRIC
+        elif re.fullmatch(_DENOISING, inner):
+            parameters.append(name)
+            bias = inner.endswith("_embedding.bias")
+            ignored[name] = EMBEDDED if bias else DENOISED
         elif head is not None:
             parameters.append(name)
             if backbone_only:

@@ -1,6 +1,8 @@
 """Predictions from a checkpoint alone, in eV and eV/Å; the ASE calculator on top of it."""
 
 import copy
+import csv
+import json
 import pickle
 import warnings
 from dataclasses import replace
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
+from rich.console import Console
 
 from atomjax.inference.calculator import AtomjaxCalculator, OutsideTrainingWarning
+from atomjax.inference.difficulty import errors_of
 from atomjax.inference.predict import (
     OUTSIDE_SPAN,
     PERIODICITY,
@@ -19,12 +23,15 @@ from atomjax.inference.predict import (
     Predictor,
     load_predictor,
 )
+from atomjax.launch import main
 from atomjax.runtime.run import Run
 from atomjax.structures import ReferencesError, Structure
 from atomjax.structures.readers import read
+from atomjax.structures.store import Store
 from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import CheckpointError
 from atomjax.training.settings import RunSettings
+from tests.structures.readers.checks import forces_of
 from tests.training.workflow import make_config, write_structures
 
 
@@ -222,3 +229,45 @@ def test_calculators_are_pickled_and_copied(trained, predictor):
     copied = copy.deepcopy(calculator).predictor
     assert isinstance(copied, Predictor)
     assert copied.heads.keys() == predictor.heads.keys()
+
+
+def test_errors_behind_a_choice_are_those_of_the_predictions(trained, tmp_path):
+    run, structures = trained
+    predictor = load_predictor(run, outside_span="mark")
+    quiet = Run(tmp_path, console=Console(quiet=True))
+    found = errors_of(structures, predictor, None, quiet)
+    for place, result in enumerate(predictor(structures)):
+        difference = forces_of(structures[place]) - result.forces
+        expected = np.linalg.norm(difference, axis=1).mean()
+        assert found.force[place] == pytest.approx(expected, rel=1e-5)
+    # A method whose atoms have other energies says nothing of the structures.
+    shifts = {1: 3.0, 6: -40.0, 8: 11.0}
+    shifted = [
+        replace(s, energy=(s.energy or 0) + sum(shifts[int(z)] for z in s.atomic_numbers))
+        for s in structures
+    ]
+    again = errors_of(shifted, predictor, None, quiet)
+    np.testing.assert_allclose(again.energy, found.energy, atol=1e-4)
+    assert found.energy.max() > 1e-3
+
+
+def test_choice_by_difficulty_is_a_store(trained, tmp_path, capfd):
+    run, file = trained[0], trained[0].parent / "chains.xyz"
+    own = Path(__file__).parents[1] / "configs/csi/difficulty.py"
+    path = f"{own}:{file},checkpoint={run},size=6,choose=high"
+    assert main([f"--config={path}", f"--workdir={tmp_path / 'run'}"]) == 0
+    summary = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (summary["available"], summary["size"]) == (24, 6)
+    errors = summary["errors"]
+    assert errors["low"]["difficulty"] < errors["mid"]["difficulty"] < errors["high"]["difficulty"]
+    assert errors["chosen"]["difficulty"] >= errors["high"]["difficulty"]
+    rows = list(csv.DictReader((tmp_path / "run" / "difficulty.csv").read_text().splitlines()))
+    taken = [row["identifier"] for row in rows if row["chosen"] == "1"]
+    store = Store(tmp_path / "run" / "selected")
+    assert sorted(s.identifier for s in store) == sorted(taken)
+    assert "| chosen |" in (tmp_path / "run" / "report.md").read_text()
+    capfd.readouterr()
+    assert main([f"--config={path}", "--validate", "--config.head=other"]) == 2
+    assert "chains" in capfd.readouterr().err
+    assert main([f"--config={own}:{file}", "--validate"]) == 2
+    assert "takes one file, a checkpoint" in capfd.readouterr().err

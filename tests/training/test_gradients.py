@@ -61,6 +61,7 @@ def test_the_same_structures_have_no_distance(tmp_path):
     assert json.loads((tmp_path / "run" / "gradients.json").read_text())["pairs"] == found["pairs"]
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_a_step_of_plain_descent(tmp_path):
     structures = write_structures(tmp_path / "near.xyz", 16)
     one = RunSettings.from_config(training(structures, "compared", batch_size=12, epochs=1))

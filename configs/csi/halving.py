@@ -15,43 +15,13 @@ from typing import Any
 
 import ml_collections
 
-from atomjax.recipes import small_data
-from atomjax.recipes.sections import data_of, generated, section
+from atomjax.recipes import small_data, small_sets
+from atomjax.recipes.sections import data_of, section
 from atomjax.recipes.words import choose
 
 GRAPH = section(cutoff=4.0)
 N, E = 300, 10
 TASKS = ("aspirin", "surfaces")
-
-
-def candidates() -> list[Any]:
-    count, molecule = N + 40, "O=C(O)c1ccccc1O"
-    slabs = {"generator": "slabs", "size": (2, 2, 2), "fixed_layers": 1, "seed": 1}
-    sets = [
-        generated("conformers", count=count, heavy_atoms=(2, 7), seed=0),
-        generated("reactions", count=count, seed=0),
-        generated("trajectory", generator="dynamics", count=count, molecule=molecule, seed=0),
-        generated("slabs", count=count, alloys=0.0, **slabs),
-        generated("alloys", count=count, alloys=1.0, adsorbates=("O", "H"), **slabs),
-        generated("oxides", count=count, relaxation_steps=2, seed=0),
-    ]
-    for one in sets:
-        one.split = section(validation=40)
-        one.graph = GRAPH
-    return sets
-
-
-def task(name: str) -> Any:
-    if name == "aspirin":
-        data = generated(name, generator="dynamics", count=320, molecule=name, seed=0)
-    else:
-        data = generated(name, generator="slabs", count=320, size=(2, 2, 2), seed=2)
-        data.arguments.fixed_layers = 1
-        data.arguments.metals = ("Pd", "Pt")
-        data.arguments.adsorbates = ("CH3OH", "H2CO", "C2H4")
-    data.split = section(train=50, validation=50, test=200)
-    data.graph = GRAPH
-    return data
 
 
 def schedule(batch_size: int, epochs: int, eval_every: int) -> Any:
@@ -66,7 +36,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     config = section()
     config.workflow = "halving"
     config.seed = 0
-    config.candidates = candidates()
+    config.candidates = small_sets.upstream_sets(N + 40, 40, GRAPH)
     config.sampling = section(strategy="balanced_unique", size=50)
     config.halving = section(fractions=(0.1, 0.3, 1.0))
 
@@ -81,7 +51,9 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
 
     downstream = config.finetuning = section()
     downstream.seeds = (0, 1)
-    downstream.data = data_of(task(choose(argument, {"task": TASKS})["task"]))
+    task = small_sets.downstream_sets()[choose(argument, {"task": TASKS})["task"]]
+    task.split, task.graph = section(train=50, validation=50, test=200), GRAPH
+    downstream.data = data_of(task)
     downstream.head = small_data.HEAD
     downstream.head_from = "mean"
     downstream.train = schedule(small_data.BATCH_SIZE, 40, 50)

@@ -25,8 +25,8 @@ from typing import Any
 
 import ml_collections
 
-from atomjax.recipes import dft_sets, small_data
-from atomjax.recipes.sections import generated, read, section, stored
+from atomjax.recipes import dft_sets, small_data, small_sets
+from atomjax.recipes.sections import read, section, stored
 from atomjax.similarity.measures import registry
 
 GRAPH = section(cutoff=4.0)
@@ -73,18 +73,9 @@ def task(data: Any, *, targets: list[Any] | None = None, by: str = "structure") 
 
 def generated_tasks() -> list[Any]:
     """Tasks that are labelled here."""
-    count = 320
-    aspirin = generated("aspirin", generator="dynamics", count=count, molecule="aspirin", seed=0)
-    molecules = generated("molecules", generator="properties", count=count, seed=0)
-    molecules.arguments.heavy_atoms = (2, 6)
     energy = section(name="atomization_energy", unit="eV", extensive=True)
-    surfaces = generated("surfaces", generator="slabs", count=count, size=(2, 2, 2), seed=2)
-    surfaces.arguments.fixed_layers = 1
-    surfaces.arguments.metals = ("Pd", "Pt")
-    surfaces.arguments.adsorbates = ("CH3OH", "H2CO", "C2H4")
-    clusters = generated("clusters", generator="oxides", count=count, seed=3, relaxation_steps=2)
-    clusters.arguments.oxides = ("CoO", "TiO2")
-    return [task(aspirin), task(molecules, targets=[energy]), task(surfaces), task(clusters)]
+    sets = small_sets.downstream_sets().items()
+    return [task(one, targets=[energy] if name == "molecules" else None) for name, one in sets]
 
 
 def published_tasks(folder: Path) -> list[Any]:
@@ -105,25 +96,13 @@ def published_tasks(folder: Path) -> list[Any]:
 
 def candidates(folder: str) -> list[Any]:
     """Upstream sets."""
-    count = N + 40
-    molecule = "O=C(O)c1ccccc1O"
-    slabs = {"generator": "slabs", "size": (2, 2, 2), "fixed_layers": 1, "seed": 1}
-    sets = [
-        generated("conformers", count=count, heavy_atoms=(2, 7), seed=0),
-        generated("reactions", count=count, seed=0),
-        generated("trajectory", generator="dynamics", count=count, molecule=molecule, seed=0),
-        generated("slabs", count=count, alloys=0.0, **slabs),
-        generated("alloys", count=count, alloys=1.0, adsorbates=("O", "H"), **slabs),
-        generated("oxides", count=count, relaxation_steps=2, seed=0),
-    ]
+    sets = small_sets.upstream_sets(N + 40, 40, GRAPH)
     path = Path(folder) / "crystals.archive.npz"
     if folder and path.exists():
         crystals = read("crystals", str(path), "archive")
         crystals.energy_unit, crystals.length_unit, crystals.energy_kind = "eV", "Å", "total"
+        crystals.split, crystals.graph = section(validation=40), GRAPH
         sets.append(crystals)
-    for one in sets:
-        one.split = section(validation=40)
-        one.graph = GRAPH
     return sets
 
 

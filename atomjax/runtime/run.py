@@ -57,6 +57,7 @@ class Run:
         accept_changes: continue in a directory whose configuration differs; the old one is
             kept as ``config.previous.json``.
         told: function that is told the progress of everything in the run.
+        root: the directory of the whole run, if not this one.
 
     Raises:
         ConfigError: ``workdir`` holds a run with another configuration, whose keys are named.
@@ -77,10 +78,12 @@ class Run:
         console: Console | None = None,
         accept_changes: bool = False,
         told: Told | None = None,
+        root: Path | None = None,
     ):
         import jax  # Not at the top: reading a config must not wait for jax.
 
-        self.root = self.workdir = Path(workdir)
+        self.workdir = Path(workdir)
+        self.root = root or self.workdir
         self.primary = jax.process_index() == 0
         self.accept_changes = accept_changes
         shown = (console or Console()) if self.primary else None
@@ -111,8 +114,9 @@ class Run:
             config,
             console=self.display.console,
             accept_changes=self.accept_changes,
+            root=self.root,
         )
-        child.display, child.root = self.display, self.root
+        child.display = self.display
         return child
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -240,10 +244,10 @@ class Run:
         Returns:
             Nothing where the directory holds none.
         """
-        return _changes(self.workdir / name, config)[1]
+        return _changes(self.workdir / name, config, self.root)[1]
 
     def _write_config(self, settings: Any) -> None:
-        previous, changed = _changes(self.workdir, settings)
+        previous, changed = _changes(self.workdir, settings, self.root)
         if changed and not self.accept_changes:
             raise ConfigError(
                 f"{self.workdir} holds a run with another configuration:\n  "
@@ -270,13 +274,21 @@ class Run:
         self.write_json("versions.json", [*self.starts(), describe_environment()])
 
 
-def _changes(workdir: Path, settings: Any) -> tuple[Any, list[str]]:
-    """The configuration in a directory, None without one, and how another differs from it."""
-    path = workdir / "config.json"
+def _changes(workdir: Path, settings: Any, root: Path) -> tuple[Any, list[str]]:
+    """The configuration in a directory, None without one, and how another differs from it.
+
+    A path inside the whole run is the same one wherever that was before.
+    """
+    path, inside = workdir / "config.json", f"{root.resolve()}{os.sep}"
     if not path.exists():
         return None, []
+
+    def same(old: Any, new: Any) -> bool:
+        moved = isinstance(old, str) and isinstance(new, str) and new.startswith(inside)
+        return old == new or (moved and old.endswith(os.sep + new.removeprefix(inside)))
+
     previous = completed(read_config(path, type(settings)), settings)
-    return previous, differences(previous, _plain(settings))
+    return previous, differences(previous, _plain(settings), same=same)
 
 
 def _plain(settings: Any) -> Any:

@@ -36,7 +36,7 @@ class StartSettings(Settings):
     epochs: Count
     "E, passes over them; the budget is E × N."
     seeds: tuple[int, ...] | None = None
-    "Those of the survey that it has; none: all."
+    "Those of the survey's that it has, where the survey has them; none: all."
 
     def __post_init__(self):
         super().__post_init__()
@@ -121,11 +121,6 @@ class SurveySettings(WorkflowSettings):
             if not values or len(set(values)) < len(values):
                 raise ConfigError(f"{name}={values} must be at least one, all different")
         for start in self.starts:
-            if not set(start.seeds or ()) <= set(self.seeds):
-                raise ConfigError(
-                    f'start "{start.name}" has seeds {list(start.seeds or ())}, the survey '
-                    f"{list(self.seeds)}; give some of those"
-                )
             unknown = sorted(set(start.structures) - set(known))
             if unknown or start.name == SCRATCH:
                 raise ConfigError(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +124,6 @@ def test_starts_become_pretrainings_of_their_budget(settings):
         ({"starts": [{"name": "x", "structures": {}, "epochs": 1}]}, "at least one structure"),
         ({"pairs": [["one", "seven"]]}, "pairs name seven"),
         ({"seeds": [1, 1]}, "all different"),
-        (
-            {"starts": [{"name": "x", "structures": {"one": 1}, "epochs": 1, "seeds": [7]}]},
-            r"seeds \[7\], the survey \[0, 1\]",
-        ),
     ],
 )
 def test_contradictions_are_refused(tmp_path, changes, message):
@@ -134,7 +131,7 @@ def test_contradictions_are_refused(tmp_path, changes, message):
         SurveySettings.from_config({**survey_config(tmp_path), **changes})
 
 
-def report(folder, monkeypatch, **changes) -> dict:
+def report(folder, monkeypatch, workdir=None, **changes) -> dict:
     """The summary of a survey with errors in the order of the CSI, in the folder ``run``."""
     errors = {"one": 10.0, "two": 20.0, "three": 30.0, "mixed": 12.0, "one, less": 15.0}
 
@@ -152,7 +149,8 @@ def report(folder, monkeypatch, **changes) -> dict:
     pairs = {(n, "task"): {"csi": value, "csi_flat-norms": -value} for n, value in csi.items()}
     replace_comparison(monkeypatch, pairs)
     config = {**survey_config(folder), **changes}
-    return SURVEY(config, Run(folder / "run", config, console=Console(quiet=True)))
+    run = Run(workdir or folder / "run", config, console=Console(quiet=True))
+    return SURVEY(config, run)
 
 
 def test_report_holds_every_number(tmp_path, monkeypatch):
@@ -188,6 +186,26 @@ def test_gradients_are_a_predictor(tmp_path, monkeypatch):
     found = report(tmp_path, monkeypatch, gradients=3)["correlations"]
     assert found["gradient_distance"]["mean"] == pytest.approx(1)
     assert "| distance of gradients | 1.00 |" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_seeds_of_several_run_directories_are_joined(tmp_path, monkeypatch):
+    """Each seed by a run of its own, side questions of one seed by one of them."""
+    starts = survey_config(tmp_path)["starts"]
+    starts[-1]["seeds"] = [0]
+    whole = report(tmp_path, monkeypatch, starts=starts)
+    joined = tmp_path / "joined"
+    for seed in (0, 1):
+        part = tmp_path / f"part_{seed}"
+        summary = report(tmp_path, monkeypatch, part, starts=starts, seeds=[seed])
+        assert summary["seeds"] == [seed]
+        shutil.copytree(part, joined, dirs_exist_ok=True)
+    (joined / "config.json").unlink()
+    # Nothing is computed: where its checkpoints were makes no difference.
+    config = {**survey_config(tmp_path), "starts": starts}
+    found = SURVEY(config, Run(joined, config, console=Console(quiet=True)), report_only=True)
+    del found["seconds"], whole["seconds"]
+    assert found == whole
+    assert len(found["errors"]["one, less"]["task"][FORCE]["values"]) == 1
 
 
 def test_probes_are_predictors_of_single_sets(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -220,18 +221,27 @@ def kind_of(value: Any) -> str:
     return "nothing" if value is None else type(value).__name__
 
 
-def differences(old: Any, new: Any, where: str = "config") -> list[str]:
-    """Dotted keys whose values differ between two plain configurations, with both values."""
+def differences(
+    old: Any, new: Any, where: str = "config", *, same: Callable[[Any, Any], bool] = operator.eq
+) -> list[str]:
+    """Dotted keys whose values differ between two plain configurations, with both values.
+
+    Args:
+        old: one configuration.
+        new: another.
+        where: key of both, before the dots.
+        same: test whether two values are not different.
+    """
     if hasattr(old, "items") and hasattr(new, "items"):
         return [
             line
             for key in sorted({*old, *new})
-            for line in differences(old.get(key), new.get(key), f"{where}.{key}")
+            for line in differences(old.get(key), new.get(key), f"{where}.{key}", same=same)
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
             line
             for place, pair in enumerate(zip(old, new, strict=True))
-            for line in differences(*pair, f"{where}.{place}")
+            for line in differences(*pair, f"{where}.{place}", same=same)
         ]
-    return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
+    return [] if same(old, new) else [f"{where}: {old!r} -> {new!r}"]

@@ -1,10 +1,17 @@
-"""Checks of a job before its data are read."""
+"""Checks of a job before anything is computed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
+from atomjax.batching import GraphDataset
+from atomjax.data.labels import elements_of
+from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError
+from atomjax.structures.elements import SYMBOLS
 from atomjax.training.job import Job
 from atomjax.training.running.checkpoint import Checkpoints
 
@@ -26,6 +33,27 @@ def check_job(job: Job) -> None:
             raise ConfigError(
                 f"{what} a pretrained model, and this training starts from random weights: give "
                 "finetune.checkpoint, or leave it out"
+            )
+
+
+def check_elements(model: Mapping[str, Any], datasets: Iterable[GraphDataset]) -> None:
+    """Checks that a model has a row for every element of its data.
+
+    Raises:
+        ConfigError: naming the data set and its elements without a row.
+    """
+    backbone, rows = find_backbone(model), getattr(backbone_config(model), "num_elements", None)
+    if rows is None:
+        return
+    last = backbone.first_element + rows - 1
+    for dataset in datasets:
+        beyond = [s for s in elements_of(dataset.structures) if SYMBOLS.index(s) > last]
+        if beyond:
+            needed = SYMBOLS.index(beyond[-1]) - backbone.first_element + 1
+            raise ConfigError(
+                f'dataset "{dataset.name}" has {", ".join(beyond)}, and this {backbone.name} ends '
+                f"with {SYMBOLS[last]}, Z = {last}: leave such structures out, or, for random "
+                f"weights, set model.overrides.num_elements={needed}"
             )
 
 

@@ -39,7 +39,7 @@ from atomjax.training.job import (
     model_config,
 )
 from atomjax.training.loaders import evaluation_loaders, first_batches, training_loader
-from atomjax.training.outset import check_common_step, check_job
+from atomjax.training.outset import check_common_step, check_elements, check_job
 from atomjax.training.replay import find_replay, load_replay
 from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, read_metadata
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
@@ -108,6 +108,8 @@ class Session:
             self.tasks += (self.replay.task(job),)
             self.heads.append(self.replay.head)
         self.model_config = with_basis(model_config(job), splits.train, source)
+        held_out = [one for loader in self.loaders.values() for one in loader.datasets]
+        check_elements(self.model_config, [*splits.train, *held_out])
         self.model = build_model(self.model_config, self.heads)
         self.apply = functools.partial(predict, self.model)
         self._evaluation_step = COMPILED.get(

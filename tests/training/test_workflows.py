@@ -306,6 +306,16 @@ def test_reading_needs_declared_units_and_energy_kind(structures):
             check_settings(RunSettings.from_config(config))
 
 
+@pytest.mark.parametrize(("model", "rows"), [("equiformer_v2_tiny", 8), ("gemnet_oc_tiny", 7)])
+def test_elements_without_a_row_are_named(structures, tmp_path, model, rows):
+    """The chains have hydrogen, carbon and oxygen."""
+    config = make_config(structures)
+    config["model"] = {"name": model, "overrides": {"num_elements": rows}}
+    message = rf'"chains" has O, .*ends with N, Z = 7.*num_elements={rows + 1}'
+    with pytest.raises(ConfigError, match=message):
+        pretrain(config, Run(tmp_path, console=Console(quiet=True)))
+
+
 @pytest.mark.slow
 def test_equiformer_pretrains_and_is_finetuned(structures, tmp_path):
     small = {"num_blocks": 1, "lmax": 1, "mmax": 1, "grid_resolution": 4}

@@ -7,8 +7,6 @@ pretrained on with a tenth of the budget C = E × N and finetuned on 50 structur
 with three tenths, the better half of that with all of it. The report says which set to take, what
 the distance says, and what the trials cost beside six whole pretrainings. configs/csi/own.py does
 this for own files.
-
-What was found is in docs/csi.md.
 """
 
 from typing import Any

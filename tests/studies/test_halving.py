@@ -169,6 +169,7 @@ def test_own_files_are_tried(tmp_path, monkeypatch, capfd):
     own = f"--config={ROOT}/configs/csi/own.py:{own_files(tmp_path)},budget=400"
     short = ["--config.halving.fractions=(0.5,1.0)", "--config.finetuning.seeds=(0,)"]
     short += ["--config.finetuning.train.epochs=4", "--config.plan.train.epochs=5"]
+    short += ["--config.finetuning.train.schedule.warmup_steps=2"]
     assert main([own, "--workdir=run", *short]) == 0
     shown = capfd.readouterr().out
     summary = json.loads((tmp_path / "run" / "report.json").read_text())

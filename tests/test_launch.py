@@ -247,9 +247,7 @@ def test_every_workflow_resolves():
 
 
 def test_missing_workflow_lists_the_known_ones():
-    with pytest.raises(
-        ConfigError, match=r"config\.workflow: missing.*finetune, .*pretrain"
-    ):
+    with pytest.raises(ConfigError, match=r"config\.workflow: missing.*finetune, .*pretrain"):
         find_workflow({})
 
 

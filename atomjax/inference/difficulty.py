@@ -27,6 +27,7 @@ from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.similarity.workflow.selection_job import write_choice
 from atomjax.structures import Structure
+from atomjax.structures.element_fit import TABLE_SIZE, solve_elements
 from atomjax.training.running.checkpoint import read_metadata
 
 # Structures whose predictions are in memory at a time.
@@ -179,14 +180,14 @@ def errors_of(
     """
     gaps = np.full(len(structures), np.nan)
     force, sizes = gaps.copy(), np.ones(len(structures))
-    counts = np.zeros((len(structures), 119))
+    counts = np.zeros((len(structures), TABLE_SIZE))
     with run.progress(len(structures), "difficulty") as tracker:
         for first in range(0, len(structures), CHUNK):
             some = [structures[i] for i in range(first, min(first + CHUNK, len(structures)))]
             results = predictor(some, head, tracker.advance)
             for place, (structure, result) in enumerate(zip(some, results, strict=True), first):
                 sizes[place] = len(structure)
-                np.add.at(counts[place], structure.atomic_numbers, 1)
+                counts[place] = np.bincount(structure.atomic_numbers, minlength=TABLE_SIZE)
                 if structure.energy is not None and result.energy is not None:
                     gaps[place] = structure.energy - result.energy
                 if structure.forces is not None and result.forces is not None:
@@ -195,7 +196,7 @@ def errors_of(
     known = np.isfinite(gaps)
     if known.any():
         # Labels of another method differ by a constant for each element.
-        gaps -= counts @ np.linalg.lstsq(counts[known], gaps[known], rcond=None)[0]
+        gaps -= counts @ solve_elements(counts[known], gaps[known])[0]
     return Errors(np.abs(gaps) / sizes, force)
 
 

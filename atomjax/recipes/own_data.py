@@ -47,7 +47,7 @@ def own_config(argument: str) -> Section:
         CheckpointError: there is no such checkpoint.
     """
     files, options = _parse(argument)
-    keys = {key: options[key] for key in LABEL_OPTIONS if key in options}
+    keys = label_options(options)
     entries = {part: own_entry(NAME, Path(path), keys) for part, path in files.items()}
     return training_config(entries, options.get("checkpoint"), options.get("network"))
 
@@ -155,6 +155,11 @@ def parse_words(argument: str, known: Sequence[str]) -> tuple[list[str], dict[st
         else:
             raise ConfigError(f"option '{key}' of own.py is unknown.{nearest(key, known)}")
     return paths, options
+
+
+def label_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Those options that say where labels are, and their units."""
+    return {key: options[key] for key in LABEL_OPTIONS if key in options}
 
 
 def check_files(paths: Iterable[str]) -> None:

@@ -6,7 +6,13 @@ from typing import Any
 
 from atomjax.data.given import LABEL_OPTIONS
 from atomjax.recipes import small_data
-from atomjax.recipes.own_data import check_files, own_entry, parse_words, training_config
+from atomjax.recipes.own_data import (
+    check_files,
+    label_options,
+    own_entry,
+    parse_words,
+    training_config,
+)
 from atomjax.recipes.sections import Section, section
 from atomjax.runtime.config import ConfigError
 
@@ -38,7 +44,7 @@ def csi_config(argument: str, measures: Sequence[str]) -> Section:
             "--config configs/csi/own.py:first.xyz,second.xyz,task=task.xyz"
         )
     check_files(paths)
-    keys = {key: options[key] for key in LABEL_OPTIONS if key in options}
+    keys = label_options(options)
     names = [Path(path).name.partition(".")[0] for path in paths]
     entries = [
         own_entry(_different(name, names, i), Path(path), keys)
@@ -110,9 +116,9 @@ def difficulty_config(argument: str) -> Section:
             "configs/csi/difficulty.py:pool.xyz,checkpoint=runs/mine,size=500"
         )
     check_files(paths)
-    path, keys = Path(paths[0]), {key: options[key] for key in LABEL_OPTIONS if key in options}
+    path = Path(paths[0])
     config = section(workflow="difficulty", seed=0)
-    config.dataset = own_entry(path.name.partition(".")[0], path, keys)
+    config.dataset = own_entry(path.name.partition(".")[0], path, label_options(options))
     config.checkpoint, config.size = options["checkpoint"], int(options["size"])
     config.choose, config.head = options.get("choose", "high"), options.get("head")
     return config

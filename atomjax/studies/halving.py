@@ -46,7 +46,7 @@ class Round:
     points: tuple[Point, ...]
 
     def is_done(self, records: Records) -> bool:
-        """Whether all is computed that says who goes on."""
+        """Test whether all is computed that says who goes on."""
         return all(point.name in records for point in self.points)
 
     def errors(self, records: Records) -> tuple[str, dict[str, list[float]]]:
@@ -71,7 +71,12 @@ class Round:
 
 def label(name: str, fraction: float) -> str:
     """Label of the finetunings from a candidate after a share of the budget."""
-    return f"{name}, {100 * fraction:g} % of C"
+    return f"{name}, {share(fraction)}"
+
+
+def share(fraction: float) -> str:
+    """A fraction of the budget in words."""
+    return f"{100 * fraction:g} % of C"
 
 
 def halving_points(settings: SimilaritySettings, records: Records) -> list[Point]:
@@ -210,7 +215,7 @@ def _round_table(
     rounds: Sequence[Round], records: Records, title: str, distance: Mapping[str, float]
 ) -> list[str]:
     """A row for each candidate, nearest first: its distance, and its error after each round."""
-    by_round = {f"{100 * one.fraction:g} % of C": one.errors(records)[1] for one in rounds}
+    by_round = {share(one.fraction): one.errors(records)[1] for one in rounds}
     rows = [
         [name, f"{distance[name]:.4g}", *(mean_and_std(e.get(name, [])) for e in by_round.values())]
         for name in rounds[0].names
@@ -227,7 +232,7 @@ def _check_rounds(settings: SimilaritySettings) -> list[str]:
     count = min(len(settings.candidates), settings.halving.first or len(settings.candidates))
     counts = []
     for fraction in settings.halving.fractions:
-        counts.append(f"{count} pretrainings with {100 * fraction:g} % of C")
+        counts.append(f"{count} pretrainings with {share(fraction)}")
         count = math.ceil(settings.halving.keep * count) or 1
     return [f"then {', '.join(counts)}, each with {len(downstream)} finetunings"]
 

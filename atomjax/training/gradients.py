@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from atomjax.models import fit_scale_factors, init_variables
+from atomjax.models import fit_scale_factors
 from atomjax.runtime.config import ConfigError, Count
 from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
@@ -143,9 +143,7 @@ def mean_gradients(settings: RunSettings, run: Run, wanted: GradientSettings) ->
     batches = first_batches(job, session.train_loader)
     for number in range(wanted.initialisations):
         key = jax.random.fold_in(jax.random.key(wanted.seed), number)
-        fresh = init_variables(session.model, key, session.train_loader.example_batch())
-        fresh = jax.tree.map(lambda x: jnp.asarray(x, train.dtype), fresh)
-        variables = fit_scale_factors(session.model, fresh, batches)
+        variables = fit_scale_factors(session.model, session.fresh_variables(key), batches)
         state = place(create_state(variables, optimizer, settings.seed), session.mesh)
         for _, batch in session.train_loader.batches():
             state, _ = step(state, place_batch(batch, session.mesh, train.batching.accumulation))

@@ -11,7 +11,7 @@ from atomjax.data.labels import elements_of
 from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError
-from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.elements import MAX_ATOMIC_NUMBER, SYMBOLS
 from atomjax.training.job import Job
 from atomjax.training.running.checkpoint import Checkpoints
 
@@ -46,6 +46,8 @@ def check_elements(model: Mapping[str, Any], datasets: Iterable[GraphDataset]) -
     if rows is None:
         return
     last = backbone.first_element + rows - 1
+    if last >= MAX_ATOMIC_NUMBER:
+        return  # Whatever the data: they need not be gone through.
     for dataset in datasets:
         beyond = [s for s in elements_of(dataset.structures) if SYMBOLS.index(s) > last]
         if beyond:

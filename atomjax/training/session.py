@@ -178,9 +178,14 @@ class Session:
             self.run.write_json("results.json", results)
         return results
 
-    def fresh_variables(self) -> Variables:
-        """Variables of the model before any training, scale factors unfitted."""
-        key = jax.random.fold_in(jax.random.key(self.job.seed), 1)
+    def fresh_variables(self, key: jax.Array | None = None) -> Variables:
+        """Variables of the model before any training, scale factors unfitted.
+
+        Args:
+            key: key of the random weights; None for that of the job's seed.
+        """
+        if key is None:
+            key = jax.random.fold_in(jax.random.key(self.job.seed), 1)
         variables = init_variables(self.model, key, self.train_loader.example_batch())
         return jax.tree.map(lambda x: jnp.asarray(x, self.job.train.dtype), variables)
 

@@ -203,24 +203,23 @@ def select_covering(
     squares = (task**2).sum(axis=1)[:, None] + (points**2).sum(axis=1) - 2 * task @ points.T
     distances = np.sqrt(np.maximum(squares, 0)).astype(np.float32)
     chosen, free = np.empty(size, np.int64), np.ones(len(points), bool)
-    reached = np.full(len(task), np.inf, np.float32)
+    # Before any is picked all structures of the task are as far as the farthest candidate.
+    farthest = distances.max()
+    reached = np.full(len(task), farthest)
     for pick in range(size):
-        gains = _gains(distances, reached)
-        gains[~free] = -1
+        gains = _gains(distances, reached, free)
         if gains.max() <= 0:
-            reached[:] = np.inf
-            gains = np.where(free, _gains(distances, reached), -1)
+            reached[:] = farthest
+            gains = _gains(distances, reached, free)
         best = chosen[pick] = np.argmax(gains)
         free[best] = False
         np.minimum(reached, distances[:, best], out=reached)
     return chosen
 
 
-def _gains(distances: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """[S] how much each candidate lowers the sum of distances to the nearest one picked."""
-    # Before any is picked all structures of the task are as far as the farthest candidate.
-    reached = np.where(np.isinf(reached), distances.max(), reached)
-    return np.maximum(reached[:, None] - distances, 0).sum(axis=0)
+def _gains(distances: np.ndarray, reached: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """[S] gain in the sum of distances to the nearest one picked, -1 for what is not free."""
+    return np.where(free, np.maximum(reached[:, None] - distances, 0).sum(axis=0), -1)
 
 
 class _Rows:

@@ -14,7 +14,6 @@ longer than the second: neither waits, conflicts nor small products are in it.
 
 import argparse
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -27,10 +26,10 @@ from atomjax.models import HeadConfig, build_model, features, find_backbone, ini
 from atomjax.ops import tracing_for
 from atomjax.structures import Structure
 from atomjax.training.update.state import DATA_AXIS, initial_state
-from benchmarks.hlo import Instruction, Kernel, Program, arrays
+from benchmarks.hlo import Instruction, Program, arrays
 from benchmarks.measure import peak_bytes
 from benchmarks.profile import part_of
-from benchmarks.targets import TARGETS, Target
+from benchmarks.targets import TARGETS, Target, bound
 from benchmarks.workloads import KINDS, structures_of, workload
 
 REACHED = 0.7
@@ -69,21 +68,6 @@ def lower_extraction(
     extract = jax.jit(lambda v, b: features(network, v, b).node)
     lowered = extract.lower(shapes(variables, everywhere), shapes(batch, everywhere))
     return structures, lowered
-
-
-def bound(kernels: Iterable[Kernel], target: Target, rate: float, reached: float) -> float:
-    """Seconds that the kernels take at least.
-
-    Args:
-        kernels: one after the other.
-        target: the device.
-        rate: FLOP/s of its matrix products.
-        reached: share of that and of the memory's bandwidth that a kernel reaches.
-    """
-    return sum(
-        k.times * max(k.flops / rate / reached, k.moved / target.bandwidth / reached, target.start)
-        for k in kernels
-    )
 
 
 def covered(program: Program, target: Target, rate: float) -> list[str]:

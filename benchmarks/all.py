@@ -26,10 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import QUIET, foreign_load
+from benchmarks.turns import FOLDER, give_turn, is_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds left under which no part is begun.
 LEAST = 15.0
+# Share of the minutes after which parts that are compiled no longer wait for those that are not.
+COMPILING = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,26 @@ class Part:
         words: module and arguments.
         rows: whether it appends rows to a file; otherwise its text is kept.
         quick: whether it belongs to the quick selection.
+        judged: whether it fails where its command does.
     """
 
     name: str
     words: str
     rows: bool = True
     quick: bool = False
+    judged: bool = True
 
 
 def step(model: str, batch: str, *more: str, quick: bool = False) -> Part:
     """A training step."""
     words = " ".join([f"benchmarks.step --model {model} --batch {batch}", *more])
     return Part(" ".join(["step", model, batch, *more]), words, quick=quick)
+
+
+def extraction(batch: str, quick: bool = False) -> Part:
+    """Extraction from the batch whose name begins so, four times as large as on a CPU."""
+    words = f"benchmarks.extract --copies 4 --only {batch.split()[-1]}"
+    return Part(f"extraction {batch}", words, quick=quick)
 
 
 TF32, BF16 = "--precision tensorfloat32", "--precision bfloat16"
@@ -72,13 +83,26 @@ CPU = (
 )
 ACCELERATOR = (
     step("gemnet_oc_small", "molecules", "--copies 16", TF32, quick=True),
-    step("gemnet_oc_small", "molecules", "--copies 16", BF16, quick=True),
+    # The trace stays, as TensorBoard reads it, with the program's text.
+    Part(
+        "profile",
+        f"benchmarks.profile --copies 16 {TF32} --keep runs/trace",
+        rows=False,
+        quick=True,
+    ),
     step("gemnet_oc_small", "slabs", "--copies 4", TF32, quick=True),
-    Part("profile", f"benchmarks.profile --copies 16 {TF32}", rows=False, quick=True),
+    extraction("molecules", quick=True),
+    extraction("slabs of 14"),
+    extraction("slabs of 82"),
+    Part(
+        "profile extraction",
+        "benchmarks.extract --copies 4 --only molecules --profile runs/trace_extraction",
+        rows=False,
+    ),
+    step("gemnet_oc_small", "molecules", "--copies 16", BF16, quick=True),
     step("gemnet_oc_small", "mixed", "--copies 4", TF32),
     step("gemnet_oc_small", "dynamics", "--copies 8", TF32),
     step("gemnet_oc_large", "molecules", "--copies 8", TF32),
-    Part("extraction", "benchmarks.extract --copies 4", quick=True),
     Part("csi", "benchmarks.csi --only table", quick=True),
     step("gemnet_oc_tiny", "dynamics", "--repeats 50"),
     step("gemnet_oc_tiny", "dynamics", "--copies 4", "--repeats 50"),
@@ -86,6 +110,7 @@ ACCELERATOR = (
     Part("loader", "benchmarks.loader --workers"),
 )
 ORIGINALS = ("benchmarks.step", "benchmarks.extract")
+COMPARED = "--model gemnet_oc_small --model eqv2_31M --model csi"
 
 
 def parts_of(options: argparse.Namespace) -> Iterator[Part]:
@@ -93,52 +118,132 @@ def parts_of(options: argparse.Namespace) -> Iterator[Part]:
     accelerator = options.device != "cpu"
     if accelerator and options.oracle:
         for precision in ("float32", "tensorfloat32"):
-            words = f"atomjax.parity --oracle {options.oracle} --dtype float32"
-            yield Part(f"parity {precision}", words, rows=False, quick=True)
+            words = f"atomjax.parity --oracle {options.oracle} --dtype float32 {COMPARED}"
+            # The limits are those of float32; of TF32 the errors are what is to know.
+            judged = precision == "float32"
+            yield Part(f"parity {precision}", words, rows=False, quick=True, judged=judged)
     for part in ACCELERATOR if accelerator else CPU:
         if part.quick or not options.quick:
             yield part
 
 
-def run(part: Part, options: argparse.Namespace, limit: float | None) -> dict[str, Any]:
-    """Run a part to its end or for ``limit`` seconds, and return what goes into the file."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows, text = Path(folder) / "rows", Path(folder) / "text"
-        words = part.words.split()
-        command = [sys.executable, "-m", *words]
-        if options.original and words[0] in ORIGINALS:
-            command += ["--original", options.original]
-        shown = " ".join(["python", *command[1:]])
-        command += ["--rows", str(rows)] if part.rows else []
-        print(f"\n== {shown}", flush=True)
-        load, begin = foreign_load(), time.monotonic()
-        with text.open("wb") as out:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=environment(part, options)
-            )
-            status, usage = wait(process, limit)
-        printed = text.read_text(encoding="utf-8", errors="replace")
-        print(printed, flush=True)
+@dataclass
+class Running:
+    """A part that has been started.
+
+    Attributes:
+        part: what runs.
+        shown: its command.
+        process: its process.
+        folder: temporary folder of its rows and text.
+        began: time of its start.
+    """
+
+    part: Part
+    shown: str
+    process: subprocess.Popen[bytes]
+    folder: tempfile.TemporaryDirectory[str]
+    began: float
+
+
+def start(part: Part, options: argparse.Namespace, turns: str | None = None) -> Running:
+    """Start a part; with a folder of turns it waits there once it is compiled."""
+    folder = tempfile.TemporaryDirectory()
+    words = part.words.split()
+    command = [sys.executable, "-m", *words]
+    if options.original and words[0] in ORIGINALS:
+        command += ["--original", options.original]
+    shown = " ".join(["python", *command[1:]])
+    command += ["--rows", f"{folder.name}/rows"] if part.rows else []
+    variables = dict(environment(part, options))
+    if turns is not None:
+        # Threads of linear algebra that spin for one another take the cores from compilation.
+        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+        variables |= {FOLDER: turns, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **threads}
+    with Path(folder.name, "text").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=variables)
+    return Running(part, shown, process, folder, time.monotonic())
+
+
+def finish(running: Running, load: float, limit: float | None) -> dict[str, Any]:
+    """Wait for a part, for ``limit`` seconds at most, and return what goes into the file."""
+    part = running.part
+    print(f"\n== {running.shown}", flush=True)
+    status, usage = wait(running.process, limit)
+    with running.folder as folder:
+        rows = Path(folder) / "rows"
+        printed = (Path(folder) / "text").read_text(encoding="utf-8", errors="replace")
         lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
+    print(printed, flush=True)
     result: dict[str, Any] = {
-        "command": shown,
-        "seconds": round(time.monotonic() - begin, 1),
+        "command": running.shown,
+        "seconds": round(time.monotonic() - running.began, 1),
         "foreign_cores": round(load, 2),
         "page_faults": usage.ru_minflt,
         "process_gib": round(usage.ru_maxrss / 2**20, 2),
     }
     if load > QUIET:
         print(f"other processes keep {load:.1f} cores busy: these times are not to be trusted")
-    if status:
+    if status < 0 or (status and part.judged):
         result["failed"] = "out of time" if status < 0 else printed.splitlines()[-3:]
     return {**result, "rows": [json.loads(line) for line in lines]} | (
         {} if part.rows else {"text": printed.splitlines()}
     )
 
 
+Results = Iterator[tuple[str, dict[str, Any]]]
+
+
+def one_after_the_other(
+    parts: Sequence[Part], options: argparse.Namespace, end: float | None
+) -> Results:
+    """Run the parts, each to its end before the next begins."""
+    for part in parts:
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left < LEAST:
+            yield part.name, {"command": part.words, "failed": "not begun"}
+        else:
+            load = foreign_load()
+            yield part.name, finish(start(part, options), load, left)
+
+
+def together(parts: Sequence[Part], options: argparse.Namespace, end: float | None) -> Results:
+    """Compile the parts side by side, then measure each by itself, those first that are ready."""
+    now = time.monotonic()
+    compiled_by = None if end is None else now + COMPILING * (end - now)
+    with tempfile.TemporaryDirectory() as turns:
+        waiting = [start(part, options, turns) for part in parts]
+
+        def is_waiting(running: Running) -> bool:
+            ended = os.waitid(os.P_PID, running.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return ended is not None or is_ready(Path(turns), running.process.pid)
+
+        try:
+            while not all(map(is_waiting, waiting)):
+                if compiled_by is not None and time.monotonic() > compiled_by:
+                    break
+                time.sleep(0.1)
+            while waiting:
+                ready = next(filter(is_waiting, waiting), None)
+                left = None if end is None else end - time.monotonic()
+                if ready is None and (left is None or left > 0):
+                    time.sleep(0.1)
+                    continue
+                running = ready or waiting[0]
+                load = foreign_load()
+                give_turn(Path(turns), running.process.pid)
+                result = finish(running, load, left)
+                waiting.remove(running)
+                yield running.part.name, result
+        finally:
+            for running in waiting:
+                running.process.kill()
+
+
 def environment(part: Part, options: argparse.Namespace) -> Mapping[str, str]:
     """The environment of a part."""
-    platforms = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
+    # The CSI is computed on the host.
+    platforms = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
     # The parts that are the host's work do not take the device's memory.
     own = {"JAX_PLATFORMS": "cpu" if part.name == "loader" else platforms[options.device]}
     if part.name.startswith("parity"):
@@ -183,6 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--minutes", type=float, help="begin no part, and end the last, after these"
     )
+    parser.add_argument(
+        "--together", action="store_true", help="compile side by side, measure one by one"
+    )
     parser.add_argument("--only", nargs="+", help="parts whose names begin so")
     parser.add_argument("--oracle", type=Path, help="folder of reference numbers")
     parser.add_argument("--original", help="see benchmarks/original.py")
@@ -194,14 +302,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(["python -m benchmarks.all", *words])
     document: dict[str, Any] = {"command": command, "machine": describe(options), "parts": {}}
     print(json.dumps(document["machine"], indent=1))
-    for part in parts_of(options):
-        if options.only and not part.name.startswith(tuple(options.only)):
-            continue
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left < LEAST:
-            document["parts"][part.name] = {"command": part.words, "failed": "not begun"}
-        else:
-            document["parts"][part.name] = run(part, options, left)
+    chosen = [
+        part
+        for part in parts_of(options)
+        if not options.only or part.name.startswith(tuple(options.only))
+    ]
+    run = together if options.together else one_after_the_other
+    for name, result in run(chosen, options, end):
+        document["parts"][name] = result
         out.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(document, indent=1, ensure_ascii=False)
         out.write_text(text + "\n", encoding="utf-8")

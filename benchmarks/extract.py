@@ -11,6 +11,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import ase.build
 import jax
@@ -18,10 +19,12 @@ import jax
 from atomjax.graphs import pack_structures
 from atomjax.models import HeadConfig, build_model, features, find_backbone, init_variables
 from atomjax.structures import Structure
-from benchmarks.measure import machine, make_matmul_rate
-from benchmarks.measure import seconds as wall_seconds
+from benchmarks.measure import device_peak, machine, make_matmul_rate, queue, seconds
 from benchmarks.original import Original, load_original
+from benchmarks.profile import show_kernels
 from benchmarks.rows import add_option, show
+from benchmarks.targets import bound_seconds
+from benchmarks.turns import wait_for_turn
 
 
 def molecules(count: int) -> list[Structure]:
@@ -68,20 +71,21 @@ def measure(
     whole = build_model({**config, "edge_chunk": 10**9}, [HeadConfig(name="task", kind="energy")])
     unrolled = jax.jit(lambda variables, batch: features(whole, variables, batch).node)
     flops = (unrolled.lower(variables, batch).cost_analysis() or {}).get("flops", 0.0)
+    wait_for_turn()
     jax.block_until_ready(compiled(variables, batch))
     theirs = original and original("extract", options.model, structures)
     if theirs:
         theirs()
-    seconds, busy, others, rates = [], [], [], []
+    times, busy, others, rates = [], [], [], []
     for _ in range(options.repeats):
-        start, used = time.perf_counter(), time.process_time()
-        jax.block_until_ready(compiled(variables, batch))
-        seconds.append(time.perf_counter() - start)
-        busy.append(time.process_time() - used)
+        before = time.process_time()
+        times.append(seconds(lambda: compiled(variables, batch), queue()))
+        busy.append((time.process_time() - before) / queue())
         rates.append(rate())
         if theirs:
-            others.append(wall_seconds(theirs))
-    elapsed, memory = statistics.median(seconds), compiled.memory_analysis()
+            others.append(seconds(theirs))
+    elapsed, memory = statistics.median(times), compiled.memory_analysis()
+    bounded = bound_seconds(compiled, "tensorfloat32")
     theirs_took = statistics.median(others) if others else None
     count = len(structures)
     show(
@@ -91,18 +95,23 @@ def measure(
         atoms=sum(map(len, structures)),
         edges=int(batch.edge_mask.sum()),
         extraction_s=elapsed,
-        extraction_least_s=min(seconds),
-        extraction_most_s=max(seconds),
+        extraction_least_s=min(times),
+        extraction_most_s=max(times),
+        bound_s=bounded,
+        share_of_bound=bounded and bounded / elapsed,
         structures_per_s=count / elapsed,
         cpu_s=statistics.median(busy),
         original_s=theirs_took,
         times_original=theirs_took and theirs_took / elapsed,
         matmul_gflops=statistics.median(rates) / 1e9,
-        gflop=flops / 1e9,
-        share_of_matmul_rate=flops / elapsed / statistics.median(rates),
+        gflop=flops / 1e9 if flops else None,
+        share_of_matmul_rate=flops / elapsed / statistics.median(rates) if flops else None,
         buffers_gb=memory.temp_size_in_bytes / 1e9 if memory is not None else None,
+        device_peak_gib=device_peak(),
         process_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     )
+    if options.profile:
+        show_kernels(lambda: compiled(variables, batch), compiled, 6, options.profile)
 
 
 def main() -> None:
@@ -112,7 +121,8 @@ def main() -> None:
     parser.add_argument("--edge-chunk", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--copies", type=int, default=1, help="times the size of the batches")
-    parser.add_argument("--only", choices=("molecules", "slabs"), default=None)
+    parser.add_argument("--only", help="batches with this word in their names")
+    parser.add_argument("--profile", type=Path, help="kernels; folder for the trace")
     parser.add_argument("--original", help="see benchmarks/original.py")
     add_option(parser)
     options = parser.parse_args()
@@ -124,7 +134,7 @@ def main() -> None:
         "slabs of 82 atoms": [slab((4, 4, 5))] * options.copies,
     }
     for name, structures in batches.items():
-        if options.only is None or name.startswith(options.only):
+        if options.only is None or options.only in name.split():
             measure(name, structures, options, rate, original)
 
 

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 # Bits of an element.
 _BITS = {"pred": 8, "token": 0, "u4": 4, "s4": 4}
@@ -202,3 +203,13 @@ def _called(it: Instruction, attribute: str) -> str:
     if not found:
         raise ValueError(f"no {attribute} in {it.line[:200]!r}: XLA's text has changed")
     return found[1]
+
+
+def kernels_of(compiled: Any) -> list[Kernel] | None:
+    """The kernels of a compiled program; None, said in a line, where its text is not understood."""
+    try:
+        return list(Program(compiled.as_text()).kernels())
+    except (LookupError, ValueError) as error:
+        # A release of XLA that writes its programs otherwise shall not cost the measurements.
+        print(f"kernels are not counted, XLA's text is not understood: {error!r}")
+        return None

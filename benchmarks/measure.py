@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.hlo import Program
+from benchmarks.hlo import kernels_of
 from benchmarks.machine import processor
 
 
@@ -23,11 +23,24 @@ def machine() -> str:
     )
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call, device work included."""
+def seconds(function: Callable[[], Any], calls: int = 1) -> float:
+    """Wall-clock seconds of one call, device work included.
+
+    Args:
+        function: returns arrays that it may still be computing.
+        calls: made one after the other before the device is waited for, as a training makes them.
+    """
     begin = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - begin
+    result = None
+    for _ in range(calls):
+        result = function()
+    jax.block_until_ready(result)
+    return (time.perf_counter() - begin) / calls
+
+
+def queue() -> int:
+    """Calls to time together: one on a CPU, several where the device works on its own."""
+    return 1 if jax.default_backend() == "cpu" else 10
 
 
 def used() -> tuple[int, float]:
@@ -36,24 +49,15 @@ def used() -> tuple[int, float]:
     return usage.ru_minflt, usage.ru_utime + usage.ru_stime
 
 
-def make_matmul_rate(size: int = 2048) -> Callable[[], float]:
-    """A function that measures the device's float32 matmul rate in FLOP/s, at JAX's precision.
-
-    Args:
-        size: rows and columns of the square matrices.
-    """
-    matrix = jnp.ones((size, size), jnp.float32)
+def make_matmul_rate() -> Callable[[], float]:
+    """A function that measures the device's float32 matmul rate in FLOP/s, at JAX's precision."""
+    size, repeats = (2048, 3) if jax.default_backend() == "cpu" else (8192, 10)
+    # Random, since a product of constants takes less power and runs at a higher clock.
+    matrix = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
     multiply = jax.jit(lambda x: x @ x).lower(matrix).compile()
-    repeats = 3 if jax.default_backend() == "cpu" else 100
 
     def rate() -> float:
-        def several():
-            product = matrix
-            for _ in range(repeats):
-                product = multiply(matrix)
-            return product
-
-        return repeats * 2 * size**3 / seconds(several)
+        return 2 * size**3 / seconds(lambda: multiply(matrix), repeats)
 
     rate()
     return rate
@@ -66,9 +70,16 @@ def peak_bytes(compiled: Any) -> int:
     return total + memory.temp_size_in_bytes - memory.alias_size_in_bytes
 
 
-def kernel_count(compiled: Any) -> int:
+def device_peak() -> float | None:
+    """GiB that the process has held of the device's memory at most; None where it does not tell."""
+    held = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return None if held is None else held / 2**30
+
+
+def kernel_count(compiled: Any) -> int | None:
     """Kernels that one call of a compiled function starts; bodies of loops count once."""
-    return len(list(Program(compiled.as_text()).kernels()))
+    kernels = kernels_of(compiled)
+    return None if kernels is None else len(kernels)
 
 
 def cost(compiled: Any) -> tuple[float, float]:

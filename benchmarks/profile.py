@@ -12,24 +12,29 @@ import argparse
 import re
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks.measure import cost, kernel_count, machine
+from benchmarks.measure import cost, kernel_count, machine, queue, seconds
+from benchmarks.turns import wait_for_turn
 from benchmarks.workloads import KINDS, training
 
 LARGEST = 12  # kernels that are named
 
 
 def shortest_durations(run: Any, repeats: int, keep: Path | None) -> dict[str, float]:
-    """Seconds of each kernel, the shortest of the repeats; the trace stays in ``keep``."""
+    """Seconds of each kernel, the shortest of the repeats; the trace stays in ``keep``.
+
+    An operation that starts several kernels takes what they take together.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or temporary
         with jax.profiler.trace(folder):
             for _ in range(repeats):
-                run()
+                jax.block_until_ready(run())
         path = max(Path(folder).rglob("*.xplane.pb"))
         data = jax.profiler.ProfileData.from_file(str(path))
     durations = defaultdict(list)
@@ -38,14 +43,17 @@ def shortest_durations(run: Any, repeats: int, keep: Path | None) -> dict[str, f
             for event in line.events:
                 name = dict(event.stats).get("hlo_op")
                 if name is not None:
-                    durations[str(name)].append(event.duration_ns / 1e9)
-    return {name: min(values) for name, values in durations.items()}
+                    durations[str(name), event.name].append(event.duration_ns / 1e9)
+    totals: dict[str, float] = defaultdict(float)
+    for (name, _), values in durations.items():
+        totals[name] += min(values)
+    return totals
 
 
 def describe(text: str) -> dict[str, tuple[str, str]]:
     """Kernel → (kind of work, part of the model), from the text of a compiled program."""
     found = {}
-    for line in text.split("\nENTRY", 1)[1].splitlines():
+    for line in text.splitlines():
         match = re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = ", line)
         if not match:
             continue
@@ -70,8 +78,44 @@ def part_of(source: str) -> str:
     return f"{part}, backward" if names and "transpose(" in source else part
 
 
+def show_kernels(
+    run: Callable[[], Any], compiled: Any, repeats: int, keep: Path | None = None
+) -> None:
+    """Prints the time of a program by kind of work and by part of the model.
+
+    Args:
+        run: runs it.
+        compiled: the program.
+        repeats: runs of which each kernel's shortest time counts.
+        keep: folder for the trace and the program's text.
+    """
+    elapsed = min(seconds(run, queue()) for _ in range(4))
+    durations = shortest_durations(run, repeats, keep)
+    total = sum(durations.values())
+    text = compiled.as_text()
+    if keep:
+        (keep / "program.txt").write_text(text, encoding="utf-8")
+    described = describe(text)
+    flops, moved = cost(compiled)
+    print(f"{1e3 * total:.2f} ms in kernels, a run takes {1e3 * elapsed:.2f} ms", end=": ")
+    print(f"{kernel_count(compiled)} kernels, {flops / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB")
+    for column in (0, 1):
+        time, count = defaultdict(float), Counter()
+        for name, duration in durations.items():
+            label = described.get(name, ("other", "other"))[column]
+            time[label] += duration
+            count[label] += 1
+        print()
+        for label, value in sorted(time.items(), key=lambda pair: -pair[1])[:16]:
+            print(f"  {value / total:6.1%}  {count[label]:5d} kernels  {label}")
+    print()
+    for name in sorted(durations, key=lambda name: -durations[name])[:LARGEST]:
+        kind, part = described.get(name, ("other", "other"))
+        print(f"  {1e3 * durations[name]:7.3f} ms  {name}: {kind}, {part}")
+
+
 def main() -> None:
-    """Prints the tables by kind and by part, and the largest kernels."""
+    """Prints the tables of a training step."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("--model", default="gemnet_oc_small")
     parser.add_argument("--batch", choices=KINDS, default="molecules")
@@ -82,27 +126,9 @@ def main() -> None:
     options = parser.parse_args()
     model = {"name": options.model, "precision": options.precision}
     made = training(options.batch, model, options.copies)
-    made.run()
-    durations = shortest_durations(made.run, options.repeats, options.keep)
-    described = describe(made.compiled.as_text())
-    flops, moved = cost(made.compiled)
-    print(machine())
-    print(f"{options.model}, {options.batch}: {sum(durations.values()):.3f} s in kernels,", end=" ")
-    print(f"{kernel_count(made.compiled)} kernels, {flops / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB")
-    for column in (0, 1):
-        time, count = defaultdict(float), Counter()
-        for name, duration in durations.items():
-            label = described.get(name, ("other", "other"))[column]
-            time[label] += duration
-            count[label] += 1
-        print()
-        for label, value in sorted(time.items(), key=lambda pair: -pair[1])[:16]:
-            share = value / sum(durations.values())
-            print(f"  {share:6.1%}  {count[label]:5d} kernels  {label}")
-    print()
-    for name in sorted(durations, key=lambda name: -durations[name])[:LARGEST]:
-        kind, part = described.get(name, ("other", "other"))
-        print(f"  {1e3 * durations[name]:7.3f} ms  {name}: {kind}, {part}")
+    wait_for_turn()
+    print(f"{machine()}\n{options.model}, {options.batch}:", end=" ")
+    show_kernels(made.run, made.compiled, options.repeats, options.keep)
 
 
 if __name__ == "__main__":

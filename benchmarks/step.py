@@ -20,15 +20,19 @@ import jax
 
 from benchmarks.measure import (
     cost,
+    device_peak,
     kernel_count,
     machine,
     make_matmul_rate,
     peak_bytes,
+    queue,
     seconds,
     used,
 )
 from benchmarks.original import Original, load_original
 from benchmarks.rows import add_option, show
+from benchmarks.targets import bound_seconds
+from benchmarks.turns import wait_for_turn
 from benchmarks.workloads import KINDS, training
 
 COST_MODEL = {"gemnet_oc_small": 25.4e9 / 132}  # FLOP of a training step for one main edge
@@ -46,14 +50,16 @@ def measure(
     config = {"name": name, "precision": options.precision, "remat": options.remat}
     made = training(kind, config, options.copies)
     theirs = original and original("train", name, made.structures)
-    made.run()
+    wait_for_turn()
+    seconds(made.run)
     if theirs:
         theirs()
     times, others, rates, costs = [], [], [rate()], []
+    alone = seconds(made.run)
     for _ in range(options.repeats):
         before = used()
-        times.append(seconds(made.run))
-        costs.append([now - then for now, then in zip(used(), before, strict=True)])
+        times.append(seconds(made.run, queue()))
+        costs.append([(now - then) / queue() for now, then in zip(used(), before, strict=True)])
         if theirs:
             others.append(seconds(theirs))
         rates.append(rate())
@@ -64,6 +70,7 @@ def measure(
     modelled = COST_MODEL[name] * made.num_edges if name in COST_MODEL else None
     modelled = None if kind == "dynamics" else modelled
     theirs_took = statistics.median(others) if others else None
+    bounded = bound_seconds(made.compiled, options.precision or "tensorfloat32")
     show(
         options.rows,
         f"step of {name} on {kind}, {options.precision or 'float32'}",
@@ -75,11 +82,15 @@ def measure(
         trace_s=made.trace_seconds,
         compile_s=made.compile_seconds,
         peak_gib=peak_bytes(made.compiled) / 2**30,
+        device_peak_gib=device_peak(),
         kernels=kernel_count(made.compiled),
         moved_gb=moved / 1e9,
         step_s=elapsed,
         step_least_s=min(times),
         step_most_s=max(times),
+        step_alone_s=alone if queue() > 1 else None,
+        bound_s=bounded,
+        share_of_bound=bounded and bounded / elapsed,
         structures_per_s=count / elapsed,
         cpu_s=busy,
         page_faults=faults,

@@ -6,9 +6,13 @@ products without sparsity.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import jax
+
+from benchmarks.hlo import Kernel, kernels_of
 
 _H100 = """
 gpu_device_info {
@@ -103,18 +107,55 @@ def _tpu(name: str, flops: float, bandwidth: float, memory: float) -> Target:
     )
 
 
+_H100_TARGET = Target(
+    platform="gpu",
+    flops={"float32": 67e12, "tensorfloat32": 494.7e12, "bfloat16": 989.4e12},
+    bandwidth=3.35e12,
+    memory=80e9,
+    start=2e-6,
+    description=_H100,
+    # Choosing among algorithms by timing them takes the device. Library calls for products
+    # keep those apart from the rest.
+    options={"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False},
+)
 TARGETS = {
-    "h100": Target(
-        platform="gpu",
-        flops={"float32": 67e12, "tensorfloat32": 494.7e12, "bfloat16": 989.4e12},
-        bandwidth=3.35e12,
-        memory=80e9,
-        start=2e-6,
-        description=_H100,
-        # Choosing among algorithms by timing them takes the device. Library calls for products
-        # keep those apart from the rest.
-        options={"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False},
-    ),
+    "h100": _H100_TARGET,
+    # The same processor with more and faster memory.
+    "h200": replace(_H100_TARGET, bandwidth=4.8e12, memory=141e9),
     "v5e": _tpu("v5e", 197e12, 0.819e12, 16e9),
     "v6e": _tpu("v6e", 918e12, 1.64e12, 32e9),
 }
+
+
+def target_of(device: jax.Device) -> Target | None:
+    """The target that a device is; None for one whose limits are not here."""
+    kind = device.device_kind.lower().replace("tpu ", "").replace(" lite", "e")
+    return next((target for name, target in TARGETS.items() if name in kind), None)
+
+
+def bound(kernels: Iterable[Kernel], target: Target, rate: float, reached: float) -> float:
+    """Seconds that the kernels take at least.
+
+    Args:
+        kernels: one after the other.
+        target: the device.
+        rate: FLOP/s of its matrix products.
+        reached: share of that and of the memory's bandwidth that a kernel reaches.
+    """
+    return sum(
+        k.times * max(k.flops / rate / reached, k.moved / target.bandwidth / reached, target.start)
+        for k in kernels
+    )
+
+
+def bound_seconds(compiled: Any, precision: str) -> float | None:
+    """Seconds that a compiled program takes at least on its device, if the limits are known.
+
+    Args:
+        compiled: the program.
+        precision: of its matrix products.
+    """
+    target, kernels = target_of(jax.devices()[0]), kernels_of(compiled)
+    if target is None or kernels is None:
+        return None
+    return bound(kernels, target, target.flops[precision], 1.0)

@@ -164,10 +164,10 @@ class Training:
     trace_seconds: float
     compile_seconds: float
 
-    def run(self) -> None:
-        """One step."""
+    def run(self) -> Any:
+        """Starts one step, and returns its metrics."""
         self.state, metrics = self.compiled(self.state, self.batch)
-        jax.block_until_ready(metrics)
+        return metrics
 
 
 def training(kind: str, model: dict[str, Any], copies: int = 1) -> Training:

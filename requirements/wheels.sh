@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 folder=${1:-wheels}
 version=${PYTHON_VERSION:-3.12}
-names="array-record ase e3nn-jax grain jraph lmdb ml-collections tensorboardx vesin"
+names="array-record ase e3nn-jax grain jraph lmdb ml-collections portpicker tensorboardx vesin"
 platforms=""
 for minor in 5 12 17 24 27 28 31 34 "${PLATFORM_VERSION:-2_35}"; do
     platforms="$platforms --platform manylinux_2_${minor#2_}_x86_64"

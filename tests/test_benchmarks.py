@@ -87,6 +87,14 @@ def test_tracing_for_another_platform():
     assert "barrier" in jax.jit(lambda x: stored(x)).lower(1.0).as_text()
 
 
+def test_products_of_a_gpu_are_library_calls_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    with tracing_for("gpu"):
+        assert compiler_options() == {"xla_gpu_enable_triton_gemm": False}
+        monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=true")
+        assert compiler_options() == {}
+
+
 def options(**changes):
     return argparse.Namespace(device="cpu", original=None, quick=False, oracle=None, **changes)
 
@@ -115,7 +123,8 @@ def test_rows_become_a_table(tmp_path):
 
 def test_a_part_runs_in_a_process_of_its_own():
     part = everything.Part("x", "timeit --number 1 --repeat 1 pass", rows=False)
-    result = everything.run(part, options(), None)
+    ((name, result),) = everything.one_after_the_other([part], options(), None)
+    assert name == "x"
     assert "failed" not in result
     assert "loop" in result["text"][-1]
     assert result["page_faults"] > 0
@@ -124,7 +133,34 @@ def test_a_part_runs_in_a_process_of_its_own():
 
 def test_a_part_ends_with_the_time_limit():
     part = everything.Part("x", "http.server 0", rows=False)
-    assert everything.run(part, options(), 0.5)["failed"] == "out of time"
+    running = everything.start(part, options())
+    assert everything.finish(running, 0.0, 0.5)["failed"] == "out of time"
+
+
+def test_parts_are_compiled_together_and_measured_in_turn(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    (tmp_path / "waiting_part.py").write_text(
+        "import pathlib, sys, time\n"
+        "from benchmarks.turns import wait_for_turn\n"
+        f"log = pathlib.Path({str(log)!r})\n"
+        "def say(word):\n"
+        "    with log.open('a') as file: file.write(f'{word}{sys.argv[1]}\\n')\n"
+        "say('compiled ')\n"
+        "wait_for_turn()\n"
+        "wait_for_turn()\n"
+        "say('begins ')\n"
+        "time.sleep(0.3)\n"
+        "say('ends ')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{everything.ROOT}")
+    monkeypatch.setattr(everything, "foreign_load", lambda: 0.0)
+    parts = [everything.Part(n, f"waiting_part {n}", rows=False) for n in ("a", "b")]
+    parts.append(everything.Part("c", "nothing_of_that_name", rows=False))
+    results = dict(everything.together(parts, options(), None))
+    assert [name for name, result in results.items() if "failed" in result] == ["c"]
+    lines = log.read_text().splitlines()
+    assert sorted(lines[:2]) == ["compiled a", "compiled b"]
+    assert lines[2:] == ["begins a", "ends a", "begins b", "ends b"]
 
 
 def test_parts_of_a_device_are_known_commands():

@@ -6,11 +6,13 @@ drawn on the host are also the same on every kind of device.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import Literal
 
 Initializer = Callable[..., jax.Array]
 
@@ -84,3 +86,43 @@ def _standardize(kernel: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     """Zero mean and unit (unbiased) variance over the fan-in ``axis``."""
     variance = kernel.var(axis=axis, keepdims=True, ddof=1)
     return (kernel - kernel.mean(axis=axis, keepdims=True)) / np.sqrt(variance + 1e-6)
+
+
+def evaluate_init(init: Callable[..., Any], key: jax.Array, *inputs: Any) -> Any:
+    """``init(key, *inputs)``, of which only what its result depends on is computed.
+
+    Flax's ``lazy_init`` compiles an empty program for every function of the forward pass, 200 of
+    them for a small network. This goes through the traced operations instead; those that
+    :func:`drawn_on_host` left are called as they are.
+
+    Args:
+        init: ``model.init``.
+        key: random key.
+        inputs: arrays, or their shapes where no variable depends on their values.
+    """
+    if isinstance(key, Tracer):  # in jax.eval_shape and jax.jit
+        return init(key, *inputs)
+    closed, shapes = jax.make_jaxpr(init, return_shape=True)(key, *inputs)
+    jaxpr = closed.jaxpr
+    needed = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
+    kept = []
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            kept.append(equation)
+            needed |= {var for var in equation.invars if not isinstance(var, Literal)}
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+    values |= dict(zip(jaxpr.invars, jax.tree.leaves((key, *inputs)), strict=True))
+
+    def value(var: Any) -> Any:
+        return var.val if isinstance(var, Literal) else values[var]
+
+    for equation in reversed(kept):
+        given = [value(var) for var in equation.invars]
+        if equation.primitive.name == "pure_callback":
+            made = equation.params["callback"](*map(np.asarray, given))
+        else:
+            made = equation.primitive.bind(*given, **equation.params)
+        made = made if equation.primitive.multiple_results else [made]
+        values |= dict(zip(equation.outvars, made, strict=True))
+    found = [jnp.asarray(value(var)) for var in jaxpr.outvars]
+    return jax.tree.unflatten(jax.tree.structure(shapes), found)

@@ -12,6 +12,7 @@ from atomjax.models.backbone import Backbone
 from atomjax.models.equiformer_v2 import EQUIFORMER_V2
 from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.models.heads import HeadConfig
+from atomjax.models.initializers import evaluate_init
 from atomjax.models.network import AtomicModel
 
 # Those that come with atomjax; :func:`register` adds others.
@@ -120,9 +121,7 @@ def init_variables(model: AtomicModel, key: jax.Array, batch: GraphBatch) -> dic
     Returns:
         {"params": ..., "scale_factors": ...} in float32.
     """
-    # Only the initialisers run (compiled once a shape); the forward pass is merely traced.
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
-    variables: Any = model.lazy_init(key, shapes)
+    variables: Any = evaluate_init(model.init, key, batch)
     return {
         "params": dict(variables["params"]),
         "scale_factors": dict(variables.get("scale_factors", {})),

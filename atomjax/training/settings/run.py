@@ -39,7 +39,8 @@ class ReplaySettings(Settings):
     """
 
     dataset: DatasetSettings
-    "The upstream set, with a split that has a test part; its name is that of the head here."
+    "The upstream set, with a split that has a test part; its name is that of the head here, and \
+`data.root` is not put before its path."
     share: Fraction = 0.1
     "Fraction of the structures of every batch that are replayed."
     labels: Literal["real", "checkpoint"] = "real"

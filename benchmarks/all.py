@@ -11,9 +11,11 @@ its tables from.
 On an accelerator the parts are those of the first hour with one: agreement with the reference
 numbers in float32 and TF32 (``--oracle``, where the folder is at hand), steps in TF32 and bfloat16,
 a profile of one, extraction, the CSI, small models, memory, and the loader beside the device.
+``--together`` compiles those of the device side by side; see ``benchmarks.turns``.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -45,6 +47,7 @@ class Part:
         rows: whether it appends rows to a file; otherwise its text is kept.
         quick: whether it belongs to the quick selection.
         judged: whether it fails where its command does.
+        host: whether it is the host's work, which nothing else may run beside.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Part:
     rows: bool = True
     quick: bool = False
     judged: bool = True
+    host: bool = False
 
 
 def step(model: str, batch: str, *more: str, quick: bool = False) -> Part:
@@ -103,11 +107,11 @@ ACCELERATOR = (
     step("gemnet_oc_small", "mixed", "--copies 4", TF32),
     step("gemnet_oc_small", "dynamics", "--copies 8", TF32),
     step("gemnet_oc_large", "molecules", "--copies 8", TF32),
-    Part("csi", "benchmarks.csi --only table", quick=True),
+    Part("csi", "benchmarks.csi --only table", quick=True, host=True),
     step("gemnet_oc_tiny", "dynamics", "--repeats 50"),
     step("gemnet_oc_tiny", "dynamics", "--copies 4", "--repeats 50"),
     Part("memory", "benchmarks.memory", rows=False),
-    Part("loader", "benchmarks.loader --workers"),
+    Part("loader", "benchmarks.loader --workers", host=True),
 )
 ORIGINALS = ("benchmarks.step", "benchmarks.extract")
 COMPARED = "--model gemnet_oc_small --model eqv2_31M --model csi"
@@ -307,8 +311,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for part in parts_of(options)
         if not options.only or part.name.startswith(tuple(options.only))
     ]
-    run = together if options.together else one_after_the_other
-    for name, result in run(chosen, options, end):
+    alone = [part for part in chosen if part.host or not options.together]
+    beside = [part for part in chosen if part not in alone]
+    for name, result in itertools.chain(
+        together(beside, options, end), one_after_the_other(alone, options, end)
+    ):
         document["parts"][name] = result
         out.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(document, indent=1, ensure_ascii=False)

@@ -153,7 +153,7 @@ def parse_words(argument: str, known: Sequence[str]) -> tuple[list[str], dict[st
         elif key in known:
             options[key] = value
         else:
-            raise ConfigError(f"option '{key}' of own.py is unknown.{nearest(key, known)}")
+            raise ConfigError(f"option '{key}' of the config is unknown.{nearest(key, known)}")
     return paths, options
 
 
@@ -168,4 +168,4 @@ def check_files(paths: Iterable[str]) -> None:
         if is_download(path):
             find_download(path)
         elif not Path(path).exists():
-            raise ConfigError(f"own.py: '{path}' is not a file or a store")
+            raise ConfigError(f"'{path}' is not a file or a store")

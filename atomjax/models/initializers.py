@@ -5,13 +5,13 @@ drawn on the host are also the same on every kind of device.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import Literal
 
 Initializer = Callable[..., jax.Array]
@@ -103,26 +103,40 @@ def evaluate_init(init: Callable[..., Any], key: jax.Array, *inputs: Any) -> Any
     if isinstance(key, Tracer):  # in jax.eval_shape and jax.jit
         return init(key, *inputs)
     closed, shapes = jax.make_jaxpr(init, return_shape=True)(key, *inputs)
-    jaxpr = closed.jaxpr
+    found = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((key, *inputs)))
+    return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(x) for x in found])
+
+
+def _evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """The results of traced operations, computing only what these depend on."""
     needed = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
     kept = []
     for equation in reversed(jaxpr.eqns):
         if not needed.isdisjoint(equation.outvars):
             kept.append(equation)
             needed |= {var for var in equation.invars if not isinstance(var, Literal)}
-    values: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
-    values |= dict(zip(jaxpr.invars, jax.tree.leaves((key, *inputs)), strict=True))
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    values |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def value(var: Any) -> Any:
-        return var.val if isinstance(var, Literal) else values[var]
+        # What is not needed may depend on shapes alone; it has no value.
+        return var.val if isinstance(var, Literal) else values.get(var)
 
     for equation in reversed(kept):
         given = [value(var) for var in equation.invars]
         if equation.primitive.name == "pure_callback":
             made = equation.params["callback"](*map(np.asarray, given))
+        elif equation.primitive.name in ("checkpoint", "remat", "remat2"):
+            # A recomputed block: its forward pass is in it, beside its weights.
+            body, wanted = equation.params["jaxpr"], []
+            for inner, outer in zip(body.outvars, equation.outvars, strict=True):
+                wanted.append(inner if outer in needed else Literal(np.float32(0), inner.aval))
+            made = _evaluate(body.replace(outvars=wanted), (), given)
         else:
-            made = equation.primitive.bind(*given, **equation.params)
-        made = made if equation.primitive.multiple_results else [made]
+            read = [var for var in equation.invars if not isinstance(var, Literal)]
+            alone = jaxpr.replace(
+                constvars=[], invars=read, outvars=equation.outvars, eqns=[equation]
+            )
+            made = eval_jaxpr(alone, (), *map(value, read))
         values |= dict(zip(equation.outvars, made, strict=True))
-    found = [jnp.asarray(value(var)) for var in jaxpr.outvars]
-    return jax.tree.unflatten(jax.tree.structure(shapes), found)
+    return [value(var) for var in jaxpr.outvars]

@@ -32,6 +32,12 @@ def test_the_weights_are_those_of_init():
     equal(variables, Network().init(key, x))
 
 
+def test_the_weights_of_recomputed_blocks():
+    key, x = jax.random.key(3), np.ones((2, 5), np.float32)
+    network = nn.remat(Network)()
+    equal(network.init(key, x), evaluate_init(network.init, key, x))
+
+
 def test_in_a_traced_function_it_is_init():
     key, x = jax.random.key(3), np.ones((2, 5), np.float32)
     shapes = jax.eval_shape(lambda: evaluate_init(Network().init, jax.random.key(3), x))

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer, eval_jaxpr
-from jax.extend.core import Literal
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 Initializer = Callable[..., jax.Array]
 
@@ -137,6 +137,6 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[
             alone = jaxpr.replace(
                 constvars=[], invars=read, outvars=equation.outvars, eqns=[equation]
             )
-            made = eval_jaxpr(alone, (), *map(value, read))
+            made = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*map(value, read))
         values |= dict(zip(equation.outvars, made, strict=True))
     return [value(var) for var in jaxpr.outvars]

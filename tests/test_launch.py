@@ -247,7 +247,9 @@ def test_every_workflow_resolves():
 
 
 def test_missing_workflow_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"config\.workflow: missing.*finetune, .*pretrain"):
+    with pytest.raises(
+        ConfigError, match=r"config\.workflow: missing.*finetune, gradients, halving, pretrain"
+    ):
         find_workflow({})
 
 

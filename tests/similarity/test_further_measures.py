@@ -258,5 +258,5 @@ def test_sets_of_one_name_are_numbered(tmp_path):
     config = csi_config(",".join(map(str, (*paths, tmp_path / "task.xyz"))), ["csi"])
     names = [one["name"] for one in (*config.candidates, *config.downstream)]
     assert names == ["set_1", "set_2", "task"]
-    with pytest.raises(ConfigError, match=r"option .tsk. .*is unknown.*task"):
+    with pytest.raises(ConfigError, match=r"option .tsk. of the config is unknown.*task"):
         csi_config("a.xyz,tsk=b.xyz", ["csi"])

@@ -9,8 +9,6 @@ the distance says, and what the trials cost beside six whole pretrainings. confi
 this for own files.
 """
 
-from typing import Any
-
 import ml_collections
 
 from atomjax.recipes import small_data, small_sets
@@ -20,14 +18,6 @@ from atomjax.recipes.words import choose
 GRAPH = section(cutoff=4.0)
 N, E = 300, 10
 TASKS = ("aspirin", "surfaces")
-
-
-def schedule(batch_size: int, epochs: int, eval_every: int) -> Any:
-    train = small_data.train_settings(batch_size)
-    train.epochs = epochs
-    train.validation.eval_every = eval_every
-    train.validation.select_by = "force_mae"
-    return train
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
@@ -44,7 +34,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     plan.model.overrides.num_blocks = 1
     plan.head = small_data.HEAD
     plan.budget = N * E
-    plan.train = schedule(16, E, 100)
+    plan.train = small_sets.force_training(16, E, 100)
     plan.train.schedule.warmup_steps = 30
 
     downstream = config.finetuning = section()
@@ -54,5 +44,5 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     downstream.data = data_of(task)
     downstream.head = small_data.HEAD
     downstream.head_from = "mean"
-    downstream.train = schedule(small_data.BATCH_SIZE, 40, 50)
+    downstream.train = small_sets.force_training(small_data.BATCH_SIZE, 40, 50)
     return config

@@ -8,13 +8,12 @@
         --workdir runs/selection/aspirin/compared
 
 The first commands choose 340 of 1,200 structures for the task, each by one of the rules of
-docs/csi.md, and leave them as stores; the last pretrains the same small network on each choice and on as many
-at random, with the same C, and finetunes it on 50 structures of the task. The tasks are aspirin
-(chosen of conformers), surfaces (of slabs) and clusters (of oxides).
+docs/csi.md, and leave them as stores; the last pretrains the same small network on each choice and
+on as many at random, with the same C, and finetunes it on 50 structures of the task. The tasks are
+aspirin (chosen of conformers), surfaces (of slabs) and clusters (of oxides).
 """
 
 from pathlib import Path
-from typing import Any
 
 import ml_collections
 
@@ -55,15 +54,6 @@ def pick(name: str, method: str) -> Section:
     return config
 
 
-def schedule(batch_size: int, epochs: int, eval_every: int) -> Any:
-    """A training by the rule for small data."""
-    train = small_data.train_settings(batch_size)
-    train.epochs = epochs
-    train.validation.eval_every = eval_every
-    train.validation.select_by = "force_mae"
-    return train
-
-
 def compare(name: str) -> Section:
     """Pretrain on each choice and finetune on the task."""
     config = section(workflow="survey", seeds=(0, 1, 2), cache_dir=CACHE)
@@ -81,13 +71,13 @@ def compare(name: str) -> Section:
     config.pairs = [(method, "random") for method in METHODS] + [("random", "scratch")]
 
     task = section(data=task_of(name), head=small_data.HEAD, head_from="mean")
-    task.train = schedule(small_data.BATCH_SIZE, 40, 50)
+    task.train = small_sets.force_training(small_data.BATCH_SIZE, 40, 50)
     config.tasks = [task]
     # What the rule for small data takes, with one block, to be quick.
     config.model = small_data.model_settings(GRAPH.cutoff)
     config.model.overrides.num_blocks = 1
     config.head = small_data.HEAD
-    config.train = schedule(16, EPOCHS, 100)
+    config.train = small_sets.force_training(16, EPOCHS, 100)
     config.train.schedule.warmup_steps = 30
     config.sampling = section(strategy="balanced_unique", size=50)
     return config

@@ -65,7 +65,7 @@ def step(model: str, batch: str, *more: str, quick: bool = False) -> Part:
 
 
 def extraction(batch: str, quick: bool = False) -> Part:
-    """Extraction from the batch whose name begins so, four times as large as on a CPU."""
+    """Extraction from the batch of this name, four times as large as on a CPU."""
     words = f"benchmarks.extract --copies 4 --only {batch.split()[-1]}"
     return Part(f"extraction {batch}", words, quick=quick)
 

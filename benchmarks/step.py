@@ -55,7 +55,7 @@ def measure(
     if theirs:
         theirs()
     times, others, rates, costs = [], [], [rate()], []
-    alone = seconds(made.run)
+    alone = seconds(made.run) if queue() > 1 else None
     for _ in range(options.repeats):
         before = used()
         times.append(seconds(made.run, queue()))
@@ -88,7 +88,7 @@ def measure(
         step_s=elapsed,
         step_least_s=min(times),
         step_most_s=max(times),
-        step_alone_s=alone if queue() > 1 else None,
+        step_alone_s=alone,
         bound_s=bounded,
         share_of_bound=bounded and bounded / elapsed,
         structures_per_s=count / elapsed,

@@ -123,15 +123,18 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[
         return var.val if isinstance(var, Literal) else values.get(var)
 
     for equation in reversed(kept):
-        given = [value(var) for var in equation.invars]
         if equation.primitive.name == "pure_callback":
-            made = equation.params["callback"](*map(np.asarray, given))
+            made = equation.params["callback"](*(np.asarray(value(v)) for v in equation.invars))
         elif equation.primitive.name in ("checkpoint", "remat", "remat2"):
             # A recomputed block: its forward pass is in it, beside its weights.
-            body, wanted = equation.params["jaxpr"], []
-            for inner, outer in zip(body.outvars, equation.outvars, strict=True):
-                wanted.append(inner if outer in needed else Literal(np.float32(0), inner.aval))
-            made = _evaluate(body.replace(outvars=wanted), (), given)
+            body = equation.params["jaxpr"]
+            wanted = [
+                inner if outer in needed else Literal(np.float32(0), inner.aval)
+                for inner, outer in zip(body.outvars, equation.outvars, strict=True)
+            ]
+            made = _evaluate(
+                body.replace(outvars=wanted), (), [value(var) for var in equation.invars]
+            )
         else:
             read = [var for var in equation.invars if not isinstance(var, Literal)]
             alone = jaxpr.replace(

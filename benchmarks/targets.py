@@ -127,7 +127,7 @@ TARGETS = {
 }
 
 
-def target_of(device: jax.Device) -> Target | None:
+def target_of(device: Any) -> Target | None:
     """The target that a device is; None for one whose limits are not here."""
     kind = device.device_kind.lower().replace("tpu ", "").replace(" lite", "e")
     return next((target for name, target in TARGETS.items() if name in kind), None)

@@ -165,8 +165,8 @@ class Study:
         """
         points = self.points(settings, {})
         counts = {kind: sum(p.settings.workflow == kind for p in points) for kind in TRAININGS}
-        shown = [f"{n} {NOUNS[kind]}" for kind, n in counts.items() if n or kind != "probe"]
-        notes = [", ".join(shown)]
+        shown = [f"{n} {NOUNS[kind]}" for kind, n in counts.items() if n]
+        notes = [", ".join(shown)] if shown else []
         for i, point in enumerate(points):
             if point.label in (before.label for before in points[:i]):
                 continue

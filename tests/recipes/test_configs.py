@@ -180,7 +180,7 @@ def test_strategies_of_finetuning_pass_their_checks(tmp_path, monkeypatch):
         save_converted(tmp_path / start, weights, weights, {}, metadata)
         (tmp_path / "Li_electrode_finetune.xyz").touch()
         settings = SweepSettings.from_config(load_config(f"{strategies}:{task},{start}"))
-        assert SWEEP.check(settings)[0] == "0 pretrainings, 36 finetunings, 6 linear probes"
+        assert SWEEP.check(settings)[0] == "36 finetunings, 6 linear probes"
         trainings = {one.name: divide(settings, one, 0)[1] for one in settings.variants}
         # The same steps, of which a replay has as many structures of the task less.
         epochs = [trainings[f"{name}_50"].train.epochs for name in ("full", "replay_50", "lora")]

@@ -96,7 +96,8 @@ def test_nothing_measured_is_an_error(tmp_path, monkeypatch):
 
 def test_stages_have_one_budget_and_the_same_task(tmp_path):
     settings = SimilaritySettings.from_config(study_config(tmp_path))
-    (compare,) = study_points(settings, {})
+    compare, scratch = study_points(settings, {})
+    assert scratch.name == "scratch/seed_1"
     assert [d.name for d in compare.settings.downstream] == ["task"]
     choice = {"ranking": ["near", "other", "far"]}
     done = {"csi": {"recommendations": [choice], "available": {"near": 12, "far": 10}}}

@@ -180,7 +180,7 @@ def test_a_sweep_of_pretrainings_trains(tmp_path):
     settings = SweepSettings.from_config(
         {"workflow": "sweep", "base": base, "variants": variants, "seeds": [0]}
     )
-    assert SWEEP.check(settings)[0] == "2 pretrainings, 0 finetunings"
+    assert SWEEP.check(settings)[0] == "2 pretrainings"
     summary = run_sweep(settings, tmp_path / "run")
     errors = [variant["error"]["mean"] for variant in summary["variants"]]
     assert np.isfinite(errors).all()

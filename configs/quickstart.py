@@ -48,8 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     plan = config.plan = section()
     # What the rule for small data takes, with one block, to be quick.
-    plan.model = small_data.model_settings(GRAPH.cutoff)
-    plan.model.overrides.num_blocks = 1
+    plan.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     plan.head = small_data.HEAD
     plan.budget = 12000
     plan.train = schedule(batch_size=16)

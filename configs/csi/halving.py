@@ -30,8 +30,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
 
     plan = config.plan = section()
     # What the rule for small data takes, with one block, to be quick.
-    plan.model = small_data.model_settings(GRAPH.cutoff)
-    plan.model.overrides.num_blocks = 1
+    plan.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     plan.head = small_data.HEAD
     plan.budget = N * E
     plan.train = small_sets.force_training(16, E, 100)

@@ -31,8 +31,10 @@ TASKS = {"aspirin": "conformers", "s66x8": "conformers", "li_electrode": "oxides
 FILES = {"s66x8": "s66x8_wb97x6-31gd.h5", "li_electrode": "Li_electrode_finetune.xyz"}
 LABELS = {"aspirin": (50, 500), "s66x8": (50, 320), "li_electrode": (50, 200)}
 # Of each training, as far as whole epochs allow; batches of a replay are of the same size.
-STEPS = {50: 600, 200: 1000, 320: 1000, 500: 1000}
+STEPS = 300
+# The least of which a tenth can be replayed.
 BATCH_SIZE = 10
+VALIDATIONS = 10
 CACHE = "runs/data"
 
 
@@ -41,7 +43,7 @@ def upstream_set(name: str) -> Any:
         dataset = generated(name, count=1200, heavy_atoms=(2, 7), seed=0)
     else:
         dataset = generated(name, count=1000, seed=0)
-    dataset.split = section(validation=100, test=100)
+    dataset.split = section(validation=50, test=100)
     dataset.graph = section(cutoff=UPSTREAM[name])
     return dataset
 
@@ -62,7 +64,7 @@ def task_set(name: str, path: str) -> Any:
 
 def pretraining(name: str) -> Any:
     config = section(workflow="pretrain", seed=0)
-    config.model = small_data.model_settings(UPSTREAM[name])
+    config.model = small_data.model_settings(UPSTREAM[name], num_blocks=1)
     config.data = data_of(upstream_set(name))
     config.data.cache_dir = CACHE
     config.head = small_data.HEAD
@@ -75,7 +77,7 @@ def pretraining(name: str) -> Any:
 
 def finetuning(name: str, checkpoint: str, path: str) -> Any:
     config = section(workflow="finetune", seed=0)
-    config.model = small_data.model_settings(UPSTREAM[TASKS[name]])
+    config.model = small_data.model_settings(UPSTREAM[TASKS[name]], num_blocks=1)
     config.data = data_of(task_set(name, path))
     config.data.cache_dir = CACHE
     config.head = small_data.HEAD
@@ -91,8 +93,8 @@ def limit(config: Any, size: int) -> None:
     train, share = config.train, config.finetune.replay.share
     train.max_structures = size
     steps_per_epoch = math.ceil(size / (BATCH_SIZE - round(share * BATCH_SIZE)))
-    train.epochs = max(1, STEPS[size] // steps_per_epoch)
-    train.validation.eval_every = max(1, train.epochs * steps_per_epoch // 20)
+    train.epochs = max(1, STEPS // steps_per_epoch)
+    train.validation.eval_every = max(1, train.epochs * steps_per_epoch // VALIDATIONS)
 
 
 def full(config: Any) -> None:

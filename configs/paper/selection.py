@@ -74,8 +74,7 @@ def compare(name: str) -> Section:
     task.train = small_sets.force_training(small_data.BATCH_SIZE, 40, 50)
     config.tasks = [task]
     # What the rule for small data takes, with one block, to be quick.
-    config.model = small_data.model_settings(GRAPH.cutoff)
-    config.model.overrides.num_blocks = 1
+    config.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     config.head = small_data.HEAD
     config.train = small_sets.force_training(16, EPOCHS, 100)
     config.train.schedule.warmup_steps = 30

@@ -131,8 +131,7 @@ def get_config(folder: str = "") -> ml_collections.ConfigDict:
         config.pairs.append((name, other))
 
     # What the rule for small data takes, with one block, to be quick.
-    config.model = small_data.model_settings(GRAPH.cutoff)
-    config.model.overrides.num_blocks = 1
+    config.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     config.head = section(**small_data.HEAD)
 
     train = config.train = small_data.train_settings(batch_size=16)

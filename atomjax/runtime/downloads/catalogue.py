@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _FIGSHARE = "https://figshare.com/ndownloader/files"
-_OPEN_CATALYST = "https://dl.fbaipublicfiles.com/opencatalystproject"
+_META = "https://dl.fbaipublicfiles.com"
+_OPEN_CATALYST = f"{_META}/opencatalystproject"
 _FAIRCHEM_DOCS = (
     "https://github.com/FAIR-Chem/fairchem/tree/31c096399b82ff37cb4a36287efdfe1c9d84513c/docs/core"
 )
@@ -18,8 +19,8 @@ CC_BY_NC = (
     "weights"
 )
 FAIRCHEM = (
-    "published with fairchem (code MIT, Open Catalyst data CC BY 4.0); its authors name no other "
-    "licence for these weights"
+    "published with fairchem (code MIT, Open Catalyst and Open DAC data CC BY 4.0); its authors "
+    "name no other licence for these weights"
 )
 GATED = "gated: its publisher asks you to log in at the page and to accept a licence there"
 UNSTATED = "not stated where we looked; the page decides"
@@ -176,6 +177,12 @@ OCP = Collection(
     licence=FAIRCHEM,
     page=_FAIRCHEM_DOCS,
 )
+ODAC = Collection(
+    name="fairchem_odac",
+    title="checkpoints of Open DAC 2023",
+    licence=FAIRCHEM,
+    page=_FAIRCHEM_DOCS,
+)
 OMAT24_CHECKPOINTS = Collection(
     name="fairchem_omat24",
     title="EquiformerV2 of OMat24",
@@ -259,7 +266,15 @@ _OCP_FILES = {
     "gemnet_oc/oc20-oc22": "2022_09/oc22/s2ef/gnoc_oc22_oc20_all_s2ef.pt",
     "gemnet_oc/oc20-then-oc22": "2022_09/oc22/s2ef/gnoc_finetune_all_s2ef.pt",
 }
-_OMAT24_FILES = ("31M_omat", "86M_omat", "153M_omat", "31M_mp", "31M_omat_mp_salex")
+_ODAC_FILES = {
+    "equiformer_v2/31m-odac": "checkpoints_20231116/eqv2_31M.pt",
+    "equiformer_v2/153m-odac": "checkpoints_20231018/Equiformer_V2_Large.pt",
+    "gemnet_oc/odac": "checkpoints_20231018/Gemnet-OC.pt",
+}
+_OMAT24_FILES = (
+    *("31M_omat", "86M_omat", "153M_omat", "31M_mp", "31M_omat_mp_salex", "86M_omat_mp_salex"),
+    *("dens_31M_mp", "dens_86M_mp", "dens_153M_mp"),
+)
 
 
 def _molecules() -> Iterator[Entry]:
@@ -354,6 +369,9 @@ def _checkpoints() -> Iterator[Entry]:
         address = f"{_OPEN_CATALYST}/models/{path}"
         remote = Remote(address=address, name=path.rpartition("/")[2])
         yield Entry(name=name, collection=OCP, remote=remote)
+    for name, path in _ODAC_FILES.items():
+        remote = Remote(address=f"{_META}/dac/{path}", name=path.rpartition("/")[2])
+        yield Entry(name=name, collection=ODAC, remote=remote)
     for short in _OMAT24_FILES:
         file = f"eqV2_{short}.pt"
         name = f"equiformer_v2/{short.lower().replace('_', '-')}"

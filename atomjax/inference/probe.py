@@ -133,7 +133,7 @@ def probe_job(settings: RunSettings) -> Job:
         )
     )
     backbone = find_backbone(model_config(job))
-    if not backbone.head_layers:
+    if "num_layers" not in backbone.head_sizes:
         raise ConfigError(
             f"a probe is a head of one layer, and those of {backbone.name} have a fixed depth"
         )

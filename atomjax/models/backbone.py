@@ -58,7 +58,7 @@ class Backbone:
             embedding, and of each block.
         shared: config → parameters that several blocks read: pattern in their path, and number of
             blocks. The first pattern that is found in a path counts.
-        head_layers: whether the depth of its heads is free, ``HeadConfig.num_layers``.
+        head_sizes: fields of ``HeadConfig`` that size its heads; the others do not apply.
         free_fields: fields that change no parameter's meaning, so that a finetuning may.
         edge_field: whether edge features, which direct forces need, are computed; where the config
             leaves it open, they are if a head reads them. None: there are no such parameters.
@@ -82,7 +82,7 @@ class Backbone:
     before_blocks: tuple[str, ...] = ()
     layer_rates: Mapping[str, tuple[float, tuple[float, ...]]] = field(default_factory=dict)
     shared: Callable[[Any], tuple[tuple[str, int], ...]] = lambda config: ()
-    head_layers: bool = True
+    head_sizes: tuple[str, ...] = ("num_layers",)
     free_fields: tuple[str, ...] = ("precision",)
     edge_field: str | None = None
     lmax: Callable[[Any], int | None] = lambda config: None

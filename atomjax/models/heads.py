@@ -67,6 +67,9 @@ class HeadConfig:
         pooling: combination of the atoms' contributions to the energy.
         targets: properties that it predicts, beside the energy or alone.
         num_layers: linear layers of the head.
+        hidden_channels: width of its networks of energies and properties; None: the backbone's.
+            This field and the next are EquiformerV2's, ``num_layers`` is GemNet-OC's.
+        force_hidden_channels: the same of its network of direct forces.
         stress: also predict the stress, by the energy's derivative; with conservative forces only.
     """
 
@@ -76,6 +79,8 @@ class HeadConfig:
     pooling: Pooling = "sum"
     targets: tuple[TargetConfig, ...] = ()
     num_layers: int = 5
+    hidden_channels: int | None = None
+    force_hidden_channels: int | None = None
     stress: bool = False
 
     def __post_init__(self):

@@ -147,6 +147,8 @@ def finetune(model: str, dataset: Section, root: str, batch_size: int) -> Sectio
     config.data = data_of(dataset)
     config.data.root = root
     config.head = section()
+    if model == "equiformer_v2":
+        config.head.hidden_channels = 256
     config.train = finetuning(model, batch_size)
     config.finetune = section()
     config.finetune.checkpoint = f"runs/pretrain/{pretraining}"
@@ -160,7 +162,10 @@ def finetune_forces(
     """A config for forces; EquiformerV2's are direct, for its energy makes steps."""
     config = finetune(model, dataset, root, batch_size)
     config.head.kind = "energy_forces"
-    config.head.forces = "direct" if model == "equiformer_v2" else forces
+    config.head.forces = forces
+    if model == "equiformer_v2":
+        config.head.forces = "direct"
+        config.head.force_hidden_channels = 128
     config.train.loss.energy_coefficient = 0.0
     config.train.loss.force_coefficient = 100.0
     config.train.validation.select_by = "force_mae"

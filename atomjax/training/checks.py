@@ -14,6 +14,8 @@ from atomjax.training.running.classification import BALANCED_ERROR
 from atomjax.training.settings import HeadSettings, RunSettings, TrainSettings
 from atomjax.training.update.layer_rates import all_groups
 
+HEAD_SIZES = ("num_layers", "hidden_channels", "force_hidden_channels")
+
 
 def check_settings(settings: RunSettings) -> list[str]:
     """Checks everything about a config that can be known before reading data.
@@ -35,11 +37,13 @@ def check_settings(settings: RunSettings) -> list[str]:
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.model: {error}") from error
     backbone = find_backbone(config)
-    if head.num_layers != HeadSettings.num_layers and not backbone.head_layers:
-        raise ConfigError(
-            f"config.head.num_layers={head.num_layers}: the depth of {backbone.name}'s heads is "
-            "fixed; leave it out"
-        )
+    for field in HEAD_SIZES:
+        given = getattr(head, field)
+        if given != getattr(HeadSettings, field) and field not in backbone.head_sizes:
+            raise ConfigError(
+                f"config.head.{field}={given}: the heads of {backbone.name} have no such size to "
+                f"choose; leave it out (they have {', '.join(backbone.head_sizes)})"
+            )
     all_groups(train, backbone)
     for dataset in (*data.train, *data.validation, *data.test):
         believe_units(dataset)

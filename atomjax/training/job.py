@@ -208,6 +208,8 @@ def head_config(
         forces=head.forces if head.kind == "energy_forces" else None,
         targets=tuple(starmap(_target_config, zip(head.targets, given, strict=True))),
         num_layers=head.num_layers,
+        hidden_channels=head.hidden_channels,
+        force_hidden_channels=head.force_hidden_channels,
         stress=head.stress,
     )
 

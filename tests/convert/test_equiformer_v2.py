@@ -8,7 +8,8 @@ import flax.traverse_util
 import numpy as np
 import pytest
 
-from atomjax.convert.conversion import convert
+from atomjax.convert.conversion import convert, variables_template
+from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
 from atomjax.convert.equiformer_v2.export import (
     buffers,
     export_equiformer,
@@ -19,8 +20,9 @@ from atomjax.convert.equiformer_v2.names import checkpoint_name, to_checkpoint_l
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.export import export
 from atomjax.convert.family import Choices
+from atomjax.convert.nesting import Contents
 from atomjax.convert.torch_file import TorchFile
-from atomjax.models import HeadConfig
+from atomjax.models import HeadConfig, TargetConfig
 from atomjax.models.equiformer_v2 import EQUIFORMER_V2, EquiformerV2Config
 from atomjax.models.equiformer_v2.grid import feature_grid
 from atomjax.structures import References
@@ -170,7 +172,8 @@ def renamed(state, heads):
 
 EFFICIENT_ATOM = {"energy": "output.energy_heads.0", "force": "output.force_heads.0"}
 HYDRA = {"energy": "output_heads.energy", "force": "output_heads.forces"}
-FINETUNED = {"energy": "graph_outputs._module_dict.ft_mlp_y.out_scalar", "force": "out_forces"}
+FINETUNED = {"energy": "out_energy", "force": "out_forces"}
+FINETUNED_PROPERTY = {"energy": "graph_outputs._module_dict.ft_mlp_y.out_scalar"}
 
 
 @pytest.mark.parametrize(("heads", "pooling"), [(EFFICIENT_ATOM, "mean"), (HYDRA, "sum")])
@@ -218,12 +221,31 @@ def test_models_that_learnt_to_denoise(state, parameters, config, tmp_path, back
         )
 
 
+@pytest.mark.parametrize("target", [None, "y"])
+def test_finetuned_heads_are_wider(tmp_path, target):
+    """Of energies and forces, or of a property, whose sum efficient-atom does not divide."""
+    targets = () if target is None else (TargetConfig(name=target),)
+    kind = "scalar" if target else "energy_forces"
+    head = HeadConfig(name="s2ef", kind=kind, targets=targets, hidden_channels=24)
+    if target is None:
+        head = dataclasses.replace(head, force_hidden_channels=12, pooling="mean")
+    template = variables_template({"name": "equiformer_v2_tiny"}, (head,), EQUIFORMER_V2.graph)
+    rng, family = np.random.default_rng(0), EquiformerV2Family()
+    wanted = {entry: rng.normal(size=shape).astype(np.float32)
+              for _, _, entry, shape in family.entries(template, (head,))}  # fmt: skip
+    theirs = renamed(wanted, FINETUNED_PROPERTY if target else FINETUNED)
+    metadata = run(tmp_path, lightning(theirs))
+    assert HeadConfig.from_dict(metadata["heads"][0]) == head
+    assert metadata["model"].get("avg_num_nodes") == (1.0 if target else None)
+    assert_same(entries(tmp_path / "converted"), wanted)
+    with pytest.raises(ConvertError, match="as wide as its backbone"):
+        export_equiformer({"name": "equiformer_v2_tiny"}, (head,), wanted)
+
+
 def test_backbone_of_a_finetuned_model(state, parameters, tmp_path):
-    theirs = renamed(state, FINETUNED)
-    theirs = {n: v for n, v in theirs.items() if "ft_mlp" in n or n.startswith("backbone.")}
-    with pytest.raises(ConvertError, match=r"belong to no part .*--backbone-only"):
-        run(tmp_path, lightning(theirs))
-    metadata = run(tmp_path, lightning(theirs), choices=Choices(backbone_only=True))
+    metadata = run(
+        tmp_path, lightning(renamed(state, FINETUNED)), choices=Choices(backbone_only=True)
+    )
     assert metadata["heads"] == []
     backbone = {n: v for n, v in parameters.items() if not n.startswith(("energy_b", "force_b"))}
     assert_same(entries(tmp_path / "converted"), backbone)
@@ -276,10 +298,6 @@ def test_finetuning_is_checked_against_the_converted_model(state, tmp_path):
 @pytest.mark.parametrize("size", sorted(EQUIFORMER_V2.sizes))
 def test_every_size_is_recognised_from_its_shapes(size):
     """Inference of the config, from names and shapes alone."""
-    from atomjax.convert.conversion import variables_template
-    from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
-    from atomjax.convert.nesting import Contents
-
     family, heads = EquiformerV2Family(), (HeadConfig(name="s2ef"),)
     wanted = EQUIFORMER_V2.sizes[size]
     assert isinstance(wanted, EquiformerV2Config)

@@ -3,13 +3,15 @@
     fairchem         fairchem v1 and ocp: ``sphere_embedding.weight``, ``blocks.…``, and the heads
                      ``energy_block.…`` and ``force_block.…`` beside them
     fairchem_hydra   fairchem v1, later: ``backbone.…`` and ``output_heads.{name}.energy_block.…``
-    efficient_atom   efficient-atom's pretraining: ``backbone.…`` and
-                     ``output.energy_heads.{task}.energy_block.…``
+    efficient_atom   efficient-atom: ``backbone.…`` and, of its pretraining,
+                     ``output.energy_heads.{task}.energy_block.…``; of its finetuning
+                     ``out_energy.energy_block.…`` and ``out_forces.force_block.…``, or
+                     ``graph_outputs._module_dict.ft_mlp_{target}.out_scalar.energy_block.…``
 
-The heads of efficient-atom's finetuning are of another width than the backbone and have no
-counterpart here; their backbones convert. Models that learnt to denoise as well (DeNS, Liao et al.,
-TMLR 2024) have a head for that, which is left out, and embed forces and noise: of these, what a
-structure without noise gets is a bias of every atom, which goes into the embedding of elements.
+The heads of efficient-atom's finetuning are wider than its backbone's networks. Models that learnt
+to denoise as well (DeNS, Liao et al., TMLR 2024) have a head for that, which is left out, and embed
+forces and noise: of these, what a structure without noise gets is a bias of every atom, which goes
+into the embedding of elements.
 """
 
 import dataclasses
@@ -30,7 +32,7 @@ from atomjax.convert.family import BUFFER, METRIC, NO_HEAD, Choices, Path, Recog
 from atomjax.convert.nesting import Contents
 from atomjax.convert.settings import backbone_settings, check_built_in, unread_settings
 from atomjax.convert.sizes import describe_config
-from atomjax.models import HeadConfig
+from atomjax.models import HeadConfig, TargetConfig
 from atomjax.models.equiformer_v2 import EquiformerV2Config, published_graph
 
 ELEMENT_ENERGIES = "energy_lin_ref"
@@ -46,7 +48,10 @@ _HEADS = (
     r"((?:energy|force)_block\..*)",
     r"output_heads\.\w+\.((?:energy|force)_block\..*)",
     r"output\.(?:energy|force)_heads\.0\.((?:energy|force)_block\..*)",
+    r"out_(?:energy|forces)\.((?:energy|force)_block\..*)",
+    r"graph_outputs\._module_dict\.ft_mlp_\w+\.out_scalar\.(energy_block\..*)",
 )
+_PROPERTY = r"graph_outputs\._module_dict\.ft_mlp_(\w+)\.out_scalar\..*"
 
 # Field of the config → tensor and axis whose length it is.
 _SHAPES = {
@@ -133,7 +138,12 @@ class EquiformerV2Family:
                 "taken for a model that efficient-atom trained: on its own graphs of 30 "
                 "neighbours, 8 Å for molecules, with edges from source to target",
             )
-        heads = () if choices.backbone_only else _heads(names, layout, choices.head_names)
+        heads = ()
+        if not choices.backbone_only:
+            heads = _heads(contents, names, config, layout, choices.head_names)
+        if any(head.targets for head in heads):
+            # Its sums are not divided.
+            config = dataclasses.replace(config, avg_num_nodes=1.0)
         return Recognised(
             family=self.name,
             layout=layout,
@@ -272,18 +282,32 @@ def _constants(contents: Contents, settings: Mapping[str, Any]) -> tuple[float, 
 
 
 def _heads(
-    names: Mapping[str, str], layout: str, given: tuple[str, ...] | None
+    contents: Contents,
+    names: Mapping[str, str],
+    config: EquiformerV2Config,
+    layout: str,
+    given: tuple[str, ...] | None,
 ) -> tuple[HeadConfig, ...]:
     """The one head of a file."""
-    if not any(entry.startswith("energy_block.") for entry in names):
+    if "energy_block.so3_linear_1.weight" not in names:
         raise ConvertError("the file has no energy head; convert its backbone with --backbone-only")
     if given is not None and len(given) != 1:
         raise ConvertError(f"--head-names gives {len(given)} names for one head")
-    forces = any(entry.startswith("force_block.") for entry in names)
-    head = HeadConfig(
-        name=given[0] if given else "s2ef",
-        kind="energy_forces" if forces else "energy",
-        # efficient-atom divides by the number of atoms, fairchem by a constant.
-        pooling="mean" if layout == "efficient_atom" else "sum",
-    )
-    return (head,)
+
+    def width(entry: str, own: int, parts: int = 1) -> int | None:
+        """The second length of an entry, over parts of it, where it is not the backbone's own."""
+        found = contents.tensors[names[entry]].shape[1] // parts
+        return None if found == own else found
+
+    fields: dict[str, Any] = {"name": given[0] if given else "s2ef"}
+    fields["hidden_channels"] = width("energy_block.so3_linear_1.weight", config.ffn_hidden)
+    if forces := "force_block.so2_conv_2.fc_m0.weight" in names:
+        fields["force_hidden_channels"] = width(
+            "force_block.so2_conv_2.fc_m0.weight", config.attention_hidden, config.lmax + 1
+        )
+    if target := re.fullmatch(_PROPERTY, names["energy_block.so3_linear_1.weight"]):
+        return (HeadConfig(**fields, kind="scalar", targets=(TargetConfig(name=target[1]),)),)
+    kind = "energy_forces" if forces else "energy"
+    # efficient-atom divides by the number of atoms, fairchem by a constant.
+    pooling = "mean" if layout == "efficient_atom" else "sum"
+    return (HeadConfig(**fields, kind=kind, pooling=pooling),)

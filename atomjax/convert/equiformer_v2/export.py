@@ -41,11 +41,12 @@ def export_equiformer(
     assert isinstance(config, EquiformerV2Config)
     _check_built_in(config)
     for head in heads:
-        if head.targets or head.forces == "conservative" or head.pooling != "sum":
+        wide = head.hidden_channels or head.force_hidden_channels
+        if head.targets or head.forces == "conservative" or head.pooling != "sum" or wide:
             raise ConvertError(
                 f"head {head.name!r} ({head.kind}, {head.forces}, {head.pooling}) has no "
-                "counterpart in fairchem's EquiformerV2, whose head sums energies and predicts "
-                "forces directly; export the backbone with --backbone-only"
+                "counterpart in fairchem's EquiformerV2, whose head sums energies, predicts forces "
+                "directly and is as wide as its backbone; export the backbone with --backbone-only"
             )
     forces = any(head.direct_forces for head in heads)
     tensors = dict(entries) | dict(buffers(config, energy=bool(heads), forces=forces))

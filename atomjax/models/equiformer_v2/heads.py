@@ -19,7 +19,6 @@ class EquivariantHead(nn.Module):
     """The head of one task: a feed-forward network for scalars, an attention layer for forces.
 
     Contributions that are summed are divided by ``avg_num_nodes``, as in the original.
-    ``HeadConfig.num_layers`` does not apply: the depth of these networks is fixed.
 
     Attributes:
         config: config of the head.
@@ -32,7 +31,12 @@ class EquivariantHead(nn.Module):
     @nn.compact
     def __call__(self, features: Features, batch: GraphBatch) -> Prediction:
         """Predictions, but for what is a derivative of the energy."""
-        c, model = self.config, self.model
+        c = self.config
+        model = dataclasses.replace(
+            self.model,
+            ffn_hidden=c.hidden_channels or self.model.ffn_hidden,
+            attention_hidden=c.force_hidden_channels or self.model.attention_hidden,
+        )
         x = features.node.reshape(-1, (model.lmax + 1) ** 2, model.channels)
 
         def contributions(name: str, target: TargetConfig | None) -> jax.Array:

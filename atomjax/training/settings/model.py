@@ -100,7 +100,11 @@ class HeadSettings(Settings):
     targets: tuple[TargetSettings, ...] = ()
     "Properties of each structure, alone or beside energies and forces."
     num_layers: Count = 5
-    "Linear layers of the head; fixed in EquiformerV2."
+    "Linear layers of a head of GemNet-OC."
+    hidden_channels: Count | None = None
+    "Width of a head's networks of energies and properties in EquiformerV2; none: the backbone's."
+    force_hidden_channels: Count | None = None
+    "The same of the network of direct forces."
     stress: bool = False
     "Predict and train the stress too, the energy's derivative by the strain."
 

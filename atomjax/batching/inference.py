@@ -1,17 +1,63 @@
-"""Batches of one static shape for structures that come in any number, at any time."""
+"""Batches to apply a model to: few shapes for structures that come in any number, at any time."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from atomjax.batching.dataset import GraphDataset
+from atomjax.batching.loader import BatchLoader
 from atomjax.graphs.batch import GraphBatch
-from atomjax.graphs.capacity import FIELDS, Capacity, Sizes, fit_capacity
+from atomjax.graphs.capacity import (
+    FIELDS,
+    Capacity,
+    CapacityError,
+    Sizes,
+    fit_capacity,
+    shared_capacity,
+)
 from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
 from atomjax.graphs.packing import pack
 from atomjax.structures import Structure
 
 # Batches whose graphs are held at a time.
 _WINDOW = 16
+# Batches that take no longer than to compile a program for their shape.
+_SMALL = 32
+# Atoms of a structure in a shared shape, on average.
+_ATOMS = 16
+
+
+def single_pass(
+    dataset: GraphDataset, batch_size: int, num_devices: int = 1, **options: Any
+) -> BatchLoader:
+    """Batches of every structure of a data set once.
+
+    Small sets have a coarse shape, which others like them share, so that a program is compiled for
+    all of them once. What does not fit into it goes into further batches.
+
+    Args:
+        dataset: the set.
+        batch_size: most structures in a batch.
+        num_devices: parts of each batch.
+        **options: as for :class:`BatchLoader`.
+    """
+    most, fixed = min(batch_size, len(dataset)), {**options, "shuffle": False}
+    if len(dataset) <= _SMALL * batch_size:
+        share = -(-batch_size // num_devices)
+        shared = shared_capacity(dataset.sizes, share, _ATOMS * share)
+        # No more than whose edges fit.
+        room = num_devices * shared.n_edge / max(dataset.sizes.column("n_edge").mean(), 1)
+        for size in range(max(min(most, int(room)), 1), 0, -1):
+            loader = BatchLoader(
+                [dataset], batch_size=size, num_devices=num_devices, capacity=shared, **fixed
+            )
+            with contextlib.suppress(CapacityError):
+                # All batches of an epoch this short are planned at once.
+                loader.plans.step(0)
+                return loader
+    return BatchLoader([dataset], batch_size=most, num_devices=num_devices, **fixed)
 
 
 class GrowingShape:

@@ -15,6 +15,8 @@ from atomjax.graphs.interactions import InteractionGraphs
 # Shapes from this size on are rounded up to a multiple of 8: friendlier to accelerators, and at
 # most 3 % of padding.
 _ROUND_FROM = 256
+# Of a bucket that is shared: a width, and edges for each atom.
+_LEAST_WIDTH, _LEAST_EDGES = 32, 16
 
 
 class CapacityError(ValueError):
@@ -197,6 +199,29 @@ def fit_capacity(needs: np.ndarray, *, margin: float = 0.0) -> Capacity:
     rounded = np.where(_IS_COUNT & (sizes >= _ROUND_FROM), -(-sizes // 8) * 8, sizes)
     rounded[FIELDS.index("n_graph")] = sizes[FIELDS.index("n_graph")]
     return Capacity(*rounded.tolist())
+
+
+def shared_capacity(sizes: Sizes, batch_size: int, n_node: int) -> Capacity:
+    """A coarse bucket, in powers of two, so that sets of like structures have the same one.
+
+    Args:
+        sizes: sizes of the structures of a set, any one of which will fit.
+        batch_size: most structures in a batch.
+        n_node: atoms in a batch, or those of the largest structure.
+    """
+    most = np.array([_power_of_two(size) for size in sizes.table.max(axis=0).tolist()])
+    per_atom = sizes.table.sum(axis=0) / max(sizes.column("n_node").sum(), 1)
+    ratios = np.array([_power_of_two(int(np.ceil(ratio))) for ratio in per_atom])
+    ratios = np.where(ratios > 1, np.maximum(ratios, _LEAST_EDGES), 1)
+    atoms = max(n_node, int(most[FIELDS.index("n_node")]))
+    widths = np.where(most > 1, np.maximum(most, _LEAST_WIDTH), 1)
+    limits = np.where(_IS_COUNT, np.maximum(atoms * ratios, most), widths)
+    limits[FIELDS.index("n_graph")] = batch_size
+    return Capacity(*(limits + _PADDING).tolist())
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << max(size - 1, 0).bit_length()
 
 
 def check_fits(sizes: Sizes, capacity: Capacity, identifiers: Sequence[str]) -> None:

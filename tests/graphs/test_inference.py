@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atomjax.batching import GrowingShape, inference
+from atomjax.batching import GraphDataset, GrowingShape, inference, single_pass
 from atomjax.graphs import GraphConfig
 from atomjax.structures import Structure
 
@@ -41,3 +41,31 @@ def test_graphs_of_many_structures_are_not_held_together(monkeypatch: pytest.Mon
         np.testing.assert_array_equal(batch.positions, same.positions)
         assert batch.edge_vectors.shape == same.edge_vectors.shape
         np.testing.assert_array_equal(batch.edge_vectors, same.edge_vectors)
+
+
+def test_sets_of_like_structures_share_a_shape(molecule, slab) -> None:
+    graph = GraphConfig(kind="nearest")
+    sets = {
+        "few": [molecule(7, seed) for seed in range(5)],
+        "many": [molecule(n, seed) for seed in range(8) for n in (4, 9, 13)],
+        "slabs": [slab(seed=seed) for seed in range(6)],
+        "large": [*(molecule(9, seed) for seed in range(20)), molecule(150)],
+    }
+    shapes = {}
+    for name, structures in sets.items():
+        loader = single_pass(GraphDataset(name, structures, graph), 8)
+        (shapes[name],) = loader.capacities
+        batches = [batch for _, batch in loader.batches()]
+        found = np.concatenate([b.targets.structure[b.graph_mask] for b in batches])
+        assert sorted(found.tolist()) == list(range(len(structures)))
+        assert {batch.edge_vectors.shape for batch in batches} == {(1, shapes[name].n_edge, 3)}
+    assert shapes["few"] == shapes["many"]
+    assert shapes["slabs"].n_edge > shapes["many"].n_edge
+    assert shapes["large"].n_node == 257
+
+
+def test_large_sets_have_a_shape_that_fits_them(molecule, monkeypatch) -> None:
+    structures = [molecule(4, seed) for seed in range(12)]
+    dataset = GraphDataset("many", structures, GraphConfig(kind="nearest"))
+    monkeypatch.setattr(inference, "_SMALL", 2)
+    assert single_pass(dataset, 4).capacities[0].n_node == 17

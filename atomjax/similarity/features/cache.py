@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.batching import GraphDataset, single_pass
 from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.data.load import divide, load_structures
 from atomjax.data.settings import DatasetSettings
@@ -325,12 +325,11 @@ class SetExtractor:
         graph = self._graph(dataset, view)
         prepared = GraphDataset(dataset.name, structures, graph, cache_bytes=CACHED_GRAPHS)
         prepared.sizes = _measure_together(prepared)
-        loader = BatchLoader(
-            [prepared],
-            batch_size=min(self._settings.extractor.batch_size, len(structures)),
+        loader = single_pass(
+            prepared,
+            self._settings.extractor.batch_size,
+            self._mesh.size,
             seed=self._settings.seed,
-            num_devices=self._mesh.size,
-            shuffle=False,
             drop_edges=graph.edge_dropout > 0,
             rows=own_rows(self._mesh),
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import atomjax
+from atomjax.command import functions
 from atomjax.command.__main__ import COMMANDS, main
 from atomjax.command.doctor import missing_extras
 from atomjax.command.labels import LABELS
@@ -156,9 +157,12 @@ def test_the_data_card_is_shown_without_training(inside, capsys) -> None:
     assert sorted(inside.rglob("*")) == before
 
 
-def test_csi_prints_the_table(inside, capsys) -> None:
+def test_csi_prints_the_table(inside, capsys, monkeypatch) -> None:
+    kept = []
+    monkeypatch.setattr(functions, "keep_compiled_programs", lambda: kept.append(True))
     arguments = ["csi", "a=train.xyz", "b=test.xyz", "--task=frames16.xyz", "--size=8"]
     assert main(arguments) == 0
+    assert kept
     shown = capsys.readouterr().out
     assert "| a |" in shown
     assert "to frames16" in shown

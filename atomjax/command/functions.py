@@ -14,6 +14,7 @@ from atomjax.command.labels import add_labels, given_labels
 from atomjax.data.given import structures_of
 from atomjax.data.settings import STATISTICS
 from atomjax.reporting.tables import markdown_table, table_text
+from atomjax.runtime.compile_cache import keep_compiled_programs
 from atomjax.runtime.config import Argument, ConfigError
 from atomjax.runtime.files import write_npz
 from atomjax.runtime.workflows import resolve
@@ -31,7 +32,8 @@ SHOWN = 20
 def add_csi_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``atomjax csi``."""
     add = parser.add_argument
-    add("candidates", nargs="+", metavar="NAME=FILE", help="files or stores to choose from")
+    about = "files or stores to choose from (default: the families of the atlas)"
+    add("candidates", nargs="*", metavar="NAME=FILE", help=about)
     add("--task", required=True, metavar="[NAME=]FILE", help="file or store of the task")
     add("--checkpoint", metavar="DIR", help="run or converted checkpoint whose features count")
     add("--size", type=int, metavar="N", help="structures drawn from each set")
@@ -42,7 +44,8 @@ def add_csi_options(parser: argparse.ArgumentParser) -> None:
 
 def csi(options: argparse.Namespace) -> int:
     """Prints the table of distances."""
-    named = dict(_named(text) for text in options.candidates)
+    keep_compiled_programs()
+    named = dict(_named(text) for text in options.candidates) or atomjax.atlas()
     labels: dict[str, Any] = given_labels(options)
     table = atomjax.csi(
         named,
@@ -71,6 +74,7 @@ def add_statistics_options(parser: argparse.ArgumentParser) -> None:
 
 def statistics(options: argparse.Namespace) -> int:
     """Writes the statistics of a data set, or of several together; prints what they hold."""
+    keep_compiled_programs()
     output, files = options.output, options.files
     if output is None and not all(file.endswith(STATISTICS) for file in files):
         raise ConfigError(f"give --output FILE{STATISTICS}; without it, statistics are shown alone")
@@ -104,6 +108,7 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
 
 def predict(options: argparse.Namespace) -> int:
     """Writes predictions to a file, or prints the first of them."""
+    keep_compiled_programs()
     write = None
     if options.output is not None:
         _keep_inputs(options.output, options.files)
@@ -139,6 +144,7 @@ def add_features_options(parser: argparse.ArgumentParser) -> None:
 
 def features(options: argparse.Namespace) -> int:
     """Writes features: "atoms" [ΣN, d], "n_atoms" [S], "structures" [S, d], "identifier" [S]."""
+    keep_compiled_programs()
     _keep_inputs(options.output, options.files)
     invariant = options.invariant_only
     given: dict[str, Any] = {"invariant_only": invariant, **given_labels(options)}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from atomjax.recipes.finetuning import finetune
     from atomjax.similarity.workflow.statistics_job import statistics
     from atomjax.similarity.workflow.table import CsiTable, csi
+    from atomjax.structures.atlas import atlas
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Model",
     "Predictions",
     "__version__",
+    "atlas",
     "csi",
     "features",
     "finetune",
@@ -35,6 +37,7 @@ _MODULES = {
     "Ensemble": "atomjax.inference.model",
     "Model": "atomjax.inference.model",
     "Predictions": "atomjax.inference.results",
+    "atlas": "atomjax.structures.atlas",
     "csi": "atomjax.similarity.workflow.table",
     "features": "atomjax.inference.embeddings",
     "finetune": "atomjax.recipes.finetuning",

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import atomjax
-from atomjax.recipes.sections import generated
-from atomjax.runtime.config import to_plain
-from atomjax.structures.elements import SYMBOLS
-from atomjax.structures.generate.crystals.compositions import elements
+from atomjax.structures.atlas import FAMILIES
 from atomjax.structures.generate.sets import default_cache_dir
 from atomjax.training.running.packaged import BACKBONES
 from benchmarks.measure import machine
@@ -25,26 +22,6 @@ from benchmarks.measure import machine
 OUT = Path(__file__).parents[1] / "docs" / "results" / "separation.json"
 SEEDS = (101, 102)
 AGAIN = ", again"
-# Those that every extractor of the package has a row for.
-ELEMENTS = tuple(symbol for symbol in elements() if SYMBOLS.index(symbol) < 84)
-SLABS = {"generator": "slabs", "systems": 20, "size": (2, 2, 3), "fixed_layers": 1}
-# Family → generator and its options.
-FAMILIES: dict[str, dict[str, Any]] = {
-    "conformers": {"generator": "conformers", "heavy_atoms": (2, 7)},
-    "reactions": {"generator": "reactions", "reactions": 20},
-    "dynamics": {"generator": "dynamics", "molecule": "aspirin"},
-    "slabs": {**SLABS, "alloys": 0.0},
-    "alloys": {**SLABS, "alloys": 1.0},
-    "oxides": {"generator": "oxides", "relaxation_steps": 2},
-    **{
-        name: {"generator": "crystals", "prototypes": prototypes, "elements": ELEMENTS}
-        for name, prototypes in {
-            "metals": ("fcc", "bcc", "hcp"),
-            "covalent": ("diamond", "zincblende", "wurtzite"),
-            "ionic": ("rocksalt", "fluorite", "perovskite"),
-        }.items()
-    },
-}
 
 
 def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]]:
@@ -57,8 +34,12 @@ def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]
     """
     first, second = (
         {
-            f"{name}{end}": to_plain(generated(name, **options, count=count, seed=seed))
-            for name, options in FAMILIES.items()
+            f"{name}{end}": {
+                "kind": "generate",
+                "generator": spec.kind,
+                "arguments": {**spec.options, "count": count, "seed": seed},
+            }
+            for name, spec in FAMILIES.items()
         }
         for end, seed in zip(("", AGAIN), SEEDS, strict=True)
     )

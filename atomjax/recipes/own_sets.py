@@ -15,6 +15,7 @@ from atomjax.recipes.own_data import (
 )
 from atomjax.recipes.sections import Section, section
 from atomjax.runtime.config import ConfigError
+from atomjax.structures.atlas import atlas
 
 OPTIONS = ("task", "checkpoint", "budget", *LABEL_OPTIONS)
 # Of a trial: passes over the candidate, structures a batch, and the share that selects the weights.
@@ -26,10 +27,10 @@ def csi_config(argument: str, measures: Sequence[str]) -> Section:
 
     Args:
         argument: files and options, separated by commas; data sets are named after their files.
-            Options: "task=FILE" names the task, else the last file is it; "checkpoint=DIR" takes
-            the features of that model; "budget=C" goes on to try the candidates, see
-            `with_trials`; energy_key=NAME and so on say where labels are, as for
-            `atomjax.recipes.own_data.own_config`.
+            Options: "task=FILE" names the task, else the last file is it; a task alone is compared
+            with the atlas. "checkpoint=DIR" takes the features of that model; "budget=C" goes on to
+            try the candidates, see `with_trials`; energy_key=NAME and so on say where labels are,
+            as for `atomjax.recipes.own_data.own_config`.
         measures: names of the measures, the one that decides first.
 
     Raises:
@@ -37,7 +38,7 @@ def csi_config(argument: str, measures: Sequence[str]) -> Section:
     """
     paths, options = parse_words(argument, OPTIONS)
     if "task" in options:
-        paths.append(options["task"])
+        paths = [*(paths or map(str, atlas().values())), options["task"]]
     if len(paths) < 2:
         raise ConfigError(
             "own.py takes candidates and a task: "

@@ -4,11 +4,11 @@
         --workdir runs/own_csi
 
 Files in extended XYZ, others that atomjax reads, and stores will do; labels are not needed. Without
-task= the last file is the task. Data sets are named after their files. The first measure, the CSI,
-decides; report.md and csi.csv have all of them, with intervals and noise floors where these are
-known, and a map of the sets in feature space. checkpoint=DIR takes the features of another model
-than the extractor that comes with the package; elements that an extractor was not trained on are
-named.
+task= the last file is the task; task= alone compares it with the atlas of known families. Data sets
+are named after their files. The first measure, the CSI, decides; report.md and csi.csv have all of
+them, with intervals and noise floors where these are known, and a map of the sets in feature space.
+checkpoint=DIR takes the features of another model than the extractor that comes with the package;
+elements that an extractor was not trained on are named.
 
 budget=12000 goes on to try the sets, which need labels then: short pretrainings on all, longer ones
 on those from which the task was learnt best, up to that many samples, and a report that says which

@@ -10,7 +10,8 @@ comment that says what it holds and ``<!-- end -->``:
     of a study: a column for each metric, mean ± standard deviation over the seeds, and a row for
     each point under the name that is given.
 ``<!-- errors NAME: POINT = WORDS; POINT = WORDS -->``
-    of a study of several tasks: a column for each data set, with its error on the test part.
+    of a study of several tasks: a column for each data set, with its error on the test part; after
+    ``NAME, METRIC`` one of that metric, too.
 ``<!-- correlations NAME: MEASURE = WORDS; MEASURE = WORDS -->``
     of a survey: rank correlations of these measures with the errors, and the regret.
 ``<!-- benchmark NAME: TITLE; FIGURE, FIGURE -->``
@@ -55,7 +56,14 @@ from benchmarks.settings import reference
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (\w+) ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CITED = re.compile(r"docs/results/(\w+)\.json")
-WORDS = {"csi": "CSI", "noise_floor": "noise floor", "seconds": "wall time (s)"}
+# Metric → its name and the unit to show it in, relative to that of the file.
+WORDS = {
+    "csi": ("CSI", 1.0),
+    "noise_floor": ("noise floor", 1.0),
+    "seconds": ("wall time (s)", 1.0),
+    "trained_parameters": ("numbers trained", 1.0),
+    "step_bytes": ("memory of a step (MB)", 1e-6),
+}
 # Metrics of which a task has one, its error.
 ERRORS = ("force_mae_mev_per_angstrom", "value_mae")
 # A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
@@ -96,19 +104,29 @@ def study_table(what: str, root: Path) -> list[str]:
     name, _, metrics = chosen.partition(":")
     results = load(name, root)
     keys = [metric.strip() for metric in metrics.split(",")]
-    heads = [heading(results, key) if key in METRICS else WORDS.get(key, key) for key in keys]
+    heads = [heading(results, key) if key in METRICS else _words(key) for key in keys]
     rows = []
     for point, words in _pairs(points):
-        values = [list(results.values(point, key).values()) for key in keys]
-        if not any(values):
+        cells = [_cell(results, point, key) for key in keys]
+        if not any(cells):
             raise ValueError(f"docs/results/{name}.json has nothing of point '{point}'")
-        rows.append([words, *map(mean_and_std, values)])
+        rows.append([words, *cells])
     return markdown_table(["", *heads], rows)
 
 
+def _words(metric: str) -> str:
+    return WORDS.get(metric, (metric, 1.0))[0]
+
+
+def _cell(results: Results, point: str, metric: str) -> str:
+    factor = WORDS.get(metric, (metric, 1.0))[1]
+    return mean_and_std([factor * value for value in results.values(point, metric).values()])
+
+
 def errors_table(what: str, root: Path) -> list[str]:
-    """Lines of "NAME: POINT = WORDS; POINT = WORDS": the test error on every data set."""
-    name, _, points = what.partition(":")
+    """Lines of "NAME, METRIC: POINT = WORDS; POINT = WORDS": the test error on every data set."""
+    chosen, _, points = what.partition(":")
+    name, *further = (part.strip() for part in chosen.split(","))
     results = load(name, root)
     found: dict[str, str] = {}
     for row in results.rows:
@@ -118,8 +136,8 @@ def errors_table(what: str, root: Path) -> list[str]:
     rows = []
     for point, words in _pairs(points):
         cells = [mean_and_std(results.errors(point, metric, t)) for t, metric in found.items()]
-        rows.append([words, *cells])
-    return markdown_table(["", *heads], rows)
+        rows.append([words, *cells, *(_cell(results, point, metric) for metric in further)])
+    return markdown_table(["", *heads, *map(_words, further)], rows)
 
 
 def correlation_table(what: str, root: Path) -> list[str]:

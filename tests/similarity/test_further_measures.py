@@ -20,6 +20,8 @@ from atomjax.similarity.measures.composition import (
     FORMULA_OVERLAP,
     SIZE_GAP,
 )
+from atomjax.similarity.measures.csi import CSI
+from atomjax.similarity.measures.elements import ELEMENT_MIXTURES
 from atomjax.similarity.measures.measure import Measure
 from atomjax.similarity.measures.mmd import MMD, WIDTHS, shares_of_widths
 from atomjax.similarity.measures.neighbors import (
@@ -213,6 +215,44 @@ def test_formulas_elements_and_sizes_are_counted():
     assert value(ELEMENT_OVERLAP, upstream, task) == pytest.approx(11 / 12)
     assert value(SIZE_GAP, upstream, task) == pytest.approx(11 / 3 - 3)
     assert FORMULA_OVERLAP.near == ELEMENT_OVERLAP.near == "large"
+
+
+def test_mixtures_carry_atoms_from_element_to_element() -> None:
+    """Two elements against three: the best plan is found by trying all that there can be."""
+    rng = np.random.default_rng(0)
+
+    def mixture(places: dict[int, tuple[float, int]]) -> SetFeatures:
+        rows = [rng.normal(place, 1 + place / 9, size=(n, 3)) for place, n in places.values()]
+        numbers = np.repeat(list(places), [len(one) for one in rows])
+        return a_set(np.concatenate(rows), np.arange(len(numbers)), numbers)
+
+    first = mixture({1: (0.0, 60), 6: (5.0, 40)})
+    second = mixture({1: (0.5, 20), 8: (4.0, 30), 29: (9.0, 50)})
+    costs = np.array(
+        [
+            [value(CSI, lone(first, z), lone(second, other)) for other in second.elements]
+            for z in first.elements
+        ]
+    )
+    found = value(ELEMENT_MIXTURES, first, second)
+    # Tenths of the atoms of element 1 that become 1 and 8; the rest follows.
+    plans = [
+        np.array([[a, b, 6 - a - b], [2 - a, 3 - b, 5 - (6 - a - b)]]) / 10
+        for a in np.linspace(0, 2, 41)
+        for b in np.linspace(0, 3, 61)
+        if 1 <= a + b <= 6
+    ]
+    assert found == pytest.approx(min((plan * costs).sum() for plan in plans), rel=1e-9)
+    assert value(ELEMENT_MIXTURES, second, first) == pytest.approx(found, rel=1e-9)
+    assert value(ELEMENT_MIXTURES, first, first) == pytest.approx(0, abs=1e-9)
+    one = lone(first, 6), lone(second, 8)
+    assert value(ELEMENT_MIXTURES, *one) == pytest.approx(value(CSI, *one), rel=1e-9)
+
+
+def lone(features: SetFeatures, element: int) -> SetFeatures:
+    """The atoms of one element as a set."""
+    statistics = features.elements[element]
+    return dataclasses.replace(features, parts=(statistics,), elements={element: statistics})
 
 
 def test_none_of_them_reads_labels() -> None:

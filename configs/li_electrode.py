@@ -31,11 +31,7 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
     upstream = config.pretraining = section()
     upstream.data = data_of(oxides)
     upstream.head = small_data.HEAD
-    upstream.train = small_data.train_settings(batch_size=16)
-    upstream.train.epochs = 12
-    upstream.train.schedule.warmup_steps = 50
-    upstream.train.validation.eval_every = 100
-    upstream.train.validation.select_by = "force_mae"
+    upstream.train = small_data.force_training(12, 100, batch_size=16, warmup_steps=50)
 
     electrode = dft_sets.li_electrode(path)
     electrode.split = section(train=150, validation=50, test=100)
@@ -45,8 +41,5 @@ def get_config(path: str = "Li_electrode_finetune.xyz") -> ml_collections.Config
     downstream.data = data_of(electrode)
     downstream.head = small_data.HEAD
     downstream.head_from = "mean"
-    downstream.train = small_data.train_settings()
-    downstream.train.epochs = 24
-    downstream.train.validation.eval_every = 120
-    downstream.train.validation.select_by = "force_mae"
+    downstream.train = small_data.force_training(24, 120)
     return config

@@ -29,11 +29,7 @@ def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
     upstream = config.pretraining = section()
     upstream.data = data_of(conformers)
     upstream.head = small_data.HEAD
-    upstream.train = small_data.train_settings(batch_size=16)
-    upstream.train.epochs = 12
-    upstream.train.schedule.warmup_steps = 50
-    upstream.train.validation.eval_every = 171
-    upstream.train.validation.select_by = "force_mae"
+    upstream.train = small_data.force_training(12, 171, batch_size=16, warmup_steps=50)
 
     dimers = dft_sets.s66x8(path)
     dimers.split = section(train=80, validation=80, test=160, by="class_key")
@@ -43,8 +39,5 @@ def get_config(path: str = "s66x8_wb97x6-31gd.h5") -> ml_collections.ConfigDict:
     downstream.data = data_of(dimers)
     downstream.head = small_data.HEAD
     downstream.head_from = "mean"
-    downstream.train = small_data.train_settings()
-    downstream.train.epochs = 32
-    downstream.train.validation.eval_every = 100
-    downstream.train.validation.select_by = "force_mae"
+    downstream.train = small_data.force_training(32, 100)
     return config

@@ -28,11 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     upstream = config.pretraining = section()
     upstream.data = data_of(conformers)
     upstream.head = small_data.HEAD
-    upstream.train = small_data.train_settings(batch_size=16)
-    upstream.train.epochs = 12
-    upstream.train.schedule.warmup_steps = 50
-    upstream.train.validation.eval_every = 171
-    upstream.train.validation.select_by = "force_mae"
+    upstream.train = small_data.force_training(12, 171, batch_size=16, warmup_steps=50)
 
     aspirin = generated("aspirin", generator="dynamics", count=300, molecule="aspirin", seed=0)
     aspirin.split = section(train=50, validation=50, test=200)
@@ -42,8 +38,5 @@ def get_config() -> ml_collections.ConfigDict:
     downstream.data = data_of(aspirin)
     downstream.head = small_data.HEAD
     downstream.head_from = "mean"
-    downstream.train = small_data.train_settings()
-    downstream.train.epochs = 60
-    downstream.train.validation.eval_every = 100
-    downstream.train.validation.select_by = "force_mae"
+    downstream.train = small_data.force_training(60, 100)
     return config

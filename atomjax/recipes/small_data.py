@@ -94,6 +94,25 @@ def train_settings(batch_size: int = BATCH_SIZE) -> Section:
     return train
 
 
+def force_training(
+    epochs: int, eval_every: int, batch_size: int = BATCH_SIZE, warmup_steps: int = 20
+) -> Section:
+    """A section "train" for few labels that keeps the weights of the least force error.
+
+    Args:
+        epochs: passes over the structures.
+        eval_every: steps from one validation to the next.
+        batch_size: structures of a step.
+        warmup_steps: steps in which the rate rises.
+    """
+    train = train_settings(batch_size)
+    train.epochs = epochs
+    train.schedule.warmup_steps = warmup_steps
+    train.validation.eval_every = eval_every
+    train.validation.select_by = "force_mae"
+    return train
+
+
 def num_gaussians(cutoff: float) -> int:
     """The number of Gaussians of a radial basis that ends at ``cutoff`` Å."""
     return round(cutoff / SPACING) + 1

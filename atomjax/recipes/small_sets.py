@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from atomjax.recipes import small_data
 from atomjax.recipes.sections import Section, generated
 
 SALICYLIC_ACID = "O=C(O)c1ccccc1O"
@@ -53,18 +52,3 @@ def downstream_sets(count: int = 320) -> dict[str, Section]:
     clusters = generated("clusters", generator="oxides", count=count, seed=3, relaxation_steps=2)
     clusters.arguments.oxides = ("CoO", "TiO2")
     return {one.name: one for one in (aspirin, molecules, surfaces, clusters)}
-
-
-def force_training(batch_size: int, epochs: int, eval_every: int) -> Section:
-    """A section "train" by the rule for small data that keeps the weights of the least force error.
-
-    Args:
-        batch_size: structures of a step.
-        epochs: passes over the structures.
-        eval_every: steps from one validation to the next.
-    """
-    train = small_data.train_settings(batch_size)
-    train.epochs = epochs
-    train.validation.eval_every = eval_every
-    train.validation.select_by = "force_mae"
-    return train

@@ -33,7 +33,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     plan.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     plan.head = small_data.HEAD
     plan.budget = N * E
-    plan.train = small_sets.force_training(16, E, 100)
+    plan.train = small_data.force_training(E, 100, batch_size=16)
     plan.train.schedule.warmup_steps = 30
 
     downstream = config.finetuning = section()
@@ -43,5 +43,5 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     downstream.data = data_of(task)
     downstream.head = small_data.HEAD
     downstream.head_from = "mean"
-    downstream.train = small_sets.force_training(small_data.BATCH_SIZE, 40, 50)
+    downstream.train = small_data.force_training(40, 50)
     return config

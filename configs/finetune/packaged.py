@@ -35,10 +35,8 @@ def base_config() -> Any:
     config.data = data_of(aspirin)
     config.head = section(**small_data.HEAD)
     config.finetune = section(checkpoint="atomjax-molecules")
-    config.train = small_data.train_settings()
-    config.train.epochs = small_data.FINETUNING_STEPS * small_data.BATCH_SIZE // LABELS
-    config.train.validation.eval_every = 100
-    config.train.validation.select_by = "force_mae"
+    epochs = small_data.FINETUNING_STEPS * small_data.BATCH_SIZE // LABELS
+    config.train = small_data.force_training(epochs, 100)
     return config
 
 

@@ -71,12 +71,12 @@ def compare(name: str) -> Section:
     config.pairs = [(method, "random") for method in METHODS] + [("random", "scratch")]
 
     task = section(data=task_of(name), head=small_data.HEAD, head_from="mean")
-    task.train = small_sets.force_training(small_data.BATCH_SIZE, 40, 50)
+    task.train = small_data.force_training(40, 50)
     config.tasks = [task]
     # What the rule for small data takes, with one block, to be quick.
     config.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     config.head = small_data.HEAD
-    config.train = small_sets.force_training(16, EPOCHS, 100)
+    config.train = small_data.force_training(EPOCHS, 100, batch_size=16)
     config.train.schedule.warmup_steps = 30
     config.sampling = section(strategy="balanced_unique", size=50)
     return config

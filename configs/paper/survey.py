@@ -134,11 +134,7 @@ def get_config(folder: str = "") -> ml_collections.ConfigDict:
     config.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     config.head = section(**small_data.HEAD)
 
-    train = config.train = small_data.train_settings(batch_size=16)
-    train.epochs = E
-    train.schedule.warmup_steps = 30
-    train.validation.eval_every = 100
-    train.validation.select_by = "force_mae"
+    config.train = small_data.force_training(E, 100, batch_size=16, warmup_steps=30)
     # As many structures of each set as the smallest training part, a task's, has.
     config.sampling = section(strategy="balanced_unique", size=50)
     config.measures = tuple(measure.name for measure in registry.BUILT_IN)

@@ -43,8 +43,8 @@ FAMILIES: Mapping[str, GenerateSpec] = {
 def atlas() -> Mapping[str, Path]:
     """Files of the atlas, family → an archive of structures, as `atomjax.csi` takes candidates.
 
-    Conformers (GFN2-xTB), reactions, dynamics of one molecule, metal slabs, alloy slabs, oxide
-    clusters, and crystals of 79 elements: metals, covalent and ionic ones.
+    Conformers, reactions, dynamics of five molecules, slabs of metals and of alloys, oxide
+    clusters, and crystals of 77 elements: metals, covalent and ionic ones.
 
     Example:
         >>> import atomjax

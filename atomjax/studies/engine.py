@@ -32,7 +32,7 @@ TRAININGS: dict[str, Any] = {
     "finetune": finetune,
     "probe": "atomjax.inference.probe:probe",
 }
-NOUNS = {"pretrain": "pretrainings", "finetune": "finetunings", "probe": "linear probes"}
+NOUNS = {"pretrain": "pretraining", "finetune": "finetuning", "probe": "linear probe"}
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Study:
         """
         points = self.points(settings, {})
         counts = {kind: sum(p.settings.workflow == kind for p in points) for kind in TRAININGS}
-        shown = [f"{n} {NOUNS[kind]}" for kind, n in counts.items() if n]
+        shown = [f"{n} {NOUNS[kind]}{'s' * (n > 1)}" for kind, n in counts.items() if n]
         notes = [", ".join(shown)] if shown else []
         for i, point in enumerate(points):
             if point.label in (before.label for before in points[:i]):

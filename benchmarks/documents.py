@@ -64,6 +64,8 @@ WORDS = {
     "trained_parameters": ("numbers trained", 1.0),
     "step_bytes": ("memory of a step (MB)", 1e-6),
 }
+# Relative differences that are rounding.
+EQUAL = 1e-6
 # Metrics of which a task has one, its error.
 ERRORS = ("force_mae_mev_per_angstrom", "value_mae")
 # A figure is a number with one of these units, and maybe a deviation: "156 ± 2 meV/Å".
@@ -120,7 +122,14 @@ def _words(metric: str) -> str:
 
 def _cell(results: Results, point: str, metric: str) -> str:
     factor = WORDS.get(metric, (metric, 1.0))[1]
-    return mean_and_std([factor * value for value in results.values(point, metric).values()])
+    return _over_seeds([factor * value for value in results.values(point, metric).values()])
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    """Mean and standard deviation; one number where the seeds give the same."""
+    if len(values) and np.ptp(values) <= EQUAL * abs(values[0]):
+        return f"{values[0]:,.0f}" if abs(values[0]) >= 1e4 else mean_and_std(values[:1])
+    return mean_and_std(values)
 
 
 def errors_table(what: str, root: Path) -> list[str]:
@@ -135,7 +144,7 @@ def errors_table(what: str, root: Path) -> list[str]:
     heads = [f"{task}: {heading(results, metric, task)}" for task, metric in found.items()]
     rows = []
     for point, words in _pairs(points):
-        cells = [mean_and_std(results.errors(point, metric, t)) for t, metric in found.items()]
+        cells = [_over_seeds(results.errors(point, metric, t)) for t, metric in found.items()]
         rows.append([words, *cells, *(_cell(results, point, metric) for metric in further)])
     return markdown_table(["", *heads, *map(_words, further)], rows)
 

@@ -1,6 +1,6 @@
 """Configs that compare one's own data sets with a task, or choose among or within them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,30 @@ from atomjax.recipes.own_data import (
 )
 from atomjax.recipes.sections import Section, section
 from atomjax.runtime.config import ConfigError
-from atomjax.structures.atlas import atlas
 
 OPTIONS = ("task", "checkpoint", "budget", *LABEL_OPTIONS)
 # Of a trial: passes over the candidate, structures a batch, and the share that selects the weights.
 EPOCHS, BATCH_SIZE, VALIDATION = 10, 16, 0.1
 
 
-def csi_config(argument: str, measures: Sequence[str]) -> Section:
+def csi_config(argument: str, measures: Sequence[str], known: Iterable[Path] = ()) -> Section:
     """The config of a comparison of files or stores.
 
     Args:
         argument: files and options, separated by commas; data sets are named after their files.
             Options: "task=FILE" names the task, else the last file is it; a task alone is compared
-            with the atlas. "checkpoint=DIR" takes the features of that model; "budget=C" goes on to
+            with ``known``. "checkpoint=DIR" takes the features of that model; "budget=C" goes on to
             try the candidates, see `with_trials`; energy_key=NAME and so on say where labels are,
             as for `atomjax.recipes.own_data.own_config`.
         measures: names of the measures, the one that decides first.
+        known: files to compare a task with where no others are given.
 
     Raises:
         ConfigError: there are fewer than two files, an unknown option, or a budget that is none.
     """
     paths, options = parse_words(argument, OPTIONS)
     if "task" in options:
-        paths = [*(paths or map(str, atlas().values())), options["task"]]
+        paths = [*(paths or map(str, known)), options["task"]]
     if len(paths) < 2:
         raise ConfigError(
             "own.py takes candidates and a task: "

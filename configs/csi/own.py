@@ -20,7 +20,8 @@ import ml_collections
 
 from atomjax.recipes.own_sets import csi_config
 from atomjax.similarity.measures.registry import BUILT_IN
+from atomjax.structures.atlas import atlas
 
 
 def get_config(files: str = "") -> ml_collections.ConfigDict:
-    return csi_config(files, [measure.name for measure in BUILT_IN])
+    return csi_config(files, [measure.name for measure in BUILT_IN], atlas().values())

@@ -1,11 +1,14 @@
 """The atlas: families of structures that come with the package."""
 
+from pathlib import Path
+
 import atomjax
-from atomjax.recipes.own_sets import csi_config
+from atomjax.runtime.config import load_config
 from atomjax.structures.archive import load_archive
 from atomjax.structures.atlas import COUNT, FAMILIES
 from atomjax.structures.elements import SYMBOLS
 
+ROOT = Path(__file__).resolve().parents[2]
 PERIODIC = {"slabs", "alloys", "metals", "covalent", "ionic"}
 
 
@@ -31,6 +34,6 @@ def test_families_are_there_without_labels():
 
 def test_a_task_alone_is_compared_with_the_atlas(tmp_path):
     (tmp_path / "mine.xyz").touch()
-    config = csi_config(f"task={tmp_path / 'mine.xyz'}", ["csi"])
-    assert [entry["name"] for entry in config.candidates] == list(FAMILIES)
-    assert config.downstream[0]["name"] == "mine"
+    config = load_config(f"{ROOT / 'configs' / 'csi' / 'own.py'}:task={tmp_path / 'mine.xyz'}")
+    assert [entry["name"] for entry in config["candidates"]] == list(FAMILIES)
+    assert config["downstream"][0]["name"] == "mine"

@@ -47,9 +47,12 @@ def single_pass(
     if len(dataset) <= _SMALL * batch_size:
         share = -(-batch_size // num_devices)
         shared = shared_capacity(dataset.sizes, share, _ATOMS * share)
-        # No more than whose edges fit.
-        room = num_devices * shared.n_edge / max(dataset.sizes.column("n_edge").mean(), 1)
-        for size in range(max(min(most, int(room)), 1), 0, -1):
+        # No more than whose edges and atoms fit; as many batches make the same plan.
+        needed = [dataset.sizes.column(name).mean() for name in ("n_edge", "n_node")]
+        room = num_devices * min(np.divide((shared.n_edge, shared.n_node), np.maximum(needed, 1)))
+        fewest = -(-len(dataset) // max(min(most, int(room)), 1))
+        sizes = (-(-len(dataset) // count) for count in range(fewest, len(dataset) + 1))
+        for size in dict.fromkeys(sizes):
             loader = BatchLoader(
                 [dataset], batch_size=size, num_devices=num_devices, capacity=shared, **fixed
             )

@@ -34,12 +34,8 @@ def get_config(path: str = "perov_5") -> ml_collections.ConfigDict:
     upstream.data = data_of(oxides, slabs)
     upstream.data.mixture = section(kind="temperature", temperature=2.0)
     upstream.head = small_data.HEAD
-    upstream.train = small_data.train_settings(batch_size=16)
-    upstream.train.epochs = 12
-    upstream.train.schedule.warmup_steps = 50
+    upstream.train = small_data.force_training(12, 112, batch_size=16, warmup_steps=50)
     upstream.train.regularization.edge_dropout = 0.1
-    upstream.train.validation.eval_every = 112
-    upstream.train.validation.select_by = "force_mae"
 
     perovskites = stored("perovskites", path)
     perovskites.split = section(train=400, validation=200, test=1000)

@@ -10,22 +10,12 @@ report says whether the prediction held.
 Minutes on two CPU cores; README.md has what came out.
 """
 
-from typing import Any
-
 import ml_collections
 
 from atomjax.recipes import small_data
 from atomjax.recipes.sections import data_of, generated, section
 
 GRAPH = section(cutoff=4.0)
-
-
-def schedule(batch_size: int) -> Any:
-    train = small_data.train_settings(batch_size)
-    train.optimizer.learning_rate = 2e-3
-    train.validation.eval_every = 100
-    train.validation.select_by = "force_mae"
-    return train
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -51,9 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     plan.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     plan.head = small_data.HEAD
     plan.budget = 12000
-    plan.train = schedule(batch_size=16)
-    plan.train.epochs = 15
-    plan.train.schedule.warmup_steps = 50
+    plan.train = small_data.force_training(15, 100, batch_size=16, warmup_steps=50)
 
     aspirin = generated("aspirin", generator="dynamics", count=250, molecule="aspirin", seed=0)
     aspirin.split = section(train=50, validation=50, test=150)
@@ -64,6 +52,5 @@ def get_config() -> ml_collections.ConfigDict:
     downstream.head = small_data.HEAD
     # The head of the pretraining goes on, too: it saves hundreds of steps.
     downstream.head_from = "mean"
-    downstream.train = schedule(batch_size=5)
-    downstream.train.epochs = 65
+    downstream.train = small_data.force_training(65, 100)
     return config

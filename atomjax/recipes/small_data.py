@@ -43,6 +43,7 @@ GEMNET_OC: dict[str, Any] = {
     "num_global_out_layers": 1,
 }
 BATCH_SIZE = 5
+WARMUP_STEPS = 20
 LEARNING_RATE = 2e-3
 
 NETWORKS = ("gemnet_oc", "equiformer_v2")
@@ -83,7 +84,7 @@ def train_settings(batch_size: int = BATCH_SIZE) -> Section:
     train = training(batch_size)
     train.optimizer.learning_rate = LEARNING_RATE
     train.optimizer.weight_decay = 0.1
-    train.schedule.warmup_steps = 20
+    train.schedule.warmup_steps = WARMUP_STEPS
     train.schedule.final_factor = 0.01
     train.loss.energy_coefficient = 1.0
     train.loss.force_coefficient = 10.0
@@ -95,7 +96,7 @@ def train_settings(batch_size: int = BATCH_SIZE) -> Section:
 
 
 def force_training(
-    epochs: int, eval_every: int, batch_size: int = BATCH_SIZE, warmup_steps: int = 20
+    epochs: int, eval_every: int, batch_size: int = BATCH_SIZE, warmup_steps: int = WARMUP_STEPS
 ) -> Section:
     """A section "train" for few labels that keeps the weights of the least force error.
 

@@ -33,8 +33,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     plan.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     plan.head = small_data.HEAD
     plan.budget = N * E
-    plan.train = small_data.force_training(E, 100, batch_size=16)
-    plan.train.schedule.warmup_steps = 30
+    plan.train = small_data.force_training(E, 100, batch_size=16, warmup_steps=30)
 
     downstream = config.finetuning = section()
     downstream.seeds = (0, 1)

@@ -76,8 +76,7 @@ def compare(name: str) -> Section:
     # What the rule for small data takes, with one block, to be quick.
     config.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)
     config.head = small_data.HEAD
-    config.train = small_data.force_training(EPOCHS, 100, batch_size=16)
-    config.train.schedule.warmup_steps = 30
+    config.train = small_data.force_training(EPOCHS, 100, batch_size=16, warmup_steps=30)
     config.sampling = section(strategy="balanced_unique", size=50)
     return config
 

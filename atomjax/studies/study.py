@@ -24,8 +24,9 @@ def study_points(settings: SimilaritySettings, records: Mapping[str, Any]) -> li
     points = [Point("csi", settings.comparison(), "comparing", judged=False)]
     scratch = {SCRATCH: None}
     if "csi" not in records:
-        twins = [finetunings(one, scratch) for one in downstream_settings(settings)]
-        return [*points, *(point for twin in twins for point in twin)]
+        for downstream in downstream_settings(settings):
+            points += finetunings(downstream, scratch)
+        return points
     ranking = records["csi"]["recommendations"][0]["ranking"]
     pair = ranking[0], ranking[-1]
     # One N for both, so that only the set differs.

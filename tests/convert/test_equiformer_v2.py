@@ -243,9 +243,10 @@ def test_finetuned_heads_are_wider(tmp_path, target):
 
 
 def test_backbone_of_a_finetuned_model(state, parameters, tmp_path):
-    metadata = run(
-        tmp_path, lightning(renamed(state, FINETUNED)), choices=Choices(backbone_only=True)
-    )
+    theirs = renamed(state, FINETUNED_PROPERTY | {"force": "graph_outputs._module_dict.other"})
+    with pytest.raises(ConvertError, match=r"belong to no part .*--backbone-only"):
+        run(tmp_path, lightning(theirs))
+    metadata = run(tmp_path, lightning(theirs), choices=Choices(backbone_only=True))
     assert metadata["heads"] == []
     backbone = {n: v for n, v in parameters.items() if not n.startswith(("energy_b", "force_b"))}
     assert_same(entries(tmp_path / "converted"), backbone)

@@ -288,6 +288,7 @@ def test_subset_and_budget_must_agree(structures, tmp_path):
         ("model", {"name": "gemnet_oc_smal"}, "gemnet_oc_small"),
         ("model", {"overrides": {"num_block": 2}}, "num_block.*num_blocks"),
         ("head", {"kind": "scalar"}, "targets"),
+        ("head", {"hidden_channels": 8}, "head.hidden_channels=8: .*gemnet_oc .*num_layers"),
         ("finetune", {}, "finetune"),
     ],
 )

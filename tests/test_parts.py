@@ -31,12 +31,14 @@ def make_parts(folder: Path, *parts: Part) -> tuple[Parts, io.StringIO, list[int
 
 
 def test_side_by_side_each_on_its_cores_and_a_failure_is_named(tmp_path):
-    plain = [Part(name=name, settings={"n": name}) for name in NAMES]
+    # The last waits for "after", so that this is never ready alone, which is computed here.
+    plain = [Part(name=name, settings={"n": name}) for name in NAMES[:-1]]
+    plain.append(Part(name=NAMES[-1], settings={"until": "after"}))
     after = Part(name="after", settings={}, after="a")
     broken = Part(name="broken", settings={"fail": True})
     never = Part(name="never", settings={}, after="broken")
     killed = Part(name="killed", settings={"kill": True})
-    parts, shown, finished = make_parts(tmp_path, *plain, broken, never, after, killed)
+    parts, shown, finished = make_parts(tmp_path, killed, broken, *plain, never, after)
     log = tmp_path / "broken" / "log.txt"
     with pytest.raises(PartError, match="2 of 7 parts failed") as failure:
         parts.compute(compute, jobs=2)

@@ -13,6 +13,8 @@ from jax.scipy.linalg import eigh_tridiagonal
 HIGHEST = lax.Precision.HIGHEST
 # Below this size one matrix product is faster than four.
 BLOCK = 256
+# Up to this size vectors that nobody reads cost no time, and the bisection takes 2 s to compile.
+DIRECT = 320
 
 
 def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -77,7 +79,7 @@ def eigenvalues(matrix: jax.Array) -> jax.Array:
     Returns:
         [d], each within a few ``eps · max |λ|``.
     """
-    if matrix.shape[0] <= BLOCK:
+    if matrix.shape[0] <= DIRECT:
         return jnp.linalg.eigvalsh(mirror(matrix))
     _, diagonal, off_diagonal, _ = lax.linalg.tridiagonal(matrix, lower=True)
     return eigh_tridiagonal(diagonal, off_diagonal, eigvals_only=True)

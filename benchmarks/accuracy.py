@@ -132,9 +132,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [" | ".join(HEADINGS), " | ".join(["---", "---", *["---:"] * (len(HEADINGS) - 2)])]
     for row in sorted(rows, key=lambda row: (list(SETS).index(row["set"]), row["force_mae_mev"])):
         pretraining = row.get("pretraining")
+        upstream = f" on {pretraining['set']}" if pretraining else ""
         cells = (
             row["set"],
-            f"{row['row']} ({row['version']})",
+            f"{row['row']}{upstream} ({row['version']})",
             f"{pretraining['cpu_seconds']:.0f}" if pretraining else "",
             f"{row['cpu_seconds']:.0f}",
             f"{row['steps_per_second']:.1f}",

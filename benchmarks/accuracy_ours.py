@@ -39,7 +39,7 @@ VALIDATIONS = 20
 # Task → generator of the pretraining set, and its arguments.
 UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
     "aspirin": ("conformers", {"count": 6200, "heavy_atoms": (2, 7)}),
-    "s66x8": ("conformers", {"count": 6200, "heavy_atoms": (2, 7)}),
+    "s66x8": ("dimers", {"count": 4200}),
     "copper": ("slabs", {"count": 4200, "size": (2, 2, 3), "fixed_layers": 1}),
     "li_mn_o": ("oxides", {"count": 2200, "relaxation_steps": 2}),
 }

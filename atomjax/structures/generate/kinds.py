@@ -6,6 +6,7 @@ from typing import cast
 from atomjax.structures.generate import (
     conformers,
     crystals,
+    dimers,
     dynamics,
     oxides,
     properties,
@@ -18,6 +19,7 @@ from atomjax.structures.generate.pool.tasks import Kind
 KINDS = {
     "conformers": conformers,
     "crystals": crystals,
+    "dimers": dimers,
     "dynamics": dynamics,
     "oxides": oxides,
     "properties": properties,

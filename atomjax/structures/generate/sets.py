@@ -33,7 +33,8 @@ class GenerateSpec:
     """A set to make: the same spec gives the same structures on the same machine.
 
     Attributes:
-        kind: "conformers", "reactions", "dynamics", "properties", "slabs", "oxides" or "crystals".
+        kind: "conformers", "dimers", "reactions", "dynamics", "properties", "slabs", "oxides" or
+            "crystals".
         count: number of structures.
         seed: seed of all random numbers.
         options: fields of the kind's ``Options``; those left out have their defaults.

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.data.vdw_alvarez import vdw_radii
 
 from atomjax.structures import Structure
 from atomjax.structures.generate import dynamics, slabs
@@ -20,6 +21,7 @@ from atomjax.structures.units import BOLTZMANN
 SMALL = {
     "conformers": {"heavy_atoms": (2, 3)},
     "reactions": {"heavy_atoms": (2, 3)},
+    "dimers": {"heavy_atoms": (1, 2)},
     "dynamics": {"molecule": "ethanol", "equilibration": 5, "stride": 3},
     "properties": {"heavy_atoms": (2, 3)},
     "slabs": {"size": (2, 2, 3), "adsorbates": ("CO", "O"), "systems": 2},
@@ -137,6 +139,31 @@ def test_conformers_are_off_equilibrium_and_many():
     assert {s.class_key for s in only} == {"CO"}
 
 
+def test_dimers_touch_as_near_as_they_are_told_to():
+    structures, _ = make("dimers", 4, pairs=2, smiles=("O", "CC"), turned=1.0, contacts=(0.9, 0.9))
+    assert {s.class_key for s in structures} <= {"O.CC", "CC.O", "O.O", "CC.CC"}
+    for structure in structures:
+        numbers, positions = structure.atomic_numbers, structure.positions
+        first = 3 if str(structure.class_key).startswith("O.") else 8
+        radii = vdw_radii[numbers]
+        apart = np.linalg.norm(positions[:first, None] - positions[None, first:], axis=-1)
+        near = apart / (radii[:first, None] + radii[None, first:])
+        assert near.min() == pytest.approx(0.9)
+
+
+def test_bound_dimers_are_shifted_apart():
+    given = {"smiles": ("O",), "turned": 0.0, "temperatures": (0.0, 0.0)}
+    (near, _), (far, _) = (
+        make("dimers", 2, shifts=(shift, shift), **given)[0] for shift in (0.0, 6.0)
+    )
+    assert near.energy is not None
+    assert far.energy is not None
+    # A hydrogen bond of water: some 0.2 eV.
+    assert 0.1 < far.energy - near.energy < 0.4
+    gap = far.positions[3:].mean(axis=0) - near.positions[3:].mean(axis=0)
+    assert np.linalg.norm(gap) == pytest.approx(6.0)
+
+
 def test_reactions_break_or_form_bonds():
     structures, _ = make("reactions", 8, reactions=2)
     assert len({s.class_key for s in structures}) == 2
@@ -240,6 +267,7 @@ def test_oxide_slabs_are_periodic():
         ("slabs", {"metals": ("Fe",)}, r"metals \['Fe'\] not among Al, Ni"),
         ("slabs", {"fixed_layers": 4}, "above fixed_layers=4"),
         ("oxides", {"geometry": "rods"}, "write 'clusters' or 'slabs'"),
+        ("dimers", {"contacts": (0.1, 1.0)}, "contacts must be"),
         ("reactions", {"interpolations": ("spline",)}, "write 'linear', 'pairs' or both"),
         ("dynamics", {"temperatures": (0.0,)}, "temperatures must be positive"),
         ("dynamics", {"stride": 0}, "stride must be positive"),

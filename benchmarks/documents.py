@@ -19,7 +19,7 @@ comment that says what it holds and ``<!-- end -->``:
 ``<!-- rows NAME: KEY = WORDS; KEY = WORDS -->``
     of a result file with rows: a column for each key under the name that is given.
 ``<!-- accuracy NAME -->``
-    of ``benchmarks.accuracy``.
+    of ``benchmarks.accuracy``; of one set alone after ``NAME:``.
 ``<!-- outcomes NAME: PART -->``
     a part of a campaign of damaged files (``python -m tests.reliability``) or of kills
     (``python -m tests.kills``).
@@ -190,8 +190,10 @@ def _figure(value: Any) -> str:
 
 
 def accuracy_table(what: str, root: Path) -> list[str]:
-    """Lines of the table of ``benchmarks.accuracy``."""
-    return accuracy.table(_json(what, root)["rows"]).splitlines()
+    """Lines of "NAME: SET", the table of ``benchmarks.accuracy``; of all sets without one."""
+    name, _, chosen = what.partition(":")
+    rows = _json(name.strip(), root)["rows"]
+    return accuracy.table([r for r in rows if chosen.strip() in ("", r["set"])]).splitlines()
 
 
 def rows_table(what: str, root: Path) -> list[str]:

@@ -18,16 +18,25 @@ def test_every_page_is_in_the_menu():
     assert pages <= listed
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly(tmp_path):
+def build_strictly(folder: Path) -> None:
     pytest.importorskip("mkdocs", reason="the site needs the packages of requirements/dev.txt")
     made = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert made.returncode == 0, made.stderr
+
+
+def test_no_reference_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATOMJAX_NOTEBOOKS", "unrun")
+    build_strictly(tmp_path / "site")
+
+
+@pytest.mark.slow
+def test_the_site_builds_with_its_notebooks(tmp_path):
+    build_strictly(tmp_path / "site")
     reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text("utf-8")
     assert 'id="atomjax.inference.calculator.AtomjaxCalculator"' in reference
     # The reports of the notebooks, with the files that they link to.

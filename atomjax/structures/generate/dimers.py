@@ -92,15 +92,15 @@ def begin(subject: str, options: Options, rng: np.random.Generator) -> Callable[
     axis /= np.linalg.norm(axis)
 
     def draw() -> Structure:
-        temperature = rng.uniform(*options.temperatures)
+        temperature = _between(options.temperatures, rng)
         moved = [
             bound[part] + motion.displacement(temperature, rng)
             for part, motion in zip(parts, motions, strict=True)
         ]
         if rng.random() < options.turned:
-            positions = _in_contact(numbers, moved, rng.uniform(*options.contacts), rng)
+            positions = _in_contact(numbers, moved, _between(options.contacts, rng), rng)
         else:
-            moved[1] = moved[1] + rng.uniform(*options.shifts) * axis
+            moved[1] = moved[1] + _between(options.shifts, rng) * axis
             positions = np.concatenate(moved)
         check_clashes(numbers, positions)
         label = check_force(labeler.label(positions), options.max_force)
@@ -115,6 +115,11 @@ def begin(subject: str, options: Options, rng: np.random.Generator) -> Callable[
     return draw
 
 
+def _between(limits: tuple[float, ...], rng: np.random.Generator) -> float:
+    smallest, largest = limits
+    return rng.uniform(smallest, largest)
+
+
 def _in_contact(
     numbers: np.ndarray,
     molecules: Sequence[np.ndarray],
@@ -126,7 +131,7 @@ def _in_contact(
     The second comes along the x axis from far away until two atoms are `contact` times the sum of
     their van der Waals radii apart, and no two nearer.
     """
-    first, second = (Rotation.random(random_state=rng).apply(x - x.mean(axis=0)) for x in molecules)
+    first, second = (Rotation.random(None, rng).apply(x - x.mean(axis=0)) for x in molecules)
     radii = vdw_radii[numbers]
     reach = contact * (radii[: len(first), None] + radii[None, len(first) :])
     gap = second[None] - first[:, None]

@@ -26,9 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.jobs = 0
     config.candidates = [
         generated("conformers", count=850, heavy_atoms=(2, 7), seed=0),
-        generated("reactions", count=150, seed=0),
+        generated("reactions", count=250, seed=0),
         generated("slabs", count=850, size=(2, 2, 2), fixed_layers=1, seed=1),
-        generated("oxides", count=150, relaxation_steps=2, seed=0),
+        generated("oxides", count=250, relaxation_steps=2, seed=0),
     ]
     for candidate in config.candidates:
         candidate.split = section(validation=50)

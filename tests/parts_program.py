@@ -10,6 +10,7 @@ from typing import Any
 from atomjax.runtime.cluster.preemption import Preemption, RunInterrupted
 from atomjax.runtime.parts import DONE, Part, Parts
 from atomjax.runtime.run import Run
+from tests.processes import wait_until
 
 NAMES = ("a", "b", "c")
 
@@ -21,8 +22,8 @@ def compute(settings: dict[str, Any], run: Run) -> dict[str, Any]:
         raise ValueError("this part fails")
     if settings.get("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
-    while "until" in settings and not (run.workdir.parent / settings["until"] / DONE).exists():
-        time.sleep(0.01)
+    if "until" in settings:
+        wait_until((run.workdir.parent / settings["until"] / DONE).exists, seconds=300)
     saved = run.path("saved")
     with Preemption() as preemption, run.progress(100, "working") as tracker:
         run.path("pid").write_text(str(os.getpid()))

@@ -11,8 +11,8 @@ import numpy as np
 
 from atomjax.structures.generate.errors import GenerateError
 from atomjax.structures.generate.geometry import ThermalMotion, check_clashes, relax
-from atomjax.structures.generate.labels import XtbLabeler, check_force
-from atomjax.structures.generate.molecules import embed, library, turn_rotors
+from atomjax.structures.generate.labels import XtbLabeler
+from atomjax.structures.generate.molecules import embed, labelled_frame, library, turn_rotors
 from atomjax.structures.generate.pool.tasks import check_range, shuffled, spread
 from atomjax.structures.structure import Structure
 
@@ -81,14 +81,6 @@ def begin(subject: str, options: Options, rng: np.random.Generator) -> Callable[
             check_clashes(numbers, positions)
         motion = ThermalMotion(numbers, positions)
         positions = positions + motion.displacement(rng.uniform(lowest, highest), rng)
-        check_clashes(numbers, positions)
-        label = check_force(labeler.label(positions), options.max_force)
-        return Structure(
-            atomic_numbers=numbers,
-            positions=positions,
-            energy=label.energy,
-            forces=label.forces,
-            class_key=subject,
-        )
+        return labelled_frame(labeler, numbers, positions, options.max_force, subject)
 
     return draw

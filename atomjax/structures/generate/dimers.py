@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.data.vdw_alvarez import vdw_radii
-from scipy.spatial.transform import Rotation
 
 from atomjax.structures.generate.errors import GenerateError
-from atomjax.structures.generate.geometry import ThermalMotion, check_clashes, relax
-from atomjax.structures.generate.labels import XtbLabeler, check_force
-from atomjax.structures.generate.molecules import embed, heavy_atoms, library
+from atomjax.structures.generate.geometry import ThermalMotion, random_rotation, relax
+from atomjax.structures.generate.labels import XtbLabeler
+from atomjax.structures.generate.molecules import embed, heavy_atoms, labelled_frame, library
 from atomjax.structures.generate.pool.tasks import check_range, shuffled, spread
 from atomjax.structures.structure import Structure
 
@@ -102,15 +101,7 @@ def begin(subject: str, options: Options, rng: np.random.Generator) -> Callable[
         else:
             moved[1] = moved[1] + _between(options.shifts, rng) * axis
             positions = np.concatenate(moved)
-        check_clashes(numbers, positions)
-        label = check_force(labeler.label(positions), options.max_force)
-        return Structure(
-            atomic_numbers=numbers,
-            positions=positions,
-            energy=label.energy,
-            forces=label.forces,
-            class_key=subject,
-        )
+        return labelled_frame(labeler, numbers, positions, options.max_force, subject)
 
     return draw
 
@@ -131,14 +122,13 @@ def _in_contact(
     The second comes along the x axis from far away until two atoms are `contact` times the sum of
     their van der Waals radii apart, and no two nearer.
     """
-    first, second = (Rotation.random(None, rng).apply(x - x.mean(axis=0)) for x in molecules)
+    first, second = ((x - x.mean(axis=0)) @ random_rotation(rng) for x in molecules)
     radii = vdw_radii[numbers]
     reach = contact * (radii[: len(first), None] + radii[None, len(first) :])
     gap = second[None] - first[:, None]
     # With a shift t, (gap_x + t)² + gap_y² + gap_z² = reach²; pairs that pass by have no root.
     rest = reach**2 - (gap[..., 1:] ** 2).sum(axis=-1)
     shifts = np.sqrt(np.maximum(rest, 0)) - gap[..., 0]
-    shift = shifts[rest >= 0].max(initial=-np.inf)
-    if not np.isfinite(shift):
-        shift = shifts.max()
+    touching = rest >= 0
+    shift = shifts[touching].max() if touching.any() else shifts.max()
     return np.concatenate([first, second + np.array([shift, 0.0, 0.0])])

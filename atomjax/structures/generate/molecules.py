@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from atomjax.structures.generate.errors import GenerateError, LabelError, missing_package
+from atomjax.structures.generate.geometry import check_clashes
+from atomjax.structures.generate.labels import XtbLabeler, check_force
+from atomjax.structures.structure import Structure
 
 # Two to ten heavy atoms of C, N and O: the common functional groups, rings and biochemical pieces.
 SMILES: tuple[str, ...] = (
@@ -139,6 +142,29 @@ def turn_rotors(
             + np.sin(angle) * np.cross(axis, across)
         )
     return positions
+
+
+def labelled_frame(
+    labeler: XtbLabeler,
+    atomic_numbers: np.ndarray,
+    positions: np.ndarray,
+    max_force: float,
+    class_key: str,
+) -> Structure:
+    """The labelled structure of atoms [N] at `positions` [N, 3] Å.
+
+    Raises:
+        LabelError: atoms overlap, there is no label, or a force is larger than `max_force` eV/Å.
+    """
+    check_clashes(atomic_numbers, positions)
+    label = check_force(labeler.label(positions), max_force)
+    return Structure(
+        atomic_numbers=atomic_numbers,
+        positions=positions,
+        energy=label.energy,
+        forces=label.forces,
+        class_key=class_key,
+    )
 
 
 def _rdkit(module: str) -> Any:

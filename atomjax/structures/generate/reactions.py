@@ -18,13 +18,12 @@ from atomjax.structures.generate.geometry import (
     Restraint,
     align,
     bonds,
-    check_clashes,
     contact_lengths,
     interpolate_pairs,
     relax,
 )
 from atomjax.structures.generate.labels import XtbLabeler, check_force
-from atomjax.structures.generate.molecules import embed, library
+from atomjax.structures.generate.molecules import embed, labelled_frame, library
 from atomjax.structures.generate.pool.tasks import check_range, shuffled
 from atomjax.structures.structure import Structure
 
@@ -102,15 +101,7 @@ def begin(subject: str, options: Options, rng: np.random.Generator) -> Callable[
             positions = interpolate_pairs(start, end, share)
         noise = rng.uniform(0.0, options.noise)
         positions = positions + noise * rng.normal(size=positions.shape)
-        check_clashes(numbers, positions)
-        label = check_force(labeler.label(positions), options.max_force)
-        return Structure(
-            atomic_numbers=numbers,
-            positions=positions,
-            energy=label.energy,
-            forces=label.forces,
-            class_key=key,
-        )
+        return labelled_frame(labeler, numbers, positions, options.max_force, key)
 
     return draw
 

@@ -25,7 +25,12 @@ from benchmarks.machine import processor
 OURS = ("gemnet_oc", "equiformer_v2")
 STARTS = ("scratch", "pretrained")
 PEERS = ("mace", "nequip")
-ROWS = (*PEERS, *(f"{network}/{start}" for network in OURS for start in STARTS))
+# "packaged": from the weights that come with atomjax.
+ROWS = (
+    *PEERS,
+    *(f"{network}/{start}" for network in OURS for start in STARTS),
+    "gemnet_oc/packaged",
+)
 # For the peers, what ``atomjax.runtime.allocator`` does for us: without it up to a quarter of
 # their time goes to page faults.
 ALLOCATOR = {

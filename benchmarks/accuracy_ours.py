@@ -30,6 +30,7 @@ from atomjax.runtime.run import Run
 from atomjax.structures.generate import GenerateSpec, generate_with_report
 from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
+from atomjax.training.running.checkpoint import read_metadata
 from benchmarks.accuracy_peers import measure, read_frames
 
 LOG_EVERY = 10
@@ -42,6 +43,13 @@ UPSTREAM: dict[str, tuple[str, dict[str, Any]]] = {
     "s66x8": ("dimers", {"count": 4200}),
     "copper": ("slabs", {"count": 4200, "size": (2, 2, 3), "fixed_layers": 1}),
     "li_mn_o": ("oxides", {"count": 2200, "relaxation_steps": 2}),
+}
+# Task → weights that come with atomjax.
+PACKAGED = {
+    "aspirin": "atomjax-molecules",
+    "s66x8": "atomjax-molecules",
+    "copper": "atomjax-crystals",
+    "li_mn_o": "atomjax-crystals",
 }
 PRETRAINING = {
     "train.batching.batch_size": 16,
@@ -110,7 +118,7 @@ class TimedRun(Run):
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy_ours", description=__doc__)
     parser.add_argument("network", choices=("gemnet_oc", "equiformer_v2"))
-    parser.add_argument("start", choices=("scratch", "pretrained"))
+    parser.add_argument("start", choices=("scratch", "pretrained", "packaged"))
     parser.add_argument("--sets", type=Path, required=True, help="folder with train.xyz and so on")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workdir", type=Path, required=True, help="folder of all runs")
@@ -122,13 +130,14 @@ def main() -> None:
     result: dict[str, Any] = {"version": f"atomjax {__version__}"}
     words = [*(str(options.sets / f"{p}.xyz") for p in ("train", "validation", "test"))]
     words.append(f"network={options.network}")
-    if options.start == "pretrained":
-        place, pretraining = pretrained(options)
-        words, result["pretraining"] = [*words[:3], f"checkpoint={place}"], pretraining
+    if options.start != "scratch":
+        made = pretrained if options.start == "pretrained" else packaged
+        place, result["pretraining"] = made(options)
+        words = [*words[:3], f"checkpoint={place}"]
     config = change(own_config(",".join(words)), {"seed": options.seed})
     name = f"{options.network}_{options.start}_{options.sets.name}_{options.seed}"
     # A finetuning has the length that the rule gives it, if the budget allows.
-    longest = config["train"]["epochs"] if options.start == "pretrained" else None
+    longest = config["train"]["epochs"] if options.start != "scratch" else None
     workdir = options.workdir / name
     structures = len(read_frames(options.sets / "train.xyz"))
     result |= train(finetune, config, workdir, structures, options.budget, longest)
@@ -176,6 +185,12 @@ def train(
         "cpu_seconds": seconds,
         "steps_per_second": results["steps"] / seconds,
     }
+
+
+def packaged(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The name of the weights that come with atomjax, and what their pretraining took."""
+    name = PACKAGED[options.sets.name]
+    return name, {"set": name, "cpu_seconds": read_metadata(name)["seconds"]}
 
 
 def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:

@@ -15,6 +15,7 @@ from atomjax.training.running import packaged
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint, read_metadata
 from atomjax.training.running.packaged import (
     BACKBONES,
+    CRYSTALS,
     EXTRACTOR,
     FOLDER,
     MOLECULES,
@@ -24,7 +25,11 @@ from atomjax.training.running.packaged import (
 from tests.test_artefacts import ARCHIVE
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = {EXTRACTOR: "csi/extractor.py", MOLECULES: "pretrain/molecules.py"}
+RECIPES = {
+    EXTRACTOR: "csi/extractor.py",
+    MOLECULES: "pretrain/molecules.py",
+    CRYSTALS: "pretrain/crystals.py",
+}
 
 
 @pytest.mark.parametrize("name", PACKAGED)

@@ -12,7 +12,7 @@ from atomjax.graphs.batch import AtomToAtomGraph, GraphBatch
 from atomjax.models.displacement import main_sender_readers
 from atomjax.models.gemnet_oc.basis import QuadrupletBasis, TripletBasis
 from atomjax.models.layers import INV_SQRT_2, Dense, ScaleFactor, scaled_silu
-from atomjax.ops import from_slots, rows, take, to_slots
+from atomjax.ops import from_slots, product, rows, take, to_slots
 from atomjax.ops.gather import Slots
 
 
@@ -90,8 +90,9 @@ class TripletInteraction(nn.Module):
         x = Dense(self.emb_size_in, scaled_silu, self.dropout, name="down_projection")(x)
 
         to_edges = basis.kernel.ndim == 4
-        contraction = "nkij,njc->nkic" if to_edges else "nij,njc->nic"
-        products = jnp.einsum(contraction, basis.kernel, to_slots(x, incoming))
+        kernel = basis.kernel
+        products = product(kernel.reshape(len(kernel), -1, kernel.shape[-1]), to_slots(x, incoming))
+        products = products.reshape(*kernel.shape[:-1], self.emb_size_in)
         y = Dense(self.emb_size_out, dropout=self.dropout, name="mlp_cbf")(flat_products(products))
         out_mask = real_slots(batch.slots) if to_edges else batch.node_mask
         y = ScaleFactor(name="scale_cbf_sum")(y, out_mask, x, mask)

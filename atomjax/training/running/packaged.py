@@ -20,10 +20,11 @@ import numpy as np
 from atomjax.runtime.files import read_json, read_npz, write_json, write_npz
 from atomjax.training.running.leaves import CheckpointError, backbone_of, flatten, nested
 
-MOLECULES, EXTRACTOR = "atomjax-molecules", "equiformer_v2_generated"
-# Names, and of those of which only the backbone is kept.
-PACKAGED = (MOLECULES, EXTRACTOR, "equiformer_v2_slabs")
-BACKBONES = PACKAGED[1:]
+MOLECULES, CRYSTALS = "atomjax-molecules", "atomjax-crystals"
+EXTRACTOR = "equiformer_v2_generated"
+# Of these, only the backbone is kept.
+BACKBONES = (EXTRACTOR, "equiformer_v2_slabs")
+PACKAGED = (MOLECULES, CRYSTALS, *BACKBONES)
 LICENCE = "Apache-2.0, as atomjax; trained on structures that atomjax generates"
 FOLDER = Path(str(resources.files("atomjax"))) / "weights"
 _MEND = "install atomjax again"

@@ -1,14 +1,16 @@
-"""Batched products of small matrices whose derivatives are fast products, too.
+"""Products of matrices, single or in batches, whose derivatives are fast products, too.
 
-XLA's CPU compiler hands batches of small products to fast kernels only where the left matrix is
-summed along its last axis. Of a product ``z = x y`` and its two derivatives one never is, however
-the matrices are stored; for that one the left matrix is transposed first, which costs less than the
+XLA's CPU compiler hands a product to fast kernels only where the left matrix is summed along its
+last axis. Of a product ``z = x y`` and its two derivatives one never is, however the matrices are
+stored; for that one the smaller of its two matrices is transposed first, which costs less than the
 slow product. As in :mod:`atomjax.ops.gather`, the derivatives are differentiable any number of
-times in reverse mode.
+times in reverse mode. They have the precision under which the product was traced, wherever they
+are traced themselves.
 
 Shape letters: [..., i, l] of x, [..., l, j] of y, [..., i, j] of z.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,29 +20,51 @@ import jax.numpy as jnp
 from atomjax.ops.barrier import stored
 
 
-@jax.custom_vjp
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """``z = x y``, summed over l; x is the smaller of x and z."""
-    return jnp.einsum("...il,...lj->...ij", x, y)
+    """``z = x y``, summed over l."""
+    return _product(x, y, jax.config.jax_default_matmul_precision)
 
 
-@jax.custom_vjp
-def _over_columns(z: jax.Array, y: jax.Array) -> jax.Array:
+def _differentiable(function: Callable[..., jax.Array]) -> Any:
+    """A function of two matrices and a precision, which is no array, with derivatives to come."""
+    return functools.partial(jax.custom_vjp, nondiff_argnums=(2,))(function)
+
+
+@_differentiable
+def _product(x: jax.Array, y: jax.Array, precision: Any) -> jax.Array:
+    return jnp.einsum("...il,...lj->...ij", x, y, precision=precision)
+
+
+@_differentiable
+def _over_columns(z: jax.Array, y: jax.Array, precision: Any) -> jax.Array:
     """``z yᵀ``, summed over j."""
-    return jnp.einsum("...ij,...lj->...il", z, y)
+    return jnp.einsum("...ij,...lj->...il", z, y, precision=precision)
 
 
-@jax.custom_vjp
-def _over_rows(x: jax.Array, z: jax.Array) -> jax.Array:
+@_differentiable
+def _over_rows(x: jax.Array, z: jax.Array, precision: Any) -> jax.Array:
     """``xᵀ z``, summed over i."""
-    return jnp.einsum("...li,...ij->...lj", stored(jnp.swapaxes(x, -1, -2)), z)
+    if x.shape[-1] <= z.shape[-1]:
+        return jnp.einsum("...li,...ij->...lj", stored(x.mT), z, precision=precision)
+    # The barrier keeps the compiler from turning this back into the slow product.
+    transposed = jnp.einsum("...ji,...il->...jl", stored(z.mT), x, precision=precision)
+    return stored(transposed).mT
 
 
-def _kept(function: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., Any]:
+def _kept(function: Callable[..., jax.Array]) -> Callable[..., Any]:
     """The function, with its arguments for the derivative."""
-    return lambda first, second: (function(first, second), (first, second))
+    return lambda first, second, precision: (function(first, second, precision), (first, second))
 
 
-product.defvjp(_kept(product), lambda xy, z: (_over_columns(z, xy[1]), _over_rows(xy[0], z)))
-_over_columns.defvjp(_kept(_over_columns), lambda zy, x: (product(x, zy[1]), _over_rows(x, zy[0])))
-_over_rows.defvjp(_kept(_over_rows), lambda xz, y: (_over_columns(xz[1], y), product(xz[0], y)))
+_product.defvjp(
+    _kept(_product),
+    lambda p, xy, z: (_over_columns(z, xy[1], p), _over_rows(xy[0], z, p)),
+)
+_over_columns.defvjp(
+    _kept(_over_columns),
+    lambda p, zy, x: (_product(x, zy[1], p), _over_rows(x, zy[0], p)),
+)
+_over_rows.defvjp(
+    _kept(_over_rows),
+    lambda p, xz, y: (_over_columns(xz[1], y, p), _product(xz[0], y, p)),
+)

@@ -3,10 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from atomjax.ops import compiler_options, product
 
+# Each derivative transposes the smaller of two matrices: once the one, once the other.
 SHAPES = (3, 2, 5, 4), (3, 2, 4, 6)
+TALL = (3, 2, 7, 6), (3, 2, 6, 2)
 
 
 def plain(x, y):
@@ -26,10 +29,11 @@ def forces_loss(multiply):
     return loss
 
 
-def test_products_and_derivatives_are_those_of_einsum():
+@pytest.mark.parametrize("shapes", [SHAPES, TALL])
+def test_products_and_derivatives_are_those_of_einsum(shapes):
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
-        x, y = (jnp.asarray(rng.normal(size=shape)) for shape in SHAPES)
+        x, y = (jnp.asarray(rng.normal(size=shape)) for shape in shapes)
         np.testing.assert_allclose(product(x, y), plain(x, y), rtol=1e-14)
         options = compiler_options()
         ours, theirs = (
@@ -54,3 +58,17 @@ def test_third_derivatives():
 
         for a, b in zip(third(product), third(plain), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)
+
+
+def test_derivatives_have_the_precision_of_the_product():
+    def energy(x, y):
+        with jax.default_matmul_precision("float32"):
+            return jnp.sum(jnp.sin(product(x, y)))
+
+    def loss(x, y):
+        return sum(jnp.sum(jnp.sin(one)) for one in jax.grad(energy, argnums=(0, 1))(x, y))
+
+    x, y = (jnp.ones(shape) for shape in SHAPES)
+    program = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, y))
+    exact = program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+    assert exact == program.count("dot_general") > 3

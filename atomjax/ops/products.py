@@ -19,10 +19,13 @@ import jax.numpy as jnp
 
 from atomjax.ops.barrier import stored
 
+# Type checkers do not know the options that are its attributes.
+_CONFIG: Any = jax.config
+
 
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """``z = x y``, summed over l."""
-    return _product(x, y, jax.config.jax_default_matmul_precision)
+    return _product(x, y, _CONFIG.jax_default_matmul_precision)
 
 
 def _differentiable(function: Callable[..., jax.Array]) -> Any:

@@ -27,10 +27,5 @@ def get_config() -> ml_collections.ConfigDict:
     crystals.split = section(validation=150, test=300, by="class_key")
     crystals.graph = GRAPH
     config.data = data_of(crystals)
-
-    train = config.train = small_data.train_settings(batch_size=16)
-    train.epochs = 12
-    train.schedule.warmup_steps = 100
-    train.validation.eval_every = 220
-    train.validation.select_by = "force_mae"
+    config.train = small_data.force_training(12, 220, batch_size=16, warmup_steps=100)
     return config

@@ -25,10 +25,5 @@ def get_config() -> ml_collections.ConfigDict:
     conformers.split = section(validation=200, test=400, by="class_key")
     conformers.graph = GRAPH
     config.data = data_of(conformers)
-
-    train = config.train = small_data.train_settings(batch_size=16)
-    train.epochs = 8
-    train.schedule.warmup_steps = 100
-    train.validation.eval_every = 475
-    train.validation.select_by = "force_mae"
+    config.train = small_data.force_training(8, 475, batch_size=16, warmup_steps=100)
     return config

@@ -15,6 +15,7 @@ from atomjax.graphs.capacity import (
     CapacityError,
     Sizes,
     fit_capacity,
+    in_one_tier,
     shared_capacity,
 )
 from atomjax.graphs.interactions import GraphConfig, InteractionGraphs, build_many
@@ -129,7 +130,7 @@ class GrowingShape:
         """The present shape if it holds these batches, else one that holds them and all before."""
         most = needs.max(axis=0)
         if self.capacity is None or (most > self.capacity.limits).any():
-            grown = np.ceil(most * (1 + self.slack)).astype(np.int64)
+            grown = in_one_tier(np.ceil(most * (1 + self.slack)).astype(np.int64))
             grown[FIELDS.index("n_graph")] = most[FIELDS.index("n_graph")]
             if self.capacity is not None:
                 grown = np.maximum(grown, self.capacity.limits)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import jraph
 from flax import struct
 
-from atomjax.ops.gather import Slots
+from atomjax.ops.gather import Slots, TieredSlots
 
 
 @struct.dataclass
@@ -44,6 +44,23 @@ class AtomToEdgeGraph:
     image: jax.Array
     slots: Slots
     reverse: jax.Array
+
+
+@struct.dataclass
+class Tiers:
+    """Slots of atoms sorted by their number of neighbours; see ``atomjax.graphs.tiers``.
+
+    Attributes:
+        atoms: [N] the atoms of all tiers, one tier after the other.
+        place: [N] place of each atom in ``atoms``.
+        main: slots of the main edges.
+        a2ee2a: slots of the a2ee2a edges, or None.
+    """
+
+    atoms: jax.Array
+    place: jax.Array
+    main: TieredSlots
+    a2ee2a: TieredSlots | None
 
 
 @struct.dataclass
@@ -133,6 +150,7 @@ class GraphBatch:
         a2a: atom-to-atom graph, or None.
         quadruplets: quadruplet graph, or None.
         targets: labels.
+        tiers: slots of the main and a2ee2a edges in tiers, or None for graphs of kind "nearest".
     """
 
     graph: jraph.GraphsTuple
@@ -145,6 +163,7 @@ class GraphBatch:
     a2a: AtomToAtomGraph | None
     quadruplets: QuadrupletGraph | None
     targets: Targets
+    tiers: Tiers | None = None
 
     # jraph types its fields as any tree or None; these give them their type back.
     @property

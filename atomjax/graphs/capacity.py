@@ -17,6 +17,8 @@ from atomjax.graphs.interactions import InteractionGraphs
 _ROUND_FROM = 256
 # Of a bucket that is shared: a width, and edges for each atom.
 _LEAST_WIDTH, _LEAST_EDGES = 32, 16
+# Neighbours of an atom that a tier of narrow slots may be cut at; see ``atomjax.graphs.tiers``.
+WIDTHS = (8, 12, 16, 24)
 
 
 class CapacityError(ValueError):
@@ -42,6 +44,7 @@ class Capacity:
         readers_quad: qint edges that one atom sends.
         max_atoms: M, atoms of the largest structure.
         readers: R, main edges that one atom sends; graphs that a model does not have take 1.
+        over_8, over_12, over_16, over_24: atoms with more main or a2ee2a neighbours than that.
     """
 
     n_graph: int
@@ -58,6 +61,10 @@ class Capacity:
     readers_quad: int
     max_atoms: int
     readers: int
+    over_8: int
+    over_12: int
+    over_16: int
+    over_24: int
 
     def __post_init__(self):
         if self.n_graph < 2:
@@ -76,8 +83,14 @@ class Capacity:
         return replace(self, **{name: getattr(self, name) + by for name in FIELDS})
 
 
+def over(width: int) -> str:
+    """The field that counts the atoms with more than ``width`` neighbours, one of `WIDTHS`."""
+    return f"over_{width}"
+
+
 FIELDS = tuple(field.name for field in fields(Capacity))
-_COUNTS = ("n_graph", "n_node", "n_edge", "n_edge_a2ee2a", "n_quad")
+_OVER = tuple(over(width) for width in WIDTHS)
+_COUNTS = ("n_graph", "n_node", "n_edge", "n_edge_a2ee2a", "n_quad", *_OVER)
 _IS_COUNT = np.array([name in _COUNTS for name in FIELDS])
 _PADDING = np.array([1 if name in ("n_graph", "n_node") else 0 for name in FIELDS])
 _MEANING = {
@@ -95,6 +108,7 @@ _MEANING = {
     "readers_quad": "qint edges sent by one atom",
     "max_atoms": "atoms in one structure",
     "readers": "main edges sent by one atom",
+    **{over(width): f"atoms with more than {width} neighbours" for width in WIDTHS},
 }
 
 
@@ -139,6 +153,8 @@ class Sizes:
             "max_atoms": n_node,
             "readers": _most(main[1], n_node),
         }
+        neighbors = np.maximum(main[0], a2ee2a[0])
+        columns |= {over(width): _total(neighbors > width, n_node) for width in WIDTHS}
         return cls(np.stack([columns[name] for name in FIELDS], axis=1).astype(np.int64))
 
     @classmethod
@@ -163,7 +179,7 @@ class Sizes:
             seen = np.maximum(self.column(name), drawn.column(name))
             grown = np.maximum(self.column(name), np.minimum(-(-seen * 11 // 10), bound))
             table[:, FIELDS.index(name)] = grown
-        return Sizes(table)
+        return Sizes(in_one_tier(table))
 
     def with_all_widths(self, needs: np.ndarray) -> np.ndarray:
         """``needs`` [groups, fields] with widths that hold any of these structures."""
@@ -182,6 +198,16 @@ class Sizes:
             maxima = np.maximum.reduceat(rows[:, ~_IS_COUNT], start, axis=0)
             needs[np.ix_(filled, np.flatnonzero(~_IS_COUNT))] = maxima
         return needs
+
+
+def in_one_tier(table: np.ndarray) -> np.ndarray:
+    """Sizes or needs [..., fields] with all atoms among those of many neighbours.
+
+    A shape that is to hold what has not been seen has room for any number of these.
+    """
+    table = table.copy()
+    table[..., [FIELDS.index(name) for name in _OVER]] = table[..., [FIELDS.index("n_node")]]
+    return table
 
 
 def fit_capacity(needs: np.ndarray, *, margin: float = 0.0) -> Capacity:

@@ -20,6 +20,7 @@ from atomjax.graphs.capacity import Capacity, Sizes, check_fits, fit_capacity
 from atomjax.graphs.config import KINDS, GraphConfig
 from atomjax.graphs.interactions import InteractionGraphs, build_many
 from atomjax.graphs.neighbors import image_codes
+from atomjax.graphs.tiers import make_tiers
 from atomjax.structures.properties import TargetScale
 from atomjax.structures.references import References
 from atomjax.structures.structure import Structure
@@ -120,14 +121,15 @@ def pack(
     n_node = np.array([g.n_node for g in graphs], dtype=np.int64)
     first = np.cumsum(n_node) - n_node
     graph, slots, senders = _main_graph(graphs, structures, first, capacity, dtype)
-    swap = reverse = None
+    make = {"a2ee2a": _atom_to_edge, "a2a": _atom_to_atom, "qint": _quadruplets}
+    others = {name: make[name](graphs, first, capacity, dtype) for name in KINDS[kind].others}
+    swap = reverse = tiers = None
     if KINDS[kind].symmetric:
         swap = _swap(graphs, capacity)
+        tiers = make_tiers(slots, others.get("a2ee2a"), capacity)
     else:
         edges = np.arange(len(senders))
         reverse = _reverse(senders, edges, capacity.n_node, capacity.readers, capacity.n_edge)
-    make = {"a2ee2a": _atom_to_edge, "a2a": _atom_to_atom, "qint": _quadruplets}
-    others = {name: make[name](graphs, first, capacity, dtype) for name in KINDS[kind].others}
     structure_of_atom = np.repeat(np.arange(len(graphs)), n_node)
     atoms = _slots(structure_of_atom, capacity.n_graph, capacity.max_atoms, capacity.n_node)
     return GraphBatch(
@@ -141,6 +143,7 @@ def pack(
         a2a=others.get("a2a"),
         quadruplets=others.get("qint"),
         targets=_targets(structures, labels, property_names, capacity, dtype, stress),
+        tiers=tiers,
     )
 
 

@@ -2,15 +2,29 @@
 
 from atomjax.ops.barrier import stored
 from atomjax.ops.compiler import compiler_options
-from atomjax.ops.gather import Slots, from_slots, put, rows, sum_slots, take, take_inside, to_slots
+from atomjax.ops.gather import (
+    Slots,
+    TieredSlots,
+    from_slots,
+    from_tiers,
+    put,
+    rows,
+    sum_slots,
+    take,
+    take_inside,
+    to_slots,
+    to_tiers,
+)
 from atomjax.ops.platform import platform, tracing_for
 from atomjax.ops.products import product
 from atomjax.ops.safe import safe_norm, safe_normalize
 
 __all__ = [
     "Slots",
+    "TieredSlots",
     "compiler_options",
     "from_slots",
+    "from_tiers",
     "platform",
     "product",
     "put",
@@ -22,5 +36,6 @@ __all__ = [
     "take",
     "take_inside",
     "to_slots",
+    "to_tiers",
     "tracing_for",
 ]

@@ -12,6 +12,7 @@ Out-of-range entries (``index == N``, ``reverse == index.size``) mean "nothing" 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 
@@ -26,6 +27,25 @@ class Slots:
 
     index: jax.Array
     position: jax.Array
+
+
+@struct.dataclass
+class TieredSlots:
+    """:class:`Slots` of owners in tiers, each with slots as wide as its owners need.
+
+    Attributes:
+        index: [N_t, K_t] the row in each slot, for every tier; the number of rows where empty.
+        position: [E] the place of each row among the slots of all tiers, one tier after the
+            other; their number for padding rows.
+    """
+
+    index: tuple[jax.Array, ...]
+    position: jax.Array
+
+    @property
+    def flat(self) -> jax.Array:
+        """[S] the row in each slot of all tiers."""
+        return jnp.concatenate([index.reshape(-1) for index in self.index])
 
 
 def rows(x: jax.Array, index: jax.Array, empty: int | bool = 0) -> jax.Array:
@@ -128,6 +148,20 @@ def from_slots(x: jax.Array, slots: Slots) -> jax.Array:
     n, k = slots.index.shape
     flat = x.reshape((n * k, *x.shape[2:]))
     return take(flat, slots.position, slots.index.reshape(-1, 1))
+
+
+def to_tiers(x: jax.Array, slots: TieredSlots) -> list[jax.Array]:
+    """Edge rows [E, ...] as slots [N_t, K_t, ...] of each tier; empty slots zero."""
+    flat = take(x, slots.flat, slots.position[:, None])
+    ends = np.cumsum([index.size for index in slots.index])
+    parts = jnp.split(flat, ends[:-1])
+    shapes = [index.shape + x.shape[1:] for index in slots.index]
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def from_tiers(x: jax.Array, slots: TieredSlots) -> jax.Array:
+    """Values [S, ...] of the slots of all tiers as edge rows [E, ...]; padding edges read zero."""
+    return take(x, slots.position, slots.flat[:, None])
 
 
 def sum_slots(x: jax.Array, slots: Slots) -> jax.Array:

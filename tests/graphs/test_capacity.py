@@ -3,7 +3,15 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 
-from atomjax.graphs.capacity import FIELDS, CapacityError, Sizes, check_fits, fit_capacity
+from atomjax.graphs.capacity import (
+    FIELDS,
+    WIDTHS,
+    CapacityError,
+    Sizes,
+    check_fits,
+    fit_capacity,
+    over,
+)
 from atomjax.graphs.interactions import GraphConfig, build_many
 
 
@@ -35,6 +43,11 @@ def test_sizes_count_what_the_graphs_hold(structures, sizes):
             expected |= zip(name, (len(edges), received.max(), sent.max()), strict=True)
         expected["n_quad"] = np.unique(graphs.qint.receivers).size
         del expected[""]
+        degrees = [
+            np.bincount(e.receivers, minlength=graphs.n_node) for e in (graphs.main, graphs.a2ee2a)
+        ]
+        for width in WIDTHS:
+            expected[over(width)] = int((np.max(degrees, axis=0) > width).sum())
         assert row(sizes, i) == expected
 
 
@@ -42,7 +55,8 @@ def test_groups_add_counts_and_take_the_largest_width(sizes):
     needs = sizes.needs([np.array([0, 2]), np.zeros(0, dtype=int), np.array([1, 3, 0])])
     for field, values in zip(FIELDS, needs.T, strict=True):
         column = sizes.column(field)
-        counted = field in ("n_graph", "n_node", "n_edge", "n_edge_a2ee2a", "n_quad")
+        counts = ("n_graph", "n_node", "n_edge", "n_edge_a2ee2a", "n_quad")
+        counted = field in counts or field.startswith("over_")
         combine = np.sum if counted else np.max
         assert values.tolist() == [combine(column[[0, 2]]), 0, combine(column[[1, 3, 0]])]
 

@@ -6,9 +6,10 @@ import jraph
 import numpy as np
 import pytest
 
-from atomjax.graphs.capacity import CapacityError, Sizes, fit_capacity
+from atomjax.graphs.capacity import CapacityError, Sizes, fit_capacity, in_one_tier
 from atomjax.graphs.interactions import GraphConfig, build_many
 from atomjax.graphs.packing import Labels, pack, pack_structures, read_labels
+from atomjax.graphs.tiers import tier_shapes
 from atomjax.structures import PropertyScale, References, Structure
 
 CONFIG = GraphConfig(max_neighbors=8, max_neighbors_a2ee2a=6, max_neighbors_qint=3)
@@ -281,3 +282,44 @@ def test_overflow_names_structure_and_field(structures, graphs):
     with pytest.raises(CapacityError, match=r"slab.*raise Capacity\.max_a2a from 12"):
         pack(graphs, structures, replace(capacity, max_a2a=12))
     pack(graphs, structures, capacity)
+
+
+@pytest.fixture
+def uneven():
+    """A chain whose atoms have up to eight neighbours, and a ball in which they have 20 to 30."""
+    rng = np.random.default_rng(0)
+    chain = np.arange(40.0)[:, None] * [1.2, 0, 0]
+    ball = np.stack(np.meshgrid(*[[0, 1.7, 3.4]] * 3), axis=-1).reshape(-1, 3)
+    positions = np.concatenate([chain, ball + np.array([0, 50, 0])])
+    positions += rng.normal(0, 0.05, positions.shape)
+    return Structure(atomic_numbers=np.full(len(positions), 6), positions=positions)
+
+
+def test_tiers_hold_each_edge_in_a_slot_of_its_receiver(uneven):
+    batch = pack_structures([uneven], GraphConfig(cutoff=4.0), slack=3)
+    tiers, n = batch.tiers, len(batch.node_graph)
+    np.testing.assert_array_equal(tiers.atoms[tiers.place], np.arange(n))
+    for tiered, slots in ((tiers.main, batch.slots), (tiers.a2ee2a, batch.a2ee2a.slots)):
+        narrow, wide = tiered.index
+        assert len(narrow) + len(wide) == n
+        assert narrow.shape[1] < wide.shape[1] == slots.index.shape[1]
+        assert narrow.size + wide.size < 0.7 * slots.index.size
+        flat = np.concatenate([narrow.ravel(), wide.ravel()])
+        real = np.flatnonzero(slots.position < slots.index.size)
+        np.testing.assert_array_equal(flat[tiered.position[real]], real)
+        assert (flat < len(slots.position)).sum() == len(real)
+        assert set(np.delete(tiered.position, real).tolist()) <= {flat.size}
+        widths = np.repeat([narrow.shape[1], wide.shape[1]], [len(narrow), len(wide)])
+        owners = np.repeat(tiers.atoms, widths)
+        receivers = slots.position[real] // slots.index.shape[1]
+        np.testing.assert_array_equal(owners[tiered.position[real]], receivers)
+
+
+def test_one_tier_where_two_would_save_little(structures, batch, uneven):
+    assert [len(slots.index) for slots in (batch.tiers.main, batch.tiers.a2ee2a)] == [1, 1]
+    np.testing.assert_array_equal(batch.tiers.main.index[0], batch.slots.index)
+    sizes = Sizes.measure(build_many([uneven], GraphConfig(cutoff=4.0)))
+    assert len(tier_shapes(fit_capacity(sizes.table))) == 2
+    assert len(tier_shapes(fit_capacity(in_one_tier(sizes.table)))) == 1
+    assert sizes.column("over_8")[0] == 27
+    assert pack_structures([structures[1]], GraphConfig(kind="nearest")).tiers is None

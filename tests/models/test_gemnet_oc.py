@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
-from atomjax.graphs import pack_structures
+from atomjax.graphs import GraphConfig, build_many, pack_structures
+from atomjax.graphs.capacity import Sizes, fit_capacity, in_one_tier
 from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.models.initializers import he_orthogonal
+from atomjax.structures import Structure
 from atomjax.training.update.optimizer import shared_divisors
 from tests.models.conformance import CONFIG, samples
+from tests.smallest import NO_LAYERS
 
 TASKS = [HeadConfig(name=name) for name in ("oc20", "oc22", "ani1x", "transition1x")]
 
@@ -163,3 +166,31 @@ def test_initial_kernels_have_unit_gain():
 def test_mistyped_model_configs_are_corrected(config, message):
     with pytest.raises(ValueError, match=message):
         build_model(config, TASKS)
+
+
+def test_tiers_of_atoms_change_nothing():
+    rng = np.random.default_rng(0)
+    ball = np.stack(np.meshgrid(*[[0, 1.8, 3.6]] * 3), axis=-1).reshape(-1, 3)
+    chain = np.arange(30.0)[:, None] * [1.3, 0, 0] + [0, 50, 0]
+    positions = np.concatenate([ball, chain]) + rng.normal(0, 0.1, (57, 3))
+    structure = Structure(atomic_numbers=rng.choice([1, 6, 8], 57), positions=positions)
+    graph = GraphConfig(cutoff=4.0)
+    sizes = Sizes.measure(build_many([structure], graph)).table
+    found = []
+    with jax.enable_x64(True):
+        head = HeadConfig(name="all", forces="conservative")
+        model = build_model({"name": "gemnet_oc_tiny", "num_blocks": 1, **NO_LAYERS}, [head])
+        variables = None
+        for needs, tiers in ((sizes, 2), (in_one_tier(sizes), 1)):
+            capacity = fit_capacity(needs)
+            batch = pack_structures([structure], graph, capacity, dtype=np.float64)
+            assert len(batch.tiers.main.index) == tiers
+            if variables is None:
+                variables = init_variables(model, jax.random.key(0), batch)
+                # Heads start at zero.
+                noise = jax.tree.map(lambda x: rng.normal(0.1, 0.1, x.shape), variables)
+                variables = jax.tree.map(jnp.add, variables, noise)
+            found.append(jax.jit(partial(predict, model))(variables, batch)["all"])
+    np.testing.assert_allclose(found[0].energy[0], found[1].energy[0], rtol=1e-12)
+    np.testing.assert_allclose(found[0].forces, found[1].forces, atol=1e-13)
+    assert np.abs(found[0].forces).max() > 1e-4

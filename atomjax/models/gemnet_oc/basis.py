@@ -6,6 +6,7 @@ out so that a block's sum over neighbours is a batched matrix product without in
 
     triplets       kernel[n, k, i, j]: main edge k into atom n, neighbour j, channel i
     edge to atom   kernel[n, i, k]:    already summed over the outgoing a2ee2a edges
+                   (both for each tier of atoms, see ``atomjax.graphs.tiers``)
     atom to atom   kernel[n, i, p]
     quadruplets    outer[q, k, i, b, l] and inner[q, b, k, l, j]: the dihedral basis is an outer
                    product, so the sum over d (j) is done before the sum over b
@@ -24,15 +25,18 @@ from atomjax.models.gemnet_oc.config import GemNetOCConfig
 from atomjax.models.gemnet_oc.geometry import Geometry
 from atomjax.models.initializers import he_orthogonal_angular
 from atomjax.models.layers import Dense
-from atomjax.ops import product, take, to_slots
+from atomjax.ops import product, take, to_slots, to_tiers
 
 
 @struct.dataclass
 class TripletBasis:
-    """Radial embedding of the incoming edges and angular kernel of one triplet interaction."""
+    """Radial embedding of the incoming edges and angular kernels of one triplet interaction.
+
+    The kernels are those of the tiers of atoms.
+    """
 
     radial: jax.Array
-    kernel: jax.Array
+    kernels: list[jax.Array]
 
 
 @struct.dataclass
@@ -136,30 +140,34 @@ class BasisEmbedding(nn.Module):
         return circular_basis(cosine, self.config.num_spherical, axis)
 
     def edge_to_edge(self, batch: GraphBatch, geometry: Geometry, radial: jax.Array):
-        """Kernel [N, K, I, K] of b→a←c over main edges; an edge does not meet itself."""
-        weight = to_slots(self.cbf_tint(radial), batch.slots)
-        different = ~jnp.eye(geometry.cosine_e2e.shape[-1], dtype=bool)
-        angles = jnp.where(different[:, None], self.angles(geometry.cosine_e2e, -2), 0)
-        kernel = product(weight, angles)
-        return TripletBasis(radial=self.rbf_tint(radial), kernel=kernel)
+        """Kernels [N_t, K, I, K] of b→a←c over main edges; an edge does not meet itself."""
+        weights = to_tiers(self.cbf_tint(radial), _present(batch.tiers).main)
+        kernels = []
+        for weight, cosine in zip(weights, geometry.cosine_e2e, strict=True):
+            different = ~jnp.eye(cosine.shape[-1], dtype=bool)
+            angles = jnp.where(different[:, None], self.angles(cosine, -2), 0)
+            kernels.append(product(weight, angles))
+        return TripletBasis(radial=self.rbf_tint(radial), kernels=kernels)
 
     def atom_to_edge(self, batch: GraphBatch, geometry: Geometry, radial: jax.Array):
-        """Kernel [N, K, I, J] from the a2ee2a edges into an atom to its main edges."""
-        triplets = _present(geometry.a2ee2a)
-        weight = to_slots(self.cbf_aeint(radial), batch.slots)
-        angles = jnp.where(triplets.mask[:, :, None], self.angles(triplets.cosine, -2), 0)
-        kernel = product(weight, angles)
+        """Kernels [N_t, K, I, J] from the a2ee2a edges into an atom to its main edges."""
+        weights = to_tiers(self.cbf_aeint(radial), _present(batch.tiers).main)
+        kernels = []
+        for weight, triplets in zip(weights, _present(geometry.a2ee2a), strict=True):
+            angles = jnp.where(triplets.mask[:, :, None], self.angles(triplets.cosine, -2), 0)
+            kernels.append(product(weight, angles))
         ae_radial = self.radial(_present(geometry.a2ee2a_distance), "a2ee2a")
-        return TripletBasis(radial=self.rbf_aeint(ae_radial), kernel=kernel)
+        return TripletBasis(radial=self.rbf_aeint(ae_radial), kernels=kernels)
 
     def edge_to_atom(self, batch: GraphBatch, geometry: Geometry, radial: jax.Array):
-        """Kernel [N, I, K] from the main edges into an atom to the atom itself."""
-        triplets, graph = _present(geometry.a2ee2a), _present(batch.a2ee2a)
+        """Kernels [N_t, I, K] from the main edges into an atom to the atom itself."""
         ae_radial = self.radial(_present(geometry.a2ee2a_distance), "a2ee2a")
-        weight = to_slots(self.cbf_eaint(ae_radial), graph.slots)
-        angles = jnp.where(triplets.mask[..., None], self.angles(triplets.cosine), 0)
-        kernel = jnp.einsum("njil,nkjl->nik", weight, angles)
-        return TripletBasis(radial=self.rbf_eaint(radial), kernel=kernel)
+        weights = to_tiers(self.cbf_eaint(ae_radial), _present(_present(batch.tiers).a2ee2a))
+        kernels = []
+        for weight, triplets in zip(weights, _present(geometry.a2ee2a), strict=True):
+            angles = jnp.where(triplets.mask[..., None], self.angles(triplets.cosine), 0)
+            kernels.append(jnp.einsum("njil,nkjl->nik", weight, angles))
+        return TripletBasis(radial=self.rbf_eaint(radial), kernels=kernels)
 
     def atom_to_atom(self, geometry: Geometry) -> jax.Array:
         """Kernel [N, I, P] of atom pairs."""

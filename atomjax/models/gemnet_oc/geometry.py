@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from atomjax.graphs.batch import GraphBatch, QuadrupletGraph
-from atomjax.ops import rows, safe_normalize, take, to_slots
+from atomjax.graphs.batch import AtomToEdgeGraph, GraphBatch, QuadrupletGraph, Tiers
+from atomjax.ops import rows, safe_normalize, take, to_slots, to_tiers
 
 
 @struct.dataclass
 class Triplets:
-    """Angles between the main edges (slots K) and the a2ee2a edges (slots J) into each atom.
+    """Angles between the main edges (slots K) and the a2ee2a edges (slots J) of a tier of atoms.
 
     Attributes:
-        cosine: [N, K, J] cosine of the angle at the atom.
-        mask: [N, K, J] false where both are the same edge.
+        cosine: [N_t, K, J] cosine of the angle at the atom.
+        mask: [N_t, K, J] false where both are the same edge.
     """
 
     cosine: jax.Array
@@ -54,57 +54,81 @@ class Geometry:
     Attributes:
         distance: [E] Å, of the main edges.
         unit: [E, 3] unit vectors of the main edges.
-        cosine_e2e: [N, K, K] between the main edges into each atom.
+        cosine_e2e: [N_t, K, K] between the main edges into each atom, for every tier of atoms.
         a2ee2a_distance: [A] Å.
-        a2ee2a: angles between main and a2ee2a edges.
+        a2ee2a: angles between main and a2ee2a edges, for every tier.
         a2a_distance: [N, P] Å.
         quadruplets: angles of quadruplets.
     """
 
     distance: jax.Array
     unit: jax.Array
-    cosine_e2e: jax.Array
+    cosine_e2e: list[jax.Array]
     a2ee2a_distance: jax.Array | None
-    a2ee2a: Triplets | None
+    a2ee2a: list[Triplets] | None
     a2a_distance: jax.Array | None
     quadruplets: Quadruplets | None
 
 
-def slot_senders(batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
-    """[N, K] sender and image code of the main edge in each slot; senders N where empty."""
+def slot_senders(batch: GraphBatch, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sender and image code of the main edge in each slot; senders N where empty."""
     num_atoms = batch.node_graph.shape[0]
-    index = batch.slots.index
     return rows(batch.senders, index, num_atoms), rows(batch.edge_images, index)
 
 
 def compute_geometry(batch: GraphBatch) -> Geometry:
     """Distances and angles of every interaction graph that the batch carries."""
     unit, distance = safe_normalize(batch.edge_vectors)
-    unit_NK = to_slots(unit, batch.slots)
-    senders_NK, image_NK = slot_senders(batch)
-
+    tiers = batch.tiers
+    assert tiers is not None  # the backbone has checked that the graph is symmetric
+    units = to_tiers(unit, tiers.main)
     ae_distance = triplets = None
     if (ae := batch.a2ee2a) is not None:
         ae_unit, ae_distance = safe_normalize(ae.vector)
-        ae_senders, ae_image = rows(ae.senders, ae.slots.index), rows(ae.image, ae.slots.index)
-        same = (senders_NK[:, :, None] == ae_senders[:, None]) & (
-            image_NK[:, :, None] == ae_image[:, None]
-        )
-        cosine = jnp.einsum("nkx,njx->nkj", unit_NK, to_slots(ae_unit, ae.slots))
-        triplets = Triplets(cosine=cosine, mask=~same)
+        triplets = triplet_geometry(batch, ae, tiers, units, ae_unit)
     a2a_distance = None if batch.a2a is None else safe_normalize(batch.a2a.vector)[1]
     quadruplets = None
     if batch.quadruplets is not None:
-        quadruplets = quadruplet_geometry(batch.quadruplets, unit_NK, senders_NK, image_NK)
+        ends = slot_senders(batch, batch.slots.index)
+        quadruplets = quadruplet_geometry(batch.quadruplets, to_slots(unit, batch.slots), *ends)
     return Geometry(
         distance=distance,
         unit=unit,
-        cosine_e2e=jnp.einsum("nkx,njx->nkj", unit_NK, unit_NK),
+        cosine_e2e=[jnp.einsum("nkx,njx->nkj", tier, tier) for tier in units],
         a2ee2a_distance=ae_distance,
         a2ee2a=triplets,
         a2a_distance=a2a_distance,
         quadruplets=quadruplets,
     )
+
+
+def triplet_geometry(
+    batch: GraphBatch,
+    graph: AtomToEdgeGraph,
+    tiers: Tiers,
+    units: list[jax.Array],
+    ae_unit: jax.Array,
+) -> list[Triplets]:
+    """Angles between the main and the a2ee2a edges into each atom, for every tier of atoms.
+
+    Args:
+        batch: the batch, for its main edges.
+        graph: the a2ee2a graph.
+        tiers: tiers of the atoms, with slots of both graphs.
+        units: [N_t, K, 3] unit vectors of the main edges in the slots of each tier.
+        ae_unit: [A, 3] unit vectors of the a2ee2a edges.
+    """
+    assert tiers.a2ee2a is not None  # as there is a graph
+    triplets = []
+    slots = zip(tiers.main.index, tiers.a2ee2a.index, strict=True)
+    for (main, other), unit, ae in zip(slots, units, to_tiers(ae_unit, tiers.a2ee2a), strict=True):
+        senders, image = slot_senders(batch, main)
+        ae_senders, ae_image = rows(graph.senders, other), rows(graph.image, other)
+        same = (senders[:, :, None] == ae_senders[:, None]) & (
+            image[:, :, None] == ae_image[:, None]
+        )
+        triplets.append(Triplets(cosine=jnp.einsum("nkx,njx->nkj", unit, ae), mask=~same))
+    return triplets
 
 
 def quadruplet_geometry(

@@ -12,18 +12,22 @@ from atomjax.graphs.batch import AtomToAtomGraph, GraphBatch
 from atomjax.models.displacement import main_sender_readers
 from atomjax.models.gemnet_oc.basis import QuadrupletBasis, TripletBasis
 from atomjax.models.layers import INV_SQRT_2, Dense, ScaleFactor, scaled_silu
-from atomjax.ops import from_slots, product, rows, take, to_slots
-from atomjax.ops.gather import Slots
+from atomjax.ops import (
+    Slots,
+    TieredSlots,
+    from_slots,
+    from_tiers,
+    product,
+    rows,
+    take,
+    to_slots,
+    to_tiers,
+)
 
 
 def real_slots(slots: Slots) -> jax.Array:
     """[N, K] true where a slot holds an edge."""
     return slots.index < slots.position.shape[0]
-
-
-def real_edges(slots: Slots) -> jax.Array:
-    """[E] true where an edge is not padding."""
-    return slots.position < slots.index.size
 
 
 def flat_products(x: jax.Array) -> jax.Array:
@@ -64,7 +68,7 @@ class TripletInteraction(nn.Module):
         self,
         x: jax.Array,
         basis: TripletBasis,
-        incoming: Slots,
+        incoming: TieredSlots,
         batch: GraphBatch,
         senders: tuple[jax.Array, jax.Array] | None = None,
     ) -> jax.Array:
@@ -72,16 +76,18 @@ class TripletInteraction(nn.Module):
 
         Args:
             x: [rows, C] embeddings of the incoming edges, or of the atoms that send them.
-            basis: radial embedding [rows in, R] and kernel, [N, K, I, J] to send to the main edges
-                or [N, I, J] to send to the atoms.
-            incoming: [N, J] slots of the incoming edges.
-            batch: the batch, for its main edges.
+            basis: radial embedding [rows in, R] and kernels of the tiers, [N_t, K, I, J] to send to
+                the main edges or [N_t, I, J] to send to the atoms.
+            incoming: [N_t, J] slots of the incoming edges.
+            batch: the batch, for its tiers.
             senders: (senders, readers) of the incoming edges if ``x`` belongs to atoms.
 
         Returns:
             [E, features] or [N, features].
         """
-        mask = real_edges(incoming)
+        tiers = batch.tiers
+        assert tiers is not None  # the bases were computed from them
+        mask = incoming.position < incoming.flat.size
         x = Dense(x.shape[-1], scaled_silu, self.dropout, name="dense_ba")(x)
         if senders is not None:
             x = take(x, *senders)
@@ -89,16 +95,23 @@ class TripletInteraction(nn.Module):
         x = ScaleFactor(name="scale_rbf")(x * radial, mask, x)
         x = Dense(self.emb_size_in, scaled_silu, self.dropout, name="down_projection")(x)
 
-        to_edges = basis.kernel.ndim == 4
-        kernel = basis.kernel
-        products = product(kernel.reshape(len(kernel), -1, kernel.shape[-1]), to_slots(x, incoming))
-        products = products.reshape(*kernel.shape[:-1], self.emb_size_in)
-        y = Dense(self.emb_size_out, dropout=self.dropout, name="mlp_cbf")(flat_products(products))
-        out_mask = real_slots(batch.slots) if to_edges else batch.node_mask
-        y = ScaleFactor(name="scale_cbf_sum")(y, out_mask, x, mask)
+        to_edges = basis.kernels[0].ndim == 4
+        products = []
+        for kernel, messages in zip(basis.kernels, to_tiers(x, incoming), strict=True):
+            channels, width = kernel.shape[-2:]
+            y = product(kernel.reshape(len(kernel), -1, width), messages)
+            products.append(y.reshape(-1, channels * self.emb_size_in))
+        y = jnp.concatenate(products)
+        y = Dense(self.emb_size_out, dropout=self.dropout, name="mlp_cbf")(y)
         if to_edges:
-            y = from_slots(y, batch.slots)
+            real = tiers.main.flat < batch.edge_mask.size
+        else:
+            real = rows(batch.node_mask, tiers.atoms)
+        y = ScaleFactor(name="scale_cbf_sum")(y, real, x, mask)
+        if to_edges:
+            y = from_tiers(y, tiers.main)
             return up_project_symmetric(y, batch, self.features, self.dropout)
+        y = take(y, tiers.place, tiers.atoms[:, None])
         return Dense(self.features, scaled_silu, self.dropout, name="up_projection_ca")(y)
 
 

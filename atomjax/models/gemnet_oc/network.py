@@ -60,12 +60,13 @@ class InteractionBlock(nn.Module):
     @nn.nowrap
     def edge_messages(self, h, m, bases: Bases, batch: GraphBatch) -> tuple[jax.Array, int]:
         """Sum of the skip connection and the messages to edges, and the number of terms."""
-        c = self.config
+        c, tiers = self.config, batch.tiers
+        assert tiers is not None  # the bases were computed from them
         x = Dense(c.emb_size_edge, scaled_silu, c.dropout, name="dense_ca")(m)
         x += TripletInteraction(
             c.emb_size_edge, c.emb_size_trip_in, c.emb_size_trip_out, c.dropout,
             name="trip_interaction",
-        )(m, bases.edge_to_edge, batch.slots, batch)  # fmt: skip
+        )(m, bases.edge_to_edge, tiers.main, batch)  # fmt: skip
         terms = 2
         if bases.quadruplets is not None:
             x += QuadrupletInteraction(
@@ -74,13 +75,14 @@ class InteractionBlock(nn.Module):
             )(m, bases.quadruplets, batch)  # fmt: skip
             terms += 1
         if bases.atom_to_edge is not None:
-            assert batch.a2ee2a is not None  # the bases were computed from it
             graph = batch.a2ee2a
+            assert graph is not None
+            assert tiers.a2ee2a is not None
             senders = (graph.senders, graph.reverse)
             x += TripletInteraction(
                 c.emb_size_edge, c.emb_size_trip_in, c.emb_size_trip_out, c.dropout,
                 name="atom_edge_interaction",
-            )(h, bases.atom_to_edge, graph.slots, batch, senders)  # fmt: skip
+            )(h, bases.atom_to_edge, tiers.a2ee2a, batch, senders)  # fmt: skip
             terms += 1
         return x, terms
 
@@ -90,10 +92,11 @@ class InteractionBlock(nn.Module):
         c = self.config
         x, terms = h, 1
         if bases.edge_to_atom is not None:
+            assert batch.tiers is not None  # the bases were computed from them
             x += TripletInteraction(
                 c.emb_size_atom, c.emb_size_trip_in, c.emb_size_trip_out, c.dropout,
                 name="edge_atom_interaction",
-            )(m, bases.edge_to_atom, batch.slots, batch)  # fmt: skip
+            )(m, bases.edge_to_atom, batch.tiers.main, batch)  # fmt: skip
             terms += 1
         if bases.atom_to_atom is not None:
             assert batch.a2a is not None  # the bases were computed from it

@@ -17,7 +17,7 @@ precision; derivatives go through the displacement argument of the models instea
 Edges are sorted by receiver. Out-of-range indices mean "nothing".
 """
 
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ import jraph
 from flax import struct
 
 from atomjax.ops.gather import Slots, TieredSlots
+
+# Batches are declared to hold jax arrays; on the host numpy arrays stand in for them.
+Leaf = Any
 
 
 @struct.dataclass

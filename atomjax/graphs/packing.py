@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jraph
 import numpy as np
@@ -12,6 +11,7 @@ from atomjax.graphs.batch import (
     AtomToAtomGraph,
     AtomToEdgeGraph,
     GraphBatch,
+    Leaf,
     QuadrupletGraph,
     Slots,
     Targets,
@@ -24,9 +24,6 @@ from atomjax.graphs.tiers import make_tiers
 from atomjax.structures.properties import TargetScale
 from atomjax.structures.references import References
 from atomjax.structures.structure import Structure
-
-# Batches are declared to hold jax arrays; on the host numpy arrays stand in for them.
-Leaf = Any
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,13 @@ neighbours, a fourth of the pairs of slots would be real in molecules, and a ten
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from atomjax.graphs.batch import AtomToEdgeGraph, Tiers
+from atomjax.graphs.batch import AtomToEdgeGraph, Leaf, Tiers
 from atomjax.graphs.capacity import WIDTHS, Capacity, over
 from atomjax.ops.gather import Slots, TieredSlots
 
-# Batches are declared to hold jax arrays; on the host numpy arrays stand in for them.
-Leaf = Any
 # Two tiers are worth their kernels, which take a fourth longer to compile, where they have at most
 # this fraction of the pairs of one.
 _WORTH = 0.5

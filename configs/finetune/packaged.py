@@ -7,8 +7,8 @@
 
 "aspirin" finetunes ``atomjax-molecules`` on 10 to 1,000 frames of a molecular dynamics, GFN2-xTB.
 It is in no pretraining set: those of the checkpoint end at nine atoms other than hydrogen, aspirin
-has thirteen. "li_electrode" finetunes ``atomjax-crystals`` on 10 to 200 frames of DFT of a cathode
-(the file of configs/li_electrode.py). All take 1,000 steps of five structures, what the rule for
+has thirteen. "li_electrode" finetunes ``atomjax-crystals`` on 50 frames of DFT of a cathode (the
+file of configs/li_electrode.py). All take 1,000 steps of five structures, what the rule for
 small data gives a finetuning on 50, and are tested on the same frames; a smaller set lies within
 each larger one. What came out is in docs/checkpoints.md.
 """
@@ -23,7 +23,7 @@ from atomjax.recipes.sections import data_of, generated, section, variant
 from atomjax.runtime.config import ConfigError
 
 CHECKPOINTS = {"aspirin": "atomjax-molecules", "li_electrode": "atomjax-crystals"}
-SIZES = {"aspirin": (10, 50, 200, 1000), "li_electrode": (10, 50, 200)}
+SIZES = {"aspirin": (10, 50, 200, 1000), "li_electrode": (50,)}
 # Both checkpoints'.
 CUTOFF = 4.0  # Å
 
@@ -34,7 +34,7 @@ def task_set(name: str, path: str) -> Any:
         dataset.split = section(train=1000, validation=50, test=300)
     else:
         dataset = dft_sets.li_electrode(path)
-        dataset.split = section(train=200, validation=40, test=60)
+        dataset.split = section(train=50, validation=40, test=210)
     dataset.graph = section(cutoff=CUTOFF)
     return dataset
 

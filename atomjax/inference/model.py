@@ -291,8 +291,8 @@ def load(
 
     Args:
         directory: a run's directory, the ``checkpoints`` directory in it, a converted
-            checkpoint, or "atomjax-molecules" or "atomjax-crystals", which come with the package;
-            or a list of these.
+            checkpoint, "atomjax-molecules" or "atomjax-crystals", which come with the package, or
+            a list of these.
         which: "best" by validation, or "latest".
         averaged: take the moving average of the parameters, which validation used.
 

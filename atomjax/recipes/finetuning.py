@@ -32,8 +32,7 @@ def finetune(
     The same as ``configs/finetune/own.py`` with the same files, seed and settings.
 
     Args:
-        checkpoint: run, converted checkpoint, or "atomjax-molecules" or "atomjax-crystals", which
-            come with the package; None trains random weights.
+        checkpoint: run, converted checkpoint or name of packaged weights; None: random weights.
         train: path, list of `ase.Atoms` or `Structure`, store, or an entry of a config.
         validation: structures that choose the best weights; None holds 15 % of the training
             structures out, and without ``test`` another 25 % to test on.

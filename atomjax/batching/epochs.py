@@ -24,15 +24,7 @@ from atomjax.batching.planning import (
     split_batch,
 )
 from atomjax.batching.size_table import JoinedSizes
-from atomjax.graphs.capacity import (
-    FIELDS,
-    Capacity,
-    CapacityError,
-    Sizes,
-    check_fits,
-    fit_capacity,
-    in_one_tier,
-)
+from atomjax.graphs.capacity import FIELDS, Capacity, CapacityError, Sizes, check_fits, fit_capacity
 
 # Samples of a window: enough for sums over a window to vary by a fraction of a percent.
 WINDOW = 1 << 16
@@ -291,8 +283,6 @@ class EpochPlans:
             widest = classes == classes.max()
             needs[widest] = Sizes(maxima[None]).with_all_widths(needs[widest])
         margin += (_MARGIN if windows > affordable else 0.0) + self._dropout_margin(needs)
-        if margin:
-            needs = in_one_tier(needs)
         return smallest_first(
             [fit_capacity(needs[classes == c], margin=margin) for c in np.unique(classes)]
         )

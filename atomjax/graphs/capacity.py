@@ -218,6 +218,8 @@ def fit_capacity(needs: np.ndarray, *, margin: float = 0.0) -> Capacity:
         margin: fraction to enlarge the needs by, for groups not yet seen.
     """
     most = np.max(needs, axis=0, initial=0)
+    if margin:
+        most = in_one_tier(most)
     # Margins are for sums that vary from batch to batch; the number of structures does not.
     grown = np.where(_IS_COUNT, np.ceil(most * (1 + margin)).astype(np.int64), most)
     grown[FIELDS.index("n_graph")] = most[FIELDS.index("n_graph")]

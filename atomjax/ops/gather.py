@@ -43,6 +43,11 @@ class TieredSlots:
     position: jax.Array
 
     @property
+    def size(self) -> int:
+        """Number of slots of all tiers, S."""
+        return sum(index.size for index in self.index)
+
+    @property
     def flat(self) -> jax.Array:
         """[S] the row in each slot of all tiers."""
         return jnp.concatenate([index.reshape(-1) for index in self.index])

@@ -10,7 +10,6 @@ are traced themselves.
 Shape letters: [..., i, l] of x, [..., l, j] of y, [..., i, j] of z.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +29,7 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _differentiable(function: Callable[..., jax.Array]) -> Any:
     """A function of two matrices and a precision, which is no array, with derivatives to come."""
-    return functools.partial(jax.custom_vjp, nondiff_argnums=(2,))(function)
+    return jax.custom_vjp(function, nondiff_argnums=(2,))
 
 
 @_differentiable

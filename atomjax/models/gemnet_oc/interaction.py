@@ -87,7 +87,7 @@ class TripletInteraction(nn.Module):
         """
         tiers = batch.tiers
         assert tiers is not None  # the bases were computed from them
-        mask = incoming.position < incoming.flat.size
+        mask = incoming.position < incoming.size
         x = Dense(x.shape[-1], scaled_silu, self.dropout, name="dense_ba")(x)
         if senders is not None:
             x = take(x, *senders)

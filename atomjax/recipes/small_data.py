@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomjax.data.facts import Facts
-from atomjax.recipes.sections import Section, section, training
+from atomjax.recipes.sections import Section, data_of, section, training
 from atomjax.runtime.config import ConfigError
 from atomjax.training.head_source import matching_head
 
@@ -112,6 +112,24 @@ def force_training(
     train.validation.eval_every = eval_every
     train.validation.select_by = "force_mae"
     return train
+
+
+def pretraining(dataset: Section, epochs: int, eval_every: int) -> Section:
+    """The config of a pretraining on one set, whose graphs have a cutoff.
+
+    Args:
+        dataset: entry of a config.
+        epochs: passes over the structures.
+        eval_every: steps from one validation to the next.
+    """
+    config = section()
+    config.workflow = "pretrain"
+    config.seed = 0
+    config.model = model_settings(dataset.graph.cutoff)
+    config.head = HEAD
+    config.data = data_of(dataset)
+    config.train = force_training(epochs, eval_every, batch_size=16, warmup_steps=100)
+    return config
 
 
 def num_gaussians(cutoff: float) -> int:

@@ -11,21 +11,14 @@ was. What it is worth is in docs/checkpoints.md.
 import ml_collections
 
 from atomjax.recipes import small_data
-from atomjax.recipes.sections import data_of, generated, section
+from atomjax.recipes.sections import generated, section
 
 # Dense metals and oxides have about 18 and 26 neighbours within it.
 GRAPH = section(cutoff=4.0)
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = section()
-    config.workflow = "pretrain"
-    config.seed = 0
-    config.model = small_data.model_settings(GRAPH.cutoff)
-    config.head = small_data.HEAD
     crystals = generated("crystals", count=4000, seed=0)
     crystals.split = section(validation=150, test=300, by="class_key")
     crystals.graph = GRAPH
-    config.data = data_of(crystals)
-    config.train = small_data.force_training(12, 220, batch_size=16, warmup_steps=100)
-    return config
+    return small_data.pretraining(crystals, 12, 220)

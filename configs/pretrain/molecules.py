@@ -10,20 +10,13 @@ in docs/checkpoints.md.
 import ml_collections
 
 from atomjax.recipes import small_data
-from atomjax.recipes.sections import data_of, generated, section
+from atomjax.recipes.sections import generated, section
 
 GRAPH = section(cutoff=4.0)
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = section()
-    config.workflow = "pretrain"
-    config.seed = 0
-    config.model = small_data.model_settings(GRAPH.cutoff)
-    config.head = small_data.HEAD
     conformers = generated("conformers", count=8000, heavy_atoms=(2, 9), seed=0)
     conformers.split = section(validation=200, test=400, by="class_key")
     conformers.graph = GRAPH
-    config.data = data_of(conformers)
-    config.train = small_data.force_training(8, 475, batch_size=16, warmup_steps=100)
-    return config
+    return small_data.pretraining(conformers, 8, 475)

@@ -64,6 +64,22 @@ def cases(shared: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def uneven():
+    """A chain whose atoms have up to eight neighbours, and a ball in which they have 20 to 30."""
+    import numpy as np
+
+    from atomjax.structures import Structure
+
+    rng = np.random.default_rng(0)
+    chain = np.arange(40.0)[:, None] * [1.2, 0, 0]
+    ball = np.stack(np.meshgrid(*[[0, 1.7, 3.4]] * 3), axis=-1).reshape(-1, 3)
+    positions = np.concatenate([chain, ball + np.array([0, 50, 0])])
+    positions += rng.normal(0, 0.05, positions.shape)
+    atomic_numbers = rng.choice([1, 6, 8], len(positions))
+    return Structure(atomic_numbers=atomic_numbers, positions=positions)
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Runs the test in float64."""

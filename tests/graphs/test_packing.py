@@ -284,17 +284,6 @@ def test_overflow_names_structure_and_field(structures, graphs):
     pack(graphs, structures, capacity)
 
 
-@pytest.fixture
-def uneven():
-    """A chain whose atoms have up to eight neighbours, and a ball in which they have 20 to 30."""
-    rng = np.random.default_rng(0)
-    chain = np.arange(40.0)[:, None] * [1.2, 0, 0]
-    ball = np.stack(np.meshgrid(*[[0, 1.7, 3.4]] * 3), axis=-1).reshape(-1, 3)
-    positions = np.concatenate([chain, ball + np.array([0, 50, 0])])
-    positions += rng.normal(0, 0.05, positions.shape)
-    return Structure(atomic_numbers=np.full(len(positions), 6), positions=positions)
-
-
 def test_tiers_hold_each_edge_in_a_slot_of_its_receiver(uneven):
     batch = pack_structures([uneven], GraphConfig(cutoff=4.0), slack=3)
     tiers, n = batch.tiers, len(batch.node_graph)

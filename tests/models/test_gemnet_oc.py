@@ -15,7 +15,6 @@ from atomjax.graphs.capacity import Sizes, fit_capacity, in_one_tier
 from atomjax.models import HeadConfig, build_model, init_variables, predict
 from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.models.initializers import he_orthogonal
-from atomjax.structures import Structure
 from atomjax.training.update.optimizer import shared_divisors
 from tests.models.conformance import CONFIG, samples
 from tests.smallest import NO_LAYERS
@@ -168,14 +167,10 @@ def test_mistyped_model_configs_are_corrected(config, message):
         build_model(config, TASKS)
 
 
-def test_tiers_of_atoms_change_nothing():
+def test_tiers_of_atoms_change_nothing(uneven):
     rng = np.random.default_rng(0)
-    ball = np.stack(np.meshgrid(*[[0, 1.8, 3.6]] * 3), axis=-1).reshape(-1, 3)
-    chain = np.arange(30.0)[:, None] * [1.3, 0, 0] + [0, 50, 0]
-    positions = np.concatenate([ball, chain]) + rng.normal(0, 0.1, (57, 3))
-    structure = Structure(atomic_numbers=rng.choice([1, 6, 8], 57), positions=positions)
     graph = GraphConfig(cutoff=4.0)
-    sizes = Sizes.measure(build_many([structure], graph)).table
+    sizes = Sizes.measure(build_many([uneven], graph)).table
     found = []
     with jax.enable_x64(True):
         head = HeadConfig(name="all", forces="conservative")
@@ -183,7 +178,7 @@ def test_tiers_of_atoms_change_nothing():
         variables = None
         for needs, tiers in ((sizes, 2), (in_one_tier(sizes), 1)):
             capacity = fit_capacity(needs)
-            batch = pack_structures([structure], graph, capacity, dtype=np.float64)
+            batch = pack_structures([uneven], graph, capacity, dtype=np.float64)
             assert len(batch.tiers.main.index) == tiers
             if variables is None:
                 variables = init_variables(model, jax.random.key(0), batch)

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.build import bulk
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
+from ase.phonons import Phonons
 
 import atomjax
 from atomjax.data.given import structures_of
@@ -23,7 +25,7 @@ from atomjax.inference.results import calibration
 from atomjax.models import HeadConfig, TargetConfig
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures import Structure
+from atomjax.structures import ReferencesError, Structure
 from atomjax.structures.readers import ReadError, read
 from atomjax.structures.store.writing import write_store
 from atomjax.training.pretrain import pretrain
@@ -297,6 +299,74 @@ def test_energy_is_conserved_in_dynamics_and_falls_in_relaxation(model, path):
     assert fine < max(coarse / 8, 3e-5)
     assert exchanged > 50 * fine
     assert model.predictor(batch_size=1, slack=SLACK).num_compilations <= 2
+
+
+def test_simulations_together_are_those_of_each_alone(model, path):
+    frames = frames_of(path, 6)
+    frames[1].set_velocities(np.full((len(frames[1]), 3), 0.01))
+
+    def relax(atoms: Atoms) -> None:
+        BFGS(atoms, logfile=None).run(fmax=1e-6, steps=int(atoms.info["steps"]))
+
+    for index, atoms in enumerate(frames):
+        # Some end earlier, and others begin.
+        atoms.info["steps"] = 2 + index % 3
+    batches = model.predictor(batch_size=4, slack=SLACK)
+    together = model.simulate(frames, relax, at_once=4)
+    assert batches.num_compilations == 1
+    for given, found in zip(frames, together, strict=True):
+        alone = given.copy()
+        alone.calc = model.calculator()
+        relax(alone)
+        np.testing.assert_allclose(found.positions, alone.positions, atol=1e-5)
+        assert np.abs(found.positions - given.positions).max() > 1e-3
+        assert found.get_potential_energy() == pytest.approx(alone.get_potential_energy(), abs=1e-4)
+        np.testing.assert_allclose(found.get_forces(), alone.get_forces(), atol=1e-3)
+        np.testing.assert_array_equal(found.get_velocities(), given.get_velocities())
+    # From a file, and of one that is taken as it is.
+    assert len(model.simulate(path, lambda atoms: atoms.get_forces(), at_once=4)) == 24
+    (still,) = model.simulate(frames[0], lambda atoms: None)
+    assert still.calc is None
+
+
+def test_a_failing_simulation_ends_the_others(model, path):
+    frames = frames_of(path, 6)
+    after: list[int] = []
+
+    def run(atoms: Atoms) -> None:
+        for step in range(1000):
+            atoms.get_forces()
+            atoms.positions[0] += 1e-3
+            if atoms.info["index"] == 2 and step == 1:
+                raise ZeroDivisionError("no more")
+        after.append(1)
+
+    for index, atoms in enumerate(frames):
+        atoms.info["index"] = index
+    with pytest.raises(ZeroDivisionError, match="no more") as caught:
+        model.simulate(frames, run, at_once=4)
+    assert "structure 2, " in caught.value.__notes__[0]
+    assert after == []
+    unknown = Atoms("Xe")
+    with pytest.raises(ReferencesError, match="Xe"):
+        model.simulate([*frames, unknown], lambda atoms: atoms.get_forces(), at_once=4)
+    with pytest.raises(ValueError, match="at_once 0"):
+        model.simulate(frames, run, at_once=0)
+    with pytest.raises(ValueError, match="the list is empty"):
+        model.simulate([], run)
+
+
+@pytest.mark.slow
+def test_phonons_of_copper(tmp_path):
+    calculator = atomjax.load("atomjax-crystals").calculator()
+    copper = bulk("Cu", a=3.48)
+    phonons = Phonons(copper, calculator, supercell=(3, 3, 3), name=str(tmp_path / "phonons"))
+    phonons.run()
+    phonons.read(acoustic=True)
+    points = [[0, 0, 0], [0.5, 0, 0.5]]
+    at_rest, at_the_edge = phonons.band_structure(points) / units.invcm * 0.0299792458  # THz
+    np.testing.assert_allclose(at_rest, 0, atol=1e-3)
+    assert 3 < at_the_edge.min() < at_the_edge.max() < 9
 
 
 def test_structures_are_taken_as_they_are():

@@ -111,18 +111,23 @@ def test_csi_gives_the_numbers_of_the_command_line(inside, tmp_path, capsys) -> 
 @pytest.mark.slow
 def test_the_ten_lines_run_as_they_stand(inside, monkeypatch) -> None:
     text = (ROOT / "docs" / "python.md").read_text()
-    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     for name, source in (("mine", "train"), ("oxides", "test"), ("aspirin", "frames16")):
         shutil.copy(f"{source}.xyz", f"{name}.xyz")
     monkeypatch.setattr("atomjax.recipes.small_data.FINETUNING_STEPS", 120)
     names: dict = {}
-    exec(compile(block, "docs/python.md", "exec"), names)
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
     assert names["results"].energies.shape == (3,)
     assert names["features"].structures.shape[0] == 3
     assert names["atoms"].get_forces().shape == (9, 3)
     assert names["table"].candidates == ("mine", "oxides")
     assert names["model"].name == str(Path("runs/new"))
     assert Path("runs/new/results.json").exists()
+    energies = [atoms.get_potential_energy() for atoms in names["relaxed"]]
+    assert (
+        np.array(energies) < names["model"].predict("frames.xyz", progress=False).energies
+    ).all()
 
 
 def test_mistakes_are_those_of_configs(inside) -> None:

@@ -4,7 +4,7 @@ atoms.calc = atomjax.load("runs/quickstart").calculator()
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +13,13 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from atomjax.inference.ensemble import EnsemblePredictor
-from atomjax.inference.predict import MARKS, Predictor, load_predictor
+from atomjax.inference.predict import MARKS, load_predictor
 from atomjax.structures import Structure
 from atomjax.structures.states import CHARGES, MULTIPLICITIES, SPIN
 from atomjax.training.running.results import StructureResult
+
+# Takes structures and the data set whose head predicts: a `Predictor` or an `EnsemblePredictor`.
+Predict = Callable[[Sequence[Structure], str | None], list[StructureResult]]
 
 # Neighbours come and go while atoms move; a shape with some to spare is compiled once.
 SLACK = 0.15
@@ -55,7 +57,7 @@ class AtomjaxCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | Path | Predictor | EnsemblePredictor,
+        model: str | Path | Predict,
         dataset: str | None = None,
         *,
         use_tags: bool = False,
@@ -68,12 +70,12 @@ class AtomjaxCalculator(Calculator):
         self._told: set[str] = set()
 
     @property
-    def predictor(self) -> Predictor | EnsemblePredictor:
+    def predictor(self) -> Predict:
         """The model; setting another one discards the last results."""
         return self._predictor
 
     @predictor.setter
-    def predictor(self, predictor: Predictor | EnsemblePredictor) -> None:
+    def predictor(self, predictor: Predict) -> None:
         self._predictor = predictor
         self.reset()
 

@@ -4,9 +4,11 @@ model = atomjax.load("runs/mine")
 results = model.predict("frames.xyz")
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
+
+from ase import Atoms
 
 from atomjax.data.given import Source, structures_of
 from atomjax.inference.calculator import SLACK, AtomjaxCalculator
@@ -14,6 +16,7 @@ from atomjax.inference.embeddings import Embedder, Embeddings, embed, make_embed
 from atomjax.inference.ensemble import EnsemblePredictor, at_least_two
 from atomjax.inference.predict import Predictor, make_predictor
 from atomjax.inference.results import Predictions
+from atomjax.inference.simulation import atoms_of, simulate
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.progress import live_display
 from atomjax.similarity.features.extractor import checkpoint_name, make_extractor
@@ -173,6 +176,50 @@ class Model:
         predictor.head(dataset)
         return AtomjaxCalculator(predictor, dataset, use_tags=use_tags, **options)
 
+    def simulate(
+        self,
+        structures: Source,
+        run: Callable[[Atoms], Any],
+        dataset: str | None = None,
+        *,
+        at_once: int = 64,
+        use_tags: bool = False,
+        progress: bool = True,
+        **options: Any,
+    ) -> list[Atoms]:
+        """Structures after a simulation of each with ASE, many at a time in one batch.
+
+        Args:
+            structures: as for :meth:`predict`; of `ase.Atoms`, velocities and constraints are kept.
+            run: takes `ase.Atoms` with a calculator and moves them: a relaxation, a dynamics, or
+                anything else that asks for energies, forces and stresses. It runs in a thread of
+                its own for each structure, and whenever all threads have asked, the model predicts
+                for all of them in one batch.
+            dataset: data set whose head predicts; may be left out if there is one head.
+            at_once: most structures that are simulated at a time.
+            use_tags: whether the tags of the atoms mean what they did in training.
+            progress: show a bar, in terminals and notebooks.
+            **options: as for :meth:`predict`.
+
+        Returns:
+            Copies of the structures as `run` left them, in their order, with the last results.
+
+        Raises:
+            CheckpointError: as for :meth:`predict`.
+            ReadError: the structures cannot be read.
+            Exception: what `run` raised for one of them, which ends the others.
+
+        Example:
+            >>> from ase.optimize import BFGS
+            >>> model = atomjax.load("runs/mine")
+            >>> relax = lambda atoms: BFGS(atoms, logfile=None).run(fmax=0.1, steps=3)
+            >>> relaxed = model.simulate("frames.xyz", relax)
+            >>> len(relaxed), relaxed[0].get_forces().shape
+            (3, (9, 3))
+        """
+        given = atoms_of(structures, **options)
+        return simulate(self.predictor, given, run, dataset, at_once, use_tags, progress)
+
     def predictor(self, **options: Any) -> Predictor:
         """The :class:`atomjax.inference.predict.Predictor` of these options, made once."""
         key = tuple(sorted(options.items()))
@@ -251,6 +298,21 @@ class Ensemble:
         predictor = self._predictor(batch_size=1, slack=SLACK)
         predictor.head(dataset)
         return AtomjaxCalculator(predictor, dataset, use_tags=use_tags, **options)
+
+    def simulate(
+        self,
+        structures: Source,
+        run: Callable[[Atoms], Any],
+        dataset: str | None = None,
+        *,
+        at_once: int = 64,
+        use_tags: bool = False,
+        progress: bool = True,
+        **options: Any,
+    ) -> list[Atoms]:
+        """Structures after a simulation of each with the means, as :meth:`Model.simulate`."""
+        given = atoms_of(structures, **options)
+        return simulate(self._predictor, given, run, dataset, at_once, use_tags, progress)
 
     def _predictor(self, **options: Any) -> EnsemblePredictor:
         return EnsemblePredictor([model.predictor(**options) for model in self.models])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import atomjax
+from atomjax.inference.model import Predicting
 from atomjax.launch import main
 from atomjax.reporting.live import LiveCurves
 from atomjax.runtime.config import ConfigError
@@ -23,6 +24,8 @@ from tests.own_files import SHORT, SMALL, labelled, write_files
 ROOT = Path(__file__).resolve().parents[1]
 OWN = ROOT / "configs" / "finetune" / "own.py"
 CSI = {"sampling.size": 16, "resamples": 20, "invariants": ["none"]}
+# What public classes inherit, with the one of them whose examples are run.
+SHARED = {"Model": (Predicting,)}
 PUBLIC = sorted(set(atomjax.__all__) - {"__version__"})
 
 
@@ -51,7 +54,11 @@ def inside(folder, monkeypatch) -> Path:
 def test_examples_of_public_names_run(name: str, inside) -> None:
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
     before = sorted(inside.rglob("*"))
-    examples = finder.find(getattr(atomjax, name), name, globs={"atomjax": atomjax})
+    examples = [
+        test
+        for one in (getattr(atomjax, name), *SHARED.get(name, ()))
+        for test in finder.find(one, one.__name__, globs={"atomjax": atomjax})
+    ]
     assert any(test.examples for test in examples)
     for test in examples:
         runner.run(test)

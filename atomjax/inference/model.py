@@ -4,6 +4,7 @@ model = atomjax.load("runs/mine")
 results = model.predict("frames.xyz")
 """
 
+import abc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -27,57 +28,12 @@ from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import Which, load_checkpoint
 
 
-class Model:
-    """A trained model, of which :func:`load` and :func:`atomjax.finetune` return one.
+class Predicting(abc.ABC):
+    """What a model does alone and several do as an :class:`Ensemble`: predictions, simulations."""
 
-    What was compiled is kept with it, so that later calls are fast.
-
-    Args:
-        variables: {"params", "scale_factors"}.
-        metadata: metadata of the checkpoint.
-        name: directory that it was read from, for messages.
-
-    Attributes:
-        name: directory that it was read from.
-        metadata: metadata of the checkpoint: model, heads, graphs, references, settings, errors.
-    """
-
-    def __init__(self, variables: Mapping[str, Any], metadata: Mapping[str, Any], name: str):
-        keep_freed_memory()
-        self.name, self.metadata = name, dict(metadata)
-        self._variables = variables
-        self._predictors: dict[tuple[Any, ...], Predictor] = {}
-        self._embedders: dict[tuple[Any, ...], Embedder] = {}
-
-    def __repr__(self) -> str:
-        heads = ", ".join(f"{head['name']}: {head['kind']}" for head in self.metadata["heads"])
-        model, step = self.metadata["model"]["name"], self.metadata["step"]
-        return f"Model({model} of {self.name}, step {step}; heads {heads or 'none'})"
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """Names of the data sets that it was trained on, each with a head of its own."""
-        return tuple(head["name"] for head in self.metadata["heads"])
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        """Symbols of the elements that it was trained on; none where its checkpoint has no list."""
-        labels = self.metadata.get("datasets", {}).values()
-        known = {s for one in labels for s in one.get("trained_on", {}).get("elements", ())}
-        return tuple(symbol for symbol in SYMBOLS if symbol in known)
-
-    def classes(self, dataset: str | None = None) -> dict[str, tuple[str, ...]]:
-        """Properties of a data set's head that are classes, with the names of these.
-
-        Args:
-            dataset: data set; may be left out if there is one head.
-        """
-        names = self.datasets if dataset is None else (dataset,)
-        labels = self.metadata.get("datasets", {})
-        scales = [
-            target_scale(p) for n in names[:1] for p in labels.get(n, {}).get("properties", ())
-        ]
-        return {scale.name: scale.classes for scale in scales if isinstance(scale, ClassLabels)}
+    @abc.abstractmethod
+    def predictor(self, **options: Any) -> Predictor | EnsemblePredictor:
+        """The predictor of these options of :class:`atomjax.inference.predict.Predictor`."""
 
     def predict(
         self,
@@ -119,38 +75,14 @@ class Model:
             (3, (3,))
         """
         predictor = self.predictor(batch_size=batch_size, outside_span=outside_span)
-        return _predict(predictor, structures, dataset, progress, options)
-
-    def features(
-        self,
-        structures: Source,
-        *,
-        invariant_only: bool = False,
-        batch_size: int = 32,
-        progress: bool = True,
-        **options: Any,
-    ) -> Embeddings:
-        """Features of atoms and structures: what the heads read.
-
-        Args:
-            structures: as for :meth:`predict`.
-            invariant_only: leave out parts that turn with the structure: of EquiformerV2's features
-                keep degree 0 and the norms of higher degrees.
-            batch_size: most structures in a batch.
-            progress: show a bar, in terminals and notebooks.
-            **options: as for :meth:`predict`.
-
-        Raises:
-            ReadError: the structures cannot be read.
-            ValueError: features are not finite.
-
-        Example:
-            >>> features = atomjax.load("runs/mine").features("frames.xyz")
-            >>> features.atoms[0].shape[0], features.structures.shape[0]
-            (9, 3)
-        """
-        embedder = self.embedder(invariant_only=invariant_only, batch_size=batch_size)
-        return embed(embedder, structures, progress, options)
+        scales = predictor.head(dataset).scales
+        classes = [scale.name for scale in scales if isinstance(scale, ClassLabels)]
+        given = {"classes": classes, **options} if classes else options
+        found = structures_of(structures, outdated="drop", **given)
+        passes = len(predictor.members) if isinstance(predictor, EnsemblePredictor) else 1
+        with live_display(progress).track(passes * len(found), "predicting") as tracker:
+            results = predictor(found, dataset, tracker.advance)
+        return Predictions.of(found, results, scales=scales)
 
     def calculator(
         self, dataset: str | None = None, *, use_tags: bool = False, **options: Any
@@ -220,6 +152,90 @@ class Model:
         given = atoms_of(structures, **options)
         return simulate(self.predictor, given, run, dataset, at_once, use_tags, progress)
 
+
+class Model(Predicting):
+    """A trained model, of which :func:`load` and :func:`atomjax.finetune` return one.
+
+    What was compiled is kept with it, so that later calls are fast.
+
+    Args:
+        variables: {"params", "scale_factors"}.
+        metadata: metadata of the checkpoint.
+        name: directory that it was read from, for messages.
+
+    Attributes:
+        name: directory that it was read from.
+        metadata: metadata of the checkpoint: model, heads, graphs, references, settings, errors.
+    """
+
+    def __init__(self, variables: Mapping[str, Any], metadata: Mapping[str, Any], name: str):
+        keep_freed_memory()
+        self.name, self.metadata = name, dict(metadata)
+        self._variables = variables
+        self._predictors: dict[tuple[Any, ...], Predictor] = {}
+        self._embedders: dict[tuple[Any, ...], Embedder] = {}
+
+    def __repr__(self) -> str:
+        heads = ", ".join(f"{head['name']}: {head['kind']}" for head in self.metadata["heads"])
+        model, step = self.metadata["model"]["name"], self.metadata["step"]
+        return f"Model({model} of {self.name}, step {step}; heads {heads or 'none'})"
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets that it was trained on, each with a head of its own."""
+        return tuple(head["name"] for head in self.metadata["heads"])
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Symbols of the elements that it was trained on; none where its checkpoint has no list."""
+        labels = self.metadata.get("datasets", {}).values()
+        known = {s for one in labels for s in one.get("trained_on", {}).get("elements", ())}
+        return tuple(symbol for symbol in SYMBOLS if symbol in known)
+
+    def classes(self, dataset: str | None = None) -> dict[str, tuple[str, ...]]:
+        """Properties of a data set's head that are classes, with the names of these.
+
+        Args:
+            dataset: data set; may be left out if there is one head.
+        """
+        names = self.datasets if dataset is None else (dataset,)
+        labels = self.metadata.get("datasets", {})
+        scales = [
+            target_scale(p) for n in names[:1] for p in labels.get(n, {}).get("properties", ())
+        ]
+        return {scale.name: scale.classes for scale in scales if isinstance(scale, ClassLabels)}
+
+    def features(
+        self,
+        structures: Source,
+        *,
+        invariant_only: bool = False,
+        batch_size: int = 32,
+        progress: bool = True,
+        **options: Any,
+    ) -> Embeddings:
+        """Features of atoms and structures: what the heads read.
+
+        Args:
+            structures: as for :meth:`predict`.
+            invariant_only: leave out parts that turn with the structure: of EquiformerV2's features
+                keep degree 0 and the norms of higher degrees.
+            batch_size: most structures in a batch.
+            progress: show a bar, in terminals and notebooks.
+            **options: as for :meth:`predict`.
+
+        Raises:
+            ReadError: the structures cannot be read.
+            ValueError: features are not finite.
+
+        Example:
+            >>> features = atomjax.load("runs/mine").features("frames.xyz")
+            >>> features.atoms[0].shape[0], features.structures.shape[0]
+            (9, 3)
+        """
+        embedder = self.embedder(invariant_only=invariant_only, batch_size=batch_size)
+        return embed(embedder, structures, progress, options)
+
     def predictor(self, **options: Any) -> Predictor:
         """The :class:`atomjax.inference.predict.Predictor` of these options, made once."""
         key = tuple(sorted(options.items()))
@@ -241,17 +257,27 @@ class Model:
         return self._embedders[key]
 
 
-class Ensemble:
+class Ensemble(Predicting):
     """Trained models that predict together, of which :func:`load` returns one for several runs.
 
     Where the data determine them, models agree; where they do not, their standard deviation is
     large. It is a sign, not a bound: docs/python.md has how far it follows errors.
+
+    What it predicts are means; ``deviations`` of the results hold standard deviations, and
+    ``results`` of its calculator "energy_deviation", "forces_deviation" and "stress_deviation".
+    Models whose heads predict different quantities are a ValueError.
 
     Args:
         models: at least two models with heads of the same kind.
 
     Raises:
         ValueError: there are fewer.
+
+    Example:
+        >>> ensemble = atomjax.load(["runs/mine", "runs/mine"])
+        >>> results = ensemble.predict("frames.xyz")
+        >>> results.deviations.energies.shape
+        (3,)
     """
 
     def __init__(self, models: Sequence[Model]):
@@ -264,76 +290,9 @@ class Ensemble:
         """As :meth:`Model.classes`; those of all models are the same."""
         return self.models[0].classes(dataset)
 
-    def predict(
-        self,
-        structures: Source,
-        dataset: str | None = None,
-        *,
-        batch_size: int = 16,
-        outside_span: Literal["raise", "mark"] = "raise",
-        progress: bool = True,
-        **options: Any,
-    ) -> Predictions:
-        """Means of the models' predictions; ``deviations`` holds their standard deviations.
-
-        Arguments and errors are those of :meth:`Model.predict`; models whose heads predict
-        different quantities are a ValueError.
-
-        Example:
-            >>> ensemble = atomjax.load(["runs/mine", "runs/mine"])
-            >>> results = ensemble.predict("frames.xyz")
-            >>> results.deviations.energies.shape
-            (3,)
-        """
-        predictor = self._predictor(batch_size=batch_size, outside_span=outside_span)
-        return _predict(predictor, structures, dataset, progress, options)
-
-    def calculator(
-        self, dataset: str | None = None, *, use_tags: bool = False, **options: Any
-    ) -> AtomjaxCalculator:
-        """An ASE calculator of the means, as :meth:`Model.calculator`.
-
-        Its ``results`` also hold "energy_deviation", "forces_deviation" and "stress_deviation".
-        """
-        predictor = self._predictor(batch_size=1, slack=SLACK)
-        predictor.head(dataset)
-        return AtomjaxCalculator(predictor, dataset, use_tags=use_tags, **options)
-
-    def simulate(
-        self,
-        structures: Source,
-        run: Callable[[Atoms], Any],
-        dataset: str | None = None,
-        *,
-        at_once: int = 64,
-        use_tags: bool = False,
-        progress: bool = True,
-        **options: Any,
-    ) -> list[Atoms]:
-        """Structures after a simulation of each with the means, as :meth:`Model.simulate`."""
-        given = atoms_of(structures, **options)
-        return simulate(self._predictor, given, run, dataset, at_once, use_tags, progress)
-
-    def _predictor(self, **options: Any) -> EnsemblePredictor:
+    def predictor(self, **options: Any) -> EnsemblePredictor:
+        """The `EnsemblePredictor` of these options; as :meth:`Model.predictor`."""
         return EnsemblePredictor([model.predictor(**options) for model in self.models])
-
-
-def _predict(
-    predictor: Predictor | EnsemblePredictor,
-    structures: Source,
-    dataset: str | None,
-    progress: bool,
-    options: Mapping[str, Any],
-) -> Predictions:
-    """Predictions of all structures, under a bar where one is asked for."""
-    scales = predictor.head(dataset).scales
-    classes = [scale.name for scale in scales if isinstance(scale, ClassLabels)]
-    options = {"classes": classes, **options} if classes else options
-    found = structures_of(structures, outdated="drop", **options)
-    passes = len(predictor.members) if isinstance(predictor, EnsemblePredictor) else 1
-    with live_display(progress).track(passes * len(found), "predicting") as tracker:
-        results = predictor(found, dataset, tracker.advance)
-    return Predictions.of(found, results, scales=scales)
 
 
 @overload

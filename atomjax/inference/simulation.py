@@ -130,11 +130,11 @@ def atoms_of(source: Source, **options: Any) -> list[Atoms]:
 
     Arguments and errors are those of :func:`structures_of`.
     """
-    if isinstance(source, Atoms):
-        source = [source]
-    kept = isinstance(source, Sequence) and source and not options
-    if kept and all(isinstance(one, Atoms) for one in source):
-        return list(source)
+    items = [source] if isinstance(source, Atoms) else source
+    if isinstance(items, list) and not options:
+        atoms = [one for one in items if isinstance(one, Atoms)]
+        if atoms and len(atoms) == len(items):
+            return atoms
     return [to_atoms(one) for one in structures_of(source, outdated="drop", **options)]
 
 

@@ -12,7 +12,13 @@ import numpy as np
 from atomjax.structures.generate.errors import GenerateError
 from atomjax.structures.generate.geometry import ThermalMotion, check_clashes, relax
 from atomjax.structures.generate.labels import XtbLabeler
-from atomjax.structures.generate.molecules import embed, labelled_frame, library, turn_rotors
+from atomjax.structures.generate.molecules import (
+    embed,
+    enumerate_smiles,
+    labelled_frame,
+    library,
+    turn_rotors,
+)
 from atomjax.structures.generate.pool.tasks import check_range, shuffled, spread
 from atomjax.structures.structure import Structure
 
@@ -27,7 +33,8 @@ class Options:
     """Options for conformers of molecules.
 
     Attributes:
-        molecules: number of molecules, drawn from the library; 0 takes all.
+        molecules: number of molecules, drawn from the library; 0 takes all of it, and more than
+            it holds adds those with small groups in place of hydrogens.
         smiles: these molecules instead of the library.
         heavy_atoms: smallest and largest number of atoms other than hydrogen.
         temperatures: K, smallest and largest, of the thermal motion.
@@ -57,6 +64,8 @@ def plan(options: Options, count: int, seed: int) -> list[tuple[str, int]]:
     """
     smallest, largest = options.heavy_atoms
     subjects = list(options.smiles) or library(smallest, largest)
+    if not options.smiles and options.molecules > len(subjects):
+        subjects = enumerate_smiles(smallest, largest, options.molecules)
     if not subjects:
         raise GenerateError(f"conformers: no molecule has {smallest} to {largest} heavy atoms")
     subjects = shuffled(subjects, seed)

@@ -8,13 +8,13 @@ from ase import Atoms
 from ase.data.vdw_alvarez import vdw_radii
 
 from atomjax.structures import Structure
-from atomjax.structures.generate import dynamics, slabs
+from atomjax.structures.generate import conformers, dynamics, slabs
 from atomjax.structures.generate.crystals.chgnet import ChgnetLabeler
 from atomjax.structures.generate.errors import GenerateError
 from atomjax.structures.generate.geometry import bonds
 from atomjax.structures.generate.kinds import KINDS, find_kind
 from atomjax.structures.generate.labels import EmtLabeler, Label, XtbLabeler
-from atomjax.structures.generate.molecules import embed
+from atomjax.structures.generate.molecules import embed, heavy_atoms, library
 from atomjax.structures.generate.pool.tasks import Task, make_tasks, options_from, produce, spread
 from atomjax.structures.units import BOLTZMANN
 
@@ -136,6 +136,14 @@ def test_conformers_are_off_equilibrium_and_many():
     assert np.median(forces) > 1.0
     assert len({s.class_key for s in structures}) == 12
     only, _ = make("conformers", 3, smiles=["CO"], turned=1.0)
+    few, many = (
+        {subject for subject, _ in conformers.plan(conformers.Options(molecules=n), 500, seed=0)}
+        for n in (15, 400)
+    )
+    # The library's, and more than it holds.
+    assert (len(few), len(many)) == (15, 400)
+    assert few < set(library(2, 10))
+    assert {heavy_atoms(smiles) for smiles in many} <= set(range(2, 11))
     assert {s.class_key for s in only} == {"CO"}
 
 

@@ -76,8 +76,14 @@ def slot_senders(batch: GraphBatch, index: jax.Array) -> tuple[jax.Array, jax.Ar
     return rows(batch.senders, index, num_atoms), rows(batch.edge_images, index)
 
 
-def compute_geometry(batch: GraphBatch) -> Geometry:
-    """Distances and angles of every interaction graph that the batch carries."""
+def compute_geometry(batch: GraphBatch, with_quadruplets: bool) -> Geometry:
+    """Distances and angles of every interaction graph that the batch carries.
+
+    Args:
+        batch: the batch.
+        with_quadruplets: also the angles of quadruplets; a model without them would trace and
+            compile much that it does not use.
+    """
     unit, distance = safe_normalize(batch.edge_vectors)
     tiers = batch.tiers
     assert tiers is not None  # the backbone has checked that the graph is symmetric
@@ -88,7 +94,7 @@ def compute_geometry(batch: GraphBatch) -> Geometry:
         triplets = triplet_geometry(batch, ae, tiers, units, ae_unit)
     a2a_distance = None if batch.a2a is None else safe_normalize(batch.a2a.vector)[1]
     quadruplets = None
-    if batch.quadruplets is not None:
+    if with_quadruplets and batch.quadruplets is not None:
         ends = slot_senders(batch, batch.slots.index)
         quadruplets = quadruplet_geometry(batch.quadruplets, to_slots(unit, batch.slots), *ends)
     return Geometry(

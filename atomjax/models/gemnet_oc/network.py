@@ -143,7 +143,7 @@ class GemNetOC(Network):
         shape = (c.num_elements, c.emb_size_atom)
         table = self.param("embedding", uniform(math.sqrt(3)), shape)
         with exact_products():
-            geometry = compute_geometry(batch)
+            geometry = compute_geometry(batch, c.quad_interaction)
         bases = BasisEmbedding(c, name="bases")(batch, geometry)
         dtype = feature_dtype(c.precision, geometry.unit.dtype)
         bases: Bases = jax.tree.map(lambda x: x.astype(dtype), bases)

@@ -1,8 +1,13 @@
 """A model in hand: predictions, features and a calculator, from whatever holds structures."""
 
+import contextlib
 import copy
 import dataclasses
+import json
+import pickle
+import shutil
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -267,6 +272,25 @@ def test_a_backbone_alone_has_features_and_no_predictions(model, path):
     assert "heads none" in repr(headless)
 
 
+def test_of_several_seeds_the_best_is_loaded(model, tmp_path):
+    for seed, value in enumerate((2.0, 1.0, 3.0)):
+        run = tmp_path / f"seed_{seed}"
+        shutil.copytree(model.name, run)
+        (step,) = (run / "checkpoints" / "best").glob("[0-9]*")
+        (step / "checksums.json").unlink()
+        file = step / "metadata" / "metadata"
+        metadata = json.loads(file.read_text())
+        metadata |= {"seed": seed, "record": metadata["record"] | {"best_value": value}}
+        file.write_text(json.dumps(metadata))
+    assert atomjax.load(tmp_path).metadata["seed"] == 1
+    with pytest.raises(CheckpointError, match="several seeds; give one of them"):
+        atomjax.load(tmp_path, "latest")
+    with pytest.raises(CheckpointError, match="no subdirectory 'best'"):
+        atomjax.load(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="Did you mean 'atomjax-molecules'"):
+        atomjax.load("atomjax-molecule")
+
+
 def test_it_says_what_it_is(model):
     assert model.datasets == ("chains",)
     assert model.elements == ("H", "C", "O")
@@ -323,10 +347,18 @@ def test_simulations_together_are_those_of_each_alone(model, path):
         assert found.get_potential_energy() == pytest.approx(alone.get_potential_energy(), abs=1e-4)
         np.testing.assert_allclose(found.get_forces(), alone.get_forces(), atol=1e-3)
         np.testing.assert_array_equal(found.get_velocities(), given.get_velocities())
-    # From a file, and of one that is taken as it is.
+    # From a file, and from what holds the same atoms.
     assert len(model.simulate(path, lambda atoms: atoms.get_forces(), at_once=4)) == 24
-    (still,) = model.simulate(frames[0], lambda atoms: None)
-    assert still.calc is None
+    for source in (iter(frames[:2]), tuple(frames[:2])):
+        _, kept = model.simulate(source, lambda atoms: atoms.get_forces(), at_once=4)
+        np.testing.assert_array_equal(kept.get_velocities(), frames[1].get_velocities())
+        assert kept.info["steps"] == 3
+    # Copies of a calculator ask as it does, and deviations of an ensemble stay.
+    both = atomjax.Ensemble([model, model])
+    (kept,) = both.simulate(frames[0], lambda atoms: copy.deepcopy(atoms).get_forces())
+    assert kept.calc is None
+    (kept,) = both.simulate(frames[0], lambda atoms: atoms.get_forces())
+    np.testing.assert_array_equal(kept.calc.results["forces_deviation"], 0)
 
 
 def test_a_failing_simulation_ends_the_others(model, path):
@@ -335,10 +367,12 @@ def test_a_failing_simulation_ends_the_others(model, path):
 
     def run(atoms: Atoms) -> None:
         for step in range(1000):
-            atoms.get_forces()
-            atoms.positions[0] += 1e-3
             if atoms.info["index"] == 2 and step == 1:
                 raise ZeroDivisionError("no more")
+            # One that goes on after errors is ended, too.
+            with contextlib.suppress(Exception):
+                atoms.get_forces()
+                atoms.positions[0] += 1e-3
         after.append(1)
 
     for index, atoms in enumerate(frames):
@@ -350,10 +384,35 @@ def test_a_failing_simulation_ends_the_others(model, path):
     unknown = Atoms("Xe")
     with pytest.raises(ReferencesError, match="Xe"):
         model.simulate([*frames, unknown], lambda atoms: atoms.get_forces(), at_once=4)
-    with pytest.raises(ValueError, match="at_once 0"):
-        model.simulate(frames, run, at_once=0)
+    for wrong in (0, 2.5, "4"):
+        with pytest.raises(ValueError, match=f"at_once={wrong!r}"):
+            model.simulate(frames, run, at_once=wrong)
     with pytest.raises(ValueError, match="the list is empty"):
         model.simulate([], run)
+    with pytest.raises(ValueError, match="length_unit is for files"):
+        model.simulate(frames, run, length_unit="bohr")
+    with pytest.raises(ValueError, match="asked for no energies"):
+        model.simulate(frames, lambda atoms: None)
+    with pytest.raises(TypeError, match="generator"):
+        model.simulate(frames, lambda atoms: (atoms.get_forces() for _ in range(3)))
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        model.simulate(frames, lambda atoms: pickle.dumps(atoms.calc))
+
+
+def test_simulations_that_cannot_begin_do_not_wait_for_ever(model, path, monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def start_three(thread: threading.Thread) -> None:
+        if thread.name.startswith("simulation"):
+            started.append(thread)
+            if len(started) > 3:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_three)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        model.simulate(frames_of(path, 6), lambda atoms: atoms.get_forces(), at_once=6)
+    assert not any(thread.is_alive() for thread in started)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from atomjax.training.running.checkpoint import Which, load_checkpoint
 
 
 class Predicting(abc.ABC):
-    """What a model does alone and several do as an :class:`Ensemble`: predictions, simulations."""
+    """Predictions and simulations of one model, or of several as an :class:`Ensemble`."""
 
     @abc.abstractmethod
     def predictor(self, **options: Any) -> Predictor | EnsemblePredictor:

@@ -1,14 +1,16 @@
 """Simulations with ASE of many structures at a time, predicted in batches."""
 
-import functools
+import contextlib
+import inspect
+import os
 import queue
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, Self
 
 from ase import Atoms
-from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from atomjax.data.given import Source, structures_of
@@ -17,15 +19,21 @@ from atomjax.inference.ensemble import EnsemblePredictor
 from atomjax.inference.predict import Predictor
 from atomjax.runtime.progress import live_display
 from atomjax.structures import Structure
-from atomjax.structures.readers import to_atoms
+from atomjax.structures.readers import StructureFile, to_atoms
+from atomjax.structures.store import Store
 from atomjax.training.running.results import StructureResult
 
 # Ratio between the sizes of batches, each of which has a compiled program.
 _RATIO = 4
+# Sources that are one thing, though some can be iterated over.
+_SINGLE = (str, os.PathLike, Atoms, Structure, Store, StructureFile, Mapping)
 
 
-class SimulationStoppedError(RuntimeError):
-    """The simulation of a structure was stopped because another one failed."""
+class SimulationStoppedError(BaseException):
+    """The simulation of a structure was stopped because another one failed.
+
+    Not an `Exception`, so that simulations that go on after errors end, too.
+    """
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,9 @@ class SharedPredictor:
         count: number of simulations.
         at_once: most simulations that run at a time.
         dataset: data set whose head predicts; may be left out if there is one head.
+
+    Attributes:
+        answered: number of predictions.
     """
 
     def __init__(
@@ -54,24 +65,27 @@ class SharedPredictor:
         at_once: int,
         dataset: str | None = None,
     ):
+        self.answered = 0
         self._make, self._dataset = make, dataset
         self._left, self._at_once = count, at_once
         # What is asked, and simulations that have ended.
         self._events: queue.SimpleQueue[Question | Future[Any]] = queue.SimpleQueue()
         self._asked: list[Question] = []
+        # Held while a question is put, so that none comes after the last ones were refused.
+        self._open, self._stopped = threading.Lock(), False
 
-    def ask(
-        self, index: int, structures: Sequence[Structure], dataset: str | None = None
-    ) -> list[StructureResult]:
-        """Results of the structure of one simulation, which waits until the others ask, too.
+    def ask(self, index: int, structure: Structure) -> StructureResult:
+        """Result of the structure of one simulation, which waits until the others ask, too.
 
         Raises:
             SimulationStoppedError: another simulation failed.
         """
-        (structure,) = structures
         question = Question(index, structure)
-        self._events.put(question)
-        return [question.result.result()]
+        with self._open:
+            if self._stopped:
+                raise SimulationStoppedError("another simulation failed")
+            self._events.put(question)
+        return question.result.result()
 
     def end(self, simulation: Future[Any]) -> None:
         """Count a simulation as ended."""
@@ -84,7 +98,7 @@ class SharedPredictor:
             told: called with 1 whenever one has ended.
 
         Raises:
-            Exception: what a simulation or a prediction raised.
+            BaseException: what a simulation or a prediction raised.
         """
         while self._left:
             event = self._events.get()
@@ -94,48 +108,79 @@ class SharedPredictor:
                 told(1)
             else:
                 self._asked.append(event)
-            if self._asked and len(self._asked) == min(self._at_once, self._left):
+            if self._asked and len(self._asked) >= min(self._at_once, self._left):
                 self._predict()
 
     def stop(self) -> None:
         """End the simulations that still run, at their next step."""
-        error = SimulationStoppedError("the simulation of another structure failed")
-        while True:
-            for question in self._asked:
-                question.result.set_exception(error)
-            self._asked.clear()
-            if not self._left:
-                return
-            event = self._events.get()
-            if isinstance(event, Future):
-                self._left -= 1
-            else:
-                self._asked.append(event)
+        with self._open:
+            self._stopped = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = self._events.get_nowait()
+                if isinstance(event, Question):
+                    self._asked.append(event)
+        for question in self._asked:
+            question.result.set_exception(SimulationStoppedError("another simulation failed"))
 
     def _predict(self) -> None:
         size = 1
-        while size < min(len(self._asked), self._at_once):
+        while size < len(self._asked):
             size *= _RATIO
         # Threads ask in any order; batches are the same in every run.
         asked = sorted(self._asked, key=lambda question: question.index)
         predictor = self._make(batch_size=min(size, self._at_once), slack=SLACK)
         found = predictor([question.structure for question in asked], self._dataset)
         self._asked.clear()
+        self.answered += len(asked)
         for question, result in zip(asked, found, strict=True):
             question.result.set_result(result)
 
 
-def atoms_of(source: Source, **options: Any) -> list[Atoms]:
-    """Atoms of a source; those given as such, without options, keep velocities and constraints.
+@dataclass(frozen=True)
+class Seat:
+    """Predictor of the calculator of one simulation; a copy of it is the same one."""
 
-    Arguments and errors are those of :func:`structures_of`.
+    shared: SharedPredictor
+    index: int
+
+    def __call__(
+        self, structures: Sequence[Structure], dataset: str | None = None
+    ) -> list[StructureResult]:
+        """Results of the structure, in a list."""
+        return [self.shared.ask(self.index, structure) for structure in structures]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "the calculator of a simulation lives in its thread and cannot be pickled: take "
+            "model.calculator(), or pickle the atoms that model.simulate returns"
+        )
+
+
+def atoms_of(source: Source, **options: Any) -> list[Atoms]:
+    """Atoms of a source; `ase.Atoms` among it are taken as they are, velocities included.
+
+    Arguments and errors are those of :func:`structures_of`; options are for the rest of it.
     """
-    items = [source] if isinstance(source, Atoms) else source
-    if isinstance(items, list) and not options:
-        atoms = [one for one in items if isinstance(one, Atoms)]
-        if atoms and len(atoms) == len(items):
-            return atoms
-    return [to_atoms(one) for one in structures_of(source, outdated="drop", **options)]
+    items: Iterable[Any] = [source]
+    if isinstance(source, Iterable) and not isinstance(source, _SINGLE):
+        items = source
+    atoms: list[Atoms] = []
+    for item in items:
+        if not isinstance(item, Atoms):
+            atoms += [to_atoms(one) for one in structures_of(item, outdated="drop", **options)]
+        elif options:
+            raise ValueError(
+                f"ase.Atoms are simulated as they are, in Å; {', '.join(options)} is for files"
+            )
+        else:
+            atoms.append(item)
+    if not atoms:
+        raise ValueError("there are no structures: the list is empty")
+    return atoms
 
 
 def simulate(
@@ -158,32 +203,39 @@ def simulate(
         use_tags: whether tags mean what they did in training.
         progress: show a bar.
     """
-    if at_once < 1:
-        raise ValueError(f"at_once {at_once}: give at least 1")
+    if not isinstance(at_once, int) or at_once < 1:
+        raise ValueError(f"at_once={at_once!r}: give the number of structures, at least 1")
     make(batch_size=1, slack=SLACK).head(dataset)
     copies = [one.copy() for one in atoms]
     shared = SharedPredictor(make, len(copies), at_once, dataset)
 
     def simulate_one(index: int) -> None:
         one = copies[index]
-        one.calc = AtomjaxCalculator(functools.partial(shared.ask, index), use_tags=use_tags)
+        one.calc = AtomjaxCalculator(Seat(shared, index), use_tags=use_tags)
         try:
-            run(one)
+            if inspect.isgenerator(run(one)):
+                raise TypeError("run is a generator, which runs nothing: call BFGS(atoms).run()")
+            _keep_results(one)
         except Exception as error:
             error.add_note(f"in the simulation of structure {index}, {one.symbols}")
             raise
-        _keep_results(one)
 
     display = live_display(progress).track(len(copies), "simulating")
-    with display as tracker, ThreadPoolExecutor(at_once, "simulation") as pool:
-        simulations = [pool.submit(simulate_one, index) for index in range(len(copies))]
-        for simulation in simulations:
-            simulation.add_done_callback(shared.end)
-        try:
+    pool = ThreadPoolExecutor(at_once, "simulation")
+    try:
+        with display as tracker:
+            for index in range(len(copies)):
+                pool.submit(simulate_one, index).add_done_callback(shared.end)
             shared.serve(tracker.advance)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            shared.stop()
+    finally:
+        # Before threads are waited for: those that ask for results would wait for ever.
+        shared.stop()
+        pool.shutdown(cancel_futures=True)
+    if not shared.answered:
+        raise ValueError(
+            "run has asked for no energies or forces: it is called with atoms, and has to simulate "
+            "them, as in lambda atoms: BFGS(atoms).run(fmax=0.05)"
+        )
     return copies
 
 
@@ -191,6 +243,10 @@ def _keep_results(atoms: Atoms) -> None:
     """Exchange the calculator for its last results, if they are those of the atoms as they are."""
     calculator = atoms.calc
     atoms.calc = None
-    if calculator is not None and calculator.results and not calculator.check_state(atoms):
-        known = {k: v for k, v in calculator.results.items() if k in all_properties}
-        atoms.calc = SinglePointCalculator(atoms, **known)
+    if not isinstance(calculator, AtomjaxCalculator) or not calculator.results:
+        return
+    if not calculator.check_state(atoms):
+        kept = SinglePointCalculator(atoms)
+        # Standard deviations of an ensemble are among them, which its arguments cannot be.
+        kept.results.update(calculator.results)
+        atoms.calc = kept

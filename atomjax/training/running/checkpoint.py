@@ -35,7 +35,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from atomjax.runtime.downloads import PREFIX, is_download
 from atomjax.runtime.files import DamagedFile, compare_checksums, write_checksums
 from atomjax.training.running.leaves import (
     CheckpointError,
@@ -46,6 +45,7 @@ from atomjax.training.running.leaves import (
     nested,
 )
 from atomjax.training.running.packaged import is_packaged, packaged_metadata, packaged_weights
+from atomjax.training.running.places import checkpoint_folder
 from atomjax.training.update.state import TrainState
 
 Which = Literal["best", "latest"]
@@ -139,8 +139,8 @@ def load_checkpoint(
     """Weights and metadata of a run, without its config.
 
     Args:
-        directory: a run directory, the ``checkpoints`` directory in it, or the name of weights
-            that come with the package.
+        directory: a run directory, the ``checkpoints`` directory in it, that of several seeds, the
+            best of which by validation is taken, or the name of weights that come with the package.
         which: "best" by validation, or "latest".
         averaged: the exponential moving average of the parameters, which validation used,
             instead of the parameters themselves.
@@ -256,20 +256,7 @@ def _manager(directory: Path, *, writable: bool = True) -> ocp.CheckpointManager
 
 def _open(directory: str | Path, which: Which) -> tuple[ocp.CheckpointManager, int]:
     """The manager of an existing checkpoint, and its step."""
-    if is_download(directory) or Path(directory).is_file():
-        name = os.fspath(directory)
-        raise CheckpointError(
-            f"{name} is a file of other software; convert it, and give the folder that this makes: "
-            f"atomjax convert {name} --to checkpoints/{Path(name.removeprefix(PREFIX)).stem}"
-        )
-    root = Path(directory).resolve()
-    if not (root / which).is_dir() and (root / "checkpoints" / which).is_dir():
-        root = root / "checkpoints"
-    if not (root / which).is_dir():
-        raise CheckpointError(
-            f"no checkpoint in {root}: it has no subdirectory '{which}'; give the directory of a "
-            "run that has saved one"
-        )
+    root = checkpoint_folder(directory, which)
     with _explained(root / which):
         manager = _manager(root / which, writable=False)
     step = manager.latest_step()

@@ -15,7 +15,8 @@ from atomjax.structures.elements import SYMBOLS
 
 # Name for the mean of the parameters of all heads.
 MEAN = "mean"
-# eV/atom by which bound structures may lie from element energies that were fitted to others.
+# eV/atom by which bound structures may lie from element energies that were fitted to others, as a
+# root mean square: shifts of elements that cancel in the mean are another reference, too.
 SAME_REFERENCE = 0.3
 # Fields of a head that change no parameter of energies and forces.
 _FREE = ("name", "stress", "targets")
@@ -47,7 +48,8 @@ def source_heads(metadata: Mapping[str, Any], head_from: str) -> list[dict[str, 
 def source_references(metadata: Mapping[str, Any], head_from: str) -> References:
     """The references that the requested heads were trained with.
 
-    Those of several heads have geometric means as scales and no element energies.
+    Those of several heads have geometric means as scales, and element energies where all have the
+    same.
 
     Raises:
         ConfigError: there is no such head, or it has no references.
@@ -65,14 +67,16 @@ def source_references(metadata: Mapping[str, Any], head_from: str) -> References
         return references[0]
     scales = np.log([[r.energy_scale, r.force_scale] for r in references])
     energy_scale, force_scale = np.exp(scales.mean(axis=0)).tolist()
-    first = references[0]
-    return References(
-        np.zeros_like(first.element_energies),
-        0.0,
-        energy_scale,
-        force_scale,
-        np.zeros_like(first.seen),
-    )
+    first, *others = references
+    if any(
+        (one.seen != first.seen).any()
+        or not np.allclose(one.element_energies, first.element_energies)
+        or one.energy_mean != first.energy_mean
+        for one in others
+    ):
+        nothing = np.zeros_like(first.element_energies), 0.0
+        return References(*nothing, energy_scale, force_scale, np.zeros_like(first.seen))
+    return dataclasses.replace(first, energy_scale=energy_scale, force_scale=force_scale)
 
 
 def matching_head(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
@@ -128,15 +132,24 @@ def carry_over(
     refitted = dataclasses.replace(
         fresh, energy_scale=base.energy_scale, force_scale=base.force_scale
     )
+    if not base.seen.any():
+        return refitted, "the heads have different element energies; fitted anew"
     unseen = [SYMBOLS[z] for z in np.flatnonzero(fresh.seen & ~base.seen)]
+    known = [s for s in labelled if base.seen[s.atomic_numbers].all()]
+    shifts = np.array([base.residual_energy(s) / len(s) for s in known])
+    size = float(np.sqrt(np.mean(shifts**2))) if known else 0.0
+    note = "scales and element energies of the head"
+    if known:
+        note = (
+            f"energies lie {shifts.mean():+.3g} eV/atom from the head's element energies "
+            f"(root mean square {size:.3g})"
+        )
     if unseen:
-        note = f"the head has not met {', '.join(unseen)}; element energies fitted anew"
-        return refitted, note
-    if not labelled:
-        return base, "scales and element energies of the head"
-    shift = float(np.mean([base.residual_energy(s) / len(s) for s in labelled]))
-    note = f"energies lie {shift:+.3g} eV/atom from the head's element energies"
-    if abs(shift) <= SAME_REFERENCE:
+        met = f"{note}; " if known else ""
+        return refitted, f"{met}the head has not met {', '.join(unseen)}: fitted anew"
+    if not known:
+        return base, note
+    if size <= SAME_REFERENCE:
         return base, f"{note}, which are kept"
     return refitted, f"{note}: another reference, fitted anew"
 

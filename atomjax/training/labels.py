@@ -139,7 +139,7 @@ def check_states(head: HeadSettings, splits: DataSplits, *, ignored: bool) -> li
                 raise ConfigError(
                     f"{found}. No model here reads charge or spin, so it would take different "
                     "states for one. Leave them out of the data, or train on them all the same "
-                    "with data.ignore_charge=True"
+                    "with ignore_charge=True (in a config data.ignore_charge)"
                 )
             lines.append(f"{found}, ignored (data.ignore_charge)")
     return lines

@@ -7,6 +7,7 @@
 # FOLDER takes the two files; without one they go when it is done. PIP=... adds options of pip.
 set -eu
 cd "$(dirname "$0")/.."
+root=$PWD
 python=${1:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -38,4 +39,20 @@ print(f'atomjax {atomjax.__version__}, Python {sys.version.split()[0]}: imported
 "$site/atomjax" generate slabs --count 4 --workers 1 --output slabs.xyz
 "$site/atomjax" features slabs.xyz --output features.npz
 "$site/atomjax" download >downloads
+
+# The lines of docs/python.md as they stand, on shaken ethanol.
+"$site/python" -c "
+import sys
+from pathlib import Path
+sys.path.insert(0, '$root')
+from tests.own_files import write_files
+write_files(Path())
+"
+cp train.xyz mine.xyz
+cp test.xyz oxides.xyz
+cp frames16.xyz aspirin.xyz
+"$site/atomjax" train train.xyz --validation validation.xyz --workdir runs/mine \
+    --config.train.epochs=40 >training
+sed -n '/^```python$/,/^```$/p' "$root/docs/python.md" | grep -v '^```' >ten_lines.py
+"$site/python" ten_lines.py
 echo "the wheel works with $("$site/python" --version)"

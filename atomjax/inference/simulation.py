@@ -121,7 +121,9 @@ class SharedPredictor:
                 if isinstance(event, Question):
                     self._asked.append(event)
         for question in self._asked:
-            question.result.set_exception(SimulationStoppedError("another simulation failed"))
+            # An interruption may come while results are handed out.
+            if not question.result.done():
+                question.result.set_exception(SimulationStoppedError("another simulation failed"))
 
     def _predict(self) -> None:
         size = 1
@@ -131,10 +133,10 @@ class SharedPredictor:
         asked = sorted(self._asked, key=lambda question: question.index)
         predictor = self._make(batch_size=min(size, self._at_once), slack=SLACK)
         found = predictor([question.structure for question in asked], self._dataset)
-        self._asked.clear()
         self.answered += len(asked)
         for question, result in zip(asked, found, strict=True):
             question.result.set_result(result)
+        self._asked.clear()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ MOST_NEIGHBORS = 20.0
 SPACING = 0.27
 # Steps for 50 structures. More structures take more steps and fewer epochs.
 STEPS, FINETUNING_STEPS, STEPS_FOR = 2000, 1000, 50
+# Fraction of the learning rate at which a pretrained backbone changes (docs/recipes.md compares it
+# with the full rate and with other ways).
+BACKBONE_RATE = 0.3
 # Validations of a run; each takes as long as some steps.
 VALIDATIONS = 20
 
@@ -132,6 +135,11 @@ def pretraining(dataset: Section, epochs: int, eval_every: int) -> Section:
     return config
 
 
+def slow_backbone(train: Section) -> None:
+    """Let a pretrained backbone change at a fraction of the rate of its head."""
+    train.optimizer.groups = [{"pattern": "^backbone/", "multiplier": BACKBONE_RATE}]
+
+
 def num_gaussians(cutoff: float) -> int:
     """The number of Gaussians of a radial basis that ends at ``cutoff`` Å."""
     return round(cutoff / SPACING) + 1
@@ -186,8 +194,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
     head, why_head = _choose_head(facts)
     train = _choose_training(facts, FINETUNING_STEPS)
     train.schedule.warmup_steps = 100
-    # A pretrained backbone changes at a fraction of the rate of its new head.
-    train.optimizer.groups = [{"pattern": "^backbone/", "multiplier": 0.3}]
+    slow_backbone(train)
     overrides = dict(checkpoint["model"])
     name = overrides.pop("name")
     head_from = matching_head(checkpoint, head)
@@ -206,7 +213,7 @@ def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
             _describe(facts),
             why_head,
             f"model and graph of the checkpoint ({name}, step {checkpoint['step']})",
-            f"the backbone at 0.3 of the learning rate, {why_start}",
+            f"the backbone at {BACKBONE_RATE} of the learning rate, {why_start}",
             _describe_length(facts, FINETUNING_STEPS),
         ),
     )

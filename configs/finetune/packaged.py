@@ -58,7 +58,7 @@ def limit(config: Any, size: int) -> None:
 def from_checkpoint(config: Any) -> None:
     config.finetune.head_from = "mean"
     config.train.schedule.warmup_steps = 100
-    config.train.optimizer.groups = [{"pattern": "^backbone/", "multiplier": 0.3}]
+    small_data.slow_backbone(config.train)
 
 
 def get_config(argument: str = "aspirin") -> ml_collections.ConfigDict:

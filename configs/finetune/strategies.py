@@ -103,7 +103,7 @@ def full(config: Any) -> None:
 
 def layer_rates(config: Any) -> None:
     # As configs/finetune/own.py chooses: a pretrained backbone changes at a fraction of the rate.
-    config.train.optimizer.groups = [{"pattern": "^backbone/", "multiplier": 0.3}]
+    small_data.slow_backbone(config.train)
 
 
 def frozen(config: Any) -> None:

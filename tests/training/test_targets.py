@@ -158,6 +158,10 @@ def test_energies_and_forces_with_properties_start_from_a_pretrained_head(three,
     trained(first, tmp_path / "first")
     both = config_of(path, {**head, "targets": TARGETS[:2]}, **still)
     both["finetune"] = {"checkpoint": str(tmp_path / "first"), "head_from": "chains"}
+    # The third property is the structures' charge, which no model reads that does not predict it.
+    with pytest.raises(ConfigError, match=r"charge .*ignore_charge=True"):
+        trained(both, tmp_path / "charged")
+    both["data"]["ignore_charge"] = True
     results, text = trained(both, tmp_path / "both")
     models = [atomjax.load(tmp_path / name) for name in ("first", "both")]
     before, after = (model.predict(path, energy_unit="eV") for model in models)

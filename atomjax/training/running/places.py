@@ -51,5 +51,5 @@ def _best_value(checkpoints: Path) -> float:
     """The measure by which validation chose a run's best weights; the smaller, the better."""
     from atomjax.training.running.checkpoint import read_metadata
 
-    value = read_metadata(checkpoints)["record"]["best_value"]
+    value = read_metadata(checkpoints).get("record", {}).get("best_value")
     return float("inf") if value is None else float(value)

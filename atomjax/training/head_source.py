@@ -133,7 +133,8 @@ def carry_over(
         fresh, energy_scale=base.energy_scale, force_scale=base.force_scale
     )
     if not base.seen.any():
-        return refitted, "the heads have different element energies; fitted anew"
+        reason = "the head has none, or several heads have different element energies"
+        return refitted, f"{reason}; fitted anew"
     unseen = [SYMBOLS[z] for z in np.flatnonzero(fresh.seen & ~base.seen)]
     known = [s for s in labelled if base.seen[s.atomic_numbers].all()]
     shifts = np.array([base.residual_energy(s) / len(s) for s in known])

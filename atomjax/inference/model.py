@@ -5,10 +5,12 @@ results = model.predict("frames.xyz")
 """
 
 import abc
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import jax
 from ase import Atoms
 
 from atomjax.data.given import Source, structures_of
@@ -241,9 +243,14 @@ class Model(Predicting):
         key = tuple(sorted(options.items()))
         if key not in self._predictors:
             self._predictors[key] = make_predictor(
-                self._variables, self.metadata, self.name, **options
+                self._placed, self.metadata, self.name, **options
             )
         return self._predictors[key]
+
+    @functools.cached_property
+    def _placed(self) -> dict[str, Any]:
+        """Weights on the device, once for predictors of all options."""
+        return jax.device_put(dict(self._variables))
 
     def embedder(self, *, invariant_only: bool = False, batch_size: int = 32) -> Embedder:
         """The :class:`atomjax.inference.embeddings.Embedder` of these options, made once."""

@@ -39,11 +39,9 @@ def checkpoint_folder(directory: str | Path, which: str) -> Path:
         raise CheckpointError(
             f"{root} holds several seeds; give one of them, such as {seeds[0].parent}"
         )
-    if root.exists() or Path(directory).name != str(directory):
-        hint = "give the directory of a run that has saved one"
-    else:
-        known = nearest(str(directory), PACKAGED).strip()
-        hint = f"give the directory of a run that has saved one, or packaged weights. {known}"
+    hint = "give the directory of a run that has saved one"
+    if not root.exists() and Path(directory).name == str(directory):
+        hint += f", or packaged weights.{nearest(str(directory), PACKAGED)}"
     raise CheckpointError(f"no checkpoint in {root}: it has no subdirectory '{which}'; {hint}")
 
 

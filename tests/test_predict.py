@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.io import write
 from rich.console import Console
 
 from atomjax.inference.calculator import AtomjaxCalculator, OutsideTrainingWarning
@@ -267,6 +268,11 @@ def test_choice_by_difficulty_is_a_store(trained, tmp_path, capfd):
     assert sorted(s.identifier for s in store) == sorted(taken)
     assert "| chosen |" in (tmp_path / "run" / "report.md").read_text()
     capfd.readouterr()
+    bare = [Atoms(s.atomic_numbers, s.positions) for s in trained[1]]
+    write(tmp_path / "bare.xyz", bare)
+    path = f"{own}:{tmp_path / 'bare.xyz'},checkpoint={run},size=6,choose=variance"
+    assert main([f"--config={path}", f"--workdir={tmp_path / 'least'}"]) == 0
+    assert len(Store(tmp_path / "least" / "selected")) == 6
     assert main([f"--config={path}", "--validate", "--config.head=other"]) == 2
     assert "chains" in capfd.readouterr().err
     assert main([f"--config={own}:{file}", "--validate"]) == 2

@@ -1,4 +1,4 @@
-"""Workflow "difficulty": structures of a set chosen by how wrong a trained model is on them.
+"""Workflow "difficulty": structures of a set chosen by how hard they are for a trained model.
 
     difficulty.csv    of every structure: identifier, energy and force error, difficulty, chosen
     selected/         store of the chosen structures, for kind="store" in any config
@@ -6,7 +6,8 @@
 
 The code of arXiv:2502.11085 offers this for pretraining: the easiest structures, the hardest, some
 of the middle third, or some of every third. There the heads of the model stay random, so that its
-loss says little; here they are the checkpoint's.
+loss says little; here they are the checkpoint's. Without labels, the structures that the model
+knows least are chosen by its tangent kernel (`atomjax.inference.tangents`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from atomjax.data.load import load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import check_source
 from atomjax.inference.predict import Predictor, load_predictor
+from atomjax.inference.tangents import select_least_known, tangent_products
 from atomjax.reporting.report import Document, write_report
 from atomjax.reporting.tables import markdown_table, table_text
 from atomjax.runtime.config import ConfigError, Count, WholeNumber
@@ -37,12 +39,12 @@ THIRDS = ("low", "mid", "high")
 
 @dataclass(frozen=True, kw_only=True)
 class DifficultySettings(WorkflowSettings):
-    """A choice of structures by the errors of a trained model."""
+    """A choice of structures by the errors of a trained model, or by what it knows least."""
 
     workflow: Literal["difficulty"]
-    "Choose by the errors of a model."
+    "Choose by what is hard for a model."
     dataset: DatasetSettings
-    "Set to choose from, with energies or forces; all its structures, whatever its split."
+    "Set to choose from, with energies or forces unless by variance; all of it, whatever its split."
     checkpoint: str
     "Directory of a model with heads, or a name in the package."
     which: Literal["best", "latest"] = "best"
@@ -51,8 +53,10 @@ class DifficultySettings(WorkflowSettings):
     "Data set whose head predicts; none: the only one."
     size: Count
     "Structures to choose."
-    choose: Literal["low", "mid", "high", "mixed"] = "mid"
-    "The easiest, some of the middle third, the hardest, or as many of each third."
+    choose: Literal["low", "mid", "high", "mixed", "variance"] = "mid"
+    "The easiest, some of the middle third, the hardest, as many of each third, or the least known."
+    directions: Count = 64
+    "Random directions of the parameters that stand for the tangent kernel, by variance."
     batch_size: Count = 16
     "Most structures in a batch."
     cache_dir: str | None = None
@@ -60,7 +64,7 @@ class DifficultySettings(WorkflowSettings):
     workers: WholeNumber = 0
     "Processes that label structures; 0: one per core."
     seed: int = 0
-    "Seed of what is drawn within thirds."
+    "Seed of what is drawn within thirds, and of the directions."
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,11 @@ def choose_by_difficulty(
         outside_span="mark",
     )
     errors = errors_of(structures, predictor, settings.head, run)
-    difficulty = errors.difficulty()
-    chosen = choice(difficulty, settings.size, settings.choose, settings.seed)
+    if settings.choose == "variance":
+        chosen, difficulty = _least_known(structures, predictor, settings, run)
+    else:
+        difficulty = errors.difficulty()
+        chosen = choice(difficulty, settings.size, settings.choose, settings.seed)
     groups = dict(zip(THIRDS, np.array_split(np.argsort(difficulty), 3), strict=True))
     summary = {
         "available": len(structures),
@@ -165,6 +172,34 @@ def check_difficulty(settings: DifficultySettings) -> list[str]:
         )
     check_source(settings.dataset)
     return [f"workflow difficulty of {settings.dataset.name}, by {settings.checkpoint}"]
+
+
+def _least_known(
+    structures: Sequence[Structure], predictor: Predictor, settings: DifficultySettings, run: Run
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the structures chosen, and the variances [S] of all.
+
+    Raises:
+        ConfigError: there are too few structures, or the head has other outputs.
+    """
+    if settings.size > len(structures):
+        raise ConfigError(
+            f"size={settings.size} is more than the {len(structures):,} structures; lower it"
+        )
+    if predictor.head(settings.head).config.kind == "scalar":
+        raise ConfigError(
+            'choose="variance" needs a head of energies or forces; choose by errors instead'
+        )
+    with run.progress(len(structures), "tangents") as tracker:
+        products = tangent_products(
+            structures,
+            predictor,
+            settings.head,
+            directions=settings.directions,
+            seed=settings.seed,
+            told=tracker.advance,
+        )
+    return select_least_known(products, settings.size)
 
 
 def errors_of(
@@ -270,11 +305,14 @@ def _compose(settings: DifficultySettings, summary: Mapping[str, Any]) -> Docume
         for name, e in summary["errors"].items()
     ]
     heads = ["structures", "energy error (meV/atom)", "force error (meV/Å)", "difficulty"]
+    why, meaning = "the errors", "the mean of both errors in units of their means"
+    if settings.choose == "variance":
+        why, meaning = "the tangent kernel", "the variance of the outputs, 1 on average"
     lines = [
         f"{summary['size']:,} of {summary['available']:,} structures of {settings.dataset.name}, "
-        f'chosen as "{settings.choose}" by the errors of {settings.checkpoint}: `selected/`, for '
+        f'chosen as "{settings.choose}" by {why} of {settings.checkpoint}: `selected/`, for '
         '`kind="store"` in any config. Energies are compared beyond what a constant for each '
-        "element would explain; a difficulty is the mean of both errors in units of their means.",
+        f"element would explain; a difficulty is {meaning}.",
         "",
         *markdown_table(heads, rows),
     ]

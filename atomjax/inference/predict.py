@@ -8,7 +8,7 @@ out of its labels; here that is put back.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from atomjax.batching import GrowingShape
-from atomjax.graphs import Capacity, GraphConfig
+from atomjax.graphs import Capacity, GraphBatch, GraphConfig
 from atomjax.models import HeadConfig, build_model, predict
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.structures import PropertyScale, References, ReferencesError, Structure, TargetScale
@@ -74,6 +74,11 @@ class Predictor:
     Batches are padded to one static shape, which grows when structures need more; each shape is
     compiled once.
 
+    Attributes:
+        network: the model.
+        variables: {"params", "scale_factors"}, on the device.
+        heads: name → head.
+
     Args:
         model: config of the model, {"name": ..., **overrides}.
         variables: {"params", "scale_factors"}.
@@ -99,11 +104,11 @@ class Predictor:
             raise ValueError(f"outside_span={outside_span!r}; write 'raise' or 'mark'")
         self._model, self._outside_span = dict(model), outside_span
         self.heads = {head.config.name: head for head in heads}
-        self._variables = jax.device_put(dict(variables))
-        leaf = jax.tree.leaves(self._variables["params"])[0]
+        self.variables = jax.device_put(dict(variables))
+        leaf = jax.tree.leaves(self.variables["params"])[0]
         self._shape = GrowingShape(batch_size, slack, np.dtype(leaf.dtype))
-        network = build_model(model, [head.config for head in heads])
-        self._predict = CountedFunction(functools.partial(predict, network))
+        self.network = build_model(model, [head.config for head in heads])
+        self._predict = CountedFunction(functools.partial(predict, self.network))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled programs are not copied: the copy compiles its own.
@@ -113,7 +118,7 @@ class Predictor:
             "outside_span": self._outside_span,
         }
         made = functools.partial(Predictor, **options)
-        return made, (self._model, jax.device_get(self._variables), list(self.heads.values()))
+        return made, (self._model, jax.device_get(self.variables), list(self.heads.values()))
 
     def __call__(
         self,
@@ -138,13 +143,19 @@ class Predictor:
         # Elements and compositions that cannot be predicted are found before any computation.
         marks = [self._marks(head, structure) for structure in structures]
         results: dict[int, StructureResult] = {}
-        for group, batch in self._shape.batches(structures, head.graph):
-            raw = jax.device_get(self._predict(self._variables, batch)[head.config.name])
+        for group, batch in self.batches(structures, head):
+            raw = jax.device_get(self._predict(self.variables, batch)[head.config.name])
             own = [structures[i] for i in group]
             results.update(zip(group.tolist(), _physical(head, own, raw), strict=True))
             if told is not None:
                 told(len(group))
         return [replace(results[i], marks=marks[i]) for i in range(len(structures))]
+
+    def batches(
+        self, structures: Sequence[Structure], head: TrainedHead
+    ) -> Iterator[tuple[np.ndarray, GraphBatch]]:
+        """Batches of the present shape for a head, each with the places of its structures."""
+        return self._shape.batches(structures, head.graph)
 
     def _marks(self, head: TrainedHead, structure: Structure) -> frozenset[str]:
         """Reasons to doubt the result of a structure, keys of `MARKS`.

@@ -99,7 +99,7 @@ def _different(name: str, names: list[str], i: int) -> str:
 
 
 def difficulty_config(argument: str) -> Section:
-    """The config of a choice of structures by the errors of a model.
+    """The config of a choice of structures by how hard they are for a model.
 
     Args:
         argument: a file or store, and the options "checkpoint=DIR", "size=N", "choose=WORD",

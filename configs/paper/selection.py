@@ -1,16 +1,17 @@
-"""Does it matter which structures of a set are pretrained on? Six ways to choose a quarter.
+"""Does it matter which structures of a set are pretrained on? Seven ways to choose a quarter.
 
-    for method in nearest greedy covering farthest variance; do
+    for method in nearest greedy covering farthest variance tangents; do
         python -m atomjax.launch --config configs/paper/selection.py:aspirin,$method \
             --workdir runs/selection/aspirin/$method
     done
     python -m atomjax.launch --config configs/paper/selection.py:aspirin \
         --workdir runs/selection/aspirin/compared
 
-The first commands choose 340 of 1,200 structures for the task, each by one of the rules of
-docs/csi.md, and leave them as stores; the last pretrains the same small network on each choice and
-on as many at random, with the same C, and finetunes it on 50 structures of the task. The tasks are
-aspirin (chosen of conformers), surfaces (of slabs) and clusters (of oxides).
+The first commands choose 340 of 1,200 structures, each by one of the rules of docs/csi.md, and
+leave them as stores: for the task by features, or (tangents) those that a small pretrained model of
+the package knows least, as arXiv:2605.13788 does. The last pretrains the same small network on each
+choice and on as many at random, with the same C, and finetunes it on 50 structures of the task. The
+tasks are aspirin (chosen of conformers), surfaces (of slabs) and clusters (of oxides).
 """
 
 from pathlib import Path
@@ -26,7 +27,14 @@ GRAPH = section(cutoff=4.0)
 POOL, N, VALIDATION = 1200, 300, 40
 EPOCHS = 10
 POOLS = {"aspirin": "conformers", "surfaces": "slabs", "clusters": "oxides"}
-METHODS = ("nearest", "greedy", "covering", "farthest", "variance")
+TANGENTS = "tangents"
+METHODS = ("nearest", "greedy", "covering", "farthest", "variance", TANGENTS)
+# Which knows the elements.
+MODELS = {
+    "aspirin": "atomjax-molecules",
+    "surfaces": "atomjax-crystals",
+    "clusters": "atomjax-crystals",
+}
 FOLDER = Path("runs/selection")
 CACHE = "runs/selection/data"
 
@@ -54,13 +62,27 @@ def pick(name: str, method: str) -> Section:
     return config
 
 
+def pick_least_known(name: str) -> Section:
+    """Choose structures of the pool by a model's tangent kernel."""
+    config = section(workflow="difficulty", choose="variance", seed=0, cache_dir=CACHE)
+    config.dataset, config.checkpoint = pool_of(name), MODELS[name]
+    config.size = N + VALIDATION
+    return config
+
+
+def store_of(name: str, method: str) -> str:
+    """Folder of what was chosen."""
+    chosen = FOLDER / name / method / "selected"
+    return str(chosen if method == TANGENTS else chosen / name)
+
+
 def compare(name: str) -> Section:
     """Pretrain on each choice and finetune on the task."""
     config = section(workflow="survey", seeds=(0, 1, 2), cache_dir=CACHE)
     whole = pool_of(name)
     config.candidates = [whole]
     for method in METHODS:
-        one = stored(method, str(FOLDER / name / method / "selected" / name))
+        one = stored(method, store_of(name, method))
         one.split, one.graph = section(validation=VALIDATION), GRAPH
         config.candidates.append(one)
     config.starts = [
@@ -85,4 +107,6 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     words = choose(argument, {"task": tuple(POOLS), "method": ("compared", *METHODS)})
     if words["method"] == "compared":
         return compare(words["task"])
+    if words["method"] == TANGENTS:
+        return pick_least_known(words["task"])
     return pick(words["task"], words["method"])

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from atomjax.launch import main
 from atomjax.recipes.own_sets import csi_config
 from atomjax.runtime.config import ConfigError
 from atomjax.similarity.features.collect import SetFeatures
-from atomjax.similarity.features.summaries import Blocks, SetRows, Summary, SummaryCollector
+from atomjax.similarity.features.summaries import SetRows, Summary, SummaryCollector, blocks_of
 from atomjax.similarity.measures.composition import (
     ELEMENT_OVERLAP,
     FORMULA_OVERLAP,
@@ -58,26 +59,34 @@ def collected(summary: Summary, rows: SetRows, batches: int = 1) -> dict[str, np
     return dict(collector.result())
 
 
-def a_set(values: np.ndarray, owner: np.ndarray, numbers: np.ndarray | None = None) -> SetFeatures:
-    """Features with all that the further measures need."""
+def a_set(
+    values: np.ndarray,
+    owner: np.ndarray,
+    numbers: np.ndarray | None = None,
+    needs: Sequence[Summary] = SUMMARIES,
+) -> SetFeatures:
+    """Features with all that the further measures need, or that one needs."""
     rows = rows_of(values, owner, numbers)
     features = features_of(values, owner, rows.atomic_numbers)
-    kept = {s.name: (s.by_block, collected(s, rows)) for s in SUMMARIES}
-    return dataclasses.replace(
-        features,
-        summaries={name: arrays for name, (by_block, arrays) in kept.items() if not by_block},
-        blocks={
-            name: Blocks(arrays, features.structures.structures)
-            for name, (by_block, arrays) in kept.items()
-            if by_block
-        },
-    )
+    structures = features.structures.structures
+    blocks = {s.name: blocks_of(collected(s, rows), structures) for s in needs}
+    return dataclasses.replace(features, blocks=blocks)
 
 
-def gaussian(count: int, seed: int, shift: float = 0.0, width: int = 6) -> SetFeatures:
+def kept_points(features: SetFeatures) -> np.ndarray:
+    return np.asarray(features.blocks["points"].arrays["point"], float)
+
+
+def gaussian(
+    count: int,
+    seed: int,
+    shift: float = 0.0,
+    width: int = 6,
+    needs: Sequence[Summary] = SUMMARIES,
+) -> SetFeatures:
     """Structures of one atom, of unit covariance about ``shift`` in each feature."""
     values = np.random.default_rng(seed).normal(size=(count, width)) + shift
-    return a_set(values, np.arange(count))
+    return a_set(values, np.arange(count), needs=needs)
 
 
 def value(measure: Measure, upstream: SetFeatures, downstream: SetFeatures) -> float:
@@ -142,10 +151,13 @@ def test_sliced_wasserstein_is_that_of_scipy():
 def test_sliced_wasserstein_of_shifted_gaussians_is_known_and_converges():
     shift = 0.7
     exact = shift * np.abs(_directions(6).sum(axis=0)).mean()
-    errors = [
-        abs(value(SLICED_WASSERSTEIN, gaussian(n, 1), gaussian(n, 2, shift)) - exact)
-        for n in (50, 20_000)
-    ]
+    needs = SLICED_WASSERSTEIN.needs
+
+    def error(count: int) -> float:
+        sets = (gaussian(count, 1, needs=needs), gaussian(count, 2, shift, needs=needs))
+        return abs(value(SLICED_WASSERSTEIN, *sets) - exact)
+
+    errors = [error(n) for n in (50, 20_000)]
     assert errors[1] < min(errors[0], 0.02 * exact)
 
 
@@ -173,7 +185,7 @@ def test_coverage_sees_what_a_candidate_lacks():
 
 def test_overlap_is_that_of_kernel_densities():
     task, candidate = (gaussian(n, seed) for n, seed in ((200, 1), (90, 2)))
-    ours, theirs = (np.asarray(s.summaries["points"]["point"], float) for s in (task, candidate))
+    ours, theirs = kept_points(task), kept_points(candidate)
     root = whitening(ours)[:, -PRINCIPAL:]
     ours, theirs = ours @ root, theirs @ root
     width = 200 ** (-1 / (root.shape[1] + 4))
@@ -189,7 +201,7 @@ def test_overlap_is_that_of_kernel_densities():
 
 def test_kernel_distance_is_unbiased():
     task, candidate = (gaussian(n, seed, s) for n, seed, s in ((60, 1, 0.0), (40, 2, 0.5)))
-    ours, theirs = (np.asarray(s.summaries["points"]["point"], float) for s in (task, candidate))
+    ours, theirs = kept_points(task), kept_points(candidate)
     mean, scale = ours.mean(axis=0), np.sqrt(ours.var(axis=0).sum())
     x, y = (theirs - mean) / scale, (ours - mean) / scale
     within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in

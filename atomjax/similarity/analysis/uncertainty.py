@@ -180,6 +180,8 @@ def jackknife_table(
     check_comparable([*upstream, *downstream])
     distance = _distance(measure)
     found = [[_jackknife(distance, (a, b)) for b in downstream] for a in upstream]
+    if measure.resampling is not None and not measure.resampling.about_infinite:
+        found = [[dataclasses.replace(j, corrected=j.estimate) for j in row] for row in found]
     return Jackknife(
         *(
             np.array([[getattr(one, field.name) for one in row] for row in found])
@@ -189,7 +191,11 @@ def jackknife_table(
 
 
 def interval(
-    jackknife: Jackknife, noise: Noise, distance: np.ndarray | None = None, level: float = 0.95
+    jackknife: Jackknife,
+    noise: Noise,
+    distance: np.ndarray | None = None,
+    level: float = 0.95,
+    largest: float = np.inf,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the intervals about the distances of infinitely many structures.
 
@@ -198,6 +204,7 @@ def interval(
         noise: noise of the same table.
         distance: [K, M] of the full features, to which the interval is scaled.
         level: confidence level.
+        largest: value that distances never exceed.
 
     Returns:
         [K, M] and [K, M], not negative. Where small is near, the lower end is zero where a
@@ -205,7 +212,7 @@ def interval(
     """
     scale, margin = _scale(distance, jackknife.estimate), jackknife.margin(level)
     lower = np.maximum(jackknife.corrected - margin, 0) * scale
-    upper = np.maximum(jackknife.corrected + margin, 0) * scale
+    upper = np.clip((jackknife.corrected + margin) * scale, 0, largest)
     zero = ~noise.distinguishable(level) & np.isfinite(lower)
     return np.where(zero & (noise.sign > 0), 0, lower), upper
 

@@ -18,10 +18,13 @@ from atomjax.similarity.features.aggregation import aggregate
 from atomjax.similarity.features.structure_sums import StructureSums, StructureSumsBuilder
 from atomjax.similarity.features.summaries import (
     Arrays,
+    BlockRows,
     Blocks,
     SetRows,
     Summary,
     SummaryCollector,
+    arrays_of,
+    blocks_of,
 )
 from atomjax.similarity.measures.statistics import Statistics, merge_all
 from atomjax.similarity.measures.stream import StatisticsStream
@@ -62,7 +65,7 @@ class SetFeatures:
     num_structures: int
     weight: float
     summaries: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
-    blocks: Mapping[str, Blocks] = dataclasses.field(default_factory=dict)
+    blocks: Mapping[str, Blocks | BlockRows] = dataclasses.field(default_factory=dict)
 
     def statistics(self) -> Statistics:
         """Statistics of the whole set, of d features."""
@@ -102,6 +105,7 @@ class SetFeatures:
         turned = [other.parts[(i - offset) % parts] for i in range(parts)]
         sides = self.elements, other.elements
         elements = sorted({*self.elements, *other.elements})
+        following: Mapping[str, Any] = other.blocks
         return SetFeatures(
             parts=tuple(map(_merged, zip(self.parts, turned, strict=True))),
             structures=self.structures.joined(other.structures),
@@ -110,7 +114,7 @@ class SetFeatures:
             num_structures=self.num_structures + other.num_structures,
             weight=self.weight + other.weight,
             summaries={n: merges[n](a, other.summaries[n]) for n, a in self.summaries.items()},
-            blocks={name: one.joined(other.blocks[name]) for name, one in self.blocks.items()},
+            blocks={name: one.joined(following[name]) for name, one in self.blocks.items()},
         )
 
     def thinned(self, count: int) -> list["SetFeatures"]:
@@ -264,14 +268,15 @@ class FeatureCollector:
             num_atoms=self._atoms,
             num_structures=self._seen,
             weight=float(self._seen if self._design is None else self._design.weights.sum()),
-            summaries={n: c.result() for n, c in self._collectors(by_block=False)},
+            summaries={
+                c.summary.name: c.result() for c in self._summaries if not c.summary.by_block
+            },
             blocks={
-                n: Blocks(c.result(), sums.structures) for n, c in self._collectors(by_block=True)
+                c.summary.name: blocks_of(c.result(), sums.structures)
+                for c in self._summaries
+                if c.summary.by_block
             },
         )
-
-    def _collectors(self, *, by_block: bool) -> list[tuple[str, SummaryCollector]]:
-        return [(c.summary.name, c) for c in self._summaries if c.summary.by_block == by_block]
 
     def _add_elements(
         self, values: np.ndarray, weights: np.ndarray | None, atomic_numbers: np.ndarray
@@ -325,7 +330,7 @@ def features_arrays(features: SetFeatures) -> dict[str, np.ndarray]:
                 arrays[f"{name}/{field}"] = np.asarray(getattr(statistics, field))
     for field in SUMS:
         arrays[f"structures/{field}"] = getattr(features.structures, field)
-    blocks = {name: one.arrays for name, one in features.blocks.items()}
+    blocks = {name: arrays_of(one) for name, one in features.blocks.items()}
     for kind, kept in (("summary", features.summaries), ("block", blocks)):
         for name, values in kept.items():
             arrays |= {f"{kind}/{name}/{array}": value for array, value in values.items()}
@@ -366,7 +371,7 @@ def features_from(arrays: dict[str, np.ndarray]) -> SetFeatures:
         num_structures=int(structures),
         weight=float(arrays.get("weight", structures)),
         summaries=_named(arrays, "summary"),
-        blocks={name: Blocks(kept, sums.structures) for name, kept in blocks.items()},
+        blocks={name: blocks_of(kept, sums.structures) for name, kept in blocks.items()},
     )
 
 

@@ -9,13 +9,15 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from atomjax.runtime.code import code_of
 
 Arrays = Mapping[str, np.ndarray]
+# Array that says the block of each row.
+BLOCK = "block"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,60 @@ class Blocks:
 
 
 @dataclasses.dataclass(frozen=True)
+class BlockRows:
+    """Rows of S blocks of structures, which do not add, each with a weight."""
+
+    arrays: Arrays  # [n, ...], "weight" among them
+    block: np.ndarray  # [n] block of each row
+    structures: np.ndarray  # [S] number of structures in each block
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @property
+    def dimension(self) -> int:
+        """Number of values kept of a row."""
+        return sum(int(np.prod(array.shape[1:])) for array in self.arrays.values())
+
+    def choose(self, weights: np.ndarray) -> list[Arrays]:
+        """Rows of B choices of blocks, which take each so often: ``weights`` [B, S]."""
+        return [self._chosen(one[self.block]) for one in weights]
+
+    def blockwise(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The same with the blocks put together, or left out, as a function does with sums."""
+        places = change(np.eye(len(self)))
+        kept = np.any(places, axis=0)[self.block]
+        arrays = {name: array[kept] for name, array in self.arrays.items()}
+        block = places.argmax(axis=0)[self.block[kept]]
+        return dataclasses.replace(
+            self, arrays=arrays, block=block, structures=change(self.structures)
+        )
+
+    def joined(self, other: Self) -> Self:
+        """The blocks of both sets, these first."""
+        arrays = {n: np.concatenate([a, other.arrays[n]]) for n, a in self.arrays.items()}
+        block = np.concatenate([self.block, len(self) + other.block])
+        structures = np.concatenate([self.structures, other.structures])
+        return dataclasses.replace(self, arrays=arrays, block=block, structures=structures)
+
+    def _chosen(self, weight: np.ndarray) -> Arrays:
+        kept = weight > 0
+        arrays = {name: array[kept] for name, array in self.arrays.items()}
+        return {**arrays, "weight": arrays["weight"] * weight[kept]}
+
+
+def each_pair(value: Callable[[Arrays, Arrays], float]) -> Callable[[Any, Any], np.ndarray]:
+    """The distance of choices of rows, B of either set or one for all, by that of one pair."""
+
+    def distance(upstream: list[Arrays], downstream: list[Arrays]) -> np.ndarray:
+        count = max(len(upstream), len(downstream))
+        sides = (side * (count // len(side)) for side in (upstream, downstream))
+        return np.array([value(theirs, ours) for theirs, ours in zip(*sides, strict=True)])
+
+    return distance
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
     """One thing that measures need of a set; measures that need the same share it."""
 
@@ -83,8 +139,10 @@ class Summary:
     reduce: Callable[[SetRows], Arrays]  # rows → named arrays, of the same shapes for all batches
     # Arrays of two sets of rows → those of their union.
     merge: Callable[[Arrays, Arrays], Arrays] = add_arrays
-    # Keep it for every block of structures, too, so that blocks can be drawn again; it has to add.
+    # Keep it for every block of structures, too, so that blocks can be drawn again.
     by_block: bool = False
+    # Whether what is kept by block adds; if not, it is one row for each structure, with a "weight".
+    adds: bool = True
     # Whether it reads energies or forces, so that a data set has to say their units.
     labels: bool = True
 
@@ -93,6 +151,10 @@ class Summary:
             raise ValueError(f'summary "{self.name}" has a slash in its name; files cannot hold it')
         if self.by_block and self.merge is not add_arrays:
             raise ValueError(f'summary "{self.name}" is kept by block, so its arrays have to add')
+        if not (self.adds or self.by_block):
+            raise ValueError(
+                f'summary "{self.name}" does not add; set by_block=True, or give merge'
+            )
 
     @functools.cached_property
     def key(self) -> list[str]:
@@ -105,15 +167,34 @@ class Summary:
         return [self.name, hashlib.sha256(text).hexdigest()]
 
 
+def blocks_of(arrays: Arrays, structures: np.ndarray) -> Blocks | BlockRows:
+    """Blocks from the result of a collector and the number [S] of structures in each."""
+    if BLOCK not in arrays:
+        return Blocks(arrays, structures)
+    rest = {name: array for name, array in arrays.items() if name != BLOCK}
+    return BlockRows(rest, arrays[BLOCK], structures)
+
+
+def arrays_of(blocks: Blocks | BlockRows) -> Arrays:
+    """The arrays that `blocks_of` makes blocks of."""
+    rows = isinstance(blocks, BlockRows)
+    return {**blocks.arrays, BLOCK: blocks.block} if rows else blocks.arrays
+
+
 class SummaryCollector:
     """Reduces and merges a summary batch by batch."""
 
     def __init__(self, summary: Summary):
         self.summary = summary
         self._merged: dict[int, Arrays] = {}
+        self._rows: list[Arrays] = []
 
     def add(self, rows: SetRows, block: np.ndarray) -> None:
         """Takes in rows and the number [n] of each one's block."""
+        if not self.summary.adds:
+            first = np.unique(rows.structure, return_index=True)[1]
+            self._rows.append({**self.summary.reduce(rows), BLOCK: block[first]})
+            return
         for number, part in self._divided(rows, block):
             arrays = {name: np.asarray(a) for name, a in self.summary.reduce(part).items()}
             if number in self._merged:
@@ -121,7 +202,9 @@ class SummaryCollector:
             self._merged[number] = arrays
 
     def result(self) -> Arrays:
-        """Arrays of the whole set, or [S, ...] of all blocks."""
+        """Arrays of the whole set, [S, ...] of all blocks, or rows with the "block" of each."""
+        if not self.summary.adds:
+            return {n: np.concatenate([one[n] for one in self._rows]) for n in self._rows[0]}
         if not self.summary.by_block:
             return self._merged[0]
         order = sorted(self._merged)

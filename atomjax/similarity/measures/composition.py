@@ -3,14 +3,10 @@
 Simple as they are, any cleverer measure has to predict transfer better than these.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
-from atomjax.similarity.features.collect import SetFeatures
-from atomjax.similarity.features.summaries import Arrays, SetRows, Summary
-from atomjax.similarity.measures.elements import unseen_share
-from atomjax.similarity.measures.measure import Measure, Sets, Values
+from atomjax.similarity.features.summaries import Arrays, SetRows, Summary, each_pair
+from atomjax.similarity.measures.measure import Measure, Resampling
 from atomjax.structures.elements import SYMBOLS
 
 # A formula is a number: the sum over its atoms of a random number of each element, modulo 2**64.
@@ -18,69 +14,78 @@ _NUMBERS = np.random.default_rng(0).integers(0, 2**64, len(SYMBOLS), dtype=np.ui
 
 
 def formulas(rows: SetRows) -> Arrays:
-    """The formulas of the structures, each with the weight of its structures."""
-    if not len(rows.atomic_numbers):
-        return {"formula": np.zeros(0, np.uint64), "weight": np.zeros(0)}
-    places, owner = np.unique(rows.structure, return_inverse=True)
+    """Formula and weight of each structure; none where rows are not atoms."""
+    places, first, owner = np.unique(rows.structure, return_index=True, return_inverse=True)
     formula = np.zeros(len(places), np.uint64)
+    if not len(rows.atomic_numbers):
+        return {"formula": formula, "weight": np.zeros(len(places))}
     np.add.at(formula, owner, _NUMBERS[rows.atomic_numbers])
-    weight = np.bincount(owner, rows.weights) / np.bincount(owner)
-    return _joined(formula, weight)
+    return {"formula": formula, "weight": rows.weights[first]}
 
 
-def join_formulas(first: Arrays, second: Arrays) -> Arrays:
-    """The formulas of both, their weights added."""
-    pairs = (np.concatenate([first[name], second[name]]) for name in ("formula", "weight"))
-    return _joined(*pairs)
+def composition(rows: SetRows) -> Arrays:
+    """Weight of the atoms of each element, and of the structures."""
+    first = np.unique(rows.structure, return_index=True)[1]
+    weights = rows.weights[: len(rows.atomic_numbers)]
+    atoms = np.bincount(rows.atomic_numbers, weights, minlength=len(SYMBOLS))
+    return {"atoms": atoms, "structures": rows.weights[first].sum()}
 
 
-def _joined(formula: np.ndarray, weight: np.ndarray) -> Arrays:
-    different, place = np.unique(formula, return_inverse=True)
-    return {"formula": different, "weight": np.bincount(place, weight, len(different))}
-
-
-def shared_formulas(upstream: SetFeatures, downstream: SetFeatures) -> float:
+def shared_formulas(upstream: Arrays, downstream: Arrays) -> float:
     """Fraction of the downstream structures whose formula the upstream set has."""
-    theirs, ours = (one.summaries["formulas"] for one in (upstream, downstream))
-    seen = np.isin(ours["formula"], theirs["formula"])
-    return float(ours["weight"] @ seen / ours["weight"].sum())
+    seen = np.isin(downstream["formula"], upstream["formula"])
+    return float(downstream["weight"] @ seen / downstream["weight"].sum())
 
 
-def _pairwise(value: Callable[[SetFeatures, SetFeatures], float]) -> Callable[[Sets, Sets], Values]:
-    def table(upstream: Sets, downstream: Sets) -> Values:
-        return Values(np.array([[value(one, other) for other in downstream] for one in upstream]))
+def shared_elements(upstream: Arrays, downstream: Arrays) -> np.ndarray:
+    """[B] fraction of the downstream atoms whose element the upstream set has."""
+    seen = np.where(upstream["atoms"] > 0, downstream["atoms"], 0)
+    return seen.sum(axis=1) / downstream["atoms"].sum(axis=1)
 
-    return table
+
+def size_gap(upstream: Arrays, downstream: Arrays) -> np.ndarray:
+    """[B] difference of the mean numbers of atoms."""
+    sizes = [one["atoms"].sum(axis=1) / one["structures"] for one in (upstream, downstream)]
+    return np.abs(sizes[0] - sizes[1])
 
 
-def _size(features: SetFeatures) -> float:
-    return features.num_atoms / features.num_structures
-
+_COMPOSITION = Summary("composition", composition, by_block=True, labels=False)
 
 FORMULA_OVERLAP = Measure(
     name="formula_overlap",
     label="shared formulas",
-    about="the fraction of the task's structures whose formula the candidate has; it has no "
-    "interval and no floor",
+    about="the fraction of the task's structures whose formula the candidate has",
     near="large",
     symmetric=False,
     rows="atoms",
-    needs=(Summary("formulas", formulas, merge=join_formulas, labels=False),),
-    table=_pairwise(shared_formulas),
+    needs=(Summary("formulas", formulas, by_block=True, adds=False, labels=False),),
+    resampling=Resampling(
+        lambda features: features.blocks["formulas"],
+        each_pair(shared_formulas),
+        about_infinite=False,
+        largest=1,
+    ),
 )
 ELEMENT_OVERLAP = Measure(
     name="element_overlap",
     label="shared elements",
-    about="the fraction of the task's atoms whose element the candidate has; it has no interval "
-    "and no floor",
+    about="the fraction of the task's atoms whose element the candidate has",
     near="large",
     symmetric=False,
     rows="atoms",
-    table=_pairwise(lambda one, other: 1 - unseen_share(one.elements, other.elements)),
+    needs=(_COMPOSITION,),
+    resampling=Resampling(
+        lambda features: features.blocks["composition"],
+        shared_elements,
+        about_infinite=False,
+        largest=1,
+    ),
 )
 SIZE_GAP = Measure(
     name="size_gap",
     label="difference in size",
-    about="the difference of the mean numbers of atoms; it has no interval and no floor",
-    table=_pairwise(lambda one, other: abs(_size(one) - _size(other))),
+    about="the difference of the mean numbers of atoms",
+    rows="atoms",
+    needs=(_COMPOSITION,),
+    resampling=Resampling(lambda features: features.blocks["composition"], size_gap),
 )

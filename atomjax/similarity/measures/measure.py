@@ -57,6 +57,9 @@ class Resampling:
 
     blocks: Callable[[SetFeatures], Drawable]  # blocks to draw; see ``measures.resampling``
     distance: Distance  # choices of blocks → distances, on features that may be projected
+    # Whether intervals are about the value of infinitely many structures, or at this number.
+    about_infinite: bool = True
+    largest: float = np.inf  # value that is never exceeded
 
 
 @dataclass(frozen=True, kw_only=True)

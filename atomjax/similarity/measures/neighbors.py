@@ -4,7 +4,7 @@ Points are structures: the means of their rows along fixed random directions. Fo
 they are in units in which the task's points have unit covariance. A task's point is covered if a
 candidate's point lies no farther from it than its fifth nearest neighbour within the task (Naeem et
 al., ICML 2020, with the task for the real images). More of the candidate covers more, so sets are
-compared at equal numbers.
+compared at equal numbers, and intervals are about the value at these numbers.
 """
 
 import functools
@@ -13,10 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from atomjax.similarity.features.collect import SetFeatures
 from atomjax.similarity.features.structure_sums import random_projection
-from atomjax.similarity.features.summaries import Arrays, SetRows, Summary
-from atomjax.similarity.measures.measure import Measure, Sets, Values
+from atomjax.similarity.features.summaries import Arrays, SetRows, Summary, each_pair
+from atomjax.similarity.measures.measure import Measure, Resampling
 
 NEIGHBORS = 5
 # Principal directions of the task along which densities are estimated; in many no estimate is near.
@@ -41,11 +40,6 @@ def points(rows: SetRows) -> Arrays:
     np.add.at(sums, owner, values)
     weight = np.bincount(owner, rows.weights) / count
     return {"point": (sums / count[:, None]).astype(np.float32), "weight": weight}
-
-
-def join_points(first: Arrays, second: Arrays) -> Arrays:
-    """The points of both."""
-    return {name: np.concatenate([first[name], second[name]]) for name in ("point", "weight")}
 
 
 def whitening(values: np.ndarray) -> np.ndarray:
@@ -75,17 +69,24 @@ def _squares(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
         yield (some**2).sum(axis=1)[:, None] + lengths - 2 * some @ second.T
 
 
-def coverage_and_density(upstream: SetFeatures, downstream: SetFeatures) -> tuple[float, float]:
-    """Both, of one pair of sets; NaN for a task of too few points to have neighbourhoods."""
+def coverage(upstream: Arrays, downstream: Arrays) -> float:
+    """Fraction of the task's points that are covered; NaN where these are too few."""
     theirs, ours, _, own = _pair(upstream, downstream)
     if len(own) <= NEIGHBORS:
-        return float("nan"), float("nan")
-    counts = counts_in_reach(theirs, ours)
+        return float("nan")
+    return float(own @ (counts_in_reach(theirs, ours) > 0))
+
+
+def density(upstream: Arrays, downstream: Arrays) -> float:
+    """Points of the candidate in reach of the task's, relative to those of a set like the task."""
+    theirs, ours, _, own = _pair(upstream, downstream)
+    if len(own) <= NEIGHBORS:
+        return float("nan")
     share = len(own) / (NEIGHBORS * len(theirs))
-    return float(own @ (counts > 0)), share * float(own @ counts)
+    return share * float(own @ counts_in_reach(theirs, ours))
 
 
-def overlap(upstream: SetFeatures, downstream: SetFeatures) -> float:
+def overlap(upstream: Arrays, downstream: Arrays) -> float:
     """Overlap of two densities, the mean of min(1, q / p) over the points of the downstream set.
 
     Densities q and p are those of Gaussian kernels at the points of either set along the widest
@@ -110,7 +111,7 @@ def overlap(upstream: SetFeatures, downstream: SetFeatures) -> float:
     return float(own @ np.concatenate(ratios))
 
 
-def kernel_distance(upstream: SetFeatures, downstream: SetFeatures) -> float:
+def kernel_distance(upstream: Arrays, downstream: Arrays) -> float:
     """The unbiased squared mean discrepancy with the kernel (1 + x·y)³; NaN for a single point.
 
     Points are seen from the downstream set's mean, and the mean square distance from it is one.
@@ -142,52 +143,56 @@ def _mean_kernel(
 
 
 def _pair(
-    upstream: SetFeatures, downstream: SetFeatures
+    upstream: Arrays, downstream: Arrays
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Points of both sets, and their weights, which sum up to one."""
-    both = [one.summaries["points"] for one in (upstream, downstream)]
-    theirs, ours = (one["point"].astype(float) for one in both)
-    weights, own = (one["weight"] / one["weight"].sum() for one in both)
+    theirs, ours = (one["point"].astype(float) for one in (upstream, downstream))
+    weights, own = (one["weight"] / one["weight"].sum() for one in (upstream, downstream))
     return theirs, ours, weights, own
 
 
 def _measure(
     name: str,
     about: str,
-    of_pair: Callable[[SetFeatures, SetFeatures], float],
+    of_pair: Callable[[Arrays, Arrays], float],
     label: str | None = None,
     near: Literal["small", "large"] = "large",
+    largest: float = np.inf,
 ) -> Measure:
-    def table(upstream: Sets, downstream: Sets) -> Values:
-        return Values(np.array([[of_pair(u, d) for d in downstream] for u in upstream]))
-
     return Measure(
         name=name,
         label=label or name,
         near=near,
-        about=f"{about}; it has no interval and no floor",
+        about=about,
         symmetric=False,
-        needs=(Summary("points", points, merge=join_points, labels=False),),
-        table=table,
+        needs=(Summary("points", points, by_block=True, adds=False, labels=False),),
+        resampling=Resampling(
+            lambda features: features.blocks["points"],
+            each_pair(of_pair),
+            about_infinite=False,
+            largest=largest,
+        ),
     )
 
 
 COVERAGE = _measure(
     "coverage",
     "the fraction of the task's structures that have one of the candidate in their neighbourhood",
-    lambda upstream, downstream: coverage_and_density(upstream, downstream)[0],
+    coverage,
+    largest=1,
 )
 DENSITY = _measure(
     "density",
     "the candidate's structures in the neighbourhoods of the task's, relative to those of a set "
     "like the task, which has 1",
-    lambda upstream, downstream: coverage_and_density(upstream, downstream)[1],
+    density,
 )
 OVERLAP = _measure(
     "overlap",
     "the overlap of the densities of structures, estimated by Gaussian kernels along the task's "
     f"{PRINCIPAL} widest directions: 0 for sets apart, near 1 for sets alike",
     overlap,
+    largest=1,
 )
 KID = _measure(
     "kid",

@@ -171,7 +171,9 @@ def test_csi_prints_the_table(inside, capsys, monkeypatch) -> None:
 def test_generated_structures_are_written(inside, capsys) -> None:
     arguments = ["generate", "slabs", "size=(1, 1, 3)", "--count=2", "--seed=1", "--workers=1"]
     assert main([*arguments, "--output=slabs.xyz"]) == 0
-    assert main([*arguments, "--output=slabs.archive.npz"]) == 0
+    # Values may follow the options, too.
+    kind, options = arguments[:2], arguments[3:]
+    assert main([*kind, *options, "--output=slabs.archive.npz", arguments[2]]) == 0
     written, kept = read("slabs.xyz"), read("slabs.archive.npz")
     assert len(written) == len(kept) == 2
     for one, exact in zip(written, kept, strict=True):

@@ -140,7 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.passes:
         options, left = parser.parse_known_args(rest)
         return _explained(lambda: function(options, left))
-    options = parser.parse_args(rest)
+    # Files and values may come before, between and after the options.
+    options = parser.parse_intermixed_args(rest)
     return _explained(lambda: function(options))
 
 

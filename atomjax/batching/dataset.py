@@ -124,11 +124,6 @@ class GraphDataset:
     def labels(self, index: int, dataset: int, structure: Structure | None = None) -> Labels:
         """Labels of a structure in training units, as one of data set number ``dataset``.
 
-        Args:
-            index: index of the structure.
-            dataset: number of the data set.
-            structure: the structure, if it was read already.
-
         Raises:
             ReferencesError: an element without a reference, or a property that is missing.
         """

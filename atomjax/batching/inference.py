@@ -37,12 +37,6 @@ def single_pass(
 
     Small sets have a coarse shape, which others like them share, so that a program is compiled for
     all of them once. What does not fit into it goes into further batches.
-
-    Args:
-        dataset: the set.
-        batch_size: most structures in a batch.
-        num_devices: parts of each batch.
-        **options: as for :class:`BatchLoader`.
     """
     most, fixed = min(batch_size, len(dataset)), {**options, "shuffle": False}
     if len(dataset) <= _SMALL * batch_size:

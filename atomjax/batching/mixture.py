@@ -95,10 +95,6 @@ def epoch_members(
 def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.ndarray:
     """Members of an imagined epoch that is spread evenly over the weights, the heaviest included.
 
-    Args:
-        weights: weights of the structures of each data set.
-        samples: samples of each data set.
-
     Returns:
         [Σ samples] global indices.
     """
@@ -114,18 +110,7 @@ def spread_members(weights: Sequence[np.ndarray], samples: Sequence[int]) -> np.
 def _drawn(
     numbers: np.ndarray, size: int, count: int, key: tuple[int, ...], epoch: int
 ) -> np.ndarray:
-    """Structures of samples ``numbers`` of an epoch of ``count``: whole passes, then the rest.
-
-    Args:
-        numbers: [K] below ``count``.
-        size: structures of the data set.
-        count: samples of an epoch.
-        key: key of the data set's stream.
-        epoch: number of the epoch.
-
-    Returns:
-        [K] below ``size``.
-    """
+    """Structures of samples ``numbers`` of an epoch of ``count``: whole passes, then the rest."""
     whole, rest = divmod(count, size)
     drawn = numbers % size
     of_stream = np.flatnonzero(numbers >= whole * size)

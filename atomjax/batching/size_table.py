@@ -51,9 +51,6 @@ class SizeTable:
 class JoinedSizes:
     """Sizes of several data sets, whose structures are numbered through in turn.
 
-    Args:
-        tables: size tables of the data sets.
-
     Attributes:
         lengths: structures of each data set.
     """

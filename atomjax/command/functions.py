@@ -216,11 +216,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _keep_inputs(output: Path, files: Sequence[str]) -> None:
-    """Raise where a file would be written in place of one that is read, labels and all.
-
-    Raises:
-        ConfigError: the two are one file, by whatever name.
-    """
+    """Raise ConfigError where a file would be written in place of one that is read."""
     if output.exists() and any(Path(f).exists() and output.samefile(f) for f in files):
         raise ConfigError(f"--output {output} is one of the files to read; give another name")
 

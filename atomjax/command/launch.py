@@ -162,11 +162,6 @@ def read_settings(
 ) -> tuple[Workflow, Any, int]:
     """The workflow and the typed settings of a config file with overrides.
 
-    Args:
-        options: options of the command line.
-        overrides: arguments that the parser does not know.
-        parser: parser, with whose options an unknown argument is compared.
-
     Returns:
         Workflow, settings, and how many of its computations run side by side, which changes no
         result and is therefore no part of the settings.

@@ -116,11 +116,7 @@ def read_checkpoint(
 
 
 def find_family(contents: Contents) -> Family:
-    """The family of a file.
-
-    Raises:
-        ConvertError: it is of none that is known.
-    """
+    """The family of a file; raises ConvertError where it is of none that is known."""
     for family in FAMILIES:
         if family.matches(contents):
             return family
@@ -132,11 +128,7 @@ def find_family(contents: Contents) -> Family:
 
 
 def find_model_family(model: Mapping[str, Any]) -> Family:
-    """The family of a model config.
-
-    Raises:
-        ConvertError: the backbone has none.
-    """
+    """The family of a model config; raises ConvertError where the backbone has none."""
     name = find_backbone(model).name
     family = next((family for family in FAMILIES if family.name == name), None)
     if family is None:

@@ -36,11 +36,6 @@ def find_normalization(
 ) -> tuple[dict[str, Labels], dict[str, References | None], list[str]]:
     """Normalisation of the labels of each head.
 
-    Args:
-        contents: contents of the file.
-        heads: heads of the model.
-        layout: naming scheme of the file.
-
     Returns:
         Head → label → {"mean", "std"}; head → references where the file tells them in full; and
         notes on what it does not tell.

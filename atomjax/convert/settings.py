@@ -16,10 +16,6 @@ def backbone_settings(contents: Contents, fields: tuple[str, ...]) -> dict[str, 
 
     JMP keeps them in its hyperparameters, ocp apart from the model's name, fairchem together with
     it, in its later versions one level deeper.
-
-    Args:
-        contents: contents of the file.
-        fields: names of the fields to read.
     """
     settings = _model_section(contents)
     values = {field: read_field(settings, field) for field in fields}

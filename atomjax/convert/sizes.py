@@ -7,11 +7,7 @@ from atomjax.models import BACKBONES
 
 
 def describe_config(config: Any) -> dict[str, Any]:
-    """A model config as ``build_model`` takes it: the nearest named size and differing fields.
-
-    Args:
-        config: configuration dataclass of a backbone.
-    """
+    """A model config as ``build_model`` takes it: the nearest named size and differing fields."""
     wanted = asdict(config)
     (sizes,) = (each.sizes for each in BACKBONES.values() if each.config is type(config))
 

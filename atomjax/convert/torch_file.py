@@ -44,9 +44,6 @@ CHUNK = 1 << 22
 class TorchFile:
     """A ``.pt``, ``.pth`` or ``.ckpt`` file.
 
-    Args:
-        path: path of the file.
-
     Raises:
         FileFormatError: it is missing, or no zip archive of PyTorch.
     """

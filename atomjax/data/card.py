@@ -152,12 +152,6 @@ def data_card(
 ) -> str:
     """The data card of a run.
 
-    Args:
-        splits: the data sets.
-        loader: loader that will batch the training parts.
-        graphs: lines about their graphs.
-        settings: lines about how settings were chosen from the data.
-
     Returns:
         Text of one screen for a few data sets.
     """
@@ -352,16 +346,7 @@ def render(
     settings: Sequence[str] = (),
     shared: Sequence[str] = (),
 ) -> str:
-    """The whole card as text.
-
-    Args:
-        cards: one for each dataset.
-        batches: lines about batch size, shapes and padding.
-        budget: line about epochs, unique structures and steps.
-        graphs: lines about the graphs of the datasets.
-        settings: lines about how settings were chosen from the data.
-        shared: lines about structures in two of the datasets.
-    """
+    """The whole card as text."""
     lines = ["data card", *(line for card in cards for line in card.lines())]
     if shared:
         lines += ["twice", *(INDENT + line for line in shared)]

@@ -10,11 +10,6 @@ from atomjax.structures.readers import FORMATS, Format, ReadError, find_format, 
 def facts_of(name: str, format_name: str | None, path: str | None) -> Format:
     """Facts of a file's format.
 
-    Args:
-        name: name of the data set.
-        format_name: declared format; None guesses it from the path.
-        path: path of the file.
-
     Raises:
         ConfigError: there is no such format.
     """
@@ -65,15 +60,7 @@ def fixed_fields(
 
 
 def check_official_split(name: str, facts: Format) -> None:
-    """Whether a data set has a split of its own that can be taken as it is.
-
-    Args:
-        name: name of the data set.
-        facts: facts of its format.
-
-    Raises:
-        ConfigError: it has none, or one whose parts are folders.
-    """
+    """Raise ConfigError where a data set has no split of its own, or folders for parts."""
     if facts.splits == "folders":
         raise ConfigError(
             f'dataset "{name}": the splits of its format are folders; take the one to train on as '

@@ -32,11 +32,6 @@ def graph_config(
 ) -> GraphConfig:
     """The graphs that a config asks for.
 
-    Args:
-        settings: graph settings of the config.
-        base: graphs that the settings start from.
-        edge_dropout: edge dropout of a training set.
-
     Raises:
         ConfigError: the fields contradict each other, or there is no such preset.
     """
@@ -61,10 +56,6 @@ def cutoffs_in_use(structures: Sequence[Structure], graph: GraphConfig) -> list[
     """Cutoffs of the graphs of some structures, graph → Å.
 
     Two of them where molecules and periodic structures are cut differently and there are both.
-
-    Args:
-        structures: structures of a data set.
-        graph: settings for building their graphs.
     """
     ends = [graph.cutoffs(periodic) for periodic in (True, False)]
     if ends[0] == ends[1]:

@@ -281,11 +281,6 @@ def divide(
 ) -> dict[str, Sequence[Structure]]:
     """Divides structures into training, validation and test parts.
 
-    Args:
-        structures: all of them.
-        split: how; None takes all for training.
-        name: name of the data set, for messages.
-
     Raises:
         ConfigError: the parts ask for more than there is.
     """

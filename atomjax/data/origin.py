@@ -15,13 +15,7 @@ def describe_origin(
     skipped: Sequence[SkippedRecord] = (),
     notes: RecordNotes | None = None,
 ) -> str:
-    """Origin of the labels of a data set, in words for the data card.
-
-    Args:
-        dataset: as the config describes it.
-        skipped: records that were left out.
-        notes: contents of the records beside the labels read.
-    """
+    """Origin of the labels of a data set, in words for the data card."""
     said = [describe_skipped(skipped)] if skipped else []
     if notes is not None:
         said += notes.lines()

@@ -83,11 +83,6 @@ class StoredDataset(GraphDataset):
 def open_store(name: str, path: str | None, notes: RecordNotes | None = None) -> Store:
     """The store of a data set of kind "store".
 
-    Args:
-        name: name of the data set.
-        path: path of the store.
-        notes: takes the contents of the files that the store was made of.
-
     Raises:
         ConfigError: there is none, or its index is damaged.
     """

@@ -255,11 +255,6 @@ def _power_of_two(size: int) -> int:
 def check_fits(sizes: Sizes, capacity: Capacity, identifiers: Sequence[str]) -> None:
     """Check that structures fit into one batch together.
 
-    Args:
-        sizes: [S] structures of the batch.
-        capacity: the bucket.
-        identifiers: [S] names of the structures for the message.
-
     Raises:
         CapacityError: they do not; names a structure and the field of ``Capacity`` to raise.
     """

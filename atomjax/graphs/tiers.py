@@ -32,13 +32,7 @@ def tier_shapes(capacity: Capacity) -> list[tuple[int, int, int]]:
 
 
 def make_tiers(main: Slots, a2ee2a: AtomToEdgeGraph | None, capacity: Capacity) -> Tiers:
-    """The tiers of a batch of NumPy arrays, from its slots of all atoms.
-
-    Args:
-        main: [N, K] slots of the main edges.
-        a2ee2a: the a2ee2a graph, or None.
-        capacity: shape of the batch, which fits it.
-    """
+    """The tiers of a batch of NumPy arrays, from its slots of all atoms."""
     shapes = tier_shapes(capacity)
     other = None if a2ee2a is None else a2ee2a.slots
     both = [main] if other is None else [main, other]

@@ -155,12 +155,7 @@ def choose_by_difficulty(
 
 
 def check_difficulty(settings: DifficultySettings) -> list[str]:
-    """Checks everything about a config that can be known before reading data.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
-        CheckpointError: the checkpoint is missing.
-    """
+    """Check what can be known of a config before reading data; see ``Workflow.check``."""
     names = [head["name"] for head in read_metadata(settings.checkpoint, settings.which)["heads"]]
     if settings.head is None and len(names) > 1:
         raise ConfigError(
@@ -205,14 +200,7 @@ def _least_known(
 def errors_of(
     structures: Sequence[Structure], predictor: Predictor, head: str | None, run: Run
 ) -> Errors:
-    """Errors of a model on each structure.
-
-    Args:
-        structures: labelled structures.
-        predictor: the model.
-        head: data set whose head predicts; None for the only one.
-        run: shows progress.
-    """
+    """Errors of a model on each structure."""
     gaps = np.full(len(structures), np.nan)
     force, sizes = gaps.copy(), np.ones(len(structures))
     counts = np.zeros((len(structures), TABLE_SIZE))

@@ -243,14 +243,7 @@ def features(
 def embed(
     embedder: Embedder, structures: Source, progress: bool, options: Mapping[str, Any]
 ) -> Embeddings:
-    """Features of structures as people have them, under a bar of progress.
-
-    Args:
-        embedder: the backbone.
-        structures: path, `ase.Atoms`, `Structure`, store, or a list of these.
-        progress: show the bar, in terminals and notebooks.
-        options: units and label keys of files and atoms, as in a config.
-    """
+    """Features of structures as people have them, under a bar of progress."""
     found = structures_of(structures, outdated="drop", **options)
     with live_display(progress).track(len(found), "features") as tracker:
         return embedder(found, tracker.advance)

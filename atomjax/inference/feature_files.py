@@ -79,12 +79,7 @@ class FeatureSettings(WorkflowSettings):
 
 
 def check_features(settings: FeatureSettings) -> list[str]:
-    """Checks everything about a config that can be known before reading data.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
-        CheckpointError: the extractor's checkpoint is missing.
-    """
+    """Check what can be known of a config before reading data; see ``Workflow.check``."""
     extractor = load_extractor(settings.extractor)
     check_invariants(extractor, (settings.invariance,))
     for dataset in settings.datasets:
@@ -157,13 +152,6 @@ def write_features(
     folder: Path, name: str, structures: Sequence[Structure], embedder: Embedder, run: Run
 ) -> dict[str, int]:
     """Writes the missing features of one set.
-
-    Args:
-        folder: takes the files that the module describes.
-        name: name of the set, for progress.
-        structures: the set.
-        embedder: backbone that computes them.
-        run: shows progress.
 
     Returns:
         Numbers of "structures", "atoms" and "features".

@@ -217,14 +217,7 @@ def load_predictor(
 ) -> Predictor:
     """A predictor from a run's checkpoint, which holds all that it needs.
 
-    Args:
-        directory: a run directory, or the ``checkpoints`` directory in it.
-        which: "best" by validation, or "latest".
-        averaged: take the moving average of the parameters, which validation used.
-        batch_size: most structures in a batch.
-        slack: room in the padded shape for structures that come later, as a fraction.
-        outside_span: treatment of compositions whose references are undetermined: "raise" or
-            "mark".
+    Arguments are those of `atomjax.load` and `Predictor`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it does not say how its labels were
@@ -240,12 +233,6 @@ def make_predictor(
     variables: Mapping[str, Any], metadata: Mapping[str, Any], name: str, **options: Any
 ) -> Predictor:
     """A predictor from the content of a checkpoint.
-
-    Args:
-        variables: {"params", "scale_factors"}.
-        metadata: metadata of the checkpoint.
-        name: name of the checkpoint in errors.
-        **options: options of `Predictor`.
 
     Raises:
         CheckpointError: the checkpoint has no heads, or does not say how labels were scaled.

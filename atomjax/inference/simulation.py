@@ -194,17 +194,7 @@ def simulate(
     use_tags: bool,
     progress: bool,
 ) -> list[Atoms]:
-    """Copies of structures after a simulation of each; see `atomjax.inference.model.Model`.
-
-    Args:
-        make: makes the predictor of a batch_size and slack.
-        atoms: the structures.
-        run: simulation of one of them.
-        dataset: data set whose head predicts; may be left out if there is one head.
-        at_once: most that are simulated at a time.
-        use_tags: whether tags mean what they did in training.
-        progress: show a bar.
-    """
+    """Copies of structures after a simulation of each; see `atomjax.inference.model.Model`."""
     if not isinstance(at_once, int) or at_once < 1:
         raise ValueError(f"at_once={at_once!r}: give the number of structures, at least 1")
     make(batch_size=1, slack=SLACK).head(dataset)

@@ -65,9 +65,6 @@ def find_backbone(config: Mapping[str, Any]) -> Backbone:
 def backbone_config(config: Mapping[str, Any]) -> Any:
     """The configuration dataclass that a model config names.
 
-    Args:
-        config: as for :func:`find_backbone`.
-
     Raises:
         ValueError: on an unknown name or field, with the nearest known one.
     """

@@ -59,11 +59,7 @@ class Reference:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file.
-
-    Raises:
-        OracleError: if the file is missing.
-    """
+    """All arrays of an npz file; raises OracleError if the file is missing."""
     if not path.is_file():
         raise OracleError(f"{path} is missing; --oracle names a folder with structures.npz in it.")
     with np.load(path, allow_pickle=False) as archive:

@@ -93,10 +93,6 @@ def finetuning(model: str, batch_size: int) -> Section:
     Warm-up over 5 epochs, a cosine that ends at epoch 32 with layer-wise rates, then reduction on
     a plateau, until 500 epochs, 7 days, 50 epochs without improvement or a rate below 1e-8.
     EquiformerV2 has one rate for all layers, and a cosine over the whole run.
-
-    Args:
-        model: one of ``MODELS``.
-        batch_size: structures per step.
     """
     equiformer = model == "equiformer_v2"
     train = training(batch_size)
@@ -128,14 +124,7 @@ def finetuning(model: str, batch_size: int) -> Section:
 
 
 def finetune(model: str, dataset: Section, root: str, batch_size: int) -> Section:
-    """A config with one data set and its own split, and a pretrained backbone, without a head.
-
-    Args:
-        model: one of ``MODELS``.
-        dataset: its file and graphs, to be put below the published preset.
-        root: folder of all files.
-        batch_size: structures per step.
-    """
+    """A config with one data set and its own split, and a pretrained backbone, without a head."""
     name, pretraining = MODELS[model]
     dataset.split = section(by="official")
     dataset.graph.preset = "published"

@@ -98,13 +98,7 @@ def training_config(
 
 
 def config_of(choice: Choice, data: Section, checkpoint: str | None) -> Section:
-    """The config of a training with the settings that the rule chose.
-
-    Args:
-        choice: settings chosen by the rule.
-        data: section of the config.
-        checkpoint: directory of the pretrained model, or None.
-    """
+    """The config of a training with the settings that the rule chose."""
     config = section()
     config.workflow = "finetune"
     config.seed = 0

@@ -70,11 +70,6 @@ def with_trials(config: Section, task: Mapping[str, Any], budget: int) -> Sectio
 
     The task's structures are divided; model, graph and finetuning follow from those for training
     by the rule for small data, and the pretraining has the same model.
-
-    Args:
-        config: config of the comparison.
-        task: the entry of the task.
-        budget: C of a whole pretraining, in samples.
     """
     tuned = training_config({"train": task})
     (own,) = tuned.data.train

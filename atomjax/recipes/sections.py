@@ -37,13 +37,7 @@ def data_of(*datasets: Section) -> Section:
 
 
 def generated(name: str, *, generator: str | None = None, **arguments: Any) -> Section:
-    """A data set that is labelled here.
-
-    Args:
-        name: name of the data set.
-        generator: its generator; None for that of the same name.
-        **arguments: arguments of the generator.
-    """
+    """A data set that is labelled here, by the generator of its name unless another is given."""
     dataset = section()
     dataset.name = name
     dataset.kind = "generate"
@@ -54,13 +48,7 @@ def generated(name: str, *, generator: str | None = None, **arguments: Any) -> S
 
 
 def read(name: str, path: str, file_format: str | None = None) -> Section:
-    """A data set that is read from a file or folder.
-
-    Args:
-        name: name of the data set.
-        path: its file or folder.
-        file_format: name of the format; None guesses from the path.
-    """
+    """A data set that is read from a file or folder, whose name tells a format left open."""
     dataset = section()
     dataset.name = name
     dataset.kind = "read"

@@ -101,14 +101,7 @@ def train_settings(batch_size: int = BATCH_SIZE) -> Section:
 def force_training(
     epochs: int, eval_every: int, batch_size: int = BATCH_SIZE, warmup_steps: int = WARMUP_STEPS
 ) -> Section:
-    """A section "train" for few labels that keeps the weights of the least force error.
-
-    Args:
-        epochs: passes over the structures.
-        eval_every: steps from one validation to the next.
-        batch_size: structures of a step.
-        warmup_steps: steps in which the rate rises.
-    """
+    """A section "train" for few labels that keeps the weights of the least force error."""
     train = train_settings(batch_size)
     train.epochs = epochs
     train.schedule.warmup_steps = warmup_steps
@@ -118,13 +111,7 @@ def force_training(
 
 
 def pretraining(dataset: Section, epochs: int, eval_every: int) -> Section:
-    """The config of a pretraining on one set, whose graphs have a cutoff.
-
-    Args:
-        dataset: entry of a config.
-        epochs: passes over the structures.
-        eval_every: steps from one validation to the next.
-    """
+    """The config of a pretraining on one set, whose graphs have a cutoff."""
     config = section()
     config.workflow = "pretrain"
     config.seed = 0
@@ -154,10 +141,6 @@ def model_settings(cutoff: float, **overrides: Any) -> Section:
 def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
     """The rule for random weights.
 
-    Args:
-        facts: facts of the training set.
-        network: "gemnet_oc" or "equiformer_v2".
-
     Raises:
         ConfigError: no structure has an energy or forces.
     """
@@ -183,10 +166,6 @@ def choose_settings(facts: Facts, network: str = "gemnet_oc") -> Choice:
 
 def choose_finetuning(facts: Facts, checkpoint: Mapping[str, Any]) -> Choice:
     """The rule for pretrained weights: model and graph of the checkpoint, fewer steps.
-
-    Args:
-        facts: facts of the training set.
-        checkpoint: metadata of the checkpoint.
 
     Raises:
         ConfigError: no structure has an energy or forces.

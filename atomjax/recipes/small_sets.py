@@ -8,13 +8,7 @@ SALICYLIC_ACID = "O=C(O)c1ccccc1O"
 
 
 def upstream_sets(count: int, validation: int, graph: Section) -> list[Section]:
-    """Conformers, reactions, a trajectory, slabs of metals and of alloys, and oxide clusters.
-
-    Args:
-        count: structures of each.
-        validation: structures of these that are held out.
-        graph: section "graph" of each.
-    """
+    """Conformers, reactions, a trajectory, slabs of metals and of alloys, and oxide clusters."""
     slabs: dict[str, Any] = {
         "generator": "slabs",
         "size": (2, 2, 2),

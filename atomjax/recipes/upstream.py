@@ -100,12 +100,7 @@ def pretrain(size: str, batch_size: int, datasets: Sequence[Section], root: str)
 
 
 def jmp(size: str, root: str) -> Section:
-    """Joint pretraining on 120 million structures (JMP-S and JMP-L).
-
-    Args:
-        size: "small" or "large".
-        root: folder of all files.
-    """
+    """Joint pretraining on 120 million structures (JMP-S and JMP-L)."""
     datasets = [upstream_dataset(name, JMP_STRUCTURES.get(name)) for name in FILES]
     for dataset in datasets:
         dataset.force_coefficient = MEAN_ATOMS[dataset.name]

@@ -138,14 +138,7 @@ def save_figure(figure: "Figure", path: Path | None) -> "Figure":
 
 
 def inline_svg(figure: "Figure", ax: "Axes", notes: Sequence[Note], label: str) -> str:
-    """A figure of one panel as an ``svg`` element that takes the colours and font of its page.
-
-    Args:
-        figure: the figure.
-        ax: its panel.
-        notes: what to show where the pointer is.
-        label: description for those who do not see it.
-    """
+    """A figure of one panel as an ``svg`` element that takes the colours and font of its page."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

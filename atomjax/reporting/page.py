@@ -18,10 +18,6 @@ def page(title: str, articles: Sequence[str]) -> str:
 
     Its policy lets a browser load nothing and run no script but the page's own, whatever names of
     data sets and paths may hold.
-
-    Args:
-        title: in the window's title.
-        articles: elements of HTML.
     """
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

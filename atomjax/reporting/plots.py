@@ -201,14 +201,7 @@ def draw_comparison(
     color: str = COLORS[0],
     ends: tuple[float, float] | None = None,
 ) -> list[Note]:
-    """Draws predictions against labels; those that err most say their numbers.
-
-    Args:
-        ax: axes to draw on.
-        item: predictions and labels.
-        color: colour of the points.
-        ends: ends of both axes; None takes those of the numbers.
-    """
+    """Draws predictions against labels; those that err most say their numbers."""
     true, predicted = np.ravel(item.true), np.ravel(item.predicted)
     known = np.isfinite(true) & np.isfinite(predicted)
     both = np.concatenate([true[known], predicted[known]])

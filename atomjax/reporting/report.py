@@ -67,13 +67,7 @@ def write_report(compose: Callable[[], Document], run: Run) -> None:
 
 
 def article(folder: Path, text: str, drawn: Mapping[str, str]) -> str:
-    """A report as an element of a page.
-
-    Args:
-        folder: directory of the run.
-        text: the report in Markdown, which begins with its title.
-        drawn: file of a figure → elements of HTML.
-    """
+    """A report in Markdown, which begins with its title, as an element of a page."""
     title, _, rest = text.partition("\n")
     config, start = stored_config(folder), last_start(folder)
     return "\n".join(

@@ -72,12 +72,7 @@ def _path_of_here(config: dict[str, Any]) -> str:
 
 
 def translated(hint: Any, previous: Any) -> Any:
-    """A stored value of a field with the keys of now.
-
-    Args:
-        hint: type of the field.
-        previous: the value as it was written.
-    """
+    """A stored value of a field with the keys of now."""
     cls, kinds = section_type(hint), typing.get_args(hint)
     if isinstance(previous, list) and kinds:
         return [translated(kinds[0], item) for item in previous]

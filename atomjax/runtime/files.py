@@ -179,12 +179,7 @@ def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False
 
 
 def read_npz(path: Path, mend: str) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFile: it is not as it was written; as for `read_json`.
-    """
+    """The arrays of an ``.npz`` file, checked as by `read_json`."""
     with _explained(path, mend), path.open("rb") as file:
         marked = _compare(file)
         with zipfile.ZipFile(file) as archive:
@@ -200,23 +195,13 @@ def read_npz(path: Path, mend: str) -> dict[str, np.ndarray]:
 
 
 def compare_npy(path: Path, mend: str) -> tuple[tuple[int, ...], int]:
-    """Shape of the array of an ``.npy`` file, and where it begins, after a look at its checksum.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFile: it is not as it was written; as for `read_json`.
-    """
+    """Shape of the array of an ``.npy`` file, and where it begins, checked as by `read_json`."""
     array, offset = _map_npy(path, mend)
     return array.shape, offset
 
 
 def map_npy(path: Path, mend: str) -> np.ndarray:
-    """The array of an ``.npy`` file, mapped into memory after its checksum was compared.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFile: it is not as it was written; as for `read_json`.
-    """
+    """The array of an ``.npy`` file, mapped into memory, checked as by `read_json`."""
     return _map_npy(path, mend)[0]
 
 

@@ -73,11 +73,7 @@ def _locked(workdir: Path, this: dict[str, str | int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_use(path: Path) -> Iterator[None]:
-    """Exclusive use of a path; other processes wait until the context, or this process, ends.
-
-    Args:
-        path: file or folder to use alone; the lock is a file beside it.
-    """
+    """Exclusive use of a path, by a lock beside it, until the context or this process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     while True:

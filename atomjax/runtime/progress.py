@@ -30,13 +30,7 @@ class Tracker(Protocol):
 
 
 class Forecast:
-    """Remaining time of some work, extrapolated from its rate so far.
-
-    Args:
-        total: units of work.
-        start: units done before.
-        clock: seconds, monotonic.
-    """
+    """Remaining time of some work, extrapolated from its rate so far."""
 
     def __init__(self, total: int, start: int, clock: Callable[[], float]):
         self.total, self.done = total, start
@@ -84,16 +78,7 @@ class BarTracker:
 
 
 class LineTracker:
-    """Plain lines, at most one every ``interval`` seconds, and one at the end.
-
-    Args:
-        write: receives each line.
-        total: units of work.
-        description: name of the work.
-        start: units done before.
-        interval: seconds between lines.
-        clock: seconds, monotonic.
-    """
+    """Plain lines, at most one every ``interval`` seconds, and one at the end."""
 
     def __init__(
         self,

@@ -181,11 +181,7 @@ class Run:
         return self.display.track(total, description, start)
 
     def wait_for_all(self, name: str) -> None:
-        """Waits until every process is here.
-
-        Args:
-            name: name of the barrier, the same in every process.
-        """
+        """Waits until every process is here, at the barrier of this name."""
         processes.wait_for_all(name)
 
     @contextmanager
@@ -236,10 +232,6 @@ class Run:
 
     def changes(self, name: str, config: Any) -> list[str]:
         """Keys of a child's configuration that are not those of its directory, with both values.
-
-        Args:
-            name: the child's subdirectory.
-            config: its configuration now.
 
         Returns:
             Nothing where the directory holds none.

@@ -68,10 +68,6 @@ class Workers:
     """A pool of worker processes; a context manager that ends them in any case.
 
     Called from a script, that needs its ``if __name__ == "__main__"``: workers import it.
-
-    Args:
-        count: number of processes; each starts with its first work.
-        display: shows the progress of each work.
     """
 
     def __init__(self, count: int, display: Display):

@@ -41,8 +41,9 @@ class Workflow:
 
     Attributes:
         settings: dataclass that is the schema of its config.
-        check: function of the settings that raises ConfigError for what cannot work, and returns
-            notes; it computes nothing.
+        check: function of the settings that raises ConfigError, which names the key and how to mend
+            it, for what cannot work, or CheckpointError for a checkpoint that is missing, and
+            returns notes on what the run will do; it computes nothing.
         function: function of (settings, run) that does the work and returns its results.
         several: whether the function runs several computations, and so takes ``jobs``, how many
             side by side, and ``report_only``, to report what is there without running anything.

@@ -6,11 +6,7 @@ from atomjax.safe_pickle.interpreter import Global, PickleError, Record, Table, 
 
 
 def bytes_of(content: Any) -> bytes:
-    """`content` if it is bytes.
-
-    Raises:
-        PickleError: it is something else.
-    """
+    """`content` if it is bytes; raises PickleError where it is something else."""
     if not isinstance(content, bytes | bytearray):
         raise PickleError(f"refused: a {type(content).__name__} where bytes belong")
     return bytes(content)

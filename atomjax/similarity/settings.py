@@ -358,14 +358,7 @@ def plan_training(train: TrainSettings, budget: int | None, available: int) -> T
 def implied_pretraining(
     settings: SimilaritySettings, candidate: str, available: int, plan: PlanSettings | None = None
 ) -> RunSettings:
-    """The pretraining on one candidate under the plan's budget.
-
-    Args:
-        settings: settings of the job.
-        candidate: name of the upstream set.
-        available: training structures to count on.
-        plan: another plan than that of the settings.
-    """
+    """The pretraining on one candidate under the plan's budget."""
     (chosen,) = (dataset for dataset in settings.candidates if dataset.name == candidate)
     plan = plan or settings.plan
     return RunSettings(

@@ -151,11 +151,7 @@ class PropertyScale:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ReferencesError: a field is missing or unknown, or the deviation is not positive.
-        """
+        """The inverse of `to_dict`; raises ReferencesError where a field is missing or wrong."""
         # Checkpoints of before there were transforms, or the span was kept, name none.
         values = {"transform": "identity", "undetermined": [], **values}
         fields = ("name", "mean", "std", "element_values", "transform", "undetermined")
@@ -267,11 +263,7 @@ class ClassLabels:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ReferencesError: a field is missing or unknown.
-        """
+        """The inverse of `to_dict`; raises ReferencesError for a missing or unknown field."""
         check_fields(values, ("name", "classes", "weights"))
         classes = tuple(str(one) for one in values["classes"])
         return cls(str(values["name"]), classes, tuple(float(one) for one in values["weights"]))

@@ -134,11 +134,7 @@ class References:
             raise ReferencesError(f"{structure!r}: {error}") from error
 
     def normalize_forces(self, structure: Structure) -> np.ndarray:
-        """A structure's forces [N, 3] in the model's unit.
-
-        Raises:
-            ReferencesError: the structure has no forces.
-        """
+        """Forces [N, 3] in the model's unit; raises ReferencesError where there are none."""
         if structure.forces is None:
             raise ReferencesError(f"{structure!r} has no forces")
         return structure.forces / self.force_scale
@@ -177,11 +173,7 @@ class References:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ReferencesError: a field is missing or unknown, or a scale is not positive.
-        """
+        """The inverse of `to_dict`; raises ReferencesError where a field is missing or wrong."""
         # Checkpoints and stores of before the span was kept name no directions.
         values = {"undetermined": [], **values}
         check_fields(

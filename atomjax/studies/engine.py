@@ -155,14 +155,7 @@ class Study:
         return summary
 
     def check(self, settings: Any) -> list[str]:
-        """Checks everything about settings that can be known before reading data.
-
-        Returns:
-            Notes on what the study will do.
-
-        Raises:
-            ConfigError: naming the point, the key and how to mend it.
-        """
+        """Check what can be known of settings before reading data; see ``Workflow.check``."""
         points = self.points(settings, {})
         counts = {kind: sum(p.settings.workflow == kind for p in points) for kind in TRAININGS}
         shown = [f"{n} {NOUNS[kind]}{'s' * (n > 1)}" for kind, n in counts.items() if n]

@@ -143,12 +143,7 @@ def comparisons(label: str, arrays: Arrays, head: HeadSettings) -> list[Comparis
 
 
 def outcomes(label: str, arrays: Arrays) -> list[Outcomes]:
-    """Counts of the classes predicted, of each property that is a class and has labels.
-
-    Args:
-        label: above the panels.
-        arrays: as for :func:`comparisons`.
-    """
+    """Counts of the classes predicted, of each property that is a class and has labels."""
     found = []
     for name in (key.removesuffix(CLASSES) for key in arrays if key.endswith(CLASSES)):
         true = arrays.get(f"{name}_true")
@@ -210,13 +205,7 @@ def logged_curve(log: Log, key: str, *, label: str, name: str = "") -> list[Curv
 def metric_plot(
     caption: str, logs: Sequence[Log], panel: Callable[[str, str, str], Panel]
 ) -> list[Plot]:
-    """The loss and the error of each validated data set; none without any.
-
-    Args:
-        caption: what is shown.
-        logs: metrics of all runs.
-        panel: title, label and key of a metric → its panel.
-    """
+    """The loss and the error of each validated data set; none without any."""
     panels = [panel("loss", "loss", "loss")]
     for data_set, metric in list(validated_sets(logs).items())[: MOST_PANELS - 1]:
         panels.append(panel(data_set, with_unit(*METRICS[metric]), f"{data_set}/{metric}"))

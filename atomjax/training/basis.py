@@ -64,16 +64,7 @@ def checkpoint_graph(metadata: Mapping[str, Any]) -> GraphConfig:
 
 
 def check_kind(kind: str | None, model: Mapping[str, Any], name: str) -> None:
-    """Refuses graphs that a model does not read.
-
-    Args:
-        kind: kind of the graphs; None is the model's own.
-        model: its config.
-        name: name of the setting, for messages.
-
-    Raises:
-        ConfigError: the model reads another kind.
-    """
+    """Raise ConfigError where a model does not read graphs of a kind; None is its own."""
     wanted = find_backbone(model).graph.kind
     if kind not in (None, wanted):
         raise ConfigError(

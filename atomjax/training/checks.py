@@ -18,18 +18,7 @@ HEAD_SIZES = ("num_layers", "hidden_channels", "force_hidden_channels")
 
 
 def check_settings(settings: RunSettings) -> list[str]:
-    """Checks everything about a config that can be known before reading data.
-
-    Args:
-        settings: settings of the config.
-
-    Returns:
-        Notes on what the run will do.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
-        CheckpointError: if the checkpoint to finetune is missing or of another model.
-    """
+    """Check what can be known of a config before reading data; see ``Workflow.check``."""
     model, data, train, head = settings.model, settings.data, settings.train, settings.head
     config = {"name": model.name, **model.overrides}
     try:
@@ -101,11 +90,7 @@ def _check_selection(train: TrainSettings, head: HeadSettings) -> None:
 
 
 def check_weights(settings: RunSettings) -> None:
-    """Checks that no weight is given to what the head does not predict.
-
-    Raises:
-        ConfigError: naming the data set.
-    """
+    """Raise ConfigError, naming the data set, for a weight of what the head does not predict."""
     for dataset in settings.data.train if settings.head.kind == "scalar" else ():
         if (dataset.energy_coefficient, dataset.force_coefficient) != (None, None):
             raise ConfigError(
@@ -116,11 +101,7 @@ def check_weights(settings: RunSettings) -> None:
 
 
 def check_part(settings: RunSettings, part: Literal["validation", "test"]) -> None:
-    """Checks that every training set has a part to compare points by.
-
-    Raises:
-        ConfigError: naming the first that has none.
-    """
+    """Raise ConfigError where a training set has no such part to compare points by."""
     given = {dataset.name for dataset in getattr(settings.data, part)}
     for dataset in settings.data.train:
         split = dataset.split

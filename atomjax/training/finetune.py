@@ -91,13 +91,6 @@ def load_pretrained(
 ) -> Variables:
     """``variables`` with the backbone and the scale factors of a checkpoint.
 
-    Args:
-        session: the model to load into.
-        variables: its fresh variables, whose heads are kept.
-        checkpoint: directory of a run.
-        which: "best" or "latest".
-        averaged: take the averages of the weights.
-
     Raises:
         CheckpointError: if the checkpoint is missing or of another backbone.
         ScaleFactorError: if its scale factors were never fitted.
@@ -142,11 +135,7 @@ def _with_heads(
 
 
 def compare_backbones(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
-    """Refuses a checkpoint whose backbone computes something else.
-
-    Raises:
-        CheckpointError: naming the fields that differ.
-    """
+    """Raise CheckpointError, naming fields, where a checkpoint's backbone computes otherwise."""
     configs = [dataclasses.asdict(backbone_config(config)) for config in (stored, wanted)]
     free = {*find_backbone(stored).free_fields, *find_backbone(wanted).free_fields}
     kept = [{k: v for k, v in config.items() if k not in free} for config in configs]

@@ -120,11 +120,6 @@ def mean_gradients(settings: RunSettings, run: Run, wanted: GradientSettings) ->
 
     Scale factors are fitted to the data set, as for a training.
 
-    Args:
-        settings: a training on it.
-        run: its run directory.
-        wanted: number and seed of the random weights.
-
     Returns:
         [initialisations, parameters]
     """

@@ -45,11 +45,6 @@ def check_labels(
 ) -> None:
     """Check that the data sets have the labels that the head needs.
 
-    Args:
-        head: head, for the labels that it needs.
-        splits: the data sets.
-        settings: settings of the training sets, in their order.
-
     Raises:
         ConfigError: no structure of a part of a data set has a label of the head, a head of
             energies has none declared, structures are periodic where molecules are needed, or a

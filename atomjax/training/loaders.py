@@ -23,12 +23,6 @@ def training_loader(
 ) -> BatchLoader:
     """The loader of the training batches.
 
-    Args:
-        job: the training.
-        splits: its data sets; the last one is the replayed one, if there is.
-        mesh: devices.
-        replay: upstream set of which every batch holds the same number of structures.
-
     Raises:
         ConfigError: the share of the replay makes no structure, or batches cannot be divided so.
     """

@@ -17,11 +17,7 @@ from atomjax.training.running.checkpoint import Checkpoints
 
 
 def check_job(job: Job) -> None:
-    """Checks that this process can compute a job.
-
-    Raises:
-        ConfigError: it computes in another precision, or there is no backbone to start from.
-    """
+    """Raise ConfigError where the precision is another, or there is no backbone to start from."""
     if job.train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
     pretrained = {
@@ -37,11 +33,7 @@ def check_job(job: Job) -> None:
 
 
 def check_elements(model: Mapping[str, Any], datasets: Iterable[GraphDataset]) -> None:
-    """Checks that a model has a row for every element of its data.
-
-    Raises:
-        ConfigError: naming the data set and its elements without a row.
-    """
+    """Raise ConfigError, naming data set and elements, where a model has no row for an element."""
     backbone, rows = find_backbone(model), getattr(backbone_config(model), "num_elements", None)
     if rows is None:
         return
@@ -60,11 +52,7 @@ def check_elements(model: Mapping[str, Any], datasets: Iterable[GraphDataset]) -
 
 
 def check_common_step(checkpoints: Checkpoints) -> None:
-    """Checks that all processes resume from the same state.
-
-    Raises:
-        ConfigError: they find different ones.
-    """
+    """Raise ConfigError where processes find different states to resume from."""
     step = -1 if checkpoints.latest_step is None else checkpoints.latest_step
     first = int(processes.from_first(np.asarray(step, np.int32)))
     if step != first:

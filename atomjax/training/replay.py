@@ -153,12 +153,6 @@ def find_replay(settings: ReplaySettings, metadata: Mapping[str, Any], *, resume
 def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
     """The training and the test part of the upstream set.
 
-    Args:
-        replay: the replay.
-        job: the training.
-        run: shows progress, and keeps the checkpoint's predictions.
-        index: number of the head.
-
     Raises:
         ConfigError: there is no test part, or the data cannot be read as declared.
     """

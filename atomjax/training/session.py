@@ -70,10 +70,6 @@ from atomjax.training.update.step import differentiated, make_train_step
 class Session:
     """A job with its data read, its model built and its checkpoints open.
 
-    Args:
-        job: settings of the training.
-        run: run directory, which takes all output.
-
     Raises:
         ConfigError: if settings contradict each other or the data.
     """
@@ -190,11 +186,7 @@ class Session:
         return jax.tree.map(lambda x: jnp.asarray(x, self.job.train.dtype), variables)
 
     def dataset(self, part: str) -> GraphDataset:
-        """The first data set of a part: "train", "validation" or "test".
-
-        Raises:
-            ConfigError: the data have no such part.
-        """
+        """The first data set of a part, such as "train"; raises ConfigError where there is none."""
         loader = self.train_loader if part == "train" else self.loaders.get(part)
         if loader is None:
             raise ConfigError(f"the data have no {part} part; give the split one, or data.{part}")

@@ -67,13 +67,7 @@ def _check_built_in(config: EquiformerV2Config) -> None:
 def buffers(
     config: EquiformerV2Config, *, energy: bool, forces: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and value of everything that the original registers beside its parameters.
-
-    Args:
-        config: config of the model.
-        energy: whether there is an energy head.
-        forces: and one for forces.
-    """
+    """Name and value of everything that the original registers beside its parameters."""
     lmax, mmax = config.lmax, config.mmax
     full, reduced = order_tables(lmax, lmax), order_tables(lmax, mmax)
     grids = {

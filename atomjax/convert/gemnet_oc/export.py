@@ -72,11 +72,7 @@ def export_gemnet(
 
 
 def choose_layout(heads: tuple[HeadConfig, ...]) -> Layout:
-    """The original whose heads are like these.
-
-    Raises:
-        ConvertError: there is none.
-    """
+    """The original whose heads are like these; raises ConvertError where there is none."""
     if not heads:
         return Layout("jmp")
     if len({head.num_layers for head in heads}) > 1:

@@ -125,14 +125,6 @@ def _names_below(cls: type) -> dict[str, Any]:
 def convert(value: Any, hint: Any, where: str) -> Any:
     """Checks one value against a type annotation and converts it.
 
-    Args:
-        value: a plain value, or an :class:`Argument`.
-        hint: the annotation.
-        where: dotted path of the value, for messages.
-
-    Returns:
-        The value in the annotated type.
-
     Raises:
         ConfigError: the value does not fit.
     """

@@ -49,11 +49,6 @@ class Resuming:
     def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:
         """Fetch a file.
 
-        Args:
-            url: address.
-            output_file: path to write, on the file system of the part.
-            pooch: not used; pooch gives it.
-
         Raises:
             DownloadError: the disk is full, or the transfer breaks off again and again.
             Unreachable: there is no connection, or the server refuses.
@@ -164,13 +159,7 @@ class Resuming:
 
 @contextlib.contextmanager
 def megabytes(track: Any, description: str, size: int | None) -> Iterator[Callable[..., None]]:
-    """A function for :class:`Resuming` that shows progress in megabytes.
-
-    Args:
-        track: context manager of progress, ``Display.track``.
-        description: name of the work.
-        size: bytes as far as they are known beforehand.
-    """
+    """A function for :class:`Resuming` that shows progress in megabytes."""
     with track(max(1, (size or 0) // 1_000_000), f"{description} (MB)") as tracker:
         shown = 0
 

@@ -267,14 +267,7 @@ def mixture_distances(
     mixtures: Sequence[str | float],
     measure: Measure,
 ) -> dict[str, np.ndarray]:
-    """Values [M] of mixtures of all upstream sets, by name; none unless moments determine them.
-
-    Args:
-        upstream: K sets.
-        downstream: M sets.
-        mixtures: "balanced", or temperatures of :func:`mixture_shares`.
-        measure: measure to tabulate.
-    """
+    """Values [M] of mixtures of all upstream sets, by name; none unless moments determine them."""
     if not mixtures or len(upstream) < 2 or not measure.only_moments:
         return {}
     sizes = [s.available for s in upstream]

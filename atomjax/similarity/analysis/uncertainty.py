@@ -226,19 +226,7 @@ def gap_between(
     resamples: int = 200,
     seed: int = 0,
 ) -> Gap:
-    """Whether one upstream set is nearer to a task than another.
-
-    Args:
-        nearer: blocks of an upstream set.
-        other: blocks of another upstream set.
-        downstream: blocks of the task.
-        measure: one with resampling.
-        resamples: number R of exchanges between the upstream sets.
-        seed: seed of the exchanges.
-
-    Raises:
-        ValueError: the sets were projected differently.
-    """
+    """Whether one upstream set is nearer to a task than another; options of :func:`noise_table`."""
     check_comparable([nearer, other, downstream])
     distance = _distance(measure)
 
@@ -285,12 +273,7 @@ def _exchanged(
 
 
 def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[Drawable]) -> Jackknife:
-    """Jackknife of a function of several independent sets.
-
-    Args:
-        quantity: function of the sets' statistics; [B] values of B choices.
-        samples: the sets.
-    """
+    """Jackknife of a function of several independent sets."""
     samples = [merge_blocks(sample, GROUPS) for sample in samples]
     full = [whole(sample) for sample in samples]
     estimate = quantity(*full)[0]

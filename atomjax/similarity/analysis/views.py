@@ -35,11 +35,6 @@ def other_views(
 ) -> list[Table]:
     """The deciding measure of every further sample and backbone.
 
-    Args:
-        settings: settings of the job.
-        extractor: extractor of the job, for the samples.
-        run: takes the features, shows progress.
-
     Raises:
         CheckpointError: a checkpoint is missing.
         ConfigError: a sample cannot be drawn.

@@ -93,13 +93,7 @@ class View:
 
 
 class SetExtractor:
-    """Extracts the data sets of one job.
-
-    Args:
-        settings: settings of the job.
-        extractor: the backbone.
-        run: takes the features and shows progress.
-    """
+    """Extracts the data sets of one job."""
 
     def __init__(self, settings: SimilaritySettings, extractor: BackboneExtractor, run: Run):
         self._settings, self._extractor, self._run = settings, extractor, run

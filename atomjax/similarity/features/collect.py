@@ -253,11 +253,7 @@ class FeatureCollector:
             self._atoms += int(np.asarray(batch.node_mask).sum())
 
     def result(self) -> SetFeatures:
-        """The collected statistics.
-
-        Raises:
-            ValueError: no structure was added.
-        """
+        """The collected statistics; raises ValueError where no structure was added."""
         sums = self._structures.result()
         if self._design is not None:
             sums = dataclasses.replace(sums, structures=np.bincount(self._design.blocks))

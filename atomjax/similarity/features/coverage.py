@@ -55,11 +55,7 @@ def class_coverage(codes: np.ndarray, indices: np.ndarray) -> Coverage:
 
 
 def coverage_plot(sets: Mapping[str, Mapping[str, Coverage]]) -> Plot:
-    """Frequency of each class in the samples, one panel for each set.
-
-    Args:
-        sets: set → strategy → coverage.
-    """
+    """Frequency of each class in the samples, one panel for each set."""
     return Plot(
         name="coverage",
         caption="Structures of each class in the samples; classes that are not covered have none.",

@@ -304,13 +304,7 @@ class StoredSums:
 
 
 class SumsWriter:
-    """Writes the sums of each structure of a set, in whatever order they come.
-
-    Args:
-        file: file to write, from :func:`writing_sums`.
-        count: number of structures.
-        seed: seed of the projection; use one for all sets.
-    """
+    """Writes the sums of each structure of a set, in whatever order they come."""
 
     def __init__(self, file: BinaryIO, count: int, seed: int):
         self._file, self._count, self._seed = file, count, seed

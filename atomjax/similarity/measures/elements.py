@@ -49,10 +49,6 @@ def mixture_distance(
     that takes the place of another's costs the CSI between the two: the squared Wasserstein
     distance of mixtures (Delon and Desolneux, SIAM J. Imaging Sci. 13, 936 (2020)). Elements that
     one set lacks count by how near their features are to those of others.
-
-    Args:
-        upstream: atomic number → statistics of the features of its atoms.
-        downstream: the same of the other set.
     """
     sides = list(upstream.values()), list(downstream.values())
     costs = np.array([[_distance(a, b) for b in sides[1]] for a in sides[0]])

@@ -92,11 +92,7 @@ class Projected(Protocol):
 
 
 def check_comparable(sets: Sequence[Projected]) -> None:
-    """Checks that sets were collected alike.
-
-    Raises:
-        ValueError: they have different numbers of features.
-    """
+    """Raise ValueError where sets have different numbers of features."""
     sizes = sorted({s.dimension for s in sets})
     if len(sizes) > 1:
         raise ValueError(

@@ -28,14 +28,7 @@ def mirror(lower: jax.Array) -> jax.Array:
 
 
 def gram(rows: jax.Array) -> jax.Array:
-    """``rowsᵀ rows``, exactly symmetric, in half the work.
-
-    Args:
-        rows: [n, d].
-
-    Returns:
-        [d, d].
-    """
+    """``rowsᵀ rows`` [d, d] of rows [n, d], exactly symmetric, in half the work."""
     d = rows.shape[1]
     if d <= BLOCK:
         return mirror(multiply(rows.T, rows))

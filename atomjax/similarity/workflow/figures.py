@@ -220,11 +220,7 @@ def _draw_contours(ax: "Axes", points: np.ndarray, color: str) -> None:
 
 
 def embedding_plot(embeddings: Mapping[str, np.ndarray]) -> Plot:
-    """Cosine similarity of the learned embeddings of elements.
-
-    Args:
-        embeddings: symbol → [C], by atomic number.
-    """
+    """Cosine similarity of the learned embeddings of elements."""
     width = 2.8 + 0.34 * len(embeddings)
     return Plot(
         name="embeddings",

@@ -95,12 +95,7 @@ def similarity(
 def open_sets(
     config: Mapping[str, Any] | SimilaritySettings, run: Run
 ) -> tuple[SimilaritySettings, BackboneExtractor, SetExtractor]:
-    """The settings of a job, its extractor, and what extracts its sets.
-
-    Raises:
-        ConfigError: settings contradict each other.
-        CheckpointError: the extractor's checkpoint is missing.
-    """
+    """The settings of a job, its extractor, and what extracts its sets."""
     settings = SimilaritySettings.from_config(config)
     extractor = _load_checked(settings)
     run.say(f"extractor: {extractor.name}")
@@ -114,18 +109,7 @@ def _load_checked(settings: SimilaritySettings) -> BackboneExtractor:
 
 
 def check_similarity(settings: SimilaritySettings) -> list[str]:
-    """Checks everything about a config that can be known before reading data.
-
-    Args:
-        settings: settings of the config.
-
-    Returns:
-        Notes on what the run will do.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
-        CheckpointError: the extractor's checkpoint is missing.
-    """
+    """Check what can be known of a config before reading data; see ``Workflow.check``."""
     extractor = _load_checked(settings)
     for other in settings.views.extractors:
         load_extractor(other)

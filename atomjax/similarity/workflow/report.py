@@ -70,14 +70,6 @@ def write_results(
 ) -> dict[str, Any]:
     """Writes tables, report, figures and the configs of the pretraining that follows.
 
-    Args:
-        comparison: the numbers.
-        recommendations: one for each task.
-        plans: task → the pretraining it implies.
-        extras: extractor, orientation and choices.
-        run: its directory takes the files.
-        figures: draw figures.
-
     Returns:
         The content of ``csi.json``.
     """

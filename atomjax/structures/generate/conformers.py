@@ -57,11 +57,7 @@ class Options:
 
 
 def plan(options: Options, count: int, seed: int) -> list[tuple[str, int]]:
-    """Molecules, each with its share of the frames.
-
-    Raises:
-        GenerateError: no molecule is left.
-    """
+    """Molecules, each with its share of the frames."""
     smallest, largest = options.heavy_atoms
     subjects = list(options.smiles) or library(smallest, largest)
     if not options.smiles and options.molecules > len(subjects):

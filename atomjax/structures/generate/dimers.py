@@ -60,11 +60,7 @@ class Options:
 
 
 def plan(options: Options, count: int, seed: int) -> list[tuple[str, int]]:
-    """Pairs of molecules, each with its share of the frames.
-
-    Raises:
-        GenerateError: no molecule is left.
-    """
+    """Pairs of molecules, each with its share of the frames."""
     smallest, largest = options.heavy_atoms
     tiny = [smiles for smiles in SMALLEST if smallest <= heavy_atoms(smiles) <= largest]
     molecules = list(options.smiles) or [*tiny, *library(smallest, largest)]

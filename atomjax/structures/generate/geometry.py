@@ -53,11 +53,7 @@ def bonds(atomic_numbers: np.ndarray, positions: np.ndarray) -> set[tuple[int, i
 
 
 def check_clashes(atomic_numbers: np.ndarray, positions: np.ndarray) -> None:
-    """Check that no atoms overlap.
-
-    Raises:
-        LabelError: two atoms are nearer than in any molecule.
-    """
+    """Raise LabelError where two atoms are nearer than in any molecule."""
     if (distances(positions) < CLASH_REACH * contact_lengths(atomic_numbers)).any():
         raise LabelError("atoms too close")
 

@@ -29,11 +29,7 @@ KINDS = {
 
 
 def find_kind(name: str) -> Kind:
-    """The module that makes sets of this kind.
-
-    Raises:
-        GenerateError: there is none of that name.
-    """
+    """The module that makes sets of this kind; raises GenerateError where there is none."""
     if name not in KINDS:
         near = difflib.get_close_matches(name, KINDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."

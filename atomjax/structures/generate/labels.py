@@ -110,9 +110,6 @@ class EmtLabeler:
 
     Jacobsen, Stoltze, Nørskov, Surf. Sci. 366, 394 (1996): Al, Cu, Ag, Au, Ni, Pd, Pt; ASE adds H,
     C, N, O with made-up parameters, good for a smooth surface to learn and for no chemistry.
-
-    Args:
-        atoms: elements, cell and periodicity.
     """
 
     def __init__(self, atoms: Atoms) -> None:
@@ -133,11 +130,7 @@ def _label(result: Any) -> Label:
 
 
 def label_of(result: Any) -> Label:
-    """Energy and forces of a result of `XtbLabeler.solve`.
-
-    Raises:
-        LabelError: they are not finite.
-    """
+    """Energy and forces of a result of `XtbLabeler.solve`; raises LabelError where not finite."""
     return _label(result)
 
 
@@ -154,11 +147,7 @@ def electronic_properties(result: Any) -> dict[str, float]:
 
 
 def check_finite(label: Label) -> Label:
-    """The label itself.
-
-    Raises:
-        LabelError: a number in it is not finite.
-    """
+    """The label itself; raises LabelError where a number in it is not finite."""
     parts = [label.energy, label.forces, *([] if label.stress is None else [label.stress])]
     if not all(np.isfinite(part).all() for part in parts):
         raise LabelError("not finite")

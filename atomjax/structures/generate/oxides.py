@@ -73,11 +73,7 @@ class Options:
 
 
 def plan(options: Options, count: int, seed: int) -> list[tuple[str, int]]:
-    """Oxide-adsorbate pairs, each with its share of the frames.
-
-    Raises:
-        GenerateError: no oxide is left.
-    """
+    """Oxide-adsorbate pairs, each with its share of the frames."""
     names = [
         name for name in options.oxides if options.geometry == "clusters" or name not in RUTILE
     ]

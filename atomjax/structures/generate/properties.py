@@ -53,11 +53,7 @@ class Options:
 
 
 def plan(options: Options, count: int, seed: int) -> list[tuple[str, int]]:
-    """Groups of molecules with some to spare, all different as long as there are enough.
-
-    Raises:
-        GenerateError: no molecule is left.
-    """
+    """Groups of molecules with some to spare, all different as long as there are enough."""
     smallest, largest = options.heavy_atoms
     groups = -(-count // MOLECULES_PER_TASK)
     needed = groups * (MOLECULES_PER_TASK + SPARE_PER_TASK)

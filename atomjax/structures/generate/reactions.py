@@ -66,11 +66,7 @@ class Options:
 
 
 def plan(options: Options, count: int, seed: int) -> list[tuple[str, int]]:
-    """Reactions, over the molecules in turn, each with its share of the frames.
-
-    Raises:
-        GenerateError: no molecule is left.
-    """
+    """Reactions, over the molecules in turn, each with its share of the frames."""
     smallest, largest = options.heavy_atoms
     molecules = library(smallest, largest)
     if not molecules:

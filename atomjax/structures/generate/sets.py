@@ -124,11 +124,7 @@ def default_cache_dir() -> Path:
 
 
 def cache_path(spec: GenerateSpec, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Cache file of a set, named by a hash of the spec and of the packages' versions.
-
-    Raises:
-        GenerateError: as `GenerateSpec.resolve`.
-    """
+    """Cache file of a set, named by a hash of the spec and of the packages' versions."""
     text = json.dumps(spec.resolve(), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)

@@ -65,11 +65,7 @@ def descend(labeler: Labeler, atoms: Atoms, free: np.ndarray, steps: int) -> Lab
 
 
 def check_overlaps(atoms: Atoms) -> None:
-    """Check that no atoms overlap, periodic images included.
-
-    Raises:
-        LabelError: two atoms are too near.
-    """
+    """Raise LabelError where atoms overlap, periodic images included."""
     _, lengths = get_distances(atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     radii = covalent_radii[atoms.numbers]
     np.fill_diagonal(lengths, np.inf)

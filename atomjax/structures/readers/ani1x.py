@@ -90,11 +90,7 @@ class Ani1xFile(ConformerFile):
 
 
 def records(path: Path, options: Ani1xOptions) -> Ani1xFile:
-    """Opens ``ani1x-release.h5``.
-
-    Raises:
-        ReadError: the file is not HDF5, is cut short or has another layout.
-    """
+    """Opens ``ani1x-release.h5``."""
     return Ani1xFile(path, options)
 
 

@@ -134,12 +134,7 @@ class Comp6File(ConformerFile):
 
 
 def records(path: Path, options: ReadOptions) -> Comp6File:
-    """Opens a file of molecules.
-
-    Raises:
-        ReadError: the file is not HDF5, is cut short, holds no molecule, or does not tell whether
-            it stores forces or gradients.
-    """
+    """Opens a file of molecules."""
     forces = options.forces_key or options.gradients_key
     chosen = {"energy": options.energy_key, "forces": forces or options.forces_key}
     wanted = [label for label, key in chosen.items() if key is None]

@@ -29,7 +29,8 @@ class Format:
     about: str = ""  # labels read, or parts and classes; for the documentation
     licence: str = ""  # licence of the data, as their publishers or archives state it
     citation: str = ""  # publication of the data set
-    # Opens a file; the result is a `StructureFile` where records have numbers.
+    # Opens a file; the result is a `StructureFile` where records have numbers. Raises ReadError for
+    # files that are damaged, cut short or of another layout, and options that it cannot meet.
     records: Callable[[Path, Any], Records | StructureFile] = _unreadable
     # Options of the reader; those of type `Path` follow data.root.
     options: type[ReadOptions] = ReadOptions

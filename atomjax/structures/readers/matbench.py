@@ -170,11 +170,7 @@ def fold_indices(count: int, fold: int) -> np.ndarray:
 
 
 def records(path: Path, options: MatbenchOptions) -> MatbenchFile:
-    """Opens the file of one task.
-
-    Raises:
-        ReadError: the file is damaged, or of a task without structures.
-    """
+    """Opens the file of one task."""
     return MatbenchFile(path, options)
 
 

@@ -142,11 +142,7 @@ def _molecule(path: Path, options: Md22Options) -> str:
 
 
 def records(path: Path, options: Md22Options) -> StructureFile:
-    """Opens the file of one molecule.
-
-    Raises:
-        ReadError: the file is damaged or of another layout.
-    """
+    """Opens the file of one molecule."""
     molecule = _molecule(path, options)
     if path.suffix == ".npz":
         stated = open_arrays(path, (), where_there=tuple(UNITS))

@@ -159,11 +159,7 @@ def _parse_log(line: str) -> tuple[int, int, float | None]:
 
 
 def records(path: Path, options: CatalystOptions) -> TrajectoryFile:
-    """Opens the published files of OC20's S2EF task: one, or a folder of them.
-
-    Raises:
-        ReadError: a text file is missing, or files are damaged.
-    """
+    """Opens the published files of OC20's S2EF task: one, or a folder of them."""
     folder = split_folder(path, options.split)
     if options.reference_energies is not None:
         raise ReadError("reference_energies= is for LMDB files; these files bring their own")

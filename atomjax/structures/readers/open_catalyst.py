@@ -146,20 +146,12 @@ def split_folder(path: Path, split: str | None) -> Path:
 
 
 def oc20_records(path: Path, options: CatalystOptions) -> GraphFile:
-    """Opens S2EF LMDB files of OC20: one file, or a folder of them.
-
-    Raises:
-        ReadError: a file is no LMDB file or cut short, or total energies lack their references.
-    """
+    """Opens S2EF LMDB files of OC20: one file, or a folder of them."""
     return GraphFile(split_folder(path, options.split), options, system_table(options, "oc20"))
 
 
 def oc22_records(path: Path, options: CatalystOptions) -> GraphFile:
-    """Opens S2EF-Total LMDB files of OC22: one file, or a folder of them.
-
-    Raises:
-        ReadError: a file is no LMDB file or cut short, or adsorption energies are asked for.
-    """
+    """Opens S2EF-Total LMDB files of OC22: one file, or a folder of them."""
     return GraphFile(split_folder(path, options.split), options, system_table(options, "oc22"))
 
 

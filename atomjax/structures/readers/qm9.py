@@ -263,12 +263,7 @@ def _float(word: str) -> float:
 
 
 def records(path: Path, options: Qm9Options) -> Qm9File:
-    """Opens QM9: a folder of ``.xyz`` files, ``qm9.db``, or ``qm9_v3.pt`` or ``data_v3.pt``.
-
-    Raises:
-        ReadError: a file is damaged or of another layout, or the list of molecules to leave out
-            is missing.
-    """
+    """Opens QM9: a folder of ``.xyz`` files, ``qm9.db``, or ``qm9_v3.pt`` or ``data_v3.pt``."""
     if path.is_dir():
         return Qm9Folder(path, options)
     if path.suffix == ".db":

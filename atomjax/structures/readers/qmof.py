@@ -153,11 +153,7 @@ def _number(text: str, target: str) -> float:
 
 
 def records(path: Path, options: QmofOptions) -> QmofFile:
-    """Opens ``qmof_database``, or the ``qmof.csv`` in it.
-
-    Raises:
-        ReadError: the table or the crystals are missing, damaged or of another layout.
-    """
+    """Opens ``qmof_database``, or the ``qmof.csv`` in it."""
     return QmofFile(path, options)
 
 

@@ -93,11 +93,7 @@ class Rmd17File(NpzTrajectory):
 
 
 def records(path: Path, options: Rmd17Options) -> Rmd17File:
-    """Opens the file of one molecule.
-
-    Raises:
-        ReadError: the file is damaged or of another layout.
-    """
+    """Opens the file of one molecule."""
     return Rmd17File(path, options, NAMES, path.stem.removeprefix("rmd17_"))
 
 

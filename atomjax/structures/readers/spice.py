@@ -117,11 +117,7 @@ def formal_charge(smiles: str) -> float:
 
 
 def records(path: Path, options: SpiceOptions) -> SpiceFile:
-    """Opens a SPICE file.
-
-    Raises:
-        ReadError: the file is not HDF5, is cut short or has another layout.
-    """
+    """Opens a SPICE file."""
     return SpiceFile(path, options)
 
 

@@ -87,11 +87,7 @@ class Transition1xFile(ConformerFile):
 
 
 def records(path: Path, options: Transition1xOptions) -> Transition1xFile:
-    """Opens ``Transition1x.h5``.
-
-    Raises:
-        ReadError: the file is not HDF5, is cut short or has another layout, or no such split.
-    """
+    """Opens ``Transition1x.h5``."""
     return Transition1xFile(path, options)
 
 

@@ -175,11 +175,6 @@ def with_declarations(conversion: Conversion) -> Conversion:
 def open_source(conversion: Conversion, path: str, notes: RecordNotes | None = None) -> Any:
     """The records of one file.
 
-    Args:
-        conversion: files to convert, with options.
-        path: one of its paths.
-        notes: takes the contents of the records beside the labels read.
-
     Raises:
         StoreError: it cannot be read.
     """

@@ -41,12 +41,6 @@ def merge_shards(
 ) -> dict[str, Any]:
     """Make a store of the shards in `directory`.
 
-    Args:
-        directory: directory of the shards.
-        shards: their names, in order.
-        precision: type of their positions and forces.
-        origin: origin of the structures, as JSON.
-
     Returns:
         The manifest, as written.
 

@@ -155,11 +155,7 @@ def as_origin(conversion: Conversion) -> dict[str, Any]:
 
 
 def compare_files(target: Path) -> None:
-    """Compare the files of an unfinished conversion with those that its plan was made for.
-
-    Raises:
-        StoreError: one changed.
-    """
+    """Raise StoreError where files of an unfinished conversion changed since its plan was made."""
     # Plans of before have none.
     for path, (size, state) in read_json(target / PARTS / _PLAN, _MEND).get("files", {}).items():
         now, state_now, _ = _state(Path(path))

@@ -84,9 +84,6 @@ class Evaluator:
     def metrics(self, variables: Any) -> dict[str, float]:
         """The loss, its terms, and errors in physical units.
 
-        Args:
-            variables: {"params", "scale_factors"}, placed on the mesh.
-
         Returns:
             "loss", "loss_energy", "loss_forces", "loss_value", "loss_stress" and what
             :func:`atomjax.training.running.metrics.physical_metrics` returns.
@@ -145,14 +142,7 @@ class Evaluator:
 def make_evaluation_step(
     apply: Apply, tasks: Sequence[Task], mesh: Mesh, *, reduction: Reduction = "structure"
 ) -> CountedFunction:
-    """The compiled ``(variables, batch) -> (sums over all devices, predictions of each)``.
-
-    Args:
-        apply: the model.
-        tasks: task i serves dataset index i.
-        mesh: devices.
-        reduction: reduction of the force loss.
-    """
+    """The compiled ``(variables, batch) -> (sums over all devices, predictions of each)``."""
 
     def device_step(variables: Any, batch: GraphBatch):
         predictions = apply(variables, batch, train=False)

@@ -48,12 +48,7 @@ def digest(facts: Any, tree: Any) -> str:
 
 
 def misfits(target: Any, stored: Mapping[str, np.ndarray]) -> list[str]:
-    """Leaves that are missing, left over, or of another shape or dtype, in words.
-
-    Args:
-        target: tree of arrays or their shapes.
-        stored: path → leaf.
-    """
+    """Leaves that are missing, left over, or of another shape or dtype, in words."""
     wanted = flatten(target)
     problems = [f"missing: {path}" for path in sorted(wanted.keys() - stored.keys())]
     problems += [f"not expected: {path}" for path in sorted(stored.keys() - wanted.keys())]

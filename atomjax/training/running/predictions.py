@@ -62,14 +62,7 @@ class PredictedSet(Quantities):
         scales: Sequence[TargetScale] = (),
         identifiers: Sequence[str] | None = None,
     ) -> Self:
-        """Predictions and labels of structures.
-
-        Args:
-            structures: the structures.
-            results: result of each.
-            scales: the properties that are predicted.
-            identifiers: names of the structures; None takes their own.
-        """
+        """Predictions and labels of structures."""
         structures = list(structures)
         atoms, targets = [len(s) for s in structures], [scale.name for scale in scales]
         labels = [

@@ -37,11 +37,7 @@ class StructureResult:
 
     @property
     def value(self) -> Any:
-        """The property of a model with one; None where it has none.
-
-        Raises:
-            ValueError: there are several.
-        """
+        """The only property, None where there is none; raises ValueError if there are several."""
         return only(self.values)
 
     @classmethod
@@ -115,13 +111,7 @@ class Quantities:
     def collect(
         items: Sequence[StructureResult], atoms: Sequence[int], targets: Sequence[str] = ()
     ) -> "Quantities":
-        """Quantities of results, or of labels in their form.
-
-        Args:
-            items: the results.
-            atoms: number of atoms of each structure.
-            targets: names of properties, in their order.
-        """
+        """Quantities of results, or of labels in their form."""
 
         def stacked(name: str) -> np.ndarray | None:
             found = [getattr(item, name) for item in items]
@@ -144,11 +134,7 @@ class Quantities:
 
 
 def only(values: Mapping[str, T]) -> T | None:
-    """The value of the only property; None where there is no property.
-
-    Raises:
-        ValueError: there are several.
-    """
+    """The value of the only property, None where there is none; raises ValueError if several."""
     if len(values) > 1:
         raise ValueError(f"there are several properties: {', '.join(values)}; name one of them")
     return next(iter(values.values()), None)

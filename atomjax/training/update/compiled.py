@@ -25,12 +25,7 @@ class CompiledFunctions:
         self._made: dict[Hashable, object] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The function of this key, made where there is none yet.
-
-        Args:
-            key: all facts that determine the function.
-            make: makes it.
-        """
+        """The function of this key, made where there is none yet."""
         made: T = self._made.pop(key) if key in self._made else make()  # type: ignore[assignment]
         # The last used is the last in order.
         self._made[key] = made

@@ -67,11 +67,7 @@ def is_trained(label: int, groups: Sequence[GroupSettings]) -> bool:
 
 
 def parameter_groups(params: Params, groups: Sequence[GroupSettings]) -> Params:
-    """Each parameter's :func:`first_group`.
-
-    Raises:
-        ConfigError: if a pattern is found in no path.
-    """
+    """Each parameter's :func:`first_group`; raises ConfigError if a pattern is found in no path."""
     flat = traverse_util.flatten_dict(params, sep="/")
     labels = {path: first_group(path, groups) for path in flat}
     for i, group in enumerate(groups):
@@ -144,12 +140,7 @@ def _scale_gradients(factors: Params):
 
 
 def shared_divisors(params: Params, shared: Sequence[tuple[str, int]]) -> Params:
-    """Number of blocks that read each parameter.
-
-    Args:
-        params: parameters of the model.
-        shared: result of ``Backbone.shared``.
-    """
+    """Number of blocks that read each parameter."""
 
     def blocks(path: str) -> int:
         return next((count for pattern, count in shared if re.search(pattern, path)), 1)

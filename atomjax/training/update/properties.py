@@ -111,13 +111,7 @@ def _sum(a: jax.Array, b: jax.Array) -> jax.Array:
 def property_losses(
     errors: Mapping[str, PropertyErrors], dataset: jax.Array, tasks: Sequence[Task]
 ) -> dict[str, jax.Array]:
-    """Name of each property → sum of its losses, each weighted by its task's coefficient.
-
-    Args:
-        errors: result of :func:`property_errors`.
-        dataset: [G] index of the task.
-        tasks: task i serves dataset index i.
-    """
+    """Name of each property → sum of its losses, each weighted by its task's coefficient."""
     sums = {}
     for name, one in errors.items():
         targets = [task.target(name) for task in tasks]

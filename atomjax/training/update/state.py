@@ -52,11 +52,6 @@ def create_state(
 ) -> TrainState:
     """The state before the first step.
 
-    Args:
-        variables: {"params", "scale_factors"}.
-        optimizer: as given to ``make_train_step``.
-        seed: seed of the dropout keys.
-
     Raises:
         ScaleFactorError: if a scale factor is not fitted.
     """

@@ -83,11 +83,7 @@ class Options:
 
 
 def plan(options: Options, count: int, seed: int) -> list[tuple[str, int]]:
-    """Crystals, over the prototypes in turn, each with its share of the frames.
-
-    Raises:
-        GenerateError: no crystal is left.
-    """
+    """Crystals, over the prototypes in turn, each with its share of the frames."""
     rng = np.random.default_rng([seed, 0xC7A1])
     pools = {name: _Pool(name, options) for name in options.prototypes}
     wanted = min(options.systems or -(-count // FRAMES_PER_CRYSTAL), count)

@@ -49,7 +49,11 @@ class Kind(Protocol):
     LABELS: str
 
     def plan(self, options: Any, count: int, seed: int) -> list[tuple[str, int]]:
-        """Subjects and the number of structures to make of each, `count` together."""
+        """Subjects and the number of structures to make of each, `count` together.
+
+        Raises:
+            GenerateError: nothing is left that the options allow.
+        """
         ...
 
     def begin(
@@ -162,11 +166,7 @@ def _like(default: Any, value: Any, where: str) -> Any:
 
 
 def check_range(where: str, pair: tuple[float, ...], lowest: float = 0.0) -> None:
-    """Check that `pair` is (smallest, largest), both at least `lowest`.
-
-    Raises:
-        GenerateError: it is not.
-    """
+    """Raise GenerateError where `pair` is not (smallest, largest), both at least `lowest`."""
     if len(pair) != 2 or not lowest <= pair[0] <= pair[1]:
         raise GenerateError(
             f"{where} must be (smallest, largest), ordered and from {lowest:g} on, got {pair}"

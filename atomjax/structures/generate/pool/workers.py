@@ -116,11 +116,7 @@ class _Worker:
             self._process.kill()
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request and wait for its answer.
-
-        Raises:
-            GenerateError: the task failed, or the process died.
-        """
+        """Send a request and wait for its answer; raises GenerateError where that fails."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -71,11 +71,7 @@ def property_units(path: Path) -> dict[str, str]:
 
 
 def row_numbers(path: Path) -> np.ndarray:
-    """[n] int64, the numbers of the rows in their order.
-
-    Raises:
-        ReadError: the file is no SQLite database with ASE's tables, or damaged.
-    """
+    """[n] int64, the numbers of the rows in their order."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("SELECT id FROM systems ORDER BY id").fetchall()
@@ -85,11 +81,7 @@ def row_numbers(path: Path) -> np.ndarray:
 
 
 def connect(path: Path) -> Any:
-    """Opens an SQLite database of ASE for reading.
-
-    Raises:
-        ReadError: it is no SQLite database.
-    """
+    """Opens an SQLite database of ASE for reading; raises ReadError where it is none."""
     with path.open("rb") as file:
         if file.read(len(SQLITE_MAGIC)) != SQLITE_MAGIC:
             raise ReadError(f"{path}: not an SQLite database, as ASE's .db files are")

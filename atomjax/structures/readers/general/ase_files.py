@@ -69,11 +69,7 @@ def records(path: Path, options: AseOptions) -> Iterator[tuple[str, Callable[[],
 
 
 def check_counts(path: Path) -> None:
-    """Compare the numbers of atoms in a POSCAR, its sixth or seventh line, with its lines.
-
-    Raises:
-        ReadError: it has fewer lines than atoms.
-    """
+    """Raise ReadError where a POSCAR has fewer lines than the atoms of its sixth or seventh."""
     lines = path.read_text(errors="replace").splitlines()
     counts = next((line for line in lines[5:7] if re.fullmatch(r"[\s\d]*\d[\s\d]*", line)), "0")
     atoms = sum(map(int, counts.split()))

@@ -114,11 +114,7 @@ def _json(shard: Shard, key: str) -> Any:
 
 
 def records(path: Path, options: ReadOptions) -> AseLmdbFile:
-    """Opens ``.aselmdb`` files.
-
-    Raises:
-        ReadError: a file is no LMDB file or cut short, or not written by ASE's backend.
-    """
+    """Opens ``.aselmdb`` files."""
     return AseLmdbFile(split_folder(path, options.split), options)
 
 

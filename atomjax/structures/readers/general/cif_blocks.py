@@ -16,11 +16,7 @@ _CUT = "the file is cut short or damaged, copy it again"
 
 @contextmanager
 def groups_explained() -> Iterator[None]:
-    """Raise ReadError for an unknown space group.
-
-    Raises:
-        ReadError: in place of ASE's error, which is of no common type.
-    """
+    """Raise ReadError for an unknown space group, in place of ASE's error of no common type."""
     try:
         yield
     except SpacegroupError as error:

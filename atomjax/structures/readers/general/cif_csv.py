@@ -79,11 +79,7 @@ class CifTable(StructureFile):
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of a CSV file, and its rows.
-
-    Raises:
-        ReadError: a row is damaged.
-    """
+    """The columns of a CSV file, and its rows; raises ReadError where a row is damaged."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         try:
             reader = csv.DictReader(file)
@@ -129,11 +125,7 @@ def number(text: str) -> float | None:
 
 
 def records(path: Path, options: CifCsvOptions) -> CifTable:
-    """Opens a table.
-
-    Raises:
-        ReadError: it has no column of crystals.
-    """
+    """Opens a table."""
     return CifTable(path, options)
 
 

@@ -41,11 +41,7 @@ def describe_file_change(path: Path, before: FileState, now: FileState) -> str |
 
 
 def raise_if_changed(path: Path, before: FileState) -> None:
-    """Raise where a file or folder is not as it was.
-
-    Raises:
-        ReadError: it is not; the message says what changed.
-    """
+    """Raise ReadError, which says what changed, where a file or folder is not as it was."""
     if (change := describe_file_change(path, before, file_state(path))) is not None:
         raise ReadError(
             f"{path} changed while it was read: {change}; wait until nothing writes there, or copy"

@@ -168,22 +168,14 @@ class ConformerFile(StructureFile):
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Opens a file for reading.
-
-    Raises:
-        ReadError: it is no HDF5 file, or a damaged one.
-    """
+    """Opens a file for reading; raises ReadError where it is no HDF5 file, or a damaged one."""
     with reported(path):
         return h5py.File(path, "r")
 
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Name the file in errors of HDF5, which may be of any type.
-
-    Raises:
-        ReadError: in place of it.
-    """
+    """Name the file in errors of HDF5, of whatever type, as a ReadError."""
     try:
         yield
     except (ReadError, UnitError):

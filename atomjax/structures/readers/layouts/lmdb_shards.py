@@ -18,11 +18,7 @@ SPLIT_HINT = "give the folder of one split, or split= with its name"
 
 
 def find_shards(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files to read: `path` itself, or those in the folder, in the order of their names.
-
-    Raises:
-        ReadError: the folder has none.
-    """
+    """The file at `path`, or those in the folder, by name; raises ReadError where it has none."""
     if path.is_file():
         return [path]
     found = sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(suffixes))
@@ -50,11 +46,7 @@ class Shard:
         return int(self._environment.get().stat()["entries"])
 
     def get(self, key: str) -> bytes | None:
-        """The value under `key`, or None.
-
-        Raises:
-            ReadError: the file is damaged.
-        """
+        """The value under `key`, or None; raises ReadError where the file is damaged."""
         note_reading(self.path)
         try:
             with self._environment.get().begin(buffers=False) as transaction:

@@ -29,11 +29,7 @@ def graph_fields(stored: bytes) -> Mapping[str, Any]:
 
 
 def stored_fields(graph: Any) -> Mapping[str, Any]:
-    """The fields of a graph that was read with `GRAPH_CLASSES` recorded.
-
-    Raises:
-        PickleError: it is something else.
-    """
+    """The fields of a graph read with `GRAPH_CLASSES` recorded; raises PickleError for others."""
     if not isinstance(graph, Record) or graph.name != GRAPH_CLASSES[0]:
         raise PickleError(f"not a graph of PyTorch Geometric but {type(graph).__name__}")
     state = graph.state

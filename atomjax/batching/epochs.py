@@ -45,15 +45,10 @@ _REPORTED = 4
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Plan of one step.
+    """Plan of one step."""
 
-    Attributes:
-        groups: global structure indices for each device.
-        bucket: index of the capacity that holds it.
-    """
-
-    groups: list[np.ndarray]
-    bucket: int
+    groups: list[np.ndarray]  # global structure indices for each device
+    bucket: int  # index of the capacity that holds it
 
 
 @dataclass(frozen=True)

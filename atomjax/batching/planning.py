@@ -35,15 +35,10 @@ Fill = Literal["count", "size"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of one epoch.
+    """The batches of one epoch."""
 
-    Attributes:
-        batches: arrays of structure indices; each structure is in exactly one.
-        classes: [len(batches)] class of size that each batch was drawn from.
-    """
-
-    batches: list[np.ndarray]
-    classes: np.ndarray
+    batches: list[np.ndarray]  # arrays of structure indices; each structure is in exactly one
+    classes: np.ndarray  # [len(batches)] class of size that each batch was drawn from
 
 
 def count_batches(n_structure: int, batch_size: int) -> int:

@@ -12,22 +12,16 @@ EXIT_FAILED = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One word of the command line.
+    """One word of the command line."""
 
-    Attributes:
-        about: one line of help.
-        example: commands to copy, one a line.
-        function: "module:name" of a function that returns the exit status. It takes the parsed
-            options, with ``passes`` also the arguments that are left; without ``options`` it takes
-            all arguments behind the word.
-        options: "module:name" of a function that adds the options to a parser.
-        passes: whether arguments that the options do not know are those of ``atomjax.launch``.
-    """
-
-    about: str
-    example: str
+    about: str  # one line of help
+    example: str  # commands to copy, one a line
+    # "module:name" of a function that returns the exit status. It takes the parsed options, with
+    # ``passes`` also the arguments that are left; without ``options`` it takes all arguments behind
+    # the word.
     function: str
-    options: str | None = None
+    options: str | None = None  # "module:name" of a function that adds the options to a parser
+    # Whether arguments that the options do not know are those of ``atomjax.launch``.
     passes: bool = False
 
 

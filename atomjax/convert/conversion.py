@@ -34,17 +34,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Converted:
-    """A checkpoint in memory.
+    """A checkpoint in memory."""
 
-    Attributes:
-        variables: {"params", "scale_factors"}.
-        averaged: the averages of "params"; the same arrays where the file has none.
-        metadata: metadata of the checkpoint, with the section "converted".
-    """
-
-    variables: Variables
-    averaged: Variables
-    metadata: dict[str, Any]
+    variables: Variables  # {"params", "scale_factors"}
+    averaged: Variables  # the averages of "params"; the same arrays where the file has none
+    metadata: dict[str, Any]  # metadata of the checkpoint, with the section "converted"
 
 
 def convert(

@@ -20,76 +20,52 @@ NO_HEAD = "heads are left out (--backbone-only)"
 
 @dataclass(frozen=True)
 class Recognised:
-    """A file of a known family.
+    """A file of a known family."""
 
-    Attributes:
-        family: family of the model, "gemnet_oc" or "equiformer_v2".
-        layout: naming scheme of the original code, for the report.
-        model: config of the model, as ``build_model`` takes it.
-        heads: heads of the model; empty if the backbone alone is converted.
-        names: entry of the family's name map → name in the file.
-        ignored: name in the file → why it is not used.
-        parameters: names in the file of all trained parameters, in its order.
-        added: entry → names in the file of tensors that the original adds to it.
-        constants: entries that the original does not have, and their values.
-        graph: the graphs that the checkpoint was trained with.
-        notes: questions that the file leaves open, and the answers assumed.
-        unread: settings of the original, with their values, that nothing here reads.
-    """
-
-    family: str
-    layout: str
-    model: dict[str, Any]
-    heads: tuple[HeadConfig, ...]
-    names: dict[str, str]
-    ignored: dict[str, str]
-    parameters: tuple[str, ...]
-    graph: GraphConfig
+    family: str  # family of the model, "gemnet_oc" or "equiformer_v2"
+    layout: str  # naming scheme of the original code, for the report
+    model: dict[str, Any]  # config of the model, as ``build_model`` takes it
+    heads: tuple[HeadConfig, ...]  # heads of the model; empty if the backbone alone is converted
+    names: dict[str, str]  # entry of the family's name map → name in the file
+    ignored: dict[str, str]  # name in the file → why it is not used
+    parameters: tuple[str, ...]  # names in the file of all trained parameters, in its order
+    graph: GraphConfig  # the graphs that the checkpoint was trained with
+    # Entry → names in the file of tensors that the original adds to it.
     added: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Entries that the original does not have, and their values.
     constants: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # questions that the file leaves open, and the answers assumed
+    # Settings of the original, with their values, that nothing here reads.
     unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A model under the original's names.
+    """A model under the original's names."""
 
-    Attributes:
-        layout: naming scheme of the tensors.
-        tensors: name → array; tensors that the original holds twice are one array under two names.
-        parameters: names of the trained parameters, each once, in the order of ``tensors``.
-        settings: settings of the model, as the original's config has them.
-    """
-
-    layout: str
+    layout: str  # naming scheme of the tensors
+    # Name → array; tensors that the original holds twice are one array under two names.
     tensors: dict[str, np.ndarray]
+    # Names of the trained parameters, each once, in the order of ``tensors``.
     parameters: tuple[str, ...]
+    # Settings of the model, as the original's config has them.
     settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """Options of the user.
+    """Options of the user."""
 
-    Attributes:
-        backbone_only: leave the heads out.
-        head_names: names of the heads, in the order of the file; None takes those of the file, or
-            of the published models.
-    """
-
-    backbone_only: bool = False
+    backbone_only: bool = False  # leave the heads out
+    # Names of the heads, in the order of the file; None takes those of the file, or of the
+    # published models.
     head_names: tuple[str, ...] | None = None
 
 
 class Family(Protocol):
-    """One family of models: how files of it are recognised, and its name map.
+    """One family of models: how files of it are recognised, and its name map."""
 
-    Attributes:
-        name: name of the family, that of its backbone.
-    """
-
-    name: str
+    name: str  # name of the family, that of its backbone
 
     def matches(self, contents: Contents) -> bool:
         """Whether a file is of this family."""

@@ -56,19 +56,13 @@ READ_PARTS = (
 
 @dataclass(frozen=True)
 class Contents:
-    """One checkpoint file, unwrapped.
+    """One checkpoint file, unwrapped."""
 
-    Attributes:
-        tensors: name without wrappers → array, in the order of the file.
-        wrapper: prefix removed from every name.
-        parts: the other parts of the file that are read, by name.
-        unused: part of the file → why it is left out.
-    """
-
-    tensors: dict[str, np.ndarray]
-    wrapper: str = ""
+    tensors: dict[str, np.ndarray]  # name without wrappers → array, in the order of the file
+    wrapper: str = ""  # prefix removed from every name
+    # The other parts of the file that are read, by name.
     parts: dict[str, Any] = field(default_factory=dict)
-    unused: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)  # part of the file → why it is left out
 
     def source_name(self, name: str) -> str:
         """Name of a tensor in the file."""

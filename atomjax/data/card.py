@@ -50,50 +50,32 @@ class DatasetCard:
     """Content of the data card for one data set.
 
     Statistics are of the training structures alone.
-
-    Attributes:
-        name: name of the dataset.
-        origin: origin of the labels, their units and the kind of their energies.
-        labels: split → number of structures with each label.
-        duplicates: structures that are there twice, within splits and in two of them.
-        open_elements: symbols of the elements that the references cannot tell apart.
-        outside: split → number of structures whose composition the references leave open.
-        doubts: lines about charges or spins that differ, which no model reads, and about forces
-            that do not go with the energies.
-        outliers: kind → records with impossible geometry or labels.
-        counts: split → number of structures.
-        classes: number of different class keys.
-        atoms: smallest and largest number of atoms of a structure, and the mean.
-        elements: symbols, by atomic number.
-        periodic: structures with a periodic direction.
-        energy: eV as labelled, None without energies.
-        referenced: eV after the elements' energies are taken out.
-        force_rms: eV/Å, components on free atoms, None without forces.
-        force_largest: eV/Å, longest force vector on a free atom.
-        fixed: fraction of atoms whose forces do not count.
-        scales: eV and eV/Å of one model unit.
-        properties: name → spread, in the property's unit, or counts of classes.
     """
 
-    name: str
-    origin: str
-    labels: Mapping[str, LabelCounts]
-    duplicates: Duplicates
-    open_elements: Sequence[str]
+    name: str  # name of the dataset
+    origin: str  # origin of the labels, their units and the kind of their energies
+    labels: Mapping[str, LabelCounts]  # split → number of structures with each label
+    duplicates: Duplicates  # structures that are there twice, within splits and in two of them
+    open_elements: Sequence[str]  # symbols of the elements that the references cannot tell apart
+    # Split → number of structures whose composition the references leave open.
     outside: Mapping[str, int]
+    # Lines about charges or spins that differ, which no model reads, and about forces that do not
+    # go with the energies.
     doubts: Sequence[str]
-    outliers: Mapping[str, Sequence[str]]
-    counts: Mapping[str, int]
-    classes: int
+    outliers: Mapping[str, Sequence[str]]  # kind → records with impossible geometry or labels
+    counts: Mapping[str, int]  # split → number of structures
+    classes: int  # number of different class keys
+    # Smallest and largest number of atoms of a structure, and the mean.
     atoms: tuple[int, int, float]
-    elements: Sequence[str]
-    periodic: int
-    energy: Spread | None
-    referenced: Spread | None
-    force_rms: float | None
-    force_largest: float | None
-    fixed: float
-    scales: tuple[float, float] | None
+    elements: Sequence[str]  # symbols, by atomic number
+    periodic: int  # structures with a periodic direction
+    energy: Spread | None  # eV as labelled, None without energies
+    referenced: Spread | None  # eV after the elements' energies are taken out
+    force_rms: float | None  # eV/Å, components on free atoms, None without forces
+    force_largest: float | None  # eV/Å, longest force vector on a free atom
+    fixed: float  # fraction of atoms whose forces do not count
+    scales: tuple[float, float] | None  # eV and eV/Å of one model unit
+    # Name → spread, in the property's unit, or counts of classes.
     properties: Mapping[str, Spread | str]
 
     @property

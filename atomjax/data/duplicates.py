@@ -38,21 +38,15 @@ MOST_READ = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Counts of duplicates of one data set.
+    """Counts of duplicates of one data set."""
 
-    Attributes:
-        within: part → structures that an earlier one of the part equals.
-        near: part → structures, beyond those, that an earlier one nearly equals.
-        shared: (part, other part) → structures of the first that equal one of the other.
-        near_shared: the same of those that, beyond these, nearly equal one.
-        sampled: whether near duplicates were searched in a sample alone.
-    """
-
-    within: Mapping[str, int]
-    near: Mapping[str, int]
+    within: Mapping[str, int]  # part → structures that an earlier one of the part equals
+    near: Mapping[str, int]  # part → structures, beyond those, that an earlier one nearly equals
+    # (part, other part) → structures of the first that equal one of the other.
     shared: Mapping[tuple[str, str], int]
+    # The same of those that, beyond these, nearly equal one.
     near_shared: Mapping[tuple[str, str], int]
-    sampled: bool = False
+    sampled: bool = False  # whether near duplicates were searched in a sample alone
 
     def lines(self) -> list[str]:
         """Description of the duplicates, one line each; none without duplicates."""

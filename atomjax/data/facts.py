@@ -16,22 +16,14 @@ SAMPLE = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Size, elements, neighbours and labels of a training set.
+    """Size, elements, neighbours and labels of a training set."""
 
-    Attributes:
-        structures: labelled structures to train on.
-        elements: symbols, by atomic number.
-        periodic: structures with a periodic direction.
-        atoms: mean number of atoms.
-        neighbors: cutoff in Å → neighbours of an atom within it, on average.
-        energies, forces, stresses: structures that have such a label.
-    """
-
-    structures: int
-    elements: Sequence[str]
-    periodic: int
-    atoms: float
-    neighbors: Mapping[float, float]
+    structures: int  # labelled structures to train on
+    elements: Sequence[str]  # symbols, by atomic number
+    periodic: int  # structures with a periodic direction
+    atoms: float  # mean number of atoms
+    neighbors: Mapping[float, float]  # cutoff in Å → neighbours of an atom within it, on average
+    # Structures that have such a label.
     energies: int
     forces: int
     stresses: int

@@ -16,14 +16,11 @@ from atomjax.structures.store import Store
 
 @dataclass(frozen=True)
 class BaseGraphs:
-    """Graph configs that the graph settings of a config start from.
+    """Graph configs that the graph settings of a config start from."""
 
-    Attributes:
-        default: graphs where the settings name no preset.
-        published: graphs of the backbone's originals, for the preset of this name.
-    """
-
+    # Graphs where the settings name no preset.
     default: GraphConfig = field(default_factory=GraphConfig)
+    # Graphs of the backbone's originals, for the preset of this name.
     published: GraphConfig | None = None
 
 

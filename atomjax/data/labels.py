@@ -36,20 +36,15 @@ TOTAL_ENERGY_UNITS = ("eV", "Ha", "Ry", "kcal/mol", "kJ/mol")
 
 @dataclass(frozen=True, kw_only=True)
 class LabelCounts:
-    """Numbers of structures.
+    """Numbers of structures."""
 
-    Attributes:
-        structures: all of them.
-        energy, forces, stress: those with such a label.
-        periodic: those that repeat in some direction.
-        targets: name of each property asked for → those that have it.
-    """
-
-    structures: int
+    structures: int  # all of them
+    # Those with such a label.
     energy: int
     forces: int
     stress: int
-    periodic: int
+    periodic: int  # those that repeat in some direction
+    # Name of each property asked for → those that have it.
     targets: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod

@@ -43,25 +43,20 @@ FitScales = Callable[[int, Sequence[Structure]], Sequence[TargetScale]]
 
 @dataclass(frozen=True, kw_only=True)
 class DataSplits:
-    """The data sets of a run, divided.
+    """The data sets of a run, divided."""
 
-    Attributes:
-        train: one data set for each of the config's, in its order; ``index`` is its place.
-        validation: those that have a validation part, with the ``index`` of their training set.
-        test: those that have a test part, likewise.
-        origins: origin of each training set's labels, in words.
-        samples: structures that an epoch takes of each training set.
-        notes: contents of each training set's files beside the labels read.
-        remarks: further lines for the data card.
-    """
-
+    # One data set for each of the config's, in its order; ``index`` is its place.
     train: list[GraphDataset]
+    # Those that have a validation part, with the ``index`` of their training set.
     validation: list[GraphDataset] = field(default_factory=list)
-    test: list[GraphDataset] = field(default_factory=list)
+    test: list[GraphDataset] = field(default_factory=list)  # those that have a test part, likewise
+    # Origin of each training set's labels, in words.
     origins: list[str] = field(default_factory=list)
+    # Structures that an epoch takes of each training set.
     samples: list[int] = field(default_factory=list)
+    # Contents of each training set's files beside the labels read.
     notes: list[RecordNotes] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # further lines for the data card
 
     @property
     def references(self) -> list[References | None]:

@@ -69,15 +69,10 @@ class DifficultySettings(WorkflowSettings):
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of a model on S structures; NaN where label or prediction is missing.
+    """Errors of a model on S structures; NaN where label or prediction is missing."""
 
-    Attributes:
-        energy: [S] eV per atom, beyond what an energy for each element would explain.
-        force: [S] eV/Å, mean length over the atoms.
-    """
-
-    energy: np.ndarray
-    force: np.ndarray
+    energy: np.ndarray  # [S] eV per atom, beyond what an energy for each element would explain
+    force: np.ndarray  # [S] eV/Å, mean length over the atoms
 
     def difficulty(self) -> np.ndarray:
         """[S] the mean of both, each in units of its mean over the set.

@@ -45,21 +45,15 @@ MARKS = {
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head with the graph settings and label references of its data set.
+    """A head with the graph settings and label references of its data set."""
 
-    Attributes:
-        config: config of the head; its name is that of the data set.
-        graph: settings for building graphs, without dropout.
-        references: references of energies and forces; None for a head of properties alone.
-        scales: scales of the properties.
-        trained_on: counts of structures, labels and periodic ones, and elements; empty for
-            checkpoints that do not state them.
-    """
-
-    config: HeadConfig
-    graph: GraphConfig
+    config: HeadConfig  # config of the head; its name is that of the data set
+    graph: GraphConfig  # settings for building graphs, without dropout
+    # References of energies and forces; None for a head of properties alone.
     references: References | None
-    scales: Sequence[TargetScale]
+    scales: Sequence[TargetScale]  # scales of the properties
+    # Counts of structures, labels and periodic ones, and elements; empty for checkpoints that do
+    # not state them.
     trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property

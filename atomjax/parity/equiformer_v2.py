@@ -186,15 +186,10 @@ def compare_model(
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Largest relative errors allowed; see the README of the reference folder.
+    """Largest relative errors allowed; see the README of the reference folder."""
 
-    Attributes:
-        reference: reference outputs of one model.
-        dtype: precision of the run.
-    """
-
-    reference: Reference
-    dtype: str
+    reference: Reference  # reference outputs of one model
+    dtype: str  # precision of the run
 
     def of_given_frames(self, expected: np.ndarray, exact: float) -> float:
         """Limit with the reference's frames.

@@ -34,15 +34,11 @@ HEAD = HeadConfig(name="task0", kind="energy_forces", forces="direct")
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Largest relative errors allowed; see the README of the reference folder.
+    """Largest relative errors allowed; see the README of the reference folder."""
 
-    Attributes:
-        dtype: precision of the run.
-        rounding: (structure, quantity) → change by rounding the edge vectors to float32 alone, a
-            lower bound of the error of any float32 run.
-    """
-
-    dtype: str
+    dtype: str  # precision of the run
+    # (structure, quantity) → change by rounding the edge vectors to float32 alone, a lower bound of
+    # the error of any float32 run.
     rounding: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
 
     def of(self, case: Case, quantity: str, reference: Reference) -> float:

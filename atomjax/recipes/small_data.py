@@ -66,20 +66,15 @@ EQUIFORMER_V2: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Settings chosen by the rule, with its reasons.
+    """Settings chosen by the rule, with its reasons."""
 
-    Attributes:
-        model, graph, head, train: sections of a config.
-        head_from: head of the checkpoint to start from, or None.
-        reasons: one line for each decision.
-    """
-
+    # Sections of a config.
     model: Section
     graph: dict[str, Any]
     head: dict[str, Any]
     train: Section
-    reasons: tuple[str, ...]
-    head_from: str | None = None
+    reasons: tuple[str, ...]  # one line for each decision
+    head_from: str | None = None  # head of the checkpoint to start from, or None
 
 
 def train_settings(batch_size: int = BATCH_SIZE) -> Section:

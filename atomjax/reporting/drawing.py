@@ -42,17 +42,13 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Note:
-    """Numbers that are shown where the pointer is.
+    """Numbers that are shown where the pointer is."""
 
-    Attributes:
-        text: the numbers.
-        x, y: place in data coordinates; of a box its lower left corner.
-        width, height: extent of a box in data coordinates; without, a point is meant.
-    """
-
-    text: str
+    text: str  # the numbers
+    # Place in data coordinates; of a box its lower left corner.
     x: float
     y: float
+    # Extent of a box in data coordinates; without, a point is meant.
     width: float | None = None
     height: float | None = None
 
@@ -62,18 +58,12 @@ Draw = Callable[["Axes"], Sequence[Note]]
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """One figure of a report.
+    """One figure of a report."""
 
-    Attributes:
-        name: name of its file in ``plots/``, without ending.
-        caption: what it shows, in one or two sentences.
-        panels: functions that draw on axes and return the notes of what they drew.
-        width, height: inches of one panel.
-    """
-
-    name: str
-    caption: str
-    panels: Sequence[Draw]
+    name: str  # name of its file in ``plots/``, without ending
+    caption: str  # what it shows, in one or two sentences
+    panels: Sequence[Draw]  # functions that draw on axes and return the notes of what they drew
+    # Inches of one panel.
     width: float = 5.2
     height: float = 4.2
 

@@ -24,76 +24,46 @@ LOG_FROM = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One line of a plot.
+    """One line of a plot."""
 
-    Attributes:
-        label: in the legend; curves of one label share a colour and one entry.
-        steps: [n] places on the horizontal axis, such as optimiser steps.
-        values: [n].
-        name: name of this curve among those of its label, such as "seed 1".
-    """
-
-    label: str
-    steps: Sequence[float]
-    values: Sequence[float]
-    name: str = ""
+    label: str  # in the legend; curves of one label share a colour and one entry
+    steps: Sequence[float]  # [n] places on the horizontal axis, such as optimiser steps
+    values: Sequence[float]  # [n]
+    name: str = ""  # name of this curve among those of its label, such as "seed 1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One set of axes.
+    """One set of axes."""
 
-    Attributes:
-        title: above the axes.
-        y_label: with the unit.
-        curves: lines to draw; a panel without any is labelled as such.
-        x_label: label of the horizontal axis.
-        log_x: whether that is logarithmic.
-        level: height of a grey line to compare with.
-    """
-
-    title: str
-    y_label: str
-    curves: Sequence[Curve]
-    x_label: str = "step"
-    log_x: bool = False
-    level: float | None = None
+    title: str  # above the axes
+    y_label: str  # with the unit
+    curves: Sequence[Curve]  # lines to draw; a panel without any is labelled as such
+    x_label: str = "step"  # label of the horizontal axis
+    log_x: bool = False  # whether that is logarithmic
+    level: float | None = None  # height of a grey line to compare with
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Predictions against labels.
+    """Predictions against labels."""
 
-    Attributes:
-        label: above the axes.
-        true: [...] labels.
-        predicted: [...] predictions, in the same unit.
-        quantity: name of the quantity.
-        unit: unit on both axes.
-        names: [n] names of the rows of the labels, such as those of structures.
-    """
-
-    label: str
-    true: np.ndarray
-    predicted: np.ndarray
-    quantity: str
-    unit: str
+    label: str  # above the axes
+    true: np.ndarray  # [...] labels
+    predicted: np.ndarray  # [...] predictions, in the same unit
+    quantity: str  # name of the quantity
+    unit: str  # unit on both axes
+    # [n] names of the rows of the labels, such as those of structures.
     names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """Counts of classes that were predicted.
+    """Counts of classes that were predicted."""
 
-    Attributes:
-        label: above the axes.
-        counts: [C, C] structures of a class (rows) that were given a class (columns).
-        classes: names of the classes.
-    """
-
-    label: str
-    counts: np.ndarray
-    classes: Sequence[str]
+    label: str  # above the axes
+    counts: np.ndarray  # [C, C] structures of a class (rows) that were given a class (columns)
+    classes: Sequence[str]  # names of the classes
 
 
 def outcome_plot(name: str, caption: str, found: Sequence[Outcomes]) -> Plot:

@@ -21,15 +21,10 @@ RESULTS = ("*.json", "*.jsonl", "*.csv", "*.py", "report.md", "predictions/*.npz
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """Content of a report.
+    """Content of a report."""
 
-    Attributes:
-        title: title of the report.
-        lines: lines of Markdown, and figures in their places.
-    """
-
-    title: str
-    lines: Sequence[str | Plot]
+    title: str  # title of the report
+    lines: Sequence[str | Plot]  # lines of Markdown, and figures in their places
 
     @property
     def plots(self) -> list[Plot]:

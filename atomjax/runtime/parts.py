@@ -37,17 +37,11 @@ class PartError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One computation.
+    """One computation."""
 
-    Attributes:
-        name: name of its folder.
-        settings: settings of the computation.
-        after: name of a part that has to be done before, or None.
-    """
-
-    name: str
-    settings: Any
-    after: str | None = None
+    name: str  # name of its folder
+    settings: Any  # settings of the computation
+    after: str | None = None  # name of a part that has to be done before, or None
 
 
 class Parts:

@@ -49,19 +49,12 @@ def core_shares(count: int) -> list[set[int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Outcome of a piece of work that has ended.
+    """Outcome of a piece of work that has ended."""
 
-    Attributes:
-        name: name of the work.
-        value: return value of its function.
-        error: the message of its error; None where it was done.
-        log: file with its output, including a traceback.
-    """
-
-    name: str
-    value: Any = None
-    error: str | None = None
-    log: Path
+    name: str  # name of the work
+    value: Any = None  # return value of its function
+    error: str | None = None  # the message of its error; None where it was done
+    log: Path  # file with its output, including a traceback
 
 
 class Workers:

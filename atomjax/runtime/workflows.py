@@ -37,21 +37,16 @@ class WorkflowSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Workflow:
-    """The parts of a workflow, or where they are, as "module:name".
+    """The parts of a workflow, or where they are, as "module:name"."""
 
-    Attributes:
-        settings: dataclass that is the schema of its config.
-        check: function of the settings that raises ConfigError, which names the key and how to mend
-            it, for what cannot work, or CheckpointError for a checkpoint that is missing, and
-            returns notes on what the run will do; it computes nothing.
-        function: function of (settings, run) that does the work and returns its results.
-        several: whether the function runs several computations, and so takes ``jobs``, how many
-            side by side, and ``report_only``, to report what is there without running anything.
-    """
-
-    settings: Any
+    settings: Any  # dataclass that is the schema of its config
+    # Function of the settings that raises ConfigError, which names the key and how to mend it, for
+    # what cannot work, or CheckpointError for a checkpoint that is missing, and returns notes on
+    # what the run will do; it computes nothing.
     check: Any
-    function: Any
+    function: Any  # function of (settings, run) that does the work and returns its results
+    # Whether the function runs several computations, and so takes ``jobs``, how many side by side,
+    # and ``report_only``, to report what is there without running anything.
     several: bool = False
 
     def load_settings(self, config: Mapping[str, Any]) -> Any:

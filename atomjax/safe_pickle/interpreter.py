@@ -47,14 +47,10 @@ class ForbiddenName(PickleError):
 
 @dataclass(frozen=True)
 class Global:
-    """A name that the data refers to, and the function called in its place.
+    """A name that the data refers to, and the function called in its place."""
 
-    Attributes:
-        name: module and qualified name, joined by a dot.
-        call: stands in for the original; None if it may only be referred to.
-    """
-
-    name: str
+    name: str  # module and qualified name, joined by a dot
+    # Stands in for the original; None if it may only be referred to.
     call: Callable[..., Any] | None = None
 
 

@@ -72,17 +72,11 @@ _USUAL_REFERENCE = re.compile(
 
 
 class Stored(NamedTuple):
-    """Description of a storage in a persistent identifier.
+    """Description of a storage in a persistent identifier."""
 
-    Attributes:
-        dtype: type of its elements.
-        key: key that it is stored under.
-        count: number of its elements.
-    """
-
-    dtype: np.dtype
-    key: str
-    count: int
+    dtype: np.dtype  # type of its elements
+    key: str  # key that it is stored under
+    count: int  # number of its elements
 
 
 def stored(identifier: Any, storages: Mapping[str, np.dtype]) -> Stored:

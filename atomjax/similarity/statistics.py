@@ -44,16 +44,12 @@ SAME = {
 
 @dataclasses.dataclass(frozen=True)
 class SetStatistics:
-    """Statistics of a data set.
+    """Statistics of a data set."""
 
-    Attributes:
-        made: the set, as comparisons read it.
-        recipe: how it was made: `SAME`, "extractor_name", "variants" and "summaries".
-        about: what people want to know: "origin", "licence", "citation", "elements", "atomjax".
-    """
-
-    made: ExtractedSet
+    made: ExtractedSet  # the set, as comparisons read it
+    # How it was made: `SAME`, "extractor_name", "variants" and "summaries".
     recipe: Mapping[str, Any]
+    # What people want to know: "origin", "licence", "citation", "elements", "atomjax".
     about: Mapping[str, Any]
 
     def describe(self) -> str:

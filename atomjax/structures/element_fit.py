@@ -31,20 +31,14 @@ class ReferencesWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class ElementFit:
-    """Least-squares share of each element in a sum over atoms.
+    """Least-squares share of each element in a sum over atoms."""
 
-    Attributes:
-        values: [119] index = atomic number, in the unit of the fitted values; zero where unseen.
-        seen: [119] bool, the elements that the fit met.
-        residual: [S] remainder after the elements' shares, in the same unit.
-        degrees_of_freedom: structures minus rank; zero where the fit explains anything.
-        undetermined: [k, 119] orthonormal directions of compositions that the fit leaves open.
-    """
-
+    # [119] index = atomic number, in the unit of the fitted values; zero where unseen.
     values: np.ndarray
-    seen: np.ndarray
-    residual: np.ndarray
-    degrees_of_freedom: int
+    seen: np.ndarray  # [119] bool, the elements that the fit met
+    residual: np.ndarray  # [S] remainder after the elements' shares, in the same unit
+    degrees_of_freedom: int  # structures minus rank; zero where the fit explains anything
+    # [k, 119] orthonormal directions of compositions that the fit leaves open.
     undetermined: np.ndarray
 
     @property

@@ -38,24 +38,17 @@ class PropertyScale:
     """Mean and standard deviation of one scalar target, with shares of elements if requested.
 
     model value = (t(y) - Σ element_values[Z] - mean) / std, t the identity or the logarithm.
-
-    Attributes:
-        name: key into `Structure.targets`.
-        mean: mean of t(y).
-        std: standard deviation of t(y).
-        element_values: [119] in the target's unit; zero unless the target grows with the atoms
-            (energies, enthalpies) and was fitted so.
-        seen: [119] bool, elements in the fit.
-        transform: t, "identity" or "log" (natural).
-        undetermined: [k, 119] as of `References`; none unless elements' shares were fitted.
     """
 
-    name: str
-    mean: float
-    std: float
+    name: str  # key into `Structure.targets`
+    mean: float  # mean of t(y)
+    std: float  # standard deviation of t(y)
+    # [119] in the target's unit; zero unless the target grows with the atoms (energies, enthalpies)
+    # and was fitted so.
     element_values: np.ndarray
-    seen: np.ndarray
-    transform: Transform = "identity"
+    seen: np.ndarray  # [119] bool, elements in the fit
+    transform: Transform = "identity"  # t, "identity" or "log" (natural)
+    # [k, 119] as of `References`; none unless elements' shares were fitted.
     undetermined: np.ndarray = field(default_factory=lambda: NOTHING)
 
     @classmethod
@@ -165,17 +158,12 @@ class PropertyScale:
 
 @dataclass(frozen=True, eq=False)
 class ClassLabels:
-    """The classes of one target, of which a model gives a score each.
+    """The classes of one target, of which a model gives a score each."""
 
-    Attributes:
-        name: key into `Structure.targets`.
-        classes: names of the classes, in the order of the scores; an integer's is its digits.
-        weights: weight of each class in the loss.
-    """
-
-    name: str
+    name: str  # key into `Structure.targets`
+    # Names of the classes, in the order of the scores; an integer's is its digits.
     classes: tuple[str, ...]
-    weights: tuple[float, ...]
+    weights: tuple[float, ...]  # weight of each class in the loss
     undetermined: np.ndarray = field(default_factory=lambda: NOTHING)
 
     @classmethod

@@ -39,22 +39,15 @@ class References:
 
     model energy = (E - Σ element_energies[Z] - energy_mean) / energy_scale, and
     model forces = F / force_scale.
-
-    Attributes:
-        element_energies: [119] eV, index = atomic number, zero where unseen.
-        energy_mean: eV a structure, whatever its size; zero unless set by hand.
-        energy_scale: eV, root mean square after the element energies are subtracted.
-        force_scale: eV/Å, root mean square component of the forces on free atoms.
-        seen: [119] bool, elements in the fit.
-        undetermined: [k, 119] directions among compositions that the fit leaves open; energies of
-            compositions along them are unknown.
     """
 
-    element_energies: np.ndarray
-    energy_mean: float
-    energy_scale: float
-    force_scale: float
-    seen: np.ndarray
+    element_energies: np.ndarray  # [119] eV, index = atomic number, zero where unseen
+    energy_mean: float  # eV a structure, whatever its size; zero unless set by hand
+    energy_scale: float  # eV, root mean square after the element energies are subtracted
+    force_scale: float  # eV/Å, root mean square component of the forces on free atoms
+    seen: np.ndarray  # [119] bool, elements in the fit
+    # [k, 119] directions among compositions that the fit leaves open; energies of compositions
+    # along them are unknown.
     undetermined: np.ndarray = field(default_factory=lambda: NOTHING)
 
     @classmethod

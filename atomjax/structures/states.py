@@ -19,17 +19,12 @@ LOWEST_SPIN = ({0.0, 1.0}, {0.5, 1.0, 2.0})
 
 @dataclass(frozen=True)
 class StateCounts:
-    """Values of one charge or spin among structures.
+    """Values of one charge or spin among structures."""
 
-    Attributes:
-        name: one of `STATES`.
-        counts: (value, whether the number of electrons is odd) → structures.
-        without: structures without it.
-    """
-
-    name: str
+    name: str  # one of `STATES`
+    # (value, whether the number of electrons is odd) → structures.
     counts: Counter[tuple[float, bool]]
-    without: int
+    without: int  # structures without it
 
     @property
     def is_lowest(self) -> bool:

@@ -53,21 +53,15 @@ def report_errors(findings: Findings) -> Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A workflow of several computations; called, it runs them.
+    """A workflow of several computations; called, it runs them."""
 
-    Attributes:
-        name: name of the workflow.
-        settings: dataclass that is the schema of its config.
-        points: settings, and the records of the points that are done → all points that can be
-            named by now, in the order in which one process computes them.
-        report: findings → report.
-        notes: settings → further notes of ``--validate``; raises ConfigError.
-    """
-
-    name: str
-    settings: type
+    name: str  # name of the workflow
+    settings: type  # dataclass that is the schema of its config
+    # Settings, and the records of the points that are done → all points that can be named by now,
+    # in the order in which one process computes them.
     points: Callable[[Any, Mapping[str, Any]], Sequence[Point]]
-    report: Callable[[Findings], Report] = report_errors
+    report: Callable[[Findings], Report] = report_errors  # findings → report
+    # Settings → further notes of ``--validate``; raises ConfigError.
     notes: Callable[[Any], list[str]] | None = None
 
     def __call__(

@@ -33,17 +33,11 @@ TITLE = "Which set to pretrain on, found by trials"
 
 @dataclass(frozen=True)
 class Round:
-    """One round.
+    """One round."""
 
-    Attributes:
-        fraction: fraction of the plan's budget.
-        names: candidates in it, in the order in which they entered.
-        points: pretrainings and finetunings.
-    """
-
-    fraction: float
-    names: tuple[str, ...]
-    points: tuple[Point, ...]
+    fraction: float  # fraction of the plan's budget
+    names: tuple[str, ...]  # candidates in it, in the order in which they entered
+    points: tuple[Point, ...]  # pretrainings and finetunings
 
     def is_done(self, records: Records) -> bool:
         """Test whether all is computed that says who goes on."""

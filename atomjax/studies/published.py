@@ -40,20 +40,16 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """A published table.
+    """A published table."""
 
-    Attributes:
-        title, source: content, and place of publication.
-        tasks_are: "rows" or "columns".
-        tasks: for each "key" (see :func:`task_key`), "name", "unit" and "factor", which turns our
-            unit into the table's.
-        models: name → values in the order of the tasks, None where there is none.
-    """
-
+    # Content, and place of publication.
     title: str
     source: str
-    tasks_are: str
+    tasks_are: str  # "rows" or "columns"
+    # For each "key" (see :func:`task_key`), "name", "unit" and "factor", which turns our unit into
+    # the table's.
     tasks: Sequence[Mapping[str, Any]]
+    # Name → values in the order of the tasks, None where there is none.
     models: Mapping[str, Sequence[float | None]]
 
     def render(self, ours: Mapping[str, Mapping[str, str]]) -> str:

@@ -35,28 +35,20 @@ Variables = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Settings of one training.
-
-    Attributes:
-        model, data, train, head: settings.
-        seed: seed of the choice of structures, initialisation, shuffling and dropout.
-        config: the whole config, kept in the checkpoints.
-        checkpoint: directory of the checkpoint whose backbone it starts from; None for none.
-        which: the checkpoint in that directory, "best" or "latest".
-        head_from: head of the checkpoint that the new one starts from; None for a fresh one.
-        replay: upstream set that is trained on beside the task.
-    """
+    """Settings of one training."""
 
     model: ModelSettings
     data: DataSettings
     train: TrainSettings
     head: HeadSettings
-    seed: int
-    config: Mapping[str, Any]
+    seed: int  # seed of the choice of structures, initialisation, shuffling and dropout
+    config: Mapping[str, Any]  # the whole config, kept in the checkpoints
+    # Directory of the checkpoint whose backbone it starts from; None for none.
     checkpoint: str | None = None
-    which: Which = "best"
+    which: Which = "best"  # the checkpoint in that directory, "best" or "latest"
+    # Head of the checkpoint that the new one starts from; None for a fresh one.
     head_from: str | None = None
-    replay: ReplaySettings | None = None
+    replay: ReplaySettings | None = None  # upstream set that is trained on beside the task
 
 
 def load_splits(

@@ -42,23 +42,14 @@ CODE = ("atomjax.graphs", "atomjax.ops", "atomjax.models")
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """The replay of one training.
+    """The replay of one training."""
 
-    Attributes:
-        settings: data set, share and labels.
-        source: name of the head in the checkpoint.
-        head: head that goes on, under the name of the data set.
-        references: references that it was trained with.
-        graph: graphs that it was trained on.
-        backbone: config of the model.
-    """
-
-    settings: ReplaySettings
-    source: str
-    head: HeadConfig
-    references: References
-    graph: GraphConfig
-    backbone: Mapping[str, Any]
+    settings: ReplaySettings  # data set, share and labels
+    source: str  # name of the head in the checkpoint
+    head: HeadConfig  # head that goes on, under the name of the data set
+    references: References  # references that it was trained with
+    graph: GraphConfig  # graphs that it was trained on
+    backbone: Mapping[str, Any]  # config of the model
 
     @property
     def name(self) -> str:

@@ -56,17 +56,11 @@ _IGNORED = (
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of naming.
+    """One way of naming."""
 
-    Attributes:
-        name: its name.
-        head_targets: properties of a finetuned model, in order.
-        classes: those of them that are classes.
-    """
-
-    name: str
-    head_targets: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
+    name: str  # its name
+    head_targets: tuple[str, ...] = ()  # properties of a finetuned model, in order
+    classes: tuple[str, ...] = ()  # those of them that are classes
 
     def _prefix(self, target: str) -> str:
         """Beginning of the names of the tensors of a property's head."""

@@ -28,57 +28,37 @@ UNSTATED = "not stated where we looked; the page decides"
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """One file at its publisher's.
+    """One file at its publisher's."""
 
-    Attributes:
-        address: address of the file.
-        name: name of the file in the cache.
-        size: bytes, to the digits that the publisher gives; None where none are known.
-        hash: "md5:..." or "sha256:..." as the publisher states it; None where none is known.
-    """
-
-    address: str
-    name: str
+    address: str  # address of the file
+    name: str  # name of the file in the cache
+    # Bytes, to the digits that the publisher gives; None where none are known.
     size: int | None = None
+    # "md5:..." or "sha256:..." as the publisher states it; None where none is known.
     hash: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """Facts that hold for all downloads of one publication.
+    """Facts that hold for all downloads of one publication."""
 
-    Attributes:
-        name: name, which is also the folder in the cache.
-        title: description in a few words.
-        licence: licence in its publisher's words, in a sentence.
-        page: page of the publisher.
-        format: format of its reader; None for files that are no structures.
-    """
-
-    name: str
-    title: str
-    licence: str
-    page: str
-    format: str | None = None
+    name: str  # name, which is also the folder in the cache
+    title: str  # description in a few words
+    licence: str  # licence in its publisher's words, in a sentence
+    page: str  # page of the publisher
+    format: str | None = None  # format of its reader; None for files that are no structures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One download.
+    """One download."""
 
-    Attributes:
-        name: name without the prefix, such as "rmd17/aspirin".
-        collection: publication that it belongs to.
-        remote: file to fetch.
-        beside: further small files that its reader looks for beside the file.
-        inside: pattern of the file or folder in the unpacked archive ("." for all of it); None for
-            files that are not unpacked. Of several files the folder that holds them is meant.
-    """
-
-    name: str
-    collection: Collection
-    remote: Remote
-    beside: tuple[Remote, ...] = ()
+    name: str  # name without the prefix, such as "rmd17/aspirin"
+    collection: Collection  # publication that it belongs to
+    remote: Remote  # file to fetch
+    beside: tuple[Remote, ...] = ()  # further small files that its reader looks for beside the file
+    # Pattern of the file or folder in the unpacked archive ("." for all of it); None for files that
+    # are not unpacked. Of several files the folder that holds them is meant.
     inside: str | None = None
 
 

@@ -29,21 +29,14 @@ class Unreachable(DownloadError):
 
 @dataclass(kw_only=True)
 class Resuming:
-    """A downloader for pooch that keeps what came, and asks for the rest.
+    """A downloader for pooch that keeps what came, and asks for the rest."""
 
-    Attributes:
-        part: file that grows until it is complete.
-        told: called with the bytes that came and all bytes, where the server says how many.
-        timeout: seconds without a byte after which a connection counts as stalled.
-        attempts: attempts without a new byte before it gives up.
-        pause: seconds before the second attempt; they double from one to the next.
-    """
-
-    part: Path
+    part: Path  # file that grows until it is complete
+    # Called with the bytes that came and all bytes, where the server says how many.
     told: Callable[[int, int | None], None]
-    timeout: float = 60.0
-    attempts: int = 5
-    pause: float = 1.0
+    timeout: float = 60.0  # seconds without a byte after which a connection counts as stalled
+    attempts: int = 5  # attempts without a new byte before it gives up
+    pause: float = 1.0  # seconds before the second attempt; they double from one to the next
     _total: int | None = field(default=None, init=False)
 
     def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:

@@ -23,17 +23,14 @@ PARTS = 4
 class Extrapolation:
     """Distances of K upstream sets to M downstream sets, and their limits.
 
-    Attributes:
-        distance: [K, M] with all structures.
-        infinite: [K, M] extrapolated to infinitely many, linearly in 1/n from halves and all.
-        uncertainty: [K, M] how much a parabola through quarters, halves and all differs from that;
-            where it is as large as the bias, the sets are too small to extrapolate.
-
     Both are NaN for pairs with a set of fewer than four independent units.
     """
 
-    distance: np.ndarray
+    distance: np.ndarray  # [K, M] with all structures
+    # [K, M] extrapolated to infinitely many, linearly in 1/n from halves and all.
     infinite: np.ndarray
+    # [K, M] how much a parabola through quarters, halves and all differs from that; where it is as
+    # large as the bias, the sets are too small to extrapolate.
     uncertainty: np.ndarray
 
     @property

@@ -12,16 +12,12 @@ from atomjax.similarity.measures.symmetric import eigenvalues, mirror
 
 @dataclasses.dataclass(frozen=True)
 class EffectiveRank:
-    """Two counts of the directions that matter; both between 0 and the number of features.
+    """Two counts of the directions that matter; both between 0 and the number of features."""
 
-    Attributes:
-        entropy: exponential of the entropy of the normalised eigenvalues (Roy and Vetterli,
-            EUSIPCO 2007): d where all directions vary alike, 1 where one dominates.
-        participation: ``(tr Σ)² / tr Σ²``, which small eigenvalues move less.
-    """
-
+    # Exponential of the entropy of the normalised eigenvalues (Roy and Vetterli, EUSIPCO 2007): d
+    # where all directions vary alike, 1 where one dominates.
     entropy: float
-    participation: float
+    participation: float  # ``(tr Σ)² / tr Σ²``, which small eigenvalues move less
 
 
 def effective_rank(statistics: Statistics) -> EffectiveRank:

@@ -12,24 +12,20 @@ MOST_ENUMERATED = 7
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's correlation of distances with errors over K upstream sets.
+    """Spearman's correlation of distances with errors over K upstream sets."""
 
-    Attributes:
-        by_task: [M] correlations with the errors' means over seeds; 1 where the nearer set always
-            led to the smaller error.
-        mean: mean of these correlations.
-        interval: confidence interval of the mean, from tasks, upstream sets and seeds drawn with
-            replacement; the seeds of every set are drawn by themselves.
-        p_value: fraction of the orders of the K sets, the same for all tasks, whose mean
-            correlation is at least as large; 1/K! at best.
-        regret: [M] how much larger the error of the nearest set is than that of the best one, as
-            a fraction of the latter.
-    """
-
+    # [M] correlations with the errors' means over seeds; 1 where the nearer set always led to the
+    # smaller error.
     by_task: np.ndarray
-    mean: float
+    mean: float  # mean of these correlations
+    # Confidence interval of the mean, from tasks, upstream sets and seeds drawn with replacement;
+    # the seeds of every set are drawn by themselves.
     interval: tuple[float, float]
+    # Fraction of the orders of the K sets, the same for all tasks, whose mean correlation is at
+    # least as large; 1/K! at best.
     p_value: float
+    # [M] how much larger the error of the nearest set is than that of the best one, as a fraction
+    # of the latter.
     regret: np.ndarray
 
 

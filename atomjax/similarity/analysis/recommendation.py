@@ -20,45 +20,33 @@ MOST_TIMES = 100
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-    """The choice of an upstream set for one task.
+    """The choice of an upstream set for one task."""
 
-    Attributes:
-        task: name of the downstream set.
-        ranking: names of the upstream sets, the closest first.
-        distances: their values, in this order.
-        confidence: fraction of random exchanges of units between the closest set and another that
-            separate the two less than they are separated; the smallest over the other sets, and 1
-            with a single candidate.
-        clear: whether every other set is farther at the confidence level of the comparison.
-        rivals: names of the sets that are not clearly farther than the closest.
-        needed: structures of each set (the task's, too) that would separate the nearest rival from
-            the closest, if their difference stays; None where that is not known, or too many.
-        too_few: names of the sets with too few independent units for a clear result.
-        resolved: whether the closest set is distinguishable from the task.
-        unseen_share: fraction of the task's atoms whose element the closest set lacks; NaN where
-            that is not known.
-        outside: whether the task lies outside all candidates: the closest is farther than a
-            single point at the task's mean features would be (of the CSI, the task's total
-            variance), or lacks more than a tenth of its atoms' elements.
-        reranked: names closest first if the sets were infinitely large, where that differs.
-        measure: label of the measure.
-        untrained: task or candidate → symbol → fraction of its atoms, of elements that the
-            extractor was not trained on; without the sets that have none.
-    """
-
-    task: str
-    ranking: tuple[str, ...]
-    distances: tuple[float, ...]
+    task: str  # name of the downstream set
+    ranking: tuple[str, ...]  # names of the upstream sets, the closest first
+    distances: tuple[float, ...]  # their values, in this order
+    # Fraction of random exchanges of units between the closest set and another that separate the
+    # two less than they are separated; the smallest over the other sets, and 1 with a single
+    # candidate.
     confidence: float
-    clear: bool
-    rivals: tuple[str, ...]
+    clear: bool  # whether every other set is farther at the confidence level of the comparison
+    rivals: tuple[str, ...]  # names of the sets that are not clearly farther than the closest
+    # Structures of each set (the task's, too) that would separate the nearest rival from the
+    # closest, if their difference stays; None where that is not known, or too many.
     needed: int | None
-    too_few: tuple[str, ...]
-    resolved: bool
+    too_few: tuple[str, ...]  # names of the sets with too few independent units for a clear result
+    resolved: bool  # whether the closest set is distinguishable from the task
+    # Fraction of the task's atoms whose element the closest set lacks; NaN where that is not known.
     unseen_share: float
+    # Whether the task lies outside all candidates: the closest is farther than a single point at
+    # the task's mean features would be (of the CSI, the task's total variance), or lacks more than
+    # a tenth of its atoms' elements.
     outside: bool
+    # Names closest first if the sets were infinitely large, where that differs.
     reranked: tuple[str, ...] | None
-    measure: str = "CSI"
+    measure: str = "CSI"  # label of the measure
+    # Task or candidate → symbol → fraction of its atoms, of elements that the extractor was not
+    # trained on; without the sets that have none.
     untrained: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property

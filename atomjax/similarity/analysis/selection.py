@@ -266,15 +266,10 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Coordinates:
-    """The downstream set's coordinates, in which it has zero mean and unit covariance.
+    """The downstream set's coordinates, in which it has zero mean and unit covariance."""
 
-    Attributes:
-        whiten: [d, q] from the features to the coordinates.
-        shift: [q] mean of the downstream set there, from the upstream set's center.
-    """
-
-    whiten: np.ndarray
-    shift: np.ndarray
+    whiten: np.ndarray  # [d, q] from the features to the coordinates
+    shift: np.ndarray  # [q] mean of the downstream set there, from the upstream set's center
 
     @classmethod
     def of(cls, downstream: StructureSums, center: np.ndarray, directions: int) -> Self:

@@ -43,17 +43,11 @@ SPLITS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """Distances of K upstream sets to M downstream sets, beside those that chance would give.
+    """Distances of K upstream sets to M downstream sets, beside those that chance would give."""
 
-    Attributes:
-        estimate: [K, M] the distances of the (projected) features.
-        exchanged: [R, K, M] with the units of both sets exchanged at random.
-        sign: 1 where small values mean near, -1 where large ones do.
-    """
-
-    estimate: np.ndarray
-    exchanged: np.ndarray
-    sign: int = 1
+    estimate: np.ndarray  # [K, M] the distances of the (projected) features
+    exchanged: np.ndarray  # [R, K, M] with the units of both sets exchanged at random
+    sign: int = 1  # 1 where small values mean near, -1 where large ones do
 
     def floor(self, distance: np.ndarray | None = None, level: float = 0.95) -> np.ndarray:
         """[K, M] distances that chance exceeds with probability 1 - ``level``.
@@ -73,19 +67,12 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class Jackknife:
-    """Estimates of quantities by leaving out units.
+    """Estimates of quantities by leaving out units."""
 
-    Attributes:
-        estimate: value with all units.
-        corrected: estimate without the bias.
-        error: standard error; NaN where a set has a single unit.
-        freedom: degrees of freedom of the error.
-    """
-
-    estimate: np.ndarray
-    corrected: np.ndarray
-    error: np.ndarray
-    freedom: np.ndarray
+    estimate: np.ndarray  # value with all units
+    corrected: np.ndarray  # estimate without the bias
+    error: np.ndarray  # standard error; NaN where a set has a single unit
+    freedom: np.ndarray  # degrees of freedom of the error
 
     def margin(self, level: float = 0.95) -> np.ndarray:
         """Half of the width of the interval about ``corrected``."""
@@ -94,14 +81,10 @@ class Jackknife:
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
-    """Difference between the distances of two upstream sets to one task.
+    """Difference between the distances of two upstream sets to one task."""
 
-    Attributes:
-        jackknife: jackknife of the difference.
-        exchanged: [R] the difference with the units of the two upstream sets exchanged at random.
-    """
-
-    jackknife: Jackknife
+    jackknife: Jackknife  # jackknife of the difference
+    # [R] the difference with the units of the two upstream sets exchanged at random.
     exchanged: np.ndarray
 
     @property

@@ -36,32 +36,20 @@ TOLERANCE = 1e-7
 
 @struct.dataclass
 class Gaussians:
-    """Several Gaussians, stacked.
+    """Several Gaussians, stacked."""
 
-    Attributes:
-        mean: [K, d].
-        covariance: [K, d, d], symmetric.
-        rank: [K] integer upper bounds of the ranks of the covariances.
-    """
-
-    mean: jax.Array
-    covariance: jax.Array
-    rank: jax.Array
+    mean: jax.Array  # [K, d]
+    covariance: jax.Array  # [K, d, d], symmetric
+    rank: jax.Array  # [K] integer upper bounds of the ranks of the covariances
 
 
 @struct.dataclass
 class FrechetTable:
-    """Distances of K Gaussians to M others, in squared units of the features.
+    """Distances of K Gaussians to M others, in squared units of the features."""
 
-    Attributes:
-        distance: [K, M] the CSI.
-        mean_term: [K, M] the part from the means, ``‖μ₁ - μ₂‖²``.
-        covariance_term: [K, M] the rest; never negative.
-    """
-
-    distance: np.ndarray
-    mean_term: np.ndarray
-    covariance_term: np.ndarray
+    distance: np.ndarray  # [K, M] the CSI
+    mean_term: np.ndarray  # [K, M] the part from the means, ``‖μ₁ - μ₂‖²``
+    covariance_term: np.ndarray  # [K, M] the rest; never negative
 
 
 def frechet_table(

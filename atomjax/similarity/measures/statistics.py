@@ -28,23 +28,14 @@ from atomjax.similarity.measures.symmetric import gram
 
 @struct.dataclass
 class Statistics:
-    """Mean and second moment of a set of feature rows; d features.
+    """Mean and second moment of a set of feature rows; d features."""
 
-    Attributes:
-        count: [] integer, rows, each counted once whatever its weight.
-        mean: [d].
-        scatter: [d, d] weighted sum of ``(x - mean)(x - mean)ᵀ`` over the rows, symmetric.
-        mean_low: [d] rounding error of ``mean``; None in float64.
-        scatter_low: [d, d] rounding error of ``scatter``; None in float64.
-        weight: [] sum of the weights; None where every row has weight 1.
-    """
-
-    count: jax.Array
-    mean: jax.Array
-    scatter: jax.Array
-    mean_low: jax.Array | None = None
-    scatter_low: jax.Array | None = None
-    weight: jax.Array | None = None
+    count: jax.Array  # [] integer, rows, each counted once whatever its weight
+    mean: jax.Array  # [d]
+    scatter: jax.Array  # [d, d] weighted sum of ``(x - mean)(x - mean)ᵀ`` over the rows, symmetric
+    mean_low: jax.Array | None = None  # [d] rounding error of ``mean``; None in float64
+    scatter_low: jax.Array | None = None  # [d, d] rounding error of ``scatter``; None in float64
+    weight: jax.Array | None = None  # [] sum of the weights; None where every row has weight 1
 
     @property
     def total(self) -> jax.Array:

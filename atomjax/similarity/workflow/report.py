@@ -45,19 +45,13 @@ LEADING = 2
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-    """Content of a report beside the comparison.
+    """Content of a report beside the comparison."""
 
-    Attributes:
-        extractor: in words.
-        embeddings: symbol → learned embedding of the element.
-        orientation: task → candidate → variant → distances as stored and rotated.
-        selections: structures chosen for each task.
-    """
-
-    extractor: str
-    embeddings: Mapping[str, np.ndarray]
+    extractor: str  # in words
+    embeddings: Mapping[str, np.ndarray]  # symbol → learned embedding of the element
+    # Task → candidate → variant → distances as stored and rotated.
     orientation: Mapping[str, Mapping[str, Mapping[str, OrientationTest]]]
-    selections: Sequence[Selection] = ()
+    selections: Sequence[Selection] = ()  # structures chosen for each task
 
 
 def write_results(

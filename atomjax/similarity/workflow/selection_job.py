@@ -34,32 +34,21 @@ from atomjax.structures.store import Store, write_store
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Structures selected for a task, and their distance to it beside other choices.
+    """Structures selected for a task, and their distance to it beside other choices."""
 
-    Attributes:
-        task: task that the structures were chosen for.
-        candidate: set that it was chosen from.
-        method: method of the choice.
-        size: structures chosen.
-        available: structures to choose from.
-        path: path of the store, relative to the run directory.
-        chosen, drawn, whole: CSI to the task of the choice, of a random choice of this size, and
-            of the whole set, on the projected features that are kept of every structure.
-        extraction_seconds: spent on the features of all structures.
-        selection_seconds: spent on choosing.
-    """
-
-    task: str
-    candidate: str
-    method: str
-    size: int
-    available: int
-    path: str
+    task: str  # task that the structures were chosen for
+    candidate: str  # set that it was chosen from
+    method: str  # method of the choice
+    size: int  # structures chosen
+    available: int  # structures to choose from
+    path: str  # path of the store, relative to the run directory
+    # CSI to the task of the choice, of a random choice of this size, and of the whole set, on the
+    # projected features that are kept of every structure.
     chosen: float
     drawn: float
     whole: float
-    extraction_seconds: float
-    selection_seconds: float
+    extraction_seconds: float  # spent on the features of all structures
+    selection_seconds: float  # spent on choosing
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``csi.json``."""

@@ -29,27 +29,21 @@ FILLED_IN = ("energy_unit", "length_unit", "force_unit", "energy_kind", "energy_
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """Files to convert, with options; a store keeps it as its origin.
+    """Files to convert, with options; a store keeps it as its origin."""
 
-    Attributes:
-        paths: the files, or folders where the format has folders.
-        source: the format; None guesses it from the names.
-        options: reader options, such as {"split": "train"}; JSON values. Units that the format
-            leaves open and the files do not state must be there: energy_unit, length_unit.
-        energy_kind: kind of the energies: "total", "referenced", "adsorption" or "none"; required
-            where the format leaves it open.
-        on_error: "skip" leaves damaged records out, counts and lists them; "raise" stops.
-        precision: type of positions and forces; energies and cells keep float64.
-        shard_size: records of a shard.
-    """
-
-    paths: tuple[str, ...]
-    source: str | None = None
+    paths: tuple[str, ...]  # the files, or folders where the format has folders
+    source: str | None = None  # the format; None guesses it from the names
+    # Reader options, such as {"split": "train"}; JSON values. Units that the format leaves open and
+    # the files do not state must be there: energy_unit, length_unit.
     options: Mapping[str, Any] = field(default_factory=dict)
+    # Kind of the energies: "total", "referenced", "adsorption" or "none"; required where the format
+    # leaves it open.
     energy_kind: str | None = None
+    # "skip" leaves damaged records out, counts and lists them; "raise" stops.
     on_error: Literal["raise", "skip"] = "raise"
+    # Type of positions and forces; energies and cells keep float64.
     precision: Precision = "float32"
-    shard_size: int = SHARD_SIZE
+    shard_size: int = SHARD_SIZE  # records of a shard
 
     def __post_init__(self) -> None:
         if not self.paths:

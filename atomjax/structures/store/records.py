@@ -39,18 +39,12 @@ _F8 = np.dtype("<f8")
 
 
 class Group(NamedTuple):
-    """Fields that several structures share.
+    """Fields that several structures share."""
 
-    Attributes:
-        class_key: field of `Structure`.
-        source: field of `Structure`.
-        identifier: field of `Structure`, each number in it replaced by a placeholder.
-        targets: names of the targets, in the order of their values; a class with its name.
-    """
-
-    class_key: str
-    source: str
-    identifier: str
+    class_key: str  # field of `Structure`
+    source: str  # field of `Structure`
+    identifier: str  # field of `Structure`, each number in it replaced by a placeholder
+    # Names of the targets, in the order of their values; a class with its name.
     targets: tuple[str | tuple[str, str], ...]
 
 
@@ -61,19 +55,12 @@ def target_names(listed: Iterable[Any]) -> tuple[str | tuple[str, str], ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """Index entry of one structure.
+    """Index entry of one structure."""
 
-    Attributes:
-        n_atom: N.
-        flags: bits for the arrays that the record has, and for pbc.
-        energy: eV, zero where there is none.
-        checksum: CRC-32 of the record and of the fields above.
-    """
-
-    n_atom: int
-    flags: int
-    energy: float
-    checksum: int
+    n_atom: int  # N
+    flags: int  # bits for the arrays that the record has, and for pbc
+    energy: float  # eV, zero where there is none
+    checksum: int  # CRC-32 of the record and of the fields above
 
 
 def encode(structure: Structure, precision: Precision) -> tuple[Group, Row, bytes]:

@@ -31,23 +31,15 @@ StackedBatches = Callable[[], Iterable[GraphBatch]]
 
 @dataclass(frozen=True)
 class StructurePrediction:
-    """Prediction for one structure, in model units.
+    """Prediction for one structure, in model units."""
 
-    Attributes:
-        dataset: index of its dataset.
-        structure: index in its dataset.
-        energy: energy of the dataset's head; zero where it has none.
-        forces: [n, 3]; zero where the head has none.
-        values: name of each property → value, or scores [C]; zero where the head has none.
-        stress: [3, 3], or None where no head has one.
-    """
-
-    dataset: int
-    structure: int
-    energy: float
-    forces: np.ndarray
+    dataset: int  # index of its dataset
+    structure: int  # index in its dataset
+    energy: float  # energy of the dataset's head; zero where it has none
+    forces: np.ndarray  # [n, 3]; zero where the head has none
+    # Name of each property → value, or scores [C]; zero where the head has none.
     values: Mapping[str, Any]
-    stress: np.ndarray | None = None
+    stress: np.ndarray | None = None  # [3, 3], or None where no head has one
 
 
 class Evaluator:

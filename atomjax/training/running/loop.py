@@ -90,37 +90,23 @@ class _Dispatched:
 
 @dataclass(kw_only=True)
 class Loop:
-    """Everything a run needs to go from one state to the last.
+    """Everything a run needs to go from one state to the last."""
 
-    Attributes:
-        step: result of :func:`atomjax.training.update.step.make_train_step`.
-        loader: training batches.
-        evaluator: evaluator on the validation data, or None without any.
-        checkpoints: checkpoints to save states in.
-        run: run directory, which takes the metrics.
-        settings: intervals, patience and selection.
-        tasks: in the order of the dataset indices.
-        mesh: devices.
-        schedule: learning rate by step, for the log.
-        metadata: saved with every checkpoint.
-        identify: (dataset index, structure index) → how errors name the structure.
-        merge: parameters of a state → parameters of the model.
-        seconds_before: wall time that went into the state that training starts from.
-    """
-
-    step: CountedFunction
-    loader: Loader
-    evaluator: Evaluator | None
-    checkpoints: Checkpoints
-    run: Run
-    settings: TrainSettings
-    tasks: Sequence[Task]
-    mesh: Mesh
-    schedule: Callable[[int], Any]
-    metadata: Mapping[str, Any]
+    step: CountedFunction  # result of :func:`atomjax.training.update.step.make_train_step`
+    loader: Loader  # training batches
+    evaluator: Evaluator | None  # evaluator on the validation data, or None without any
+    checkpoints: Checkpoints  # checkpoints to save states in
+    run: Run  # run directory, which takes the metrics
+    settings: TrainSettings  # intervals, patience and selection
+    tasks: Sequence[Task]  # in the order of the dataset indices
+    mesh: Mesh  # devices
+    schedule: Callable[[int], Any]  # learning rate by step, for the log
+    metadata: Mapping[str, Any]  # saved with every checkpoint
+    # (dataset index, structure index) → how errors name the structure.
     identify: Callable[[int, int], str]
+    # Parameters of a state → parameters of the model.
     merge: Callable[[Any], Any] = lambda params: params
-    seconds_before: float = 0.0
+    seconds_before: float = 0.0  # wall time that went into the state that training starts from
 
     def __post_init__(self):
         self._began = time.perf_counter()

@@ -29,28 +29,19 @@ ENERGY_NEAR, FORCE_NEAR = 0.02, 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedSet(Quantities):
-    """Predictions for S structures, with their labels.
+    """Predictions for S structures, with their labels."""
 
-    Attributes:
-        identifiers: [S] names of the structures.
-        atomic_numbers: for each structure [N].
-        fixed: for each structure [N], atoms held in place, whose forces no error counts.
-        classes: for each structure its class, such as its formula.
-        marks: for each structure reasons to doubt its result.
-        targets: names of the properties that the model predicts.
-        class_names: name of each of them that is a class → names of its classes.
-        labels: labels of the structures; of properties those that the model predicts.
-        deviations: standard deviations over the members of an ensemble; None for one model.
-    """
-
-    identifiers: np.ndarray
-    atomic_numbers: Sequence[np.ndarray]
+    identifiers: np.ndarray  # [S] names of the structures
+    atomic_numbers: Sequence[np.ndarray]  # for each structure [N]
+    # For each structure [N], atoms held in place, whose forces no error counts.
     fixed: Sequence[np.ndarray]
-    classes: Sequence[str]
-    marks: Sequence[frozenset[str]]
-    targets: Sequence[str] = ()
+    classes: Sequence[str]  # for each structure its class, such as its formula
+    marks: Sequence[frozenset[str]]  # for each structure reasons to doubt its result
+    targets: Sequence[str] = ()  # names of the properties that the model predicts
+    # Name of each of them that is a class → names of its classes.
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    labels: Quantities
+    labels: Quantities  # labels of the structures; of properties those that the model predicts
+    # Standard deviations over the members of an ensemble; None for one model.
     deviations: Quantities | None = None
 
     @classmethod

@@ -7,27 +7,17 @@ from atomjax.training.settings import PlateauSettings, TrainSettings, Validation
 
 @dataclass
 class Record:
-    """Progress of model selection; saved with the state, so that resuming continues it.
+    """Progress of model selection; saved with the state, so that resuming continues it."""
 
-    Attributes:
-        best_value: smallest validation value so far, None before the first.
-        best_step: step it was reached at.
-        stale: validations since.
-        stopped: whether the run ended before its last epoch.
-        reason: why it did, in words.
-        plateau_best: smallest validation value of the plateau phase, None before the first.
-        plateau_stale: validations since, or since the rate was last reduced.
-        plateau_scale: product of the reductions so far.
-    """
-
-    best_value: float | None = None
-    best_step: int = 0
-    stale: int = 0
-    stopped: bool = False
-    reason: str = ""
+    best_value: float | None = None  # smallest validation value so far, None before the first
+    best_step: int = 0  # step it was reached at
+    stale: int = 0  # validations since
+    stopped: bool = False  # whether the run ended before its last epoch
+    reason: str = ""  # why it did, in words
+    # Smallest validation value of the plateau phase, None before the first.
     plateau_best: float | None = None
-    plateau_stale: int = 0
-    plateau_scale: float = 1.0
+    plateau_stale: int = 0  # validations since, or since the rate was last reduced
+    plateau_scale: float = 1.0  # product of the reductions so far
 
     def update(self, value: float, step: int, settings: ValidationSettings) -> bool:
         """Takes one validation into account; returns whether it is the best so far."""

@@ -17,22 +17,18 @@ class StructureResult:
 
     A head predicts what it was trained on: no energies where its data set had none, unless they
     are what the forces are the gradient of, and then they are marked.
-
-    Attributes:
-        energy: eV, of the kind that the model was trained on.
-        forces: [N, 3] eV/Å.
-        values: name of each property → value, in the unit of its data set, or probabilities [C] of
-            its classes.
-        stress: [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
-        marks: keys of `atomjax.inference.predict.MARKS`, reasons to doubt the result.
-        deviation: standard deviations over the members of an ensemble, in the same units.
     """
 
-    energy: float | None
-    forces: np.ndarray | None
+    energy: float | None  # eV, of the kind that the model was trained on
+    forces: np.ndarray | None  # [N, 3] eV/Å
+    # Name of each property → value, in the unit of its data set, or probabilities [C] of its
+    # classes.
     values: Mapping[str, Any] = field(default_factory=dict)
+    # [3, 3] eV/Å³, positive under tension; None also where not all directions repeat.
     stress: np.ndarray | None = None
+    # Keys of `atomjax.inference.predict.MARKS`, reasons to doubt the result.
     marks: frozenset[str] = frozenset()
+    # Standard deviations over the members of an ensemble, in the same units.
     deviation: "StructureResult | None" = None
 
     @property
@@ -84,18 +80,13 @@ class Quantities:
     """Energies, forces, stresses and properties of S structures; None where none has any.
 
     What a single structure lacks is NaN.
-
-    Attributes:
-        energies: [S] eV.
-        forces: for each structure [N, 3] eV/Å.
-        stresses: [S, 3, 3] eV/Å³, positive under tension.
-        properties: name of each property that any has → [S], in the unit of its data set; of a
-            class the probabilities [S, C], and as label its place among the classes.
     """
 
-    energies: np.ndarray | None
-    forces: Sequence[np.ndarray] | None
-    stresses: np.ndarray | None
+    energies: np.ndarray | None  # [S] eV
+    forces: Sequence[np.ndarray] | None  # for each structure [N, 3] eV/Å
+    stresses: np.ndarray | None  # [S, 3, 3] eV/Å³, positive under tension
+    # Name of each property that any has → [S], in the unit of its data set; of a class the
+    # probabilities [S, C], and as label its place among the classes.
     properties: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property

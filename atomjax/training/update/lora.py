@@ -26,13 +26,9 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True)
 class Adapters:
-    """The adapters of one training.
+    """The adapters of one training."""
 
-    Attributes:
-        settings: rank, scale and kernels.
-    """
-
-    settings: LoraSettings
+    settings: LoraSettings  # rank, scale and kernels
 
     def kernels(
         self, params: Mapping[str, Any], groups: Sequence[GroupSettings]

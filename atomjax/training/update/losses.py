@@ -39,43 +39,27 @@ Reduction = Literal["structure", "atom"]
 
 @struct.dataclass
 class Errors:
-    """Prediction minus label of every structure and atom, zero where masked out.
+    """Prediction minus label of every structure and atom, zero where masked out."""
 
-    Attributes:
-        energy: [G], model units.
-        energy_mask: [G] bool.
-        forces: [N, 3], model units.
-        force_mask: [N] bool.
-        values: name of each property → its errors.
-        dataset: [G] index of the task.
-        node_dataset: [N] index of the task.
-        stress: [G, 3, 3], model units, or None where no task trains it.
-        stress_mask: [G] bool, or None.
-    """
-
-    energy: jax.Array
-    energy_mask: jax.Array
-    forces: jax.Array
-    force_mask: jax.Array
-    values: dict[str, PropertyErrors]
-    dataset: jax.Array
-    node_dataset: jax.Array
-    stress: jax.Array | None = None
-    stress_mask: jax.Array | None = None
+    energy: jax.Array  # [G], model units
+    energy_mask: jax.Array  # [G] bool
+    forces: jax.Array  # [N, 3], model units
+    force_mask: jax.Array  # [N] bool
+    values: dict[str, PropertyErrors]  # name of each property → its errors
+    dataset: jax.Array  # [G] index of the task
+    node_dataset: jax.Array  # [N] index of the task
+    stress: jax.Array | None = None  # [G, 3, 3], model units, or None where no task trains it
+    stress_mask: jax.Array | None = None  # [G] bool, or None
 
 
 @struct.dataclass
 class Terms:
-    """One number for each loss term.
+    """One number for each loss term."""
 
-    Attributes:
-        energy, forces, stress: scalars.
-        values: name of each property → scalar.
-    """
-
+    # Scalars of this name.
     energy: jax.Array
     forces: jax.Array
-    values: dict[str, jax.Array]
+    values: dict[str, jax.Array]  # name of each property → scalar
     stress: jax.Array
 
 

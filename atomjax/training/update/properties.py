@@ -14,18 +14,12 @@ from atomjax.training.update.tasks import Target, Task, scalar_losses, target_na
 
 @struct.dataclass
 class PropertyErrors:
-    """Errors of one property, zero where masked out.
+    """Errors of one property, zero where masked out."""
 
-    Attributes:
-        mask: [G] bool, structures whose property counts.
-        loss: [G] loss without the coefficient.
-        size: [G] absolute error, in the property's unit; zero for classes.
-        outcomes: [G, C, C] one at the class of a structure and the one predicted; None for numbers.
-    """
-
-    mask: jax.Array
-    loss: jax.Array
-    size: jax.Array
+    mask: jax.Array  # [G] bool, structures whose property counts
+    loss: jax.Array  # [G] loss without the coefficient
+    size: jax.Array  # [G] absolute error, in the property's unit; zero for classes
+    # [G, C, C] one at the class of a structure and the one predicted; None for numbers.
     outcomes: jax.Array | None = None
 
 

@@ -23,23 +23,14 @@ T = TypeVar("T")
 
 @struct.dataclass
 class TrainState:
-    """Everything that the next step depends on, besides the batch.
+    """Everything that the next step depends on, besides the batch."""
 
-    Attributes:
-        step: [] int32, updates made.
-        params: trained parameters.
-        scale_factors: fitted factors of the model, constant while training.
-        opt_state: state of the optax optimiser.
-        ema_params: exponential moving average of ``params``, which validation and test use.
-        rng: [2] uint32 key data; the key of step n is folded from it and n.
-    """
-
-    step: Any
-    params: Any
-    scale_factors: Any
-    opt_state: Any
-    ema_params: Any
-    rng: Any
+    step: Any  # [] int32, updates made
+    params: Any  # trained parameters
+    scale_factors: Any  # fitted factors of the model, constant while training
+    opt_state: Any  # state of the optax optimiser
+    ema_params: Any  # exponential moving average of ``params``, which validation and test use
+    rng: Any  # [2] uint32 key data; the key of step n is folded from it and n
 
     @property
     def averaged(self) -> dict[str, Any]:

@@ -17,27 +17,18 @@ ForceLoss = Literal["l2", "mae", "mse", "huber"]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A property that a task trains.
+    """A property that a task trains."""
 
-    Attributes:
-        name: name of the property.
-        unit: its unit.
-        coefficient: weight of its loss.
-        scale: unit of the property, or of its logarithm, per unit of the model's value.
-        mean: the same of the model's value zero, where no elements' shares were taken out.
-        transform: transform of the property, "identity" or "log".
-        classes: names of its classes, of which the model gives scores; none for a number.
-        weights: weight of each class.
-    """
-
-    name: str
-    unit: str = ""
-    coefficient: float = 1.0
-    scale: float = 1.0
+    name: str  # name of the property
+    unit: str = ""  # its unit
+    coefficient: float = 1.0  # weight of its loss
+    scale: float = 1.0  # unit of the property, or of its logarithm, per unit of the model's value
+    # The same of the model's value zero, where no elements' shares were taken out.
     mean: float = 0.0
-    transform: Transform = "identity"
+    transform: Transform = "identity"  # transform of the property, "identity" or "log"
+    # Names of its classes, of which the model gives scores; none for a number.
     classes: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()  # weight of each class
 
     def error_sizes(self, value: jax.Array, wanted: jax.Array) -> jax.Array:
         """Absolute errors [G] of the property itself, in its unit, from values of the model."""
@@ -49,36 +40,24 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A dataset and the head that it trains; the i-th task has dataset index i.
+    """A dataset and the head that it trains; the i-th task has dataset index i."""
 
-    Attributes:
-        name: name of the dataset and of the head.
-        kind: "energy_forces", "energy" or "scalar" (properties alone).
-        targets: properties that are trained.
-        energy_coefficient: weight of the energy loss.
-        force_coefficient: weight of the force loss.
-        energy_scale: eV per unit of the model's energy.
-        force_scale: eV/Å per unit of the model's forces.
-        stress: whether the stress is trained.
-        stress_coefficient: weight of the stress loss.
-        scalar_loss: loss of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
-        force_loss: loss of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over
-            its components) or "huber" (of the length).
-        huber_delta: model units; Huber's function is quadratic below it and linear above.
-    """
-
-    name: str
+    name: str  # name of the dataset and of the head
+    # "energy_forces", "energy" or "scalar" (properties alone).
     kind: Literal["energy_forces", "energy", "scalar"] = "energy_forces"
-    targets: tuple[Target, ...] = ()
-    energy_coefficient: float = 1.0
-    force_coefficient: float = 1.0
-    energy_scale: float = 1.0
-    force_scale: float = 1.0
-    stress: bool = False
-    stress_coefficient: float = 1.0
+    targets: tuple[Target, ...] = ()  # properties that are trained
+    energy_coefficient: float = 1.0  # weight of the energy loss
+    force_coefficient: float = 1.0  # weight of the force loss
+    energy_scale: float = 1.0  # eV per unit of the model's energy
+    force_scale: float = 1.0  # eV/Å per unit of the model's forces
+    stress: bool = False  # whether the stress is trained
+    stress_coefficient: float = 1.0  # weight of the stress loss
+    # Loss of energies and properties: "mae" (absolute), "mse" (squared) or "huber".
     scalar_loss: ScalarLoss = "mae"
+    # Loss of an atom's force: "l2" (length of the error), "mae" or "mse" (mean over its components)
+    # or "huber" (of the length).
     force_loss: ForceLoss = "l2"
-    huber_delta: float = 1.0
+    huber_delta: float = 1.0  # model units; Huber's function is quadratic below it and linear above
 
     def target(self, name: str) -> Target | None:
         """The property of a name; None where the task does not train it."""

@@ -199,7 +199,8 @@ def fill(
             problems.append(f"{entry}: {count:,} of its {value.size:,} numbers are NaN or infinite")
         else:
             # A view of the file where it can be: Orbax makes the one copy there has to be.
-            flat[collection][path] = family.from_entry(entry, value).astype(np.float32, copy=False)
+            ours = family.change_layout(entry, value)
+            flat[collection][path] = ours.astype(np.float32, copy=False)
     problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
     if problems:
         raise ConvertError(f"{len(problems)} tensors do not fit:\n  {listed(problems, SHOWN)}")

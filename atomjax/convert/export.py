@@ -62,7 +62,7 @@ def export(
     family = find_model_family(metadata["model"])
     flat = {key: traverse_util.flatten_dict(tree) for key, tree in variables.items()}
     entries = {
-        entry: family.to_entry(entry, np.asarray(flat[collection][leaf]))
+        entry: family.change_layout(entry, np.asarray(flat[collection][leaf]))
         for collection, leaf, entry, _ in family.entries({**variables, "params": params}, heads)
     }
     exported = family.export(metadata["model"], heads, entries)

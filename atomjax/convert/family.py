@@ -1,9 +1,11 @@
 """Interface between the conversion and one family of models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import flax.traverse_util
+import jax.numpy as jnp
 import numpy as np
 
 from atomjax.convert.nesting import Contents
@@ -81,12 +83,8 @@ class Family(Protocol):
         """Every variable as (collection, path, entry, shape of the entry)."""
         ...
 
-    def from_entry(self, entry: str, value: np.ndarray, /) -> np.ndarray:
-        """An entry in our layout."""
-        ...
-
-    def to_entry(self, entry: str, value: np.ndarray, /) -> np.ndarray:
-        """A variable in the original's layout."""
+    def change_layout(self, entry: str, value: np.ndarray, /) -> np.ndarray:
+        """An entry in our layout, or a variable in the original's: one change makes both."""
         ...
 
     def export(
@@ -103,3 +101,28 @@ class Family(Protocol):
             entries: all entries of the name map.
         """
         ...
+
+
+def fill(
+    places: Iterable[tuple[str, Path, str, tuple[int, ...]]],
+    entries: Mapping[str, np.ndarray],
+    change_layout: Callable[[str, np.ndarray], np.ndarray],
+) -> dict[str, Any]:
+    """Variables at the places that `Family.entries` gives, filled from entries.
+
+    Raises:
+        ValueError: naming the entries that are missing or have another shape.
+    """
+    flat: dict[str, dict[Path, Any]] = {"params": {}, "scale_factors": {}}
+    problems = []
+    for collection, path, name, shape in places:
+        value = entries.get(name)
+        if value is None:
+            problems.append(f"{name} is missing")
+        elif tuple(value.shape) != shape:
+            problems.append(f"{name} has shape {tuple(value.shape)}, the model needs {shape}")
+        else:
+            flat[collection][path] = jnp.asarray(change_layout(name, np.asarray(value)))
+    if problems:
+        raise ValueError("The checkpoint does not fit the model: " + "; ".join(problems))
+    return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}

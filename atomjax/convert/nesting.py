@@ -8,7 +8,7 @@ The originals save their weights in several wrappings:
     anything        the state_dict alone
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,29 +120,22 @@ def _split(loaded: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any], dict
 
 def field_names(record: Any) -> list[str]:
     """Names of the fields that :func:`read_field` finds."""
-    names: list[Any] = []
-    if isinstance(record, Record):
-        names += list(record.items)
-        record = record.state
-        if isinstance(record, tuple) and record:  # (attributes, slots)
-            record = record[0]
-        if isinstance(record, Mapping) and isinstance(record.get("__dict__"), Mapping):
-            record = record["__dict__"]
-    if isinstance(record, Mapping):
-        names += list(record)
-    return [name for name in names if isinstance(name, str)]
+    return [name for fields in _fields(record) for name in fields if isinstance(name, str)]
 
 
 def read_field(record: Any, name: str, default: Any = None) -> Any:
     """A field of a config, which may be a mapping or the record of an object of unknown class."""
+    return next((fields[name] for fields in _fields(record) if name in fields), default)
+
+
+def _fields(record: Any) -> Iterator[Mapping[Any, Any]]:
+    """The items of a record, and its attributes; a mapping itself."""
     if isinstance(record, Record):
-        if name in record.items:
-            return record.items[name]
+        yield record.items
         record = record.state
         if isinstance(record, tuple) and record:  # (attributes, slots)
             record = record[0]
         if isinstance(record, Mapping) and isinstance(record.get("__dict__"), Mapping):
             record = record["__dict__"]
     if isinstance(record, Mapping):
-        return record.get(name, default)
-    return default
+        yield record

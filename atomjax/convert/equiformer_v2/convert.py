@@ -24,7 +24,6 @@ import numpy as np
 from atomjax.convert.equiformer_v2.export import export_equiformer
 from atomjax.convert.equiformer_v2.names import (
     checkpoint_entries,
-    from_checkpoint_layout,
     to_checkpoint_layout,
 )
 from atomjax.convert.errors import ConvertError
@@ -165,8 +164,7 @@ class EquiformerV2Family:
         # The name map needs a head; a backbone alone has no entries of one.
         return checkpoint_entries(variables, heads or (HeadConfig(name="none"),))
 
-    from_entry = staticmethod(from_checkpoint_layout)
-    to_entry = staticmethod(to_checkpoint_layout)
+    change_layout = staticmethod(to_checkpoint_layout)
     export = staticmethod(export_equiformer)
 
 

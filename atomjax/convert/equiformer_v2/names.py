@@ -9,13 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
-import jax.numpy as jnp
 import numpy as np
 
+from atomjax.convert.family import Path, fill
 from atomjax.models.heads import HeadConfig
 from atomjax.models.network import head_key
-
-Path = tuple[str, ...]
 
 # Heads of ours and their counterparts.
 _HEADS = {"energy": "energy_block", "value": "energy_block", "forces": "force_block"}
@@ -87,15 +85,10 @@ def _name(path: list[str]) -> str:
 
 
 def to_checkpoint_layout(name: str, value: np.ndarray) -> np.ndarray:
-    """A parameter of ours in the layout of the checkpoint entry ``name``."""
+    """A parameter of ours in the layout of the checkpoint entry ``name``, or the other way."""
     if name.endswith(("embedding.weight", "affine_weight", "alpha_dot")):
         return value
     return value.swapaxes(-1, -2) if value.ndim > 1 else value
-
-
-def from_checkpoint_layout(name: str, value: np.ndarray) -> np.ndarray:
-    """A checkpoint entry in our layout; the inverse of :func:`to_checkpoint_layout`."""
-    return to_checkpoint_layout(name, value)
 
 
 def checkpoint_entries(
@@ -112,26 +105,5 @@ def checkpoint_entries(
 def variables_from_entries(
     variables: Mapping[str, Any], heads: tuple[HeadConfig, ...], entries: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Variables filled from checkpoint entries.
-
-    Args:
-        variables: variables of the model, for the tree and the shapes.
-        heads: the model's heads.
-        entries: checkpoint name → array.
-
-    Raises:
-        ValueError: naming the entries that are missing or have another shape.
-    """
-    flat: dict[Path, Any] = {}
-    problems = []
-    for _, path, name, shape in checkpoint_entries(variables, heads):
-        value = entries.get(name)
-        if value is None:
-            problems.append(f"{name} is missing")
-        elif tuple(value.shape) != shape:
-            problems.append(f"{name} has shape {tuple(value.shape)}, the model needs {shape}")
-        else:
-            flat[path] = jnp.asarray(from_checkpoint_layout(name, np.asarray(value)))
-    if problems:
-        raise ValueError("The checkpoint does not fit the model: " + "; ".join(problems))
-    return {"params": flax.traverse_util.unflatten_dict(flat), "scale_factors": {}}
+    """Variables filled from checkpoint entries; see :func:`fill`."""
+    return fill(checkpoint_entries(variables, heads), entries, to_checkpoint_layout)

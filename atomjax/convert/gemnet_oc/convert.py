@@ -17,7 +17,6 @@ from atomjax.convert.gemnet_oc.heads import find_heads, missing_biases
 from atomjax.convert.gemnet_oc.layouts import Layout, find_layout, ignored_reason, without_alias
 from atomjax.convert.gemnet_oc.names import (
     checkpoint_entries,
-    from_checkpoint_layout,
     to_checkpoint_layout,
 )
 from atomjax.convert.nesting import Contents
@@ -68,8 +67,7 @@ class GemNetOCFamily:
         )
 
     entries = staticmethod(checkpoint_entries)
-    from_entry = staticmethod(from_checkpoint_layout)
-    to_entry = staticmethod(to_checkpoint_layout)
+    change_layout = staticmethod(to_checkpoint_layout)
     export = staticmethod(export_gemnet)
 
 

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
-import jax.numpy as jnp
 import numpy as np
 
+from atomjax.convert.family import Path, fill
 from atomjax.models.heads import HeadConfig
 from atomjax.models.network import head_key
-
-Path = tuple[str, ...]
 
 # The two-step ("bilinear") layers of the original hold their dense layer one level deeper.
 _BILINEAR = {
@@ -79,15 +77,10 @@ def _backbone_name(path: Path) -> str:
 
 
 def to_checkpoint_layout(name: str, value: np.ndarray) -> np.ndarray:
-    """A parameter of ours in the layout of the checkpoint entry ``name``."""
+    """A parameter of ours in the layout of the checkpoint entry ``name``, or the other way."""
     if value.ndim == 3:  # [R, I, L] holds the same memory as the original's [R, L, I]
         return value.reshape(value.shape[0], value.shape[2], value.shape[1])
     return value if name.startswith("embedding.") else value.T
-
-
-def from_checkpoint_layout(name: str, value: np.ndarray) -> np.ndarray:
-    """A checkpoint entry in our layout; the inverse of :func:`to_checkpoint_layout`."""
-    return to_checkpoint_layout(name, value)
 
 
 def checkpoint_entries(
@@ -105,26 +98,5 @@ def checkpoint_entries(
 def variables_from_entries(
     variables: Mapping[str, Any], heads: tuple[HeadConfig, ...], entries: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Variables filled from checkpoint entries.
-
-    Args:
-        variables: variables of the model, for the tree and the shapes.
-        heads: the model's heads.
-        entries: checkpoint name → array.
-
-    Raises:
-        ValueError: naming the entries that are missing or have another shape.
-    """
-    flat: dict[str, dict[Path, Any]] = {"params": {}, "scale_factors": {}}
-    problems = []
-    for collection, path, name, shape in checkpoint_entries(variables, heads):
-        value = entries.get(name)
-        if value is None:
-            problems.append(f"{name} is missing")
-        elif tuple(value.shape) != shape:
-            problems.append(f"{name} has shape {tuple(value.shape)}, the model needs {shape}")
-        else:
-            flat[collection][path] = jnp.asarray(from_checkpoint_layout(name, np.asarray(value)))
-    if problems:
-        raise ValueError("The checkpoint does not fit the model: " + "; ".join(problems))
-    return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}
+    """Variables filled from checkpoint entries; see :func:`fill`."""
+    return fill(checkpoint_entries(variables, heads), entries, to_checkpoint_layout)

@@ -13,6 +13,7 @@ from atomjax.runtime.config import ConfigError, differences
 from atomjax.runtime.run import Run
 from atomjax.training.head_source import source_heads, source_parameters
 from atomjax.training.job import Job, Variables
+from atomjax.training.pretrain import pretraining_job
 from atomjax.training.running.checkpoint import (
     CheckpointError,
     Which,
@@ -68,13 +69,8 @@ def finetuning_job(settings: RunSettings) -> Job:
             "several finetune.seeds or finetune.folds make several trainings; run them with "
             "atomjax.studies.benchmark.finetune, as the launcher does"
         )
-    return Job(
-        model=settings.model,
-        data=settings.data,
-        train=settings.train,
-        head=settings.head,
-        seed=settings.seed,
-        config=settings.to_dict(),
+    return dataclasses.replace(
+        pretraining_job(settings),
         checkpoint=start.checkpoint,
         which=start.which,
         head_from=start.head_from,

@@ -8,7 +8,7 @@ from typing import Any
 from atomjax.batching import GraphDataset
 from atomjax.data.graphs import BaseGraphs
 from atomjax.data.load import DataSplits, FitReferences, FitScales, load_datasets
-from atomjax.data.settings import DataSettings
+from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.data.store_view import fit_references, with_target
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, TargetConfig, find_backbone
@@ -216,31 +216,36 @@ def _target_config(target: TargetSettings, scale: TargetScale | None) -> TargetC
 
 def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
     """One task for each training dataset, with its own coefficients and units."""
-    head, train = job.head, job.train
+    head = job.head
+    return tuple(
+        make_task(job, settings, head, dataset.references, _targets(head, dataset))
+        for settings, dataset in zip(job.data.train, datasets, strict=True)
+    )
 
-    def given(value: float | None, default: float) -> float:
-        return default if value is None else value
 
-    tasks = []
-    for s, dataset in zip(job.data.train, datasets, strict=True):
-        references = dataset.references
-        tasks.append(
-            Task(
-                name=dataset.name,
-                kind=head.kind,
-                targets=_targets(head, dataset),
-                energy_coefficient=given(s.energy_coefficient, train.loss.energy_coefficient),
-                force_coefficient=given(s.force_coefficient, train.loss.force_coefficient),
-                energy_scale=references.energy_scale if references else 1.0,
-                force_scale=references.force_scale if references else 1.0,
-                stress=head.stress,
-                stress_coefficient=train.loss.stress_coefficient,
-                scalar_loss=train.loss.scalar_loss,
-                force_loss=train.loss.force_loss,
-                huber_delta=train.loss.huber_delta,
-            )
-        )
-    return tuple(tasks)
+def make_task(
+    job: Job,
+    dataset: DatasetSettings,
+    head: HeadSettings | HeadConfig,
+    references: References | None,
+    targets: tuple[Target, ...] = (),
+) -> Task:
+    """The part of one data set in the loss, with the job's coefficients unless it has its own."""
+    loss, energy, forces = job.train.loss, dataset.energy_coefficient, dataset.force_coefficient
+    return Task(
+        name=dataset.name,
+        kind=head.kind,
+        targets=targets,
+        energy_coefficient=loss.energy_coefficient if energy is None else energy,
+        force_coefficient=loss.force_coefficient if forces is None else forces,
+        energy_scale=references.energy_scale if references else 1.0,
+        force_scale=references.force_scale if references else 1.0,
+        stress=head.stress,
+        stress_coefficient=loss.stress_coefficient,
+        scalar_loss=loss.scalar_loss,
+        force_loss=loss.force_loss,
+        huber_delta=loss.huber_delta,
+    )
 
 
 def _targets(head: HeadSettings, dataset: GraphDataset) -> tuple[Target, ...]:

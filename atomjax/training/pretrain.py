@@ -29,7 +29,7 @@ def pretrain(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
 
 
 def pretraining_job(settings: RunSettings) -> Job:
-    """The training of a config of workflow "pretrain"."""
+    """The training of a config, from random weights."""
     return Job(
         model=settings.model,
         data=settings.data,

@@ -27,7 +27,7 @@ from atomjax.structures import References, Structure
 from atomjax.structures.store import Store, write_store
 from atomjax.training.basis import checkpoint_graph
 from atomjax.training.head_source import source_references
-from atomjax.training.job import Job
+from atomjax.training.job import Job, make_task
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.leaves import digest
@@ -63,22 +63,8 @@ class Replay:
         return () if self.settings.share else (GroupSettings(pattern=pattern, multiplier=0.0),)
 
     def task(self, job: Job) -> Task:
-        """Its part of the loss, with the coefficients of the task unless it has its own."""
-        dataset, loss = self.settings.dataset, job.train.loss
-        energy, forces = dataset.energy_coefficient, dataset.force_coefficient
-        return Task(
-            name=self.name,
-            kind=self.head.kind,
-            energy_coefficient=loss.energy_coefficient if energy is None else energy,
-            force_coefficient=loss.force_coefficient if forces is None else forces,
-            energy_scale=self.references.energy_scale,
-            force_scale=self.references.force_scale,
-            stress=self.head.stress,
-            stress_coefficient=loss.stress_coefficient,
-            scalar_loss=loss.scalar_loss,
-            force_loss=loss.force_loss,
-            huber_delta=loss.huber_delta,
-        )
+        """Its part of the loss."""
+        return make_task(job, self.settings.dataset, self.head, self.references)
 
     def per_batch(self, batch_size: int) -> int:
         """Structures of every batch that are replayed.
@@ -247,9 +233,6 @@ def _predicted(
             forces=row.forces if forces else None,
             stress=row.stress if structure.pbc.all() else None,
         )
-        found.append(replace(structure, **_labels(one), targets={}))
+        labels = {"energy": one.energy, "forces": one.forces, "stress": one.stress}
+        found.append(replace(structure, **labels, targets={}))
     return found
-
-
-def _labels(result: StructureResult) -> dict[str, Any]:
-    return {name: getattr(result, name) for name in ("energy", "forces", "stress")}

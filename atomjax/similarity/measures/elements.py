@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from atomjax.similarity.measures.frechet import frechet_table
+from atomjax.similarity.measures.frechet import frechet_distance
 from atomjax.similarity.measures.measure import Measure, Parts, Sets, Values
 from atomjax.similarity.measures.statistics import Statistics
 from atomjax.structures.elements import SYMBOLS
@@ -30,14 +30,10 @@ def compare_elements(
         )
     shared = sorted(set(upstream) & set(downstream))
     return Parts(
-        distance={SYMBOLS[z]: _distance(upstream[z], downstream[z]) for z in shared},
+        distance={SYMBOLS[z]: frechet_distance(upstream[z], downstream[z]) for z in shared},
         share=element_shares(downstream),
         unseen=tuple(SYMBOLS[z] for z in sorted(set(downstream) - set(upstream))),
     )
-
-
-def _distance(first: Statistics, second: Statistics) -> float:
-    return float(frechet_table([first], [second]).distance[0, 0])
 
 
 def mixture_distance(
@@ -51,7 +47,7 @@ def mixture_distance(
     one set lacks count by how near their features are to those of others.
     """
     sides = list(upstream.values()), list(downstream.values())
-    costs = np.array([[_distance(a, b) for b in sides[1]] for a in sides[0]])
+    costs = np.array([[frechet_distance(a, b) for b in sides[1]] for a in sides[0]])
     shares = [np.array([float(one.total) for one in side]) for side in sides]
     rows, columns = costs.shape
     # Of the plan [rows, columns], sums over columns and over rows; one of these follows.

@@ -71,13 +71,13 @@ def test_equiformer_v2_of_fairchem(shared, tmp_path, monkeypatch, capsys, size):
     metadata = convert(source, tmp_path / "converted", say=lambda _: None)
     assert metadata["model"] == {"name": model}
     use_converted(monkeypatch, tmp_path / "converted")
-    main(["--oracle", str(oracle), "--model", f"eqv2_{size}"])
-    # Errors under rotation are the model's own, whatever its weights.
-    lines = [line for line in capsys.readouterr().out.splitlines() if " rotated " not in line]
-    compared = [line for line in lines if line.startswith("eqv2_")]
-    assert [line for line in compared if not line.endswith("ok")] == []
+    # How far rotations change the outputs is the model's own error, whatever its weights.
+    monkeypatch.setattr(equiformer_v2, "compare_rotated", lambda *_: [])
+    status = main(["--oracle", str(oracle), "--model", f"eqv2_{size}"])
+    printed = capsys.readouterr().out
+    assert status == 0, printed
     for quantity in ("node_embedding", "energy", "forces"):
-        assert sum(f" {quantity} " in line for line in compared) >= 5
+        assert printed.count(f" {quantity} ") >= 5
 
 
 def test_other_weights_do_not_agree(shared, tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ import pytest
 
 from atomjax.batching import BatchLoader, GraphDataset, mixture_shares, share_out
 from atomjax.batching.mixture import epoch_members, spread_members
+from atomjax.batching.shuffling import shuffled
 from atomjax.data.card import describe_budget, describe_mixture
 
 # ANI-1x, Transition-1x, OC20 and OC22 as JMP takes them.
@@ -71,6 +72,14 @@ def test_any_part_of_an_epoch_can_be_had_alone():
     np.testing.assert_array_equal(
         whole[20:41], epoch_members(sizes, samples, 3, 11, np.arange(20, 41))
     )
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1 << 16])
+def test_short_and_long_orders_are_permutations_looked_up_by_place(size):
+    whole = shuffled(np.arange(size), size, (3, 1))
+    np.testing.assert_array_equal(np.sort(whole), np.arange(size))
+    some = np.arange(size // 2, size)[:20]
+    np.testing.assert_array_equal(shuffled(some, size, (3, 1)), whole[some])
 
 
 def test_two_data_sets_are_not_shuffled_alike():

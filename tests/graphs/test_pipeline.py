@@ -325,7 +325,9 @@ def test_a_given_capacity_is_used_or_refused(dataset):
 def test_unplanned_epochs_are_drawn_until_they_fit(dataset, monkeypatch):
     monkeypatch.setattr("atomjax.batching.epochs._PLANNED", 1)
     monkeypatch.setattr("atomjax.batching.epochs._MARGIN", 0.0)
-    settings: dict[str, Any] = {"batch_size": 16, "epochs": 12}
+    # Without a margin a third of all seeds have an epoch of which no draw fits; this one draws
+    # an epoch up to four times.
+    settings: dict[str, Any] = {"batch_size": 16, "epochs": 12, "seed": 4}
     loader = BatchLoader([dataset], **settings)
     everything = list(loader)
     assert sorted(m for _, b in everything[-5:] for m in members(b)) == [(0, i) for i in range(75)]

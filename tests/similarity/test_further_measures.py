@@ -69,9 +69,7 @@ def a_set(
     rows = rows_of(values, owner, numbers)
     features = features_of(values, owner, rows.atomic_numbers)
     structures = features.structures.structures
-    # In batches, since a summary by blocks looks through all rows for each of them.
-    batches = 1 + len(values) // 200
-    blocks = {s.name: blocks_of(collected(s, rows, batches), structures) for s in needs}
+    blocks = {s.name: blocks_of(collected(s, rows), structures) for s in needs}
     return dataclasses.replace(features, blocks=blocks)
 
 

@@ -213,4 +213,7 @@ class SummaryCollector:
     def _divided(self, rows: SetRows, block: np.ndarray) -> Iterable[tuple[int, SetRows]]:
         if not self.summary.by_block:
             return [(0, rows)]
-        return [(b, rows.take(block == b)) for b in np.unique(block).tolist()]
+        order = np.argsort(block, kind="stable")
+        numbers, first = np.unique(block[order], return_index=True)
+        parts = np.split(order, first[1:])
+        return [(b, rows.take(part)) for b, part in zip(numbers.tolist(), parts, strict=True)]

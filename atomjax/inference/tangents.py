@@ -49,7 +49,7 @@ def tangent_products(
         told: called after each batch with its number of structures.
 
     Returns:
-        [S, q, q], float32: 16 kB a structure for 64 directions.
+        [S, q, q], float32: 16 kB a structure for 64 directions, and twice that on the way.
 
     Raises:
         ValueError: the head predicts neither energies nor forces, or there is no such head.

@@ -16,8 +16,8 @@ import numpy as np
 from atomjax.runtime.code import code_of
 
 Arrays = Mapping[str, np.ndarray]
-# Array that says the block of each row.
-BLOCK = "block"
+# Array that says the block of each row, beside those of the summary.
+BLOCK = "_block"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,8 @@ class Summary:
     """One thing that measures need of a set; measures that need the same share it."""
 
     name: str  # name in the files of features
-    reduce: Callable[[SetRows], Arrays]  # rows → named arrays, of the same shapes for all batches
+    # Rows → named arrays, of the same shapes for all batches; or with a row for each structure.
+    reduce: Callable[[SetRows], Arrays]
     # Arrays of two sets of rows → those of their union.
     merge: Callable[[Arrays, Arrays], Arrays] = add_arrays
     # Keep it for every block of structures, too, so that blocks can be drawn again.
@@ -202,7 +203,7 @@ class SummaryCollector:
             self._merged[number] = arrays
 
     def result(self) -> Arrays:
-        """Arrays of the whole set, [S, ...] of all blocks, or rows with the "block" of each."""
+        """Arrays of the whole set, [S, ...] of all blocks, or rows with the block of each."""
         if not self.summary.adds:
             return {n: np.concatenate([one[n] for one in self._rows]) for n in self._rows[0]}
         if not self.summary.by_block:

@@ -34,6 +34,7 @@ def cheap_extractor() -> Any:
         graph=GraphConfig(kind="nearest", cutoff=3.0),
         compile=lambda mesh: lambda variables, batch: jnp.sin(batch.positions @ variables["waves"]),
         invariant=lambda values, kind: values,
+        check_elements=lambda structures, name: None,
     )
 
 

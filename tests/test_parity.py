@@ -78,7 +78,7 @@ def test_equiformer_agrees_with_the_original(shared, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "dtype"),
-    [("eqv2_31M", "float64"), ("eqv2_31M", "float32")],
+    [("eqv2_tiny", "float32"), ("eqv2_31M", "float64"), ("eqv2_31M", "float32")],
 )
 def test_full_size_equiformer_agrees_with_the_original(shared, capsys, model, dtype):
     check_equiformer(shared, capsys, model, dtype)

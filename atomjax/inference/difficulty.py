@@ -151,7 +151,8 @@ def choose_by_difficulty(
 
 def check_difficulty(settings: DifficultySettings) -> list[str]:
     """Check what can be known of a config before reading data; see ``Workflow.check``."""
-    names = [head["name"] for head in read_metadata(settings.checkpoint, settings.which)["heads"]]
+    heads = read_metadata(settings.checkpoint, settings.which)["heads"]
+    names = [head["name"] for head in heads]
     if settings.head is None and len(names) > 1:
         raise ConfigError(
             f"the checkpoint has several heads: set head to one of {', '.join(names)}"
@@ -159,6 +160,11 @@ def check_difficulty(settings: DifficultySettings) -> list[str]:
     if settings.head is not None and settings.head not in names:
         raise ConfigError(
             f'head="{settings.head}": the checkpoint has {", ".join(names) or "none"}'
+        )
+    kinds = [head["kind"] for head in heads if settings.head in (None, head["name"])]
+    if settings.choose == "variance" and "scalar" in kinds:
+        raise ConfigError(
+            'choose="variance" needs a head of energies or forces; choose by errors instead'
         )
     check_source(settings.dataset)
     return [f"workflow difficulty of {settings.dataset.name}, by {settings.checkpoint}"]
@@ -170,16 +176,9 @@ def _least_known(
     """Places of the structures chosen, and the variances [S] of all.
 
     Raises:
-        ConfigError: there are too few structures, or the head has other outputs.
+        ConfigError: there are too few structures.
     """
-    if settings.size > len(structures):
-        raise ConfigError(
-            f"size={settings.size} is more than the {len(structures):,} structures; lower it"
-        )
-    if predictor.head(settings.head).config.kind == "scalar":
-        raise ConfigError(
-            'choose="variance" needs a head of energies or forces; choose by errors instead'
-        )
+    _check_size(settings.size, len(structures), settings.choose)
     with run.progress(len(structures), "tangents") as tracker:
         products = tangent_products(
             structures,
@@ -233,11 +232,7 @@ def choice(difficulty: np.ndarray, size: int, choose: str, seed: int) -> np.ndar
     order, rng = np.argsort(difficulty, kind="stable"), np.random.default_rng(seed)
     thirds = np.array_split(order, 3)
     most = {"mid": len(thirds[1]), "mixed": 3 * min(map(len, thirds))}.get(choose, len(order))
-    if size > most:
-        raise ConfigError(
-            f'size={size} is more than the {most:,} structures that choose="{choose}" has; lower '
-            "it, or choose otherwise"
-        )
+    _check_size(size, most, choose)
     if choose == "low":
         return order[:size]
     if choose == "high":
@@ -249,6 +244,15 @@ def choice(difficulty: np.ndarray, size: int, choose: str, seed: int) -> np.ndar
         drawn = [rng.choice(t, n, replace=False) for t, n in zip(thirds, shares, strict=True)]
         taken = np.concatenate(drawn)
     return order[np.isin(order, taken)]
+
+
+def _check_size(size: int, most: int, choose: str) -> None:
+    """Raise ConfigError where there are too few structures to choose from."""
+    if size > most:
+        raise ConfigError(
+            f'size={size} is more than the {most:,} structures that choose="{choose}" has; lower '
+            "it, or choose otherwise"
+        )
 
 
 def _write(

@@ -65,6 +65,7 @@ from atomjax.similarity.measures.frechet import (
 )
 from atomjax.similarity.measures.measure import Measure, Parts, Resampling, Values
 from atomjax.similarity.measures.registry import MEASURES, find_measures, register_measure
+from atomjax.similarity.measures.resampling import each_pair
 from atomjax.similarity.measures.statistics import (
     Statistics,
     empty_statistics,
@@ -112,6 +113,7 @@ __all__ = [
     "compare_elements",
     "coverage_plot",
     "describe_coverage",
+    "each_pair",
     "effective_rank",
     "element_shares",
     "empty_statistics",

@@ -9,7 +9,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -118,17 +118,6 @@ class BlockRows:
         kept = weight > 0
         arrays = {name: array[kept] for name, array in self.arrays.items()}
         return {**arrays, "weight": arrays["weight"] * weight[kept]}
-
-
-def each_pair(value: Callable[[Arrays, Arrays], float]) -> Callable[[Any, Any], np.ndarray]:
-    """The distance of choices of rows, B of either set or one for all, by that of one pair."""
-
-    def distance(upstream: list[Arrays], downstream: list[Arrays]) -> np.ndarray:
-        count = max(len(upstream), len(downstream))
-        sides = (side * (count // len(side)) for side in (upstream, downstream))
-        return np.array([value(theirs, ours) for theirs, ours in zip(*sides, strict=True)])
-
-    return distance
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,9 @@ Simple as they are, any cleverer measure has to predict transfer better than the
 
 import numpy as np
 
-from atomjax.similarity.features.summaries import Arrays, SetRows, Summary, each_pair
+from atomjax.similarity.features.summaries import Arrays, SetRows, Summary
 from atomjax.similarity.measures.measure import Measure, Resampling
+from atomjax.similarity.measures.resampling import each_pair
 from atomjax.structures.elements import SYMBOLS
 
 # A formula is a number: the sum over its atoms of a random number of each element, modulo 2**64.

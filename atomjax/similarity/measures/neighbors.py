@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 
 from atomjax.similarity.features.structure_sums import random_projection
-from atomjax.similarity.features.summaries import Arrays, SetRows, Summary, each_pair
+from atomjax.similarity.features.summaries import Arrays, SetRows, Summary
 from atomjax.similarity.measures.measure import Measure, Resampling
+from atomjax.similarity.measures.resampling import each_pair
 
 NEIGHBORS = 5
 # Principal directions of the task along which densities are estimated; in many no estimate is near.

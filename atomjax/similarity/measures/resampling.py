@@ -9,6 +9,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
+from atomjax.similarity.features.summaries import Arrays
+
 
 class Drawable(Protocol):
     """Blocks of a set that choices are made of: ``StructureSums``, or ``Blocks`` of a summary."""
@@ -41,6 +43,17 @@ class Drawable(Protocol):
 Drawn = TypeVar("Drawn", bound=Drawable)
 # Statistics of B choices of either set, or of one for all → [B] values.
 Distance = Callable[[Any, Any], np.ndarray]
+
+
+def each_pair(value: Callable[[Arrays, Arrays], float]) -> Distance:
+    """The distance of choices of rows, as of `BlockRows`, by the value of one pair of choices."""
+
+    def distance(upstream: list[Arrays], downstream: list[Arrays]) -> np.ndarray:
+        count = max(len(upstream), len(downstream))
+        sides = (side * (count // len(side)) for side in (upstream, downstream))
+        return np.array([value(theirs, ours) for theirs, ours in zip(*sides, strict=True)])
+
+    return distance
 
 
 def whole(blocks: Drawable) -> Any:

@@ -47,14 +47,13 @@ def calibrate(measure: Measure, size: int, draws: int) -> dict[str, Any]:
     """Fractions of draws in which the interval holds, and chance is taken for a difference."""
     rng = np.random.default_rng([0, size])
     values, ends, above = np.empty(draws), np.empty((draws, 2)), np.empty(draws, bool)
-    assert measure.resampling is not None
     for k in range(draws):
         near, other, task = draw(0, size, rng), draw(0, size, rng), draw(1, size, rng)
         chance: dict[str, Any] = {"measure": measure, "resamples": RESAMPLES, "seed": k}
         noise = noise_table([near], [task], **chance)
         values[k] = noise.estimate[0, 0]
         jackknife = jackknife_table([near], [task], measure=measure)
-        found = interval(jackknife, noise, level=LEVEL, largest=measure.resampling.largest)
+        found = interval(jackknife, noise, level=LEVEL)
         ends[k] = [end[0, 0] for end in found]
         above[k] = noise_table([near], [other], **chance).distinguishable(LEVEL)[0, 0]
     truth = values.mean()

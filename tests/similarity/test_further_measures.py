@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from atomjax.launch import main
 from atomjax.recipes.own_sets import csi_config
 from atomjax.runtime.config import ConfigError
+from atomjax.similarity.analysis.uncertainty import gap_between, jackknife_table
 from atomjax.similarity.features.collect import SetFeatures
 from atomjax.similarity.features.summaries import SetRows, Summary, SummaryCollector, blocks_of
 from atomjax.similarity.measures.composition import (
@@ -181,6 +182,17 @@ def test_coverage_sees_what_a_candidate_lacks():
     assert value(COVERAGE, far, task) == 0
     few = gaussian(NEIGHBORS, 4)
     assert np.isnan(value(COVERAGE, alike, few))
+
+
+def test_what_depends_on_the_number_of_structures_keeps_its_bias():
+    sets = [gaussian(30, seed, shift) for seed, shift in ((1, 0), (2, 1), (3, 0))]
+    points, waves = ([s.blocks[name] for s in sets] for name in ("points", "waves"))
+    gap = gap_between(*points, measure=COVERAGE, resamples=2).jackknife
+    assert gap.corrected == gap.estimate > 0
+    table = jackknife_table(points[:2], points[2:], measure=COVERAGE)
+    np.testing.assert_array_equal(table.corrected, table.estimate)
+    table = jackknife_table(waves[:2], waves[2:], measure=MMD)
+    assert (table.corrected < table.estimate).all()
 
 
 def test_overlap_is_that_of_kernel_densities():

@@ -221,8 +221,7 @@ def tabulate(
         table = dataclasses.replace(table, noise=noise, floor=floor, above=above)
         if column.first:
             jackknife = jackknife_table(*sums, measure=measure)
-            largest = measure.resampling.largest
-            lower, upper = interval(jackknife, noise, table.distance, level, largest)
+            lower, upper = interval(jackknife, noise, table.distance, level)
             table = dataclasses.replace(table, lower=lower, upper=upper)
     if measure.extrapolates and column.first:
         found = extrapolate_table(sides[0], sides[1], measure)

@@ -21,9 +21,8 @@ import numpy as np
 from scipy import stats
 
 from atomjax.similarity.measures.csi import CSI
-from atomjax.similarity.measures.measure import Measure
+from atomjax.similarity.measures.measure import Measure, Resampling
 from atomjax.similarity.measures.resampling import (
-    Distance,
     Drawable,
     blocks_alike,
     check_comparable,
@@ -48,6 +47,7 @@ class Noise:
     estimate: np.ndarray  # [K, M] the distances of the (projected) features
     exchanged: np.ndarray  # [R, K, M] with the units of both sets exchanged at random
     sign: int = 1  # 1 where small values mean near, -1 where large ones do
+    largest: float = np.inf  # value that distances never exceed
 
     def floor(self, distance: np.ndarray | None = None, level: float = 0.95) -> np.ndarray:
         """[K, M] distances that chance exceeds with probability 1 - ``level``.
@@ -142,14 +142,15 @@ def noise_table(
         ValueError: the sets were projected differently.
     """
     check_comparable([*upstream, *downstream])
-    distance, rng = _distance(measure), np.random.default_rng(seed)
+    resampling, rng = _resampling(measure), np.random.default_rng(seed)
+    distance = resampling.distance
     shape = (len(upstream), len(downstream))
     estimate, exchanged = np.empty(shape), np.empty((resamples, *shape))
     for i, first in enumerate(upstream):
         for j, second in enumerate(downstream):
             estimate[i, j] = distance(whole(first), whole(second))[0]
             exchanged[:, i, j] = distance(*_exchanged(first, second, resamples, rng))
-    return Noise(estimate, exchanged, measure.sign)
+    return Noise(estimate, exchanged, measure.sign, resampling.largest)
 
 
 def jackknife_table(
@@ -161,10 +162,9 @@ def jackknife_table(
         ValueError: the sets were projected differently.
     """
     check_comparable([*upstream, *downstream])
-    distance = _distance(measure)
-    found = [[_jackknife(distance, (a, b)) for b in downstream] for a in upstream]
-    if measure.resampling is not None and not measure.resampling.about_infinite:
-        found = [[dataclasses.replace(j, corrected=j.estimate) for j in row] for row in found]
+    resampling = _resampling(measure)
+    distance, debias = resampling.distance, resampling.about_infinite
+    found = [[_jackknife(distance, (a, b), debias) for b in downstream] for a in upstream]
     return Jackknife(
         *(
             np.array([[getattr(one, field.name) for one in row] for row in found])
@@ -174,11 +174,7 @@ def jackknife_table(
 
 
 def interval(
-    jackknife: Jackknife,
-    noise: Noise,
-    distance: np.ndarray | None = None,
-    level: float = 0.95,
-    largest: float = np.inf,
+    jackknife: Jackknife, noise: Noise, distance: np.ndarray | None = None, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the intervals about the distances of infinitely many structures.
 
@@ -187,7 +183,6 @@ def interval(
         noise: noise of the same table.
         distance: [K, M] of the full features, to which the interval is scaled.
         level: confidence level.
-        largest: value that distances never exceed.
 
     Returns:
         [K, M] and [K, M], not negative. Where small is near, the lower end is zero where a
@@ -195,7 +190,7 @@ def interval(
     """
     scale, margin = _scale(distance, jackknife.estimate), jackknife.margin(level)
     lower = np.maximum(jackknife.corrected - margin, 0) * scale
-    upper = np.clip((jackknife.corrected + margin) * scale, 0, largest)
+    upper = np.clip((jackknife.corrected + margin) * scale, 0, noise.largest)
     zero = ~noise.distinguishable(level) & np.isfinite(lower)
     return np.where(zero & (noise.sign > 0), 0, lower), upper
 
@@ -209,16 +204,17 @@ def gap_between(
     resamples: int = 200,
     seed: int = 0,
 ) -> Gap:
-    """Whether one upstream set is nearer to a task than another; options of :func:`noise_table`."""
+    """The gap between two upstream sets to one task; options are those of :func:`noise_table`."""
     check_comparable([nearer, other, downstream])
-    distance = _distance(measure)
+    resampling = _resampling(measure)
+    distance = resampling.distance
 
     def difference(a: Any, b: Any, task: Any) -> np.ndarray:
         return measure.sign * (distance(b, task) - distance(a, task))
 
     sides = _exchanged(nearer, other, resamples, np.random.default_rng(seed))
     return Gap(
-        jackknife=_jackknife(difference, (nearer, other, downstream)),
+        jackknife=_jackknife(difference, (nearer, other, downstream), resampling.about_infinite),
         exchanged=difference(*sides, whole(downstream)),
     )
 
@@ -235,14 +231,14 @@ def halves_distance(sums: Drawable, seed: int = 0, measure: Measure = CSI) -> fl
         return float("nan")
     half = blocks // 2
     chosen = exchanges(half, blocks - half, SPLITS, np.random.default_rng(seed))
-    distances = _distance(measure)(sums.choose(chosen), sums.choose(1 - chosen))
+    distances = _resampling(measure).distance(sums.choose(chosen), sums.choose(1 - chosen))
     return float(distances.mean() * (2 / blocks) / (1 / half + 1 / (blocks - half)))
 
 
-def _distance(measure: Measure) -> Distance:
+def _resampling(measure: Measure) -> Resampling:
     if measure.resampling is None:
         raise ValueError(f"{measure.label} cannot be drawn again; give it a resampling")
-    return measure.resampling.distance
+    return measure.resampling
 
 
 def _exchanged(
@@ -255,8 +251,10 @@ def _exchanged(
     return together.choose(chosen), together.choose(1 - chosen)
 
 
-def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[Drawable]) -> Jackknife:
-    """Jackknife of a function of several independent sets."""
+def _jackknife(
+    quantity: Callable[..., np.ndarray], samples: Sequence[Drawable], debias: bool
+) -> Jackknife:
+    """Jackknife of a function of several independent sets; ``debias`` takes its bias out."""
     samples = [merge_blocks(sample, GROUPS) for sample in samples]
     full = [whole(sample) for sample in samples]
     estimate = quantity(*full)[0]
@@ -273,7 +271,8 @@ def _jackknife(quantity: Callable[..., np.ndarray], samples: Sequence[Drawable])
     parts, total = np.array(variances), sum(variances)
     # Satterthwaite's rule; without any variance, the fewest.
     freedom = total**2 / (parts**2 / freedoms).sum() if total > 0 else min(freedoms)
-    return Jackknife(*map(np.asarray, (estimate, estimate - bias, np.sqrt(total), freedom)))
+    corrected = estimate - bias if debias else estimate
+    return Jackknife(*map(np.asarray, (estimate, corrected, np.sqrt(total), freedom)))
 
 
 def _chance(exchanged: np.ndarray, estimate: np.ndarray) -> np.ndarray:

@@ -169,11 +169,11 @@ def test_csi_prints_the_table(inside, capsys, monkeypatch) -> None:
 
 
 def test_generated_structures_are_written(inside, capsys) -> None:
-    arguments = ["generate", "slabs", "size=(1, 1, 3)", "--count=2", "--seed=1", "--workers=1"]
-    assert main([*arguments, "--output=slabs.xyz"]) == 0
+    arguments = ["generate", "slabs", "--count=2", "--seed=1", "--workers=1"]
+    given = ["size=(1, 1, 3)", "metals=Pd,Pt"]
+    assert main([*arguments[:2], *given, *arguments[2:], "--output=slabs.xyz"]) == 0
     # Values may follow the options, too.
-    kind, options = arguments[:2], arguments[3:]
-    assert main([*kind, *options, "--output=slabs.archive.npz", arguments[2]]) == 0
+    assert main([*arguments, "--output=slabs.archive.npz", *given]) == 0
     written, kept = read("slabs.xyz"), read("slabs.archive.npz")
     assert len(written) == len(kept) == 2
     for one, exact in zip(written, kept, strict=True):
@@ -181,6 +181,7 @@ def test_generated_structures_are_written(inside, capsys) -> None:
         np.testing.assert_allclose(np.array(one.forces), np.array(exact.forces), atol=1e-6)
         np.testing.assert_array_equal(one.tags, exact.tags)
         np.testing.assert_array_equal(one.fixed, exact.fixed)
+        assert {46, 78} & set(exact.atomic_numbers.tolist())
     capsys.readouterr()
     assert main([*arguments[:2], "size", "--count=2", "--output=a.xyz"]) == 2
     assert main([*arguments[:2], "sise=1", "--count=2", "--output=a.xyz"]) == 1

@@ -64,6 +64,7 @@ class Whole:
     parts: tuple[Section, ...] = ()
     extra: Section | None = None
     bounded: Bounded = field(default_factory=Bounded)
+    words: tuple[str, ...] = ()
 
 
 PLAIN = {"train": {"batch_size": 4}, "parts": [{"batch_size": 1}, {"batch_size": 2}]}
@@ -97,6 +98,8 @@ def test_defaults_and_given_values():
         ("train.free.depth.k=3", lambda s: s.train.free, {"depth": {"k": 3}}),
         ("parts.1.batch_size=9", lambda s: s.parts[1].batch_size, 9),
         ("extra.batch_size=5", lambda s: s.extra.batch_size, 5),
+        ("words=near,far", lambda s: s.words, ("near", "far")),
+        ("words=near", lambda s: s.words, ("near",)),
     ],
 )
 def test_override_takes_the_type_of_its_field(argument, read, expected):
@@ -116,7 +119,7 @@ def test_override_in_two_words_and_order():
     [
         ("--config.train.batch_sise=8", ["config.train.batch_sise", "Did you mean 'batch_size'?"]),
         ("--config.trian.batch_size=8", ["config.trian", "Did you mean 'train'?"]),
-        ("--config.zzz=8", ["config.zzz", "Known: bounded, extra, parts, train"]),
+        ("--config.zzz=8", ["config.zzz", "Known: bounded, extra, parts, train, words"]),
         ("--config.train.lr=1", ["config.train.lr", "Did you mean 'learning_rate'?"]),
         ("--config.batch_size=8", ["config.batch_size", "Write config.train.batch_size"]),
         ("--config.train.cutoff=8", ["config.train.cutoff", "Write config.bounded.cutoff"]),

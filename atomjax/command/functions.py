@@ -181,7 +181,7 @@ def generate(options: argparse.Namespace) -> int:
     wrong = [name for name, separator, _ in pairs if not separator]
     if wrong:
         raise ConfigError(f"option '{wrong[0]}' has no value; write {wrong[0]}=VALUE")
-    given = {name: Argument(value).literal for name, _, value in pairs}
+    given = {name: Argument(value) for name, _, value in pairs}
     spec = GenerateSpec(options.kind, options.count, options.seed, given)
     structures = make_structures(spec, workers=options.workers)
     options.output.parent.mkdir(parents=True, exist_ok=True)

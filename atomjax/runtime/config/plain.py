@@ -33,6 +33,12 @@ class Argument(str):
         except (ValueError, SyntaxError):
             return str(self)
 
+    @property
+    def listed(self) -> Any:
+        """The Python literal the text spells, else the texts between its commas."""
+        literal = self.literal
+        return self.split(",") if isinstance(literal, str) else literal
+
 
 def nearest(name: str, choices: Iterable[str], word: Callable[[str], str] = str) -> str:
     """A sentence that points from a mistyped or abbreviated ``name`` to the valid ones.

@@ -137,13 +137,14 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, str):
             raise _mismatch(value, hint, where)
         return str(value)
+    is_list = origin in (tuple, list, Sequence)
     if isinstance(value, Argument):
-        value = value.literal
+        value = value.listed if is_list else value.literal
     if origin is typing.Literal:
         return _convert_choice(value, typing.get_args(hint), where)
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)
-    if origin in (tuple, list, Sequence):
+    if is_list:
         return _convert_items(value, origin, hint, where)
     if origin in (dict, Mapping) or hint is dict:
         return _convert_mapping(value, hint, where)

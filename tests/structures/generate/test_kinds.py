@@ -269,8 +269,8 @@ def test_oxide_slabs_are_periodic():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("conformers", {"molecule": 3}, "no option 'molecule'; did you mean 'molecules'"),
-        ("conformers", {"turned": "half"}, "turned must be of type float"),
+        ("conformers", {"molecule": 3}, "unknown key 'molecule'. Did you mean 'molecules'"),
+        ("conformers", {"turned": "half"}, "turned must be a number"),
         ("conformers", {"heavy_atoms": (5, 2)}, "heavy_atoms must be"),
         ("slabs", {"metals": ("Fe",)}, r"metals \['Fe'\] not among Al, Ni"),
         ("slabs", {"fixed_layers": 4}, "above fixed_layers=4"),

@@ -139,7 +139,7 @@ def test_a_missing_package_is_named_before_any_work(tmp_path, monkeypatch):
         ({"kind": "slab", "count": 1}, "did you mean 'slabs'"),
         ({"kind": "slabs", "count": 0}, "count must be an integer from 1 on, got 0"),
         ({"kind": "slabs", "count": 2, "seed": -1}, "seed must be"),
-        ({"kind": "slabs", "count": 2, "sise": 3}, "did you mean 'size'"),
+        ({"kind": "slabs", "count": 2, "sise": 3}, "Did you mean 'size'"),
     ],
 )
 def test_wrong_specs_are_refused(spec, message, tmp_path):

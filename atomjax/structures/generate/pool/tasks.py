@@ -1,7 +1,6 @@
 """A set as tasks, whose results depend neither on the process nor on the order."""
 
 import dataclasses
-import difflib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from atomjax.runtime.config import ConfigError, build
 from atomjax.structures.generate.errors import GenerateError, LabelError
 from atomjax.structures.structure import Structure, StructureError
 
@@ -136,33 +136,12 @@ def options_from(cls: type, values: Mapping[str, Any], kind: str) -> Any:
     """An options dataclass from plain values.
 
     Raises:
-        GenerateError: an unknown name (with the nearest known one), or a value of another type
-            than the default's.
+        GenerateError: an unknown name (with the nearest known one), or a wrong type.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    converted = {}
-    for name, value in values.items():
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise GenerateError(
-                f"kind {kind!r} has no option {name!r}{hint} Known: {', '.join(fields)}"
-            )
-        converted[name] = _like(fields[name].default, value, f"{kind}: {name}")
-    return cls(**converted)
-
-
-def _like(default: Any, value: Any, where: str) -> Any:
-    """`value` as the type of `default`."""
-    if isinstance(default, tuple) and isinstance(value, Sequence) and not isinstance(value, str):
-        if not default:
-            return tuple(value)
-        return tuple(_like(default[0], entry, where) for entry in value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(default):
-        raise GenerateError(f"{where} must be of type {type(default).__name__}, got {value!r}")
-    return value
+    try:
+        return build(cls, values, kind)
+    except ConfigError as error:
+        raise GenerateError(str(error)) from None
 
 
 def check_range(where: str, pair: tuple[float, ...], lowest: float = 0.0) -> None:

@@ -2,20 +2,26 @@
 
     python -m atomjax.launch --config configs/paper/survey.py:FOLDER --workdir runs/survey
 
-Six upstream sets are labelled here, and four of the tasks; without FOLDER they are all. It holds
-the data of four tasks with labels of density functional theory and, if it is to be compared, one
-more upstream set, whose labels take a package of their own (``atomjax[crystals]``):
+Seven upstream sets are labelled here, and five of the tasks; without FOLDER they are all. It holds
+three more upstream sets and a task, whose labels take a package of their own
+(``atomjax[crystals]``), and the data of four tasks with labels of density functional theory:
 
-    atomjax generate crystals --count 600 --seed 0 --output crystals.archive.npz
+    atomjax generate crystals prototypes=fcc,bcc,hcp \
+        --count 1040 --output metals.archive.npz
+    atomjax generate crystals prototypes=diamond,zincblende,wurtzite \
+        --count 1040 --output covalent.archive.npz
+    atomjax generate crystals prototypes=rocksalt,fluorite,perovskite \
+        --count 1040 --output ionic.archive.npz
+    atomjax generate crystals prototypes=spinel \
+        --count 320 --seed 1 --output spinels.archive.npz
     python -m atomjax.structures.convert --source cif_csv --path perov_5_val.csv --out perov_5
     python -m atomjax.structures.convert --source cif_csv --path carbon_24_val.csv --out carbon_24
 
 and ``s66x8_wb97x6-31gd.h5`` and ``Li_electrode_finetune.xyz`` as ``configs/s66x8.py`` and
 ``configs/li_electrode.py`` name them. One small GemNet-OC is pretrained under a fixed budget
-C = E × N on each set, on a balanced mixture and on one in the shares of JMP's temperature 2
-(Table 1), with half the budget (Table 2), and on a distant set with a bridge of a twentieth of
-another (Fig. 4), then finetuned on 50 structures of every task. Single sets and random weights have
-three seeds, the others one. The run resumes; its report is rewritten after every seed.
+C = E × N on each set, on a balanced mixture (Table 1) and on a distant set with a bridge of a
+twentieth of another (Fig. 4), then finetuned on 50 structures of every task. Single sets and random
+weights have three seeds, the others one. The run resumes; its report is rewritten after every seed.
 
 What was found is in docs/reproduction.md.
 """
@@ -26,14 +32,12 @@ from typing import Any
 import ml_collections
 
 from atomjax.recipes import dft_sets, small_data, small_sets
-from atomjax.recipes.sections import read, section, stored
+from atomjax.recipes.sections import generated, read, section, stored
 from atomjax.similarity.measures import registry
 
 GRAPH = section(cutoff=4.0)
-UPSTREAM = ("conformers", "reactions", "trajectory", "slabs", "alloys", "oxides")
-N, E = 300, 10
-# JMP mixes ANI-1x, Transition-1x, OC20 and OC22 (2, 10, 100 and 8 million) at T = 2.
-TEMPERATURE = section(conformers=24, reactions=54, slabs=172, oxides=50)
+CRYSTALS = ("metals", "covalent", "ionic")
+N, E, VALIDATION = 1000, 20, 40
 
 
 def start(name: str, epochs: int = E, **structures: int) -> Any:
@@ -74,12 +78,15 @@ def task(data: Any, *, targets: list[Any] | None = None, by: str = "structure") 
 def generated_tasks() -> list[Any]:
     """Tasks that are labelled here."""
     energy = section(name="atomization_energy", unit="eV", extensive=True)
-    sets = small_sets.downstream_sets().items()
-    return [task(one, targets=[energy] if name == "molecules" else None) for name, one in sets]
+    sets = small_sets.downstream_sets()
+    sets["barriers"] = generated("barriers", generator="reactions", count=320, seed=1)
+    return [
+        task(one, targets=[energy] if name == "molecules" else None) for name, one in sets.items()
+    ]
 
 
-def published_tasks(folder: Path) -> list[Any]:
-    """Tasks with labels of density functional theory, of the files in a folder."""
+def stored_tasks(folder: Path) -> list[Any]:
+    """Tasks of the files in a folder: four of density functional theory and crystals."""
     dimers = dft_sets.s66x8(str(folder / "s66x8_wb97x6-31gd.h5"), "dimers")
     cathode = dft_sets.li_electrode(str(folder / "Li_electrode_finetune.xyz"), "cathode")
     perovskites = stored("perovskites", str(folder / "perov_5"))
@@ -91,19 +98,27 @@ def published_tasks(folder: Path) -> list[Any]:
         task(cathode),
         task(perovskites, targets=[heat]),
         task(carbon, targets=[energy]),
+        task(crystals("spinels", folder)),
     ]
+
+
+def crystals(name: str, folder: Path) -> Any:
+    """Crystals of some prototypes, labelled by CHGNet."""
+    one = read(name, str(folder / f"{name}.archive.npz"), "archive")
+    one.energy_unit, one.length_unit, one.energy_kind = "eV", "Å", "total"
+    return one
 
 
 def candidates(folder: str) -> list[Any]:
     """Upstream sets."""
-    sets = small_sets.upstream_sets(N + 40, 40, GRAPH)
-    path = Path(folder) / "crystals.archive.npz"
-    if folder and path.exists():
-        crystals = read("crystals", str(path), "archive")
-        crystals.energy_unit, crystals.length_unit, crystals.energy_kind = "eV", "Å", "total"
-        crystals.split, crystals.graph = section(validation=40), GRAPH
-        sets.append(crystals)
-    return sets
+    count = N + VALIDATION
+    sets = small_sets.upstream_sets(count, VALIDATION, GRAPH)
+    more = [generated("pairs", generator="dimers", count=count, seed=0)]
+    if folder:
+        more += [crystals(name, Path(folder)) for name in CRYSTALS]
+    for one in more:
+        one.split, one.graph = section(validation=VALIDATION), GRAPH
+    return sets + more
 
 
 def get_config(folder: str = "") -> ml_collections.ConfigDict:
@@ -114,21 +129,13 @@ def get_config(folder: str = "") -> ml_collections.ConfigDict:
     config.gradients = 3
     config.candidates = candidates(folder)
     names = [one.name for one in config.candidates]
-    config.tasks = generated_tasks() + (published_tasks(Path(folder)) if folder else [])
+    config.tasks = generated_tasks() + (stored_tasks(Path(folder)) if folder else [])
 
     config.starts = [start(name, **{name: N}) for name in names]
-    config.pairs = [(name, "scratch") for name in names]
-    config.starts.append(start("balanced", **dict.fromkeys(UPSTREAM, N // len(UPSTREAM))))
-    config.starts.append(start("temperature 2", **TEMPERATURE))
-    config.starts.append(start("conformers, half of C", E // 2, conformers=N))
+    config.starts.append(start("balanced", **dict.fromkeys(names, N // len(names))))
     config.starts.append(start("slabs and a bridge", slabs=N - N // 20, conformers=N // 20))
-    for name, other in (
-        ("balanced", "conformers"),
-        ("temperature 2", "conformers"),
-        ("conformers, half of C", "conformers"),
-        ("slabs and a bridge", "slabs"),
-    ):
-        config.pairs.append((name, other))
+    config.pairs = [(name, "scratch") for name in names]
+    config.pairs += [("balanced", "conformers"), ("slabs and a bridge", "slabs")]
 
     # What the rule for small data takes, with one block, to be quick.
     config.model = small_data.model_settings(GRAPH.cutoff, num_blocks=1)

@@ -239,16 +239,16 @@ def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     path = ROOT / "configs" / "paper" / "survey.py"
     assert main([f"--config={path}", "--validate"]) == 0
-    assert "22 pretrainings, 100 finetunings, 72 linear probes" in capsys.readouterr().out
+    assert "23 pretrainings, 130 finetunings, 105 linear probes" in capsys.readouterr().out
     settings = SurveySettings.from_config(load_config(path))
-    sets = ["conformers", "reactions", "trajectory", "slabs", "alloys", "oxides"]
+    sets = ["conformers", "reactions", "trajectory", "slabs", "alloys", "oxides", "pairs"]
     assert list(settings.singles) == sets
-    common = settings.starts[0].budget
-    alike = [s.name for s in settings.starts if s.budget == common]
-    assert alike == [*sets, "balanced", "temperature 2", "slabs and a bridge"]
+    assert {start.budget for start in settings.starts if len(start.structures) < 3} == {20_000}
     published = SurveySettings.from_config(load_config(f"{path}:folder"))
     names = [task.data.name for task in published.tasks]
-    assert names[4:] == ["dimers", "cathode", "perovskites", "carbon"]
+    assert names[5:] == ["dimers", "cathode", "perovskites", "carbon", "spinels"]
+    assert [*published.singles] == [*sets, "metals", "covalent", "ionic"]
+    assert {start.budget for start in published.starts} == {20_000}
 
 
 @pytest.mark.slow

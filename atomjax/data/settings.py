@@ -203,10 +203,10 @@ class DataSettings(Settings):
     "Test sets, likewise."
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
     "Fractions of an epoch that are drawn from each training set."
-    max_validation: Count | None = None
-    "Validate on a fixed random subset of so many structures of each set; none: all."
-    max_test: Count | None = None
-    "Test on a fixed random subset of so many structures of each set; none: all."
+    max_validation: WholeNumber | None = None
+    "Validate on a fixed random subset of so many structures of each set; 0: on nothing, none: all."
+    max_test: WholeNumber | None = None
+    "Test on a fixed random subset of so many structures of each set; 0: on nothing, none: all."
     ignore_charge: bool = False
     "Train and test on charges and spins that differ, though no model here reads them."
     root: str | None = None

@@ -121,7 +121,7 @@ class Predictor:
 def predictors(settings: SurveySettings) -> dict[str, Predictor]:
     """Column of ``csi.csv`` → predictor: all measures, and their limits of infinite sets.
 
-    Where starts are probed, also what the probes found.
+    Where starts are probed, also what the probes found, and errors under smaller budgets.
     """
     found = {}
     for column in settings.comparison().columns:
@@ -135,15 +135,29 @@ def predictors(settings: SurveySettings) -> dict[str, Predictor]:
         found["log_evidence"] = Predictor("log evidence of a linear probe (LogME)", -1)
     if settings.gradients:
         found["gradient_distance"] = Predictor("distance of gradients", 1)
+    for budget in settings.smaller_budgets:
+        found[_error_under(budget)] = Predictor(f"error under C = {budget:,}", 1)
     return found
 
 
-def _value(results: Results, candidate: str, start: str, key: str, task: str) -> float | None:
-    """Value of a measure, or mean of the probes over the seeds, of a candidate and a task."""
-    probed = results.errors(probe_of(start), key, task)
-    if probed:
-        return float(np.mean(probed))
-    return results.values(candidate, key, task).get(None)
+def _error_under(budget: int) -> str:
+    """Name of the errors under a smaller budget among the predictors."""
+    return f"error_under_{budget}"
+
+
+def _values(findings: Findings, key: str, judged: Mapping[str, str]) -> list[list[float | None]]:
+    """[K, M] values of a predictor: of a measure, or a mean over seeds of probes or errors."""
+    settings, results = findings.settings, findings.results
+    less = {_error_under(budget): starts for budget, starts in settings.smaller_budgets.items()}
+
+    def value(candidate: str, start: str, task: str, metric: str) -> float | None:
+        label, column = probe_of(start), key
+        if key in less:
+            label, column = less[key][candidate], metric
+        errors = results.errors(label, column, task)
+        return float(np.mean(errors)) if errors else results.values(candidate, key, task).get(None)
+
+    return [[value(*start, *task) for task in judged.items()] for start in settings.singles.items()]
 
 
 def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -155,16 +169,12 @@ def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dic
         findings: findings of the survey.
         judged: task → metric.
     """
-    results, singles = findings.results, findings.settings.singles
-    if len(singles) < 3:
+    if len(findings.settings.singles) < 3:
         return {}
     errors, level = _errors_of_singles(findings, judged), findings.settings.level
     found = {}
     for key, predictor in predictors(findings.settings).items():
-        distances = [
-            [_value(results, name, start, key, task) for task in judged]
-            for name, start in singles.items()
-        ]
+        distances = _values(findings, key, judged)
         # Extrapolation needs enough structures, distances within elements one that sets share.
         if any(value is None or np.isnan(value) for row in distances for value in row):
             continue

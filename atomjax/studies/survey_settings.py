@@ -49,6 +49,11 @@ class StartSettings(Settings):
         """C = epochs × unique structures."""
         return self.epochs * sum(self.structures.values())
 
+    @property
+    def only(self) -> str:
+        """The candidate of a start on a single set."""
+        return next(iter(self.structures))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSettings(Settings):
@@ -141,7 +146,19 @@ class SurveySettings(WorkflowSettings):
         if not budgets:
             return {}
         common = max(budgets, key=budgets.count)
-        return {next(iter(s.structures)): s.name for s in alone if (s.budget, s.epochs) == common}
+        return {s.only: s.name for s in alone if (s.budget, s.epochs) == common}
+
+    @property
+    def smaller_budgets(self) -> dict[int, dict[str, str]]:
+        """Budget → candidate → start, where all of ``singles`` have one of a smaller budget."""
+        names = set(self.singles.values())
+        alone = [s for s in self.starts if len(s.structures) == 1]
+        most = min((s.budget for s in alone if s.name in names), default=0)
+        found: dict[int, dict[str, str]] = {}
+        for one in alone:
+            if one.budget < most:
+                found.setdefault(one.budget, {})[one.only] = one.name
+        return {c: starts for c, starts in found.items() if set(self.singles) <= set(starts)}
 
     def comparison(self) -> SimilaritySettings:
         """The similarity job of the survey."""

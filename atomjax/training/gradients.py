@@ -127,7 +127,9 @@ def mean_gradients(settings: RunSettings, run: Run, wanted: GradientSettings) ->
     # Random weights of a head follow from its name.
     (dataset,) = settings.data.train
     renamed = dataclasses.replace(dataset, name=HEAD)
-    data = dataclasses.replace(settings.data, train=(renamed,), validation=(), test=())
+    # Other parts are not read: a small sample may lack elements of theirs.
+    given: dict[str, Any] = {"validation": (), "test": (), "max_validation": 0, "max_test": 0}
+    data = dataclasses.replace(settings.data, train=(renamed,), **given)
     job = pretraining_job(settings.replace(train=train, data=data))
     session, found = Session(job, run), []
     optimizer = _summing()

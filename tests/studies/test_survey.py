@@ -134,6 +134,7 @@ def test_contradictions_are_refused(tmp_path, changes, message):
 def report(folder, monkeypatch, workdir=None, **changes) -> dict:
     """The summary of a survey with errors in the order of the CSI, in the folder ``run``."""
     errors = {"one": 10.0, "two": 20.0, "three": 30.0, "mixed": 12.0, "one, less": 15.0}
+    errors |= {"two, less": 18.0, "three, less": 14.0}
 
     def measured(settings):
         if settings.finetune is None:
@@ -218,6 +219,19 @@ def test_probes_are_predictors_of_single_sets(tmp_path, monkeypatch):
     assert "probe of" not in text.partition("## Time")[0]
 
 
+def test_errors_under_a_smaller_budget_are_a_predictor(tmp_path, monkeypatch):
+    starts = survey_config(tmp_path)["starts"]
+    less = [{"structures": {name: 4}, "name": f"{name}, less"} for name in ("two", "three")]
+    starts += [{"epochs": 2, "seeds": [0], **one} for one in less]
+    found = report(tmp_path, monkeypatch, starts=starts)["correlations"]
+    # 16, 18 and 14 where the whole budget gives 10, 20 and 30.
+    assert found["error_under_8"]["mean"] == pytest.approx(-0.5)
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "| error under C = 8 | -0.50 |" in text
+    # One candidate without such a start leaves the budget out.
+    assert "error_under_8" not in report(tmp_path, monkeypatch, tmp_path / "other")["correlations"]
+
+
 def test_starts_may_have_fewer_seeds(tmp_path, monkeypatch):
     starts = survey_config(tmp_path)["starts"]
     starts[3]["seeds"] = [0]
@@ -239,16 +253,16 @@ def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     path = ROOT / "configs" / "paper" / "survey.py"
     assert main([f"--config={path}", "--validate"]) == 0
-    assert "23 pretrainings, 130 finetunings, 105 linear probes" in capsys.readouterr().out
+    assert "30 pretrainings, 165 finetunings, 105 linear probes" in capsys.readouterr().out
     settings = SurveySettings.from_config(load_config(path))
     sets = ["conformers", "reactions", "trajectory", "slabs", "alloys", "oxides", "pairs"]
     assert list(settings.singles) == sets
-    assert {start.budget for start in settings.starts if len(start.structures) < 3} == {20_000}
     published = SurveySettings.from_config(load_config(f"{path}:folder"))
     names = [task.data.name for task in published.tasks]
     assert names[5:] == ["dimers", "cathode", "perovskites", "carbon", "spinels"]
     assert [*published.singles] == [*sets, "metals", "covalent", "ionic"]
-    assert {start.budget for start in published.starts} == {20_000}
+    assert {start.budget for start in published.starts} == {20_000, 2_000}
+    assert list(published.smaller_budgets) == [2_000]
 
 
 @pytest.mark.slow

@@ -8,8 +8,11 @@ import jax
 import numpy as np
 import optax
 import pytest
+from ase.io import read, write
 from rich.console import Console
 
+from atomjax.data.load import divide
+from atomjax.data.settings import SplitSettings
 from atomjax.launch import main
 from atomjax.models import fit_scale_factors
 from atomjax.runtime.config import ConfigError
@@ -51,6 +54,17 @@ def settings_of(folder, **changes) -> dict:
 
 def quiet_run(path) -> Run:
     return Run(path, console=Console(quiet=True))
+
+
+def test_elements_of_other_parts_are_not_asked_for(tmp_path):
+    """A sample of a varied set need not hold all elements of its validation part."""
+    config = settings_of(tmp_path)
+    frames = read(tmp_path / "far.xyz", ":")
+    split = SplitSettings(validation=4)
+    for frame in divide(frames, split, "far")["validation"]:
+        frame.symbols[0] = "Xe"
+    write(tmp_path / "far.xyz", frames)
+    assert len(compare_gradients(config, quiet_run(tmp_path / "run"))["pairs"]) == 2
 
 
 def test_the_same_structures_have_no_distance(tmp_path):

@@ -19,7 +19,7 @@ from atomjax.reporting.plots import Curve, Panel, point_plot
 from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.similarity.analysis.rank_correlation import rank_correlation, regret
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import Findings, Point, Results
+from atomjax.studies.results import Findings, Point
 from atomjax.studies.survey_settings import SurveySettings
 from atomjax.studies.tables import correlation_cells, error_table, fractions, heading
 from atomjax.studies.transfer import SCRATCH, finetunings
@@ -157,7 +157,10 @@ def _values(findings: Findings, key: str, judged: Mapping[str, str]) -> list[lis
         errors = results.errors(label, column, task)
         return float(np.mean(errors)) if errors else results.values(candidate, key, task).get(None)
 
-    return [[value(*start, *task) for task in judged.items()] for start in settings.singles.items()]
+    return [
+        [value(candidate, start, task, metric) for task, metric in judged.items()]
+        for candidate, start in settings.singles.items()
+    ]
 
 
 def correlations(findings: Findings, judged: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from ase.io import read, write
+from ase.io import iread, write
 from rich.console import Console
 
 from atomjax.data.load import divide
@@ -59,7 +59,7 @@ def quiet_run(path) -> Run:
 def test_elements_of_other_parts_are_not_asked_for(tmp_path):
     """A sample of a varied set need not hold all elements of its validation part."""
     config = settings_of(tmp_path)
-    frames = read(tmp_path / "far.xyz", ":")
+    frames = list(iread(tmp_path / "far.xyz"))
     held_out = divide(frames, SplitSettings(validation=4), "far")["validation"]
     for frame in frames:
         if any(frame is one for one in held_out):

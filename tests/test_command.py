@@ -133,6 +133,11 @@ def test_finetune_is_what_the_launcher_runs(monkeypatch) -> None:
     assert calls == [[own, "--workdir=mine", "--config.train.epochs=3"]]
     assert main(["train", "--config=configs/quickstart.py", "--validate"]) == 0
     assert calls[1] == ["--config=configs/quickstart.py", "--validate"]
+    # Values of the launcher's options are no files, wherever they stand.
+    words = ["finetune", "--workdir", "mine", "--config.train.epochs", "3", "--debug", "first"]
+    assert main([*words, "--train", "a.xyz"]) == 0
+    own = "--config=finetune/own:a.xyz,checkpoint=first"
+    assert calls[2] == [own, "--workdir=mine", "--config.train.epochs=3", "--debug"]
 
 
 def test_trainings_say_what_is_missing(inside, capsys) -> None:
@@ -166,6 +171,9 @@ def test_csi_prints_the_table(inside, capsys, monkeypatch) -> None:
     shown = capsys.readouterr().out
     assert "| a |" in shown
     assert "to frames16" in shown
+    assert main(["csi", "a/train.xyz", "b/train.xyz", "--task=frames16.xyz"]) == 2
+    error = capsys.readouterr().err
+    assert "a/train.xyz and b/train.xyz are both named 'train'" in error
 
 
 def test_generated_structures_are_written(inside, capsys) -> None:

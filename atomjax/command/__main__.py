@@ -132,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser(word)
     function = resolve(command.function)
     if command.passes:
-        options, left = parser.parse_known_args(rest)
+        from atomjax.command.launch import in_one_word
+
+        options, left = parser.parse_known_args(in_one_word(rest))
         return _explained(lambda: function(options, left))
     # Files and values may come before, between and after the options.
     options = parser.parse_intermixed_args(rest)

@@ -45,10 +45,17 @@ def add_csi_options(parser: argparse.ArgumentParser) -> None:
 def csi(options: argparse.Namespace) -> int:
     """Prints the table of distances."""
     keep_compiled_programs()
-    named = dict(_named(text) for text in options.candidates) or atomjax.atlas()
+    named: dict[str, Any] = {}
+    for name, path in map(_named, options.candidates):
+        if name in named:
+            raise ConfigError(
+                f"{named[name]} and {path} are both named {name!r}; give one another name: "
+                f"NAME={path}"
+            )
+        named[name] = path
     labels: dict[str, Any] = given_labels(options)
     table = atomjax.csi(
-        named,
+        named or atomjax.atlas(),
         dict([_named(options.task)]),
         checkpoint=options.checkpoint,
         size=options.size,

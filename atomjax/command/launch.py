@@ -157,6 +157,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def in_one_word(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, each of the launcher's options with its value as ``--name=value``.
+
+    So another parser that passes them on does not take the values for files.
+    """
+    actions = make_parser()._option_string_actions
+    words, given = [], iter(arguments)
+    for word in given:
+        action = actions.get(word)
+        takes_value = word.startswith(PREFIX) if action is None else action.nargs is None
+        if takes_value and "=" not in word and word != "--config":
+            value = next(given, None)
+            word = word if value is None else f"{word}={value}"
+        words.append(word)
+    return words
+
+
 def read_settings(
     options: argparse.Namespace, overrides: Sequence[str], parser: argparse.ArgumentParser
 ) -> tuple[Workflow, Any, int]:

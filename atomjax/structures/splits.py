@@ -1,5 +1,6 @@
 """Seeded division of a data set into parts, by structure or by class."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
@@ -105,6 +106,13 @@ def _counts(parts: Mapping[str, Size], total: int) -> dict[str, int | None]:
     if sum(count is None for count in counts.values()) > 1:
         raise SplitError("only one part can be None (what the others leave)")
     asked = sum(count or 0 for count in counts.values())
+    shares = [size for size in parts.values() if isinstance(size, float)]
+    if len(shares) == sum(size != 0 for size in parts.values()) and math.isclose(sum(shares), 1):
+        # Each is rounded by itself; the largest makes up for it.
+        largest = max(counts, key=lambda name: counts[name] or 0)
+        rest = total - asked + (counts[largest] or 0)
+        if rest > 0:
+            counts[largest], asked = rest, total
     if asked > total:
         raise SplitError(
             f"parts {dict(parts)} ask for {asked} structures of a data set of {total};"

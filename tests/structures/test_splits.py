@@ -23,6 +23,13 @@ def test_parts_are_disjoint_and_of_the_asked_size(structures):
     assert all(np.all(np.diff(v) > 0) for v in parts.values())
 
 
+@pytest.mark.parametrize("count", [3, 15, 16, 25, 35, 100])
+def test_fractions_of_the_whole_leave_nothing(structures, count):
+    parts = split_indices(structures[:count], {"train": 0.8, "validation": 0.1, "test": 0.1})
+    assert sum(map(len, parts.values())) == count
+    assert min(map(len, parts.values())) > 0
+
+
 def test_seeded(structures):
     sizes = {"train": 50, "test": 20}
     first = split_indices(structures, sizes, seed=1)

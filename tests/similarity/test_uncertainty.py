@@ -112,6 +112,16 @@ def test_intervals_are_carried_over_in_proportion_and_start_at_zero_within_the_n
         assert interval(jackknife, above, distance)[0] == 0
 
 
+def test_estimates_below_zero_are_not_scaled():
+    """An unbiased one of two samples of one distribution is negative half of the time."""
+    jackknife = Jackknife(*(np.array([[x]]) for x in (-0.02, -0.02, 0.1, np.inf)))
+    noise = Noise(np.array([[-0.02]]), np.linspace(-0.1, 0.1, 201)[:, None, None])
+    for distance in (None, np.array([[-0.5]])):
+        low, high = interval(jackknife, noise, distance)
+        assert (low[0, 0], high[0, 0]) == (0, pytest.approx(-0.02 + 0.196, rel=1e-3))
+        assert noise.floor(distance)[0, 0] == pytest.approx(0.09)
+
+
 def test_a_gap_needs_chance_and_interval():
     def gap(corrected: float, error: float, chance: float) -> Gap:
         values = (np.asarray(x) for x in (2.0, corrected, error, 1e9))

@@ -282,5 +282,8 @@ def _chance(exchanged: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 
 
 def _scale(distance: np.ndarray | None, estimate: np.ndarray) -> np.ndarray:
-    about = estimate if distance is None else distance
-    return about / np.where(estimate > 0, estimate, 1)
+    """Factor to values of the full features; 1 where an estimate is not positive."""
+    if distance is None:
+        return np.ones_like(estimate)
+    positive = estimate > 0
+    return np.where(positive, distance / np.where(positive, estimate, 1), 1.0)

@@ -12,7 +12,7 @@ from ase.constraints import FixAtoms, FixCartesian
 from ase.db import connect
 from ase.io import write
 
-from atomjax.structures import units
+from atomjax.structures import Structure, units
 from atomjax.structures.readers import (
     ReadError,
     ReadOptions,
@@ -23,6 +23,7 @@ from atomjax.structures.readers import (
     iterate,
     property_units,
     read,
+    to_atoms,
 )
 from atomjax.structures.store import Conversion, convert
 from tests.structures.readers.test_lmdb import ase_row, write_lmdb
@@ -65,6 +66,24 @@ def test_constraints_become_fixed_and_do_not_zero_forces(tmp_path):
     assert structure.fixed.tolist() == [True, True, False]
     assert structure.forces is not None
     np.testing.assert_array_equal(structure.forces[1], [3.0, 4.0, 5.0])
+
+
+def test_structures_written_as_atoms_keep_targets_and_classes(tmp_path):
+    """Those in whose way the format is: a SMILES that is a truth value, and a number."""
+    for class_key in ("F", "17", "ethanol"):
+        structure = Structure(
+            atomic_numbers=[9, 1],
+            positions=[[0, 0, 0], [0, 0, 0.9]],
+            energy=-1.5,
+            targets={"gap": 0.25, "phase": "gas"},
+            class_key=class_key,
+        )
+        write(tmp_path / "a.xyz", to_atoms(structure), format="extxyz")
+        (again,) = read(tmp_path / "a.xyz", classes=["phase"])
+        assert again.targets == structure.targets
+        assert again.class_key == class_key
+        assert again.energy == -1.5
+        assert "gap" not in to_atoms(structure, energy=2.0).info, "no prediction"
 
 
 def test_declared_units_are_converted(frames):

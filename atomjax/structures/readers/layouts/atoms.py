@@ -64,6 +64,7 @@ def structure_from_atoms(
         options.energy_key or "energy",
         options.stress_key or "stress",
         options.virial_key,
+        "class_key",
     }
     return options.structure(
         atomic_numbers=atoms.numbers,
@@ -76,7 +77,7 @@ def structure_from_atoms(
         forces=forces,
         **labels,
         targets=options.convert_targets({k: v for k, v in values.items() if k not in own}),
-        class_key=str(values.get("class_key", "")),
+        class_key=_class_key(values.get("class_key", "")),
         identifier=identifier,
         source=options.source or source,
     )
@@ -107,7 +108,16 @@ def to_atoms(structure: Structure, **results: Any) -> Atoms:
         held["stress"] = full_3x3_to_voigt_6_stress(held["stress"])
     if held:
         atoms.calc = SinglePointCalculator(atoms, **held)
+    if not results:
+        # An energy among them would be read back as the label.
+        own = {name: value for name, value in structure.targets.items() if name not in names}
+        atoms.info |= own
     return atoms
+
+
+def _class_key(value: Any) -> str:
+    """A class key as text; ASE's extended XYZ takes "T" and "F" for truth values."""
+    return str(value)[:1] if isinstance(value, bool | np.bool_) else str(value)
 
 
 def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:

@@ -159,8 +159,9 @@ def elements_of(structures: Sequence[Structure]) -> list[str]:
     if isinstance(structures, Store) and structures.indices is None:
         return list(structures.manifest["statistics"]["elements"])
     if isinstance(structures, Store):
-        structures = structures.sample(ELEMENT_SAMPLE)
-    numbers = np.unique(np.concatenate([structure.atomic_numbers for structure in structures]))
+        numbers = np.flatnonzero(structures.statistics(ELEMENT_SAMPLE).elements)
+    else:
+        numbers = np.unique(np.concatenate([one.atomic_numbers for one in structures]))
     return [SYMBOLS[number] for number in numbers]
 
 

@@ -174,21 +174,32 @@ class Store(Sequence[Structure]):
         """References for these structures.
 
         Those of the whole store are kept in it. For a part of it they are fitted to the part, or
-        to a sample of `max_structures` where it is larger.
+        to a sample of `max_structures` where it is larger and the sample has all its elements.
 
         Raises:
             ReferencesError: no structure has an energy or forces.
         """
         stored = self.manifest["statistics"]["references"]
         if self.indices is not None or stored is None:
-            sample = self.sample(max_structures)
-            return StatisticsAccumulator.over(sample).references(conservative=conservative)
+            held = self.statistics(max_structures)
+            return held.references(conservative=conservative)
         references = References.from_dict(stored)
         if not conservative:
             return references
         has_forces = self.manifest["statistics"]["with_forces"] > 0
         scale = references.force_scale if has_forces else references.energy_scale
         return References.from_dict({**stored, "energy_scale": scale, "force_scale": scale})
+
+    def statistics(self, max_structures: int = 100_000) -> StatisticsAccumulator:
+        """Statistics of these structures, or of a sample that has all elements of the store.
+
+        A rare element may be in none of so many structures; then all are read.
+        """
+        found = StatisticsAccumulator.over(self.sample(max_structures))
+        of_store = len(self.manifest["statistics"]["elements"])
+        if len(self) > max_structures and np.count_nonzero(found.elements) < of_store:
+            found = StatisticsAccumulator.over(self)
+        return found
 
     def verify(self) -> None:
         """Compare every file with its checksum.
@@ -284,7 +295,8 @@ class _OpenStore:
     def group_has_target(self, name: str) -> np.ndarray:
         """[groups] bool, those whose structures have a target of a name."""
         named = (target_names(group[3]) for group in self._groups)
-        return np.array([any(name in (t, t[0]) for t in targets) for targets in named], dtype=bool)
+        names = ([t if isinstance(t, str) else t[0] for t in targets] for targets in named)
+        return np.array([name in held for held in names], dtype=bool)
 
     def read(self, shard: int, start: int, length: int) -> bytes:
         """Bytes of a shard; pread moves no position, so threads can share the file."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from atomjax.data import labels
 from atomjax.structures import References, Structure
 from atomjax.structures.store import StatisticsAccumulator, Store, StoreError, write_store
 
@@ -229,6 +230,23 @@ def test_references_are_those_of_the_list(store, structures, conservative):
         np.testing.assert_allclose(found.element_energies, expected.element_energies, rtol=1e-9)
         assert found.energy_scale == pytest.approx(expected.energy_scale, rel=1e-6)
         assert found.force_scale == pytest.approx(expected.force_scale, rel=1e-12)
+
+
+def test_rare_elements_of_a_large_part_have_references(tmp_path, monkeypatch):
+    common = Structure(atomic_numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 0.8]], energy=-30.0)
+    rare = Structure(atomic_numbers=[2], positions=[[0, 0, 0]], energy=-70.0)
+    part = write_store(tmp_path / "s", [common] * 60 + [rare] + [common] * 60)[1:]
+    references = part.references(max_structures=10)
+    assert references.reference_energy([2]) == pytest.approx(-70)
+    monkeypatch.setattr(labels, "ELEMENT_SAMPLE", 10)
+    assert labels.elements_of(part) == ["H", "He"]
+
+
+def test_names_of_targets_are_compared_whole(tmp_path):
+    held = Structure(atomic_numbers=[1], positions=[[0, 0, 0]], targets={"U0": 1.0, "phase": "gas"})
+    store = write_store(tmp_path / "s", [held])
+    found = {name: bool(store.with_target(name)[0]) for name in ("U", "U0", "p", "phase")}
+    assert found == {"U": False, "U0": True, "p": False, "phase": True}
 
 
 def test_references_of_compositions_that_go_together(tmp_path):

@@ -1,6 +1,6 @@
 """Export of a checkpoint of atomjax to a file that the original code loads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,12 @@ def export(
     }
     exported = family.export(metadata["model"], heads, entries)
     say(f"{metadata['model']['name']} as {exported.layout}, {len(exported.tensors)} tensors")
-    content = _content(exported, heads, metadata)
+    references = {head.name: _references_of(head, metadata) for head in heads}
+    if exported.layout.startswith("jmp"):
+        for name, one in references.items():
+            if one is not None:
+                say(_unit_note(name, one))
+    content = _content(exported, references)
     write_torch_file(path, content)
     if licence := metadata.get("converted", {}).get("licence"):
         say(f"licence of the weights that these were converted from: {licence}")
@@ -75,30 +80,45 @@ def export(
     return content
 
 
-def _content(
-    exported: Exported, heads: Sequence[HeadConfig], metadata: Mapping[str, Any]
-) -> dict[str, Any]:
+def _references_of(head: HeadConfig, metadata: Mapping[str, Any]) -> References | None:
+    """References of a head's energies and forces, as its training had them."""
+    given = metadata.get("datasets", {}).get(head.name, {}).get("references")
+    return None if given is None else References.from_dict(given)
+
+
+def _unit_note(name: str, references: References) -> str:
+    """Line on the outputs of a head, for a file without a place for references."""
+    elements = " and the energies of its elements" if references.element_energies.any() else ""
+    return (
+        f"head {name}: an energy in eV is {references.energy_scale:.6g} times the output, plus "
+        f"{references.energy_mean:.6g}{elements}; forces in eV/Å are {references.force_scale:.6g} "
+        "times it. This file cannot hold that; the checkpoint does"
+    )
+
+
+def _content(exported: Exported, heads: Mapping[str, References | None]) -> dict[str, Any]:
     """Content of an exported file: the state_dict as nested in the original code."""
     if exported.layout.startswith("jmp"):
         averages = tuple(exported.tensors[name] for name in exported.parameters)
         return {"state_dict": exported.tensors, "optimizer_states": [{"ema": averages}]}
-    datasets = metadata.get("datasets", {})
-    given = datasets.get(heads[0].name, {}).get("references") if heads else None
-    normalizers = {}
-    if given is not None:
-        references = References.from_dict(given)
-        if not references.element_energies.any():
-            scales = {
-                "energy": (references.energy_mean, references.energy_scale),
-                "forces": (0.0, references.force_scale),
-            }
-            normalizers = {
-                key: {"mean": np.array(mean, np.float32), "rmsd": np.array(scale, np.float32)}
-                for key, (mean, scale) in scales.items()
-            }
+    references = next(iter(heads.values()), None)
+    labels = {}
+    if references is not None:
+        scales = {
+            "energy": (references.energy_mean, references.energy_scale),
+            "forces": (0.0, references.force_scale),
+        }
+        labels["normalizers"] = {
+            key: {"mean": np.array(mean, np.float32), "rmsd": np.array(scale, np.float32)}
+            for key, (mean, scale) in scales.items()
+        }
+        if references.element_energies.any():
+            table = references.element_energies.astype(np.float32)
+            labels["elementrefs"] = {"energy": {"element_references": table}}
     return {
         "state_dict": exported.tensors,
-        "normalizers": normalizers,
+        "normalizers": {},
+        **labels,
         "config": {"model": dict(exported.settings)},
         "amp": None,
     }

@@ -14,6 +14,7 @@ from atomjax.convert.gemnet_oc.export import choose_layout
 from atomjax.convert.gemnet_oc.layouts import Layout
 from atomjax.convert.torch_file import TorchFile
 from atomjax.models import HeadConfig, TargetConfig
+from atomjax.structures import References
 from atomjax.training.running.checkpoint import load_checkpoint, save_converted
 from tests.convert.checkpoints import (
     fairchem,
@@ -108,6 +109,43 @@ def test_fairchem_model_comes_back_whole(state, tmp_path):
     assert settings["activation"] == "silu"
     # What fairchem builds the network from, with defaults of its own for what is not there.
     assert (settings["num_elements"], settings["emb_size_edge"]) == (83, 48)
+
+
+def trained_with_references(state: dict, tmp_path: Path, content: dict) -> Path:
+    """A checkpoint whose heads have energies of elements, as trainings have."""
+    source = write(tmp_path / "source.pt", content)
+    convert(source, tmp_path / "converted", say=quiet)
+    variables, metadata = load_checkpoint(tmp_path / "converted")
+    table = np.zeros(119)
+    table[[1, 6]] = -13.6, -1027.6
+    references = References(table, 0.25, 2.0, 0.5, table != 0).to_dict()
+    named = {head["name"]: {"references": references} for head in metadata["heads"]}
+    save_converted(
+        tmp_path / "trained", variables["params"], variables["params"],
+        variables["scale_factors"], {**metadata, "datasets": named},
+    )  # fmt: skip
+    return tmp_path / "trained"
+
+
+def test_references_go_where_the_original_reads_them(state, tmp_path):
+    run = trained_with_references(state, tmp_path, fairchem(fairchem_state(state)))
+    export(run, tmp_path / "back.pt", say=quiet)
+    back = TorchFile(tmp_path / "back.pt").load()
+    assert float(back["normalizers"]["forces"]["rmsd"]) == 0.5
+    convert(tmp_path / "back.pt", tmp_path / "again", say=quiet)
+    _, metadata = load_checkpoint(tmp_path / "again")
+    (head,) = metadata["heads"]
+    again = References.from_dict(metadata["datasets"][head["name"]]["references"])
+    assert again.reference_energy([6, 1, 1]) == pytest.approx(0.25 - 1027.6 - 27.2, abs=1e-3)
+    assert (again.energy_mean, again.energy_scale, again.force_scale) == (0.25, 2.0, 0.5)
+
+
+def test_references_without_a_place_are_said(state, tmp_path):
+    run, said = trained_with_references(state, tmp_path, lightning(state)), []
+    export(run, tmp_path / "back.pt", say=said.append)
+    (note, *_) = [line for line in said if line.startswith("head ")]
+    assert "2 times the output, plus 0.25 and the energies of its elements" in note
+    assert "forces in eV/Å are 0.5 times" in note
 
 
 def test_heads_without_counterpart_are_refused(state, tmp_path):

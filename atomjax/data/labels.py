@@ -154,6 +154,14 @@ def _of_all_electrons(structure: Structure) -> float | None:
     return structure.energy / float(ATOMS_HA[numbers - 1].sum() * HARTREE)
 
 
+def with_any_target(structures: Sequence[Structure], names: Sequence[str]) -> np.ndarray:
+    """[S] whether each structure has a target of one of these names."""
+    if isinstance(structures, Store):
+        held = [structures.with_target(name) for name in names]
+        return np.any(held, axis=0) if held else np.zeros(len(structures), bool)
+    return np.array([any(name in one.targets for name in names) for one in structures], bool)
+
+
 def elements_of(structures: Sequence[Structure]) -> list[str]:
     """Symbols of the elements that occur, by atomic number."""
     if isinstance(structures, Store) and structures.indices is None:

@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from atomjax.batching import GraphDataset
 from atomjax.data.fingerprint import describe_change, fingerprint
-from atomjax.data.labels import ELEMENT_SAMPLE, LabelCounts
+from atomjax.data.labels import ELEMENT_SAMPLE, LabelCounts, with_any_target
 from atomjax.data.load import DataSplits
 from atomjax.data.settings import SPLITS, DatasetSettings
 from atomjax.runtime.config import ConfigError
@@ -55,10 +57,16 @@ def check_labels(
         counts = LabelCounts.of(dataset.structures, [target.name for target in head.targets])
         _check_targets(head, split, dataset, counts)
         declared = settings[dataset.index or 0].energy_kind != "none"
+        if isinstance(dataset.structures, Store):
+            # What it holds was decided when it was made.
+            manifest = dataset.structures.manifest
+            held = "total" if manifest["statistics"]["with_energy"] else "none"
+            declared = manifest["origin"].get("energy_kind", held) != "none"
         if head.kind == "energy" and not declared:
             raise ConfigError(
-                f'dataset "{dataset.name}" declares energy_kind="none", and its head predicts '
-                "energies alone; declare what its energies mean, or choose another head.kind"
+                f'dataset "{dataset.name}" has no energies (energy_kind="none"), and its head '
+                "predicts energies alone; declare what its energies mean, or choose another "
+                "head.kind"
             )
         for label in wanted_labels(head, declared):
             if not getattr(counts, label):
@@ -83,6 +91,15 @@ def _check_targets(
                 f'none of the {len(dataset):,} {split} structures of dataset "{dataset.name}" has '
                 f"a target {target.name!r}; leave it out of head.targets, or say which targets to "
                 "read (arguments.targets)"
+            )
+    if head.kind == "scalar":
+        without = ~with_any_target(dataset.structures, list(counts.targets))
+        if without.any():
+            first = dataset.identify(int(np.flatnonzero(without)[0]))
+            raise ConfigError(
+                f"{without.sum():,} of the {len(dataset):,} {split} structures of dataset "
+                f'"{dataset.name}" have none of the targets {", ".join(counts.targets)}, the first '
+                f"is {first}; leave them out of the data"
             )
 
 

@@ -304,9 +304,7 @@ class Session:
             "atomjax": __version__,
             "model": self.model_config,
             "heads": [asdict(head) for head in self.heads],
-            "graphs": {
-                dataset.name: asdict(dataset.graph_config) for dataset in self.train_loader.datasets
-            },
+            "graphs": {one.name: asdict(one.graph_config) for one in self._datasets},
             "datasets": {
                 dataset.name: {
                     **dataset.label_metadata,
@@ -340,7 +338,7 @@ class Session:
             variables = place(variables, self.mesh)
             metrics = evaluator.metrics(variables)
             rows, datasets = evaluator.predictions(variables), self.loaders["test"].datasets
-            files, sets = write_predictions(rows, datasets, self.run)
+            files, sets = write_predictions(rows, datasets, self.tasks, self.run)
             further = {k: v for n, one in sets.items() for k, v in one.reported_errors(n).items()}
             found = by_dataset(metrics).items()
             test = {name: {**one, **further.get(name, {}), **one} for name, one in found}

@@ -27,7 +27,10 @@ from atomjax.structures.readers import UnusedKeysWarning, read
 from atomjax.structures.store import Conversion, Store, convert, write_store
 from atomjax.structures.units import energy_factor
 from atomjax.training.labels import check_labels, check_states, check_unchanged
+from atomjax.training.running.evaluate import StructurePrediction
+from atomjax.training.running.predictions import evaluated_set
 from atomjax.training.settings import HeadSettings, TargetSettings
+from atomjax.training.update.tasks import Task
 
 
 def load(path: Path, run: Path, head: HeadSettings, **fields: Any) -> DataSplits:
@@ -53,6 +56,46 @@ def test_energies_under_another_key_are_an_error_that_names_it(cases: Path, tmp_
     assert LabelCounts.of(splits.train[0].structures).energy == 24
     splits = load(path, tmp_path / "c", HEAD, energy_kind="none")
     assert LabelCounts.of(splits.train[0].structures).energy == 0
+
+
+def test_a_head_of_energies_predicts_no_forces() -> None:
+    """Though the structures of a store have some, and rows of the evaluation zeros."""
+    molecule = ion(0, 0)
+    dataset = GraphDataset("set", [molecule], references=References.fit([molecule]), index=0)
+    row = StructurePrediction(0, 0, 0.0, np.zeros((3, 3)), {}, np.zeros((3, 3)))
+    found = evaluated_set([row], dataset, 0, Task(name="set", kind="energy"))
+    assert "force_mae_mev_per_angstrom" not in found.errors()
+    assert found.errors().keys() >= {"energy_mae_mev"}
+    found = evaluated_set([row], dataset, 0, Task(name="set"))
+    assert "force_mae_mev_per_angstrom" in found.errors()
+    assert found.stresses is None
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_structures_without_any_property_of_the_head_are_an_error(part, stored, tmp_path) -> None:
+    rest = {"atomic_numbers": [1], "positions": [[0, 0, 0]]}
+    structures: Sequence[Structure] = [
+        Structure(**rest, targets={"gap": 1.0}, identifier="first"),
+        Structure(**rest, identifier="second"),
+    ]
+    if stored:
+        structures = write_store(tmp_path / "s", structures)
+    splits = DataSplits(train=[])
+    getattr(splits, part).append(GraphDataset("set", structures, index=0))
+    head = HeadSettings(kind="scalar", targets=(TargetSettings(name="gap"),))
+    entry = build(DatasetSettings, {"name": "set", "kind": "store", "path": "s"})
+    with pytest.raises(ConfigError, match=r"1 of the 2 .* none of the targets gap, .* second"):
+        check_labels(head, splits, [entry])
+
+
+def test_a_store_of_forces_alone_is_trained_on(tmp_path) -> None:
+    bare = Structure(atomic_numbers=[1], positions=[[0, 0, 0]], forces=np.zeros((1, 3)))
+    splits = DataSplits(train=[GraphDataset("set", write_store(tmp_path / "s", [bare]), index=0)])
+    entry = build(DatasetSettings, {"name": "set", "kind": "store", "path": str(tmp_path / "s")})
+    check_labels(HEAD, splits, [entry])
+    with pytest.raises(ConfigError, match="has no energies"):
+        check_labels(HeadSettings(kind="energy"), splits, [entry])
 
 
 def test_a_part_without_a_label_is_an_error(cases: Path, tmp_path: Path) -> None:

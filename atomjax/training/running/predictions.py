@@ -22,6 +22,7 @@ from atomjax.training.running.results import (
     known_values,
     value_keys,
 )
+from atomjax.training.update.tasks import Task
 
 # Errors that count as near: eV, and eV/Å of each component.
 ENERGY_NEAR, FORCE_NEAR = 0.02, 0.03
@@ -270,22 +271,27 @@ def _cosine(predicted: np.ndarray, true: np.ndarray) -> float:
 
 
 def evaluated_set(
-    rows: Sequence[StructurePrediction], dataset: GraphDataset, index: int
+    rows: Sequence[StructurePrediction], dataset: GraphDataset, index: int, task: Task
 ) -> PredictedSet:
     """Predictions of an evaluation for one data set, of the quantities that it has labels of.
+
+    A head without energies or forces has zeros for them in the rows, which are no predictions.
 
     Args:
         rows: result of :meth:`atomjax.training.running.evaluate.Evaluator.predictions`.
         dataset: structures, references and property scales.
         index: the data set's index in ``rows``.
+        task: quantities that its head predicts.
     """
     own = [row for row in rows if row.dataset == index]
     structures = [dataset.structure(row.structure) for row in own]
     references = dataset.references
+    energies = references is not None and task.kind != "scalar"
+    forces = references is not None and task.kind == "energy_forces"
     labelled = {
-        "energy": references is not None and any(s.energy is not None for s in structures),
-        "forces": references is not None and any(s.forces is not None for s in structures),
-        "stress": references is not None,
+        "energy": energies and any(s.energy is not None for s in structures),
+        "forces": forces and any(s.forces is not None for s in structures),
+        "stress": references is not None and task.stress,
         "values": True,
     }
     results = [
@@ -306,13 +312,16 @@ def evaluated_set(
 
 
 def write_predictions(
-    rows: Sequence[StructurePrediction], datasets: Sequence[GraphDataset], run: Run
+    rows: Sequence[StructurePrediction],
+    datasets: Sequence[GraphDataset],
+    tasks: Sequence[Task],
+    run: Run,
 ) -> tuple[dict[str, str], dict[str, PredictedSet]]:
     """Writes the predictions of test sets; returns the file and the content of each by its name."""
     files, sets = {}, {}
     for dataset in datasets:
         assert dataset.index is not None
-        found = evaluated_set(rows, dataset, dataset.index)
+        found = evaluated_set(rows, dataset, dataset.index, tasks[dataset.index])
         path = run.path("predictions", f"{dataset.name}.npz")
         if run.primary:
             found.write(path)

@@ -95,6 +95,7 @@ class BatchLoader:
         samples: Sequence[int] | None = None,
         strata: Sequence[int] | None = None,
         rows: Sequence[int] | None = None,
+        property_names: Sequence[str] = (),
     ):
         _check_least(
             {"datasets": len(datasets), "num_devices": num_devices, "num_threads": num_threads}, 1
@@ -113,7 +114,8 @@ class BatchLoader:
         if len(set(self._indices)) < len(datasets):
             raise ValueError(f"BatchLoader: data sets share an index, they have {self._indices}")
         self._kind = _common_kind(self.datasets)
-        self._property_names = sorted({s.name for d in datasets for s in d.scales})
+        names = {s.name for d in datasets for s in d.scales}
+        self._property_names = sorted({*names, *property_names})
         self._stress = any(d.stress for d in datasets)
         self.samples = _checked_samples(samples, [len(d) for d in datasets])
         self._emitted: set[tuple[Any, ...]] = set()

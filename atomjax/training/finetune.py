@@ -73,6 +73,7 @@ def finetuning_job(settings: RunSettings) -> Job:
         pretraining_job(settings),
         checkpoint=start.checkpoint,
         which=start.which,
+        averaged=start.averaged,
         head_from=start.head_from,
         replay=start.replay,
     )

@@ -46,6 +46,7 @@ class Job:
     # Directory of the checkpoint whose backbone it starts from; None for none.
     checkpoint: str | None = None
     which: Which = "best"  # the checkpoint in that directory, "best" or "latest"
+    averaged: bool = True  # whether its averaged weights count
     # Head of the checkpoint that the new one starts from; None for a fresh one.
     head_from: str | None = None
     replay: ReplaySettings | None = None  # upstream set that is trained on beside the task

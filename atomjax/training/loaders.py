@@ -90,6 +90,8 @@ def _evaluation_loader(
         dtype=np.dtype(job.train.dtype),
         capacity=capacity,
         rows=own_rows(mesh),
+        # A part of the upstream set alone has none.
+        property_names=[target.name for target in job.head.targets],
     )
 
 

@@ -99,16 +99,9 @@ def find_replay(settings: ReplaySettings, metadata: Mapping[str, Any], *, resume
     Raises:
         ConfigError: the checkpoint has no such head, or one that predicts other quantities.
     """
-    heads = {head["name"]: head for head in metadata["heads"]}
     name = settings.dataset.name
-    source = name if resumed else settings.head_from or (name if name in heads else None)
-    if source is None and len(heads) == 1:
-        source = next(iter(heads))
-    if source is None or source not in heads:
-        raise ConfigError(
-            f"finetune.replay.head_from={settings.head_from!r}: the checkpoint has the heads "
-            f"{', '.join(heads)}; name the one that goes on.{nearest(source or name, heads)}"
-        )
+    source = name if resumed else _source(settings, metadata)
+    heads = {head["name"]: head for head in metadata["heads"]}
     head = HeadConfig.from_dict(heads[source])
     if head.kind == "scalar" or head.targets:
         raise ConfigError(
@@ -125,6 +118,20 @@ def find_replay(settings: ReplaySettings, metadata: Mapping[str, Any], *, resume
         else checkpoint_graph(metadata),
         backbone=metadata["model"],
     )
+
+
+def _source(settings: ReplaySettings, metadata: Mapping[str, Any]) -> str:
+    """Name of the head that goes on, in the checkpoint of a training that is gone on from."""
+    name, heads = settings.dataset.name, [head["name"] for head in metadata["heads"]]
+    source = settings.head_from or (name if name in heads else None)
+    if source is None and len(heads) == 1:
+        source = heads[0]
+    if source is None or source not in heads:
+        raise ConfigError(
+            f"finetune.replay.head_from={settings.head_from!r}: the checkpoint has the heads "
+            f"{', '.join(heads)}; name the one that goes on.{nearest(source or name, heads)}"
+        )
+    return source
 
 
 def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
@@ -177,15 +184,17 @@ def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
 def _labelled(replay: Replay, dataset: GraphDataset, job: Job, run: Run) -> Store:
     """The structures with the checkpoint's predictions as labels, kept on disk."""
     assert job.checkpoint is not None
-    variables, metadata = load_checkpoint(job.checkpoint, job.which)
+    variables, metadata = load_checkpoint(job.checkpoint, job.which, averaged=job.averaged)
     order = fingerprint(dataset.structures)["order"]
-    facts = [order, replay.source, metadata["model"], replay.graph.cache_key(), code_digest(*CODE)]
+    # Of a training that is resumed, too, in whose own checkpoints the head has another name.
+    source = _source(replay.settings, metadata)
+    facts = [order, source, metadata["model"], replay.graph.cache_key(), code_digest(*CODE)]
     cache = Path(job.data.cache_dir) if job.data.cache_dir else run.root / "data"
     folder = cache / f"{replay.name}-predicted-{digest(facts, variables)[:16]}"
     if not folder.exists():
         run.say(f"{replay.name}: labelling {len(dataset):,} structures by {job.checkpoint}")
         # All processes compute together; the first one writes.
-        found = _predicted(replay, dataset, variables, metadata, job)
+        found = _predicted(replay, source, dataset, variables, metadata, job)
         # A run beside this one may have made the same meanwhile.
         if run.primary and not folder.exists():
             with replacing_folder(folder) as made:
@@ -196,6 +205,7 @@ def _labelled(replay: Replay, dataset: GraphDataset, job: Job, run: Run) -> Stor
 
 def _predicted(
     replay: Replay,
+    source: str,
     dataset: GraphDataset,
     variables: Mapping[str, Any],
     metadata: Mapping[str, Any],
@@ -203,7 +213,7 @@ def _predicted(
 ) -> Sequence[Structure]:
     """The structures with what a checkpoint predicts."""
     heads = [HeadConfig.from_dict(head) for head in metadata["heads"]]
-    head = next(one for one in heads if one.name == replay.source)
+    head = next(one for one in heads if one.name == source)
     model, mesh = build_model(metadata["model"], heads), data_mesh()
     task = Task(name=head.name, kind=head.kind, stress=head.stress)
     bare = GraphDataset(head.name, dataset.structures, replay.graph, index=0)

@@ -64,6 +64,13 @@ def test_every_batch_holds_the_share_of_each_group(structures) -> None:
     assert len(set(seen[1])) == 24, "the upstream set is gone through in turn"
 
 
+def test_a_part_of_the_upstream_set_alone_has_the_properties_of_the_task_masked(structures) -> None:
+    upstream = GraphDataset("upstream", read(structures, energy_unit="eV")[:2], index=1)
+    loader = BatchLoader([upstream], batch_size=2, prefetch=0, property_names=["gap"])
+    (batch,) = (batch for _, batch in loader.batches())
+    assert not batch.targets.property_masks["gap"].any()
+
+
 @pytest.mark.parametrize(
     ("share", "batch_size", "message"),
     [
@@ -109,6 +116,7 @@ def test_without_a_share_the_upstream_set_is_tested_alone(structures, source, tm
     assert results["steps"] == 2 * 2
     assert results["test"]["chains"] != source[1]["test"]["chains"], "it is forgotten a little"
     weights = [flatten(load_checkpoint(run)[0]) for run in (source[0], tmp_path / "run")]
+    assert read_metadata(tmp_path / "run")["graphs"].keys() == {"task", "chains"}
     kept = [path for path in weights[1] if path.startswith("params/head_chains/")]
     assert len(kept) > 5
     for path in kept:
@@ -121,17 +129,21 @@ def test_without_a_share_the_upstream_set_is_tested_alone(structures, source, tm
 
 
 def test_labels_by_the_checkpoint_are_made_once(structures, source, tmp_path) -> None:
-    replay = {"share": 0.5, "labels": "checkpoint"}
+    # Under another name, which the head then has in the checkpoints of this training.
+    (upstream,) = make_config(structures)["data"]["train"]
+    upstream |= {"name": "before", "split": {"test": 8}}
+    replay = {"share": 0.5, "labels": "checkpoint", "head_from": "chains", "dataset": upstream}
     results = replayed(structures, source[0], tmp_path / "run", replay, **STILL)
-    errors = results["test"]["chains"]
+    errors = results["test"]["before"]
     assert errors["energy_mae_mev"] < 0.1
     assert errors["force_mae_mev_per_angstrom"] < 0.1
-    stores = sorted((tmp_path / "cache").glob("chains-predicted-*"))
+    stores = sorted((tmp_path / "cache").glob("before-predicted-*"))
     assert [len(Store(path)) for path in stores] in ([8, 32], [32, 8])
     times = [path.stat().st_mtime_ns for path in stores]
-    again = replayed(structures, source[0], tmp_path / "again", replay, **STILL)
-    assert again["test"]["chains"] == errors
-    assert sorted((tmp_path / "cache").glob("chains-predicted-*")) == stores
+    for workdir in ("run", "again"):
+        again = replayed(structures, source[0], tmp_path / workdir, replay, **STILL)
+        assert again["test"]["before"] == errors
+    assert sorted((tmp_path / "cache").glob("before-predicted-*")) == stores
     assert [path.stat().st_mtime_ns for path in stores] == times
 
 

@@ -12,7 +12,11 @@ from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
 from atomjax.training.settings import GroupSettings, PlateauSettings
 from atomjax.training.update.layer_rates import all_groups
-from atomjax.training.update.optimizer import learning_rate_schedule, parameter_groups
+from atomjax.training.update.optimizer import (
+    learning_rate_schedule,
+    parameter_groups,
+    shared_divisors,
+)
 from tests.training.sections import train_settings
 
 
@@ -41,6 +45,14 @@ def test_published_factors(name, blocks):
     for path in ("bases/radial", "edge_emb/kernel", "out_mlp_energy/kernel"):
         assert factor_of(f"backbone/{path}", groups) == 1.0
     assert factor_of("head_aspirin/energy/dense_0/kernel", groups) == 1.0
+
+
+def test_adapters_learn_at_the_rate_of_their_layer():
+    groups = all_groups(settings(layer_rates="jmp_small"), GEMNET_OC)
+    assert factor_of("lora/backbone/int_blocks_1/dense_ca/kernel/down", groups) == 0.40
+    params = {"lora": {"backbone": {"bases": {"down": 0}}}, "backbone": {"bases": {"kernel": 0}}}
+    divisors = shared_divisors(params, [("^backbone/bases/", 4)])
+    assert divisors["lora"]["backbone"] == {"bases": {"down": 4}}
 
 
 def test_all_layers_end_at_one_rate():

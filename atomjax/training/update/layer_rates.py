@@ -51,7 +51,8 @@ def layer_groups(settings: TrainSettings, backbone: Backbone) -> tuple[GroupSett
     low, high = FLOOR_BOUNDS
     return tuple(
         GroupSettings(
-            pattern=pattern,
+            # With LoRA the adapters of a layer learn at its rate.
+            pattern=pattern.replace("^", "^(lora/)?", 1),
             multiplier=factor,
             final_factor=min(max(settings.schedule.final_factor / factor, low), high),
         )

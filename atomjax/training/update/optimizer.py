@@ -143,7 +143,8 @@ def shared_divisors(params: Params, shared: Sequence[tuple[str, int]]) -> Params
     """Number of blocks that read each parameter."""
 
     def blocks(path: str) -> int:
-        return next((count for pattern, count in shared if re.search(pattern, path)), 1)
+        own = path.removeprefix("lora/")
+        return next((count for pattern, count in shared if re.search(pattern, own)), 1)
 
     flat = traverse_util.flatten_dict(params, sep="/")
     return traverse_util.unflatten_dict({path: blocks(path) for path in flat}, sep="/")

@@ -23,7 +23,7 @@ from ase.optimize import BFGS
 from ase.phonons import Phonons
 
 import atomjax
-from atomjax.data.given import structures_of
+from atomjax.data.given import dataset_entry, structures_of
 from atomjax.inference.calculator import SLACK
 from atomjax.inference.predict import load_predictor
 from atomjax.inference.results import calibration
@@ -427,6 +427,24 @@ def test_phonons_of_copper(tmp_path):
     at_rest, at_the_edge = frequencies
     np.testing.assert_allclose(at_rest, 0, atol=1e-3)
     assert 3 < at_the_edge.min() < at_the_edge.max() < 9
+
+
+def test_structures_with_other_names_are_kept_in_another_file(tmp_path):
+    one = Structure(atomic_numbers=[1], positions=np.zeros((1, 3)), targets={"gap": 1.0})
+    others = [
+        dataclasses.replace(one, targets={"lumo": 1.0}),
+        dataclasses.replace(one, class_key="a"),
+    ]
+    paths = {dataset_entry("set", [given], tmp_path)["path"] for given in (one, *others)}
+    assert len(paths) == 3
+    assert dataset_entry("set", [one], tmp_path)["path"] in paths
+
+
+def test_a_store_knows_its_classes(tmp_path):
+    held = Structure(atomic_numbers=[1], positions=np.zeros((1, 3)), targets={"phase": "gas"})
+    write_store(tmp_path / "store", [held])
+    (found,) = structures_of([tmp_path / "store"], classes=["phase"])
+    assert found.targets == {"phase": "gas"}
 
 
 def test_structures_are_taken_as_they_are():

@@ -102,7 +102,12 @@ def dataset_entry(
     if isinstance(source, Store) and source.indices is None:
         return file_entry(name, source.path, options)
     structures = structures_of(source, **options)
-    digest = hashlib.sha256(json.dumps(fingerprint(structures)).encode()).hexdigest()[:16]
+    content: list[Any] = [fingerprint(structures)]
+    names = [[one.class_key, *sorted(one.targets)] for one in structures]
+    if any(held != [one.formula] for held, one in zip(names, structures, strict=True)):
+        content.append(names)
+    text = json.dumps(content if len(content) > 1 else content[0])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = folder / f"{name}-{digest}.archive.npz"
     if not path.exists():
         save_archive(path, structures)
@@ -137,6 +142,8 @@ def file_entry(
     fields = {key: value for key, value in options.items() if key in known}
     arguments = {key: value for key, value in options.items() if key not in known}
     if path.is_dir() and "format" not in fields and guess_format(path) is None:
+        # Which targets are classes a store knows itself.
+        arguments.pop("classes", None)
         entry: dict[str, Any] = {"name": name, "kind": "store", "path": str(path), **fields}
         return {**entry, "arguments": arguments} if arguments else entry
     if otherwise is not None and "format" not in fields and guess_format(path) is None:

@@ -207,8 +207,9 @@ def errors_of(
                 counts[place] = np.bincount(structure.atomic_numbers, minlength=TABLE_SIZE)
                 if structure.energy is not None and result.energy is not None:
                     gaps[place] = structure.energy - result.energy
-                if structure.forces is not None and result.forces is not None:
-                    difference = structure.forces - result.forces
+                free = ~structure.fixed
+                if structure.forces is not None and result.forces is not None and free.any():
+                    difference = (structure.forces - result.forces)[free]
                     force[place] = np.linalg.norm(difference, axis=1).mean()
     known = np.isfinite(gaps)
     if known.any():

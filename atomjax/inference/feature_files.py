@@ -164,6 +164,8 @@ def write_features(
     ends = np.cumsum(n_node)
     counts = int(ends[-1]), len(structures)
     made_of = {"data": fingerprint(structures)["order"], "extractor": embedder.extractor.digest}
+    if embedder.invariance != "none":
+        made_of["invariance"] = embedder.invariance
     written, sums = _written(folder, ends, made_of, run)
     step = CHUNK_BATCHES * embedder.batch_size
     arrays: list[np.memmap] = []

@@ -142,7 +142,7 @@ def parse_words(argument: str, known: Sequence[str]) -> tuple[list[str], dict[st
     options: dict[str, str] = {}
     for word in filter(None, map(str.strip, argument.split(","))):
         key, separator, value = word.partition("=")
-        if not separator:
+        if not separator or (key not in known and Path(word).exists()):
             paths.append(word)
         elif key in known:
             options[key] = value

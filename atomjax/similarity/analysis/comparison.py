@@ -173,7 +173,8 @@ def compare(
         if column.measure.suits(variants[column.variant])
     ]
     sums = _blocks(measure, upstream, downstream, next(iter(variants)))
-    nearest = tables[0].far.argmin(axis=0)
+    # A set too small for the measure has no value, and is no candidate.
+    nearest = np.nan_to_num(tables[0].far, nan=np.inf, neginf=-np.inf).argmin(axis=0)
     sets = (*upstream, *downstream)
     return Comparison(
         upstream=upstream,

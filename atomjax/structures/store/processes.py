@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import atomjax
 from atomjax.runtime.files import temporary_folder
@@ -24,6 +24,8 @@ from atomjax.runtime.lock import deaths, noting
 # Workers share the cores; threads inside each would only get in each other's way.
 SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _LAST_WORDS = 2000
+# Stream to whoever started this process; None: the standard output.
+_told: TextIO | None = None
 
 
 class WorkerError(RuntimeError):
@@ -53,9 +55,16 @@ def run_workers(
 
         def listen(process: subprocess.Popen[str], errors: Any) -> None:
             assert process.stdout is not None
-            for line in process.stdout:
+            try:
+                for line in process.stdout:
+                    with lock:
+                        told(json.loads(line))
+            except Exception as error:  # noqa: BLE001
+                # Whatever is not taken in, such as a line that says what was made, would be lost.
                 with lock:
-                    told(json.loads(line))
+                    failures.append(f"{type(error).__name__}: {error}")
+                for other, _ in workers:
+                    other.kill()
             if process.wait() != 0:
                 errors.seek(0)
                 text = errors.read().decode(errors="replace").strip()[-_LAST_WORDS:]
@@ -82,6 +91,10 @@ def serve(work: Callable[[dict[str, Any]], None], expected: type[Exception]) -> 
         expected: errors that explain themselves, shown without a traceback, as are those of the
             operating system, such as a full disk.
     """
+    global _told
+    # What a reader or a library prints is for people.
+    _told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     try:
         work(json.loads(sys.stdin.readline()))
     except (expected, OSError) as error:
@@ -90,7 +103,7 @@ def serve(work: Callable[[dict[str, Any]], None], expected: type[Exception]) -> 
 
 def tell(**fields: Any) -> None:
     """Write one line to whoever started this process."""
-    print(json.dumps(fields), flush=True)
+    print(json.dumps(fields), flush=True, file=_told)
 
 
 @contextlib.contextmanager

@@ -95,6 +95,19 @@ def test_a_worker_that_dies_of_a_fault_says_what_it_read():
         run_workers(module, [{"path": "/data/b.lmdb"}], lambda _: None)
 
 
+def test_nothing_that_a_worker_says_is_lost():
+    module, request = "tests.structures.store.printing_worker", {"name": "a"}
+    told = []
+    run_workers(module, [request], told.append)
+    assert told == [{"shards": ["a"]}]
+
+    def full_disk(_):
+        raise OSError("no space left")
+
+    with pytest.raises(WorkerError, match="no space left"):
+        run_workers(module, [request, request], full_disk)
+
+
 def test_deaths_are_told_once_and_notes_of_the_dead_go(tmp_path):
     folder = tmp_path / "notes"
     program = [sys.executable, "-m", "tests.structures.store.dying_worker"]

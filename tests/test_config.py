@@ -65,6 +65,8 @@ class Whole:
     extra: Section | None = None
     bounded: Bounded = field(default_factory=Bounded)
     words: tuple[str, ...] = ()
+    kind: Literal["none", "all"] | None = "all"
+    kinds: tuple[Literal["none", "all"], ...] = ()
 
 
 PLAIN = {"train": {"batch_size": 4}, "parts": [{"batch_size": 1}, {"batch_size": 2}]}
@@ -100,6 +102,9 @@ def test_defaults_and_given_values():
         ("extra.batch_size=5", lambda s: s.extra.batch_size, 5),
         ("words=near,far", lambda s: s.words, ("near", "far")),
         ("words=near", lambda s: s.words, ("near",)),
+        ("kind=none", lambda s: s.kind, "none"),
+        ("kinds=none", lambda s: s.kinds, ("none",)),
+        ("kinds=none,all", lambda s: s.kinds, ("none", "all")),
     ],
 )
 def test_override_takes_the_type_of_its_field(argument, read, expected):
@@ -119,7 +124,10 @@ def test_override_in_two_words_and_order():
     [
         ("--config.train.batch_sise=8", ["config.train.batch_sise", "Did you mean 'batch_size'?"]),
         ("--config.trian.batch_size=8", ["config.trian", "Did you mean 'train'?"]),
-        ("--config.zzz=8", ["config.zzz", "Known: bounded, extra, parts, train, words"]),
+        (
+            "--config.zzz=8",
+            ["config.zzz", "Known: bounded, extra, kind, kinds, parts, train, words"],
+        ),
         ("--config.train.lr=1", ["config.train.lr", "Did you mean 'learning_rate'?"]),
         ("--config.batch_size=8", ["config.batch_size", "Write config.train.batch_size"]),
         ("--config.train.cutoff=8", ["config.train.cutoff", "Write config.bounded.cutoff"]),
@@ -132,6 +140,7 @@ def test_override_in_two_words_and_order():
         ("--config.train.batch_size=1.5", ["config.train.batch_size", "an integer", "1.5"]),
         ("--config.train.batch_size=true", ["config.train.batch_size", "an integer", "True"]),
         ("--config.train.batch_size=0", ["config.train", "batch_size=0", "at least 1"]),
+        ("--config.train.batch_size=1e400", ["config.train.batch_size", "an integer"]),
         ("--config.train.learning_rate=fast", ["config.train.learning_rate", "a number"]),
         ("--config.train.clip=none of it", ["config.train.clip", "a number or none"]),
         ("--config.train.reduction=atoms", ["config.train.reduction", "Did you mean 'atom'?"]),

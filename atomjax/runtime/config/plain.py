@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +28,8 @@ class Argument(str):
         if self.lower() in words:
             return words[self.lower()]
         if re.fullmatch(r"[+-]?\d+[eE]\+?\d+", self):
-            return int(float(self))
+            number = float(self)
+            return int(number) if math.isfinite(number) else number
         try:
             return ast.literal_eval(str(self))
         except (ValueError, SyntaxError):

@@ -131,6 +131,9 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if hint is Any:
         return value.literal if isinstance(value, Argument) else value
     origin = typing.get_origin(hint)
+    if isinstance(value, Argument) and str(value) in _words(hint):
+        # "none" may be a word, too.
+        value = str(value)
     if _is_union(hint):
         return _convert_union(value, typing.get_args(hint), hint, where)
     if hint is str:
@@ -139,7 +142,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return str(value)
     is_list = origin in (tuple, list, Sequence)
     if isinstance(value, Argument):
-        value = value.listed if is_list else value.literal
+        alone = is_list and any(str(value) in _words(item) for item in typing.get_args(hint))
+        value = [value] if alone else value.listed if is_list else value.literal
     if origin is typing.Literal:
         return _convert_choice(value, typing.get_args(hint), where)
     if dataclasses.is_dataclass(hint):
@@ -149,6 +153,13 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if origin in (dict, Mapping) or hint is dict:
         return _convert_mapping(value, hint, where)
     return _convert_scalar(value, hint, where)
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    """The choices of a Literal, or of one in a union."""
+    if _is_union(hint):
+        return tuple(word for option in typing.get_args(hint) for word in _words(option))
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
 
 
 def _convert_union(value: Any, options: Sequence[Any], hint: Any, where: str) -> Any:

@@ -180,7 +180,9 @@ def compute_part(compute: Compute, run: Run, part: Part) -> dict[str, Any]:
             results = compute(part.settings, child)
         finally:
             child.close()
-    record = {**results, "wall_seconds": time.perf_counter() - began}
+    # Of earlier starts, a training's own seconds tell.
+    seconds = max(time.perf_counter() - began, float(results.get("seconds", 0.0)))
+    record = {**results, "wall_seconds": seconds}
     child.write_text(DONE, json_with_checksum(record))
     run.wait_for_all(f"{part.name} is done")
     return json.loads(json.dumps(record))

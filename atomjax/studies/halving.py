@@ -20,7 +20,7 @@ from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.runtime.progress import format_seconds
 from atomjax.similarity.settings import PlanSettings, SimilaritySettings, implied_pretraining
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import Findings, Point, Results, Row, spread
+from atomjax.studies.results import Findings, Point, Results, Row, against, spread
 from atomjax.studies.study import downstream_settings
 from atomjax.studies.tables import error_table
 from atomjax.studies.transfer import SCRATCH, finetunings
@@ -157,11 +157,11 @@ def report_halving(findings: Findings) -> Report:
         "better_than_scratch": error < mean[SCRATCH],
         "cost": cost,
     }
-    change = error / mean[SCRATCH] - 1
-    opening = f"Pretrain on {chosen}" if change < 0 else f"Better not pretrain; {chosen} is best"
+    pays = error < mean[SCRATCH]
+    opening = f"Pretrain on {chosen}" if pays else f"Better not pretrain; {chosen} is best"
     verdict = (
         f"{opening}: {METRICS[judged][0]} on the test part of {task} {error:.4g} {unit}, "
-        f"{abs(change):.0%} {'below' if change < 0 else 'above'} that from random weights "
+        f"{against(error, mean[SCRATCH])} that from random weights "
         f"({mean[SCRATCH]:.4g} {unit}). The {column.title} alone says "
         f"{'so, too' if chosen == nearest else nearest}"
     )
@@ -190,18 +190,19 @@ def costs(
     """Samples, trainings and seconds of the rounds, beside all candidates with the whole budget.
 
     Samples are those of pretrainings. In seconds, a candidate of all is taken to last as long as
-    the mean one of the last round.
+    the mean one of the last round, whose pretraining may have a part of the budget only.
     """
     records, count, last = findings.records, len(rounds[0].names), rounds[-1]
     points = [point for one in rounds for point in one.points]
     seconds = {point.name: records[point.name]["wall_seconds"] for point in points}
+    of_last = sum(seconds[p.name] / (1 if p.judged else last.fraction) for p in last.points)
     return {
         "samples": sum(records[point.name]["budget"] for point in points if not point.judged),
         "samples_of_all": count * (settings.plan.budget or 0),
         "finetunings": sum(point.judged for point in points),
         "finetunings_of_all": count * len(findings.seeds),
         "seconds": sum(seconds.values()),
-        "seconds_of_all": count * sum(seconds[p.name] for p in last.points) / len(last.names),
+        "seconds_of_all": count * of_last / len(last.names),
     }
 
 

@@ -162,12 +162,11 @@ def measure(runs: Iterable[Finished]) -> dict[str, dict[str, tuple[list[int], li
     models: dict[str, dict[str, tuple[list[int], list[float], int]]] = {}
     for (model, task), seeds in found.items():
         own = models.setdefault(model, {})
-        count = min(len(folds) for folds in seeds.values())
-        means = (
-            list(seeds),
-            [float(np.mean(list(folds.values()))) for folds in seeds.values()],
-            count,
-        )
+        # Of seeds that are not through, means of other folds would look like scatter.
+        shared = set.intersection(*map(set, seeds.values()))
+        count = len(shared)
+        kept = {seed: [folds[f] for f in shared or folds] for seed, folds in seeds.items()}
+        means = list(seeds), [float(np.mean(errors)) for errors in kept.values()], count
         if not task.startswith("matbench"):
             own[task] = means
             continue

@@ -7,6 +7,7 @@ results.csv     the rows alone
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,9 +113,12 @@ class Results:
     def ratios(
         self, point: str, reference: str, metric: str, data_set: str | None = None
     ) -> list[float]:
-        """Values of one point over those of another, of the seeds that both have."""
+        """Values of one point over those of another, of the seeds in which both have one.
+
+        Seeds in which the other's is zero have no ratio.
+        """
         own, other = (self.values(name, metric, data_set) for name in (point, reference))
-        return [own[seed] / other[seed] for seed in own if seed in other]
+        return [own[seed] / other[seed] for seed in own if other.get(seed)]
 
     def gains(
         self, point: str, reference: str, metric: str, data_set: str | None = None
@@ -154,10 +158,20 @@ class Results:
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, standard deviation of a sample (0 for one value), and the values."""
+    """Mean (NaN of none), standard deviation of a sample (0 for one value), and the values."""
     values = list(values)
+    if not values:
+        return {"mean": math.nan, "std": 0.0, "values": []}
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std, "values": values}
+
+
+def against(value: float, reference: float) -> str:
+    """How far an error is below or above another one, in words."""
+    if not reference:
+        return "equal to" if not value else "above"
+    change = value / reference - 1
+    return f"{abs(change):.0%} {'below' if change < 0 else 'above'}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from atomjax.similarity.settings import SimilaritySettings, implied_pretraining
 from atomjax.studies.engine import Report, Study
-from atomjax.studies.results import Findings, Point
+from atomjax.studies.results import Findings, Point, against
 from atomjax.studies.tables import error_table
 from atomjax.studies.transfer import SCRATCH, finetunings
 from atomjax.training.running.metrics import METRICS
@@ -80,14 +80,14 @@ def report_study(findings: Findings) -> Report:
         "seeds_that_held": ahead,
         "better_than_scratch": mean[near] < mean[SCRATCH],
     }
-    unit, seeds, change = summary["unit"], len(errors[near]), mean[near] / mean[SCRATCH] - 1
+    unit, seeds = summary["unit"], len(errors[near])
     verdict = (
         f"The prediction {'held' if summary['held'] else 'did NOT hold'}: on {task}, "
         f"{METRICS[judged][0]} after pretraining on {near} ({measure} {csi[near]:.4g}) "
         f"{mean[near]:.4g} {unit}, on {far} ({measure} {csi[far]:.4g}) {mean[far]:.4g} {unit}, "
         f"from scratch {mean[SCRATCH]:.4g} {unit} ({near} ahead of {far} "
-        f"{f'in {ahead} of {seeds} seeds' if seeds > 1 else 'one seed'}; {abs(change):.0%} "
-        f"{'below' if change < 0 else 'above'} scratch)"
+        f"{f'in {ahead} of {seeds} seeds' if seeds > 1 else 'one seed'}; "
+        f"{against(mean[near], mean[SCRATCH])} scratch)"
     )
     order = ", ".join(f"{name} {csi[name]:.4g}" for name in choice["ranking"])
     columns = {measure: [f"{csi[n]:.4g}" if n in csi else "" for n in findings.judged]}

@@ -140,6 +140,7 @@ def divide(
         if scratch:
             raise ConfigError('start="scratch" is for a base that finetunes')
         return config, None
+    config.head.check_comparable()
     finetuning = config.finetune or FinetuneSettings()
     if finetuning.folds:
         raise ConfigError("finetune.folds is not for a sweep; give one fold in the arguments")

@@ -90,10 +90,10 @@ def report_transfer(findings: Findings) -> Report:
     }
     tuned, scratch = (mean_and_std(results.errors(p, judged, task)) for p in findings.judged)
     change, seeds = summary["improvement"]["mean"], len(gains)
+    gained = f", {abs(change):.0%} {'lower' if change >= 0 else 'higher'} " if gains else " "
     verdict = (
         f"{METRICS[judged][0]} on the test set of {task}: {tuned} {summary['unit']} finetuned, "
-        f"{scratch} {summary['unit']} from scratch, {abs(change):.0%} "
-        f"{'lower' if change >= 0 else 'higher'} "
+        f"{scratch} {summary['unit']} from scratch{gained}"
         + (f"(ahead in {summary['seeds_ahead']} of {seeds} seeds)" if seeds > 1 else "(one seed)")
     )
     labels = f"{summary['training_structures']:,} labels"

@@ -9,7 +9,9 @@ import pytest
 
 from atomjax.runtime.config import load_config
 from atomjax.runtime.parts import DONE
+from atomjax.studies import published
 from atomjax.studies.published import (
+    VALUE_MAE,
     RunError,
     fill_tables,
     main,
@@ -75,6 +77,22 @@ def test_cells_carry_their_seeds_and_the_unit_of_the_table(tmp_path):
     assert "| **gemnet_oc_small from jmp_small** | **gemnet_oc_small from scratch** |" in table
     with pytest.raises(RunError, match="has seed 0 twice"):
         measure(read_runs([runs[0], runs[0]]))
+
+
+def test_seeds_are_compared_on_the_folds_that_all_have():
+    def run(seed: int, fold: int, error: float):
+        data = {"name": "phonons", "arguments": {"fold": fold}}
+        config = {"model": {"name": "m"}, "finetune": {"checkpoint": None}}
+        config["data"] = {"train": [data]}
+        results = {"seed": seed, "test": {"phonons": {VALUE_MAE: error}}}
+        return config, results, f"{seed}/{fold}"
+
+    runs = [run(0, fold, 10.0 if fold < 3 else 40.0) for fold in range(5)]
+    runs += [run(1, fold, 12.0) for fold in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "task_key", lambda config: "matbench/phonons")
+        (found,) = measure(runs).values()
+    assert found["matbench/phonons/mean"] == ([0, 1], [10.0, 12.0], 2)
 
 
 def test_folds_and_few_shots(tmp_path):

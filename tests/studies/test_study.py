@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from atomjax.runtime.run import Run
 from atomjax.similarity.settings import SimilaritySettings
 from atomjax.studies import ReportError
+from atomjax.studies.results import Results, Row, against, spread
 from atomjax.studies.study import STUDY, study_points
 from atomjax.studies.transfer import SCRATCH
 from tests.similarity.test_job import crowded, dataset, launch, make_config
@@ -20,6 +22,19 @@ CSI = {
     ("other", "task"): {"csi": 2.0},
     ("far", "task"): {"csi": 9.0},
 }
+
+
+def test_a_reference_without_error_has_no_ratio():
+    errors = {("scratch", 0): 0.0, ("scratch", 1): 0.2, ("tuned", 0): 0.1, ("tuned", 1): 0.1}
+    rows = [Row(point, seed, "task", FORCE, value) for (point, seed), value in errors.items()]
+    results = Results(rows, "study", [])
+    assert results.gains("tuned", "scratch", FORCE) == [0.5]
+    assert np.isnan(spread([])["mean"])
+    assert [against(*pair) for pair in ((0.1, 0), (0, 0), (1, 2))] == [
+        "above",
+        "equal to",
+        "50% below",
+    ]
 
 
 def study_config(folder) -> dict:

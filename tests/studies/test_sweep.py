@@ -170,6 +170,15 @@ def test_mistakes_are_found_before_anything_is_trained(tmp_path, variants, chang
         SWEEP.check(make_sweep(path, variants, **changes))
 
 
+def test_properties_of_several_units_are_not_averaged(tmp_path):
+    base = make_config(write_structures(tmp_path / "chains.xyz"), epochs=1)
+    base |= {"workflow": "finetune"}
+    base["head"] = {"kind": "scalar", "targets": [{"name": "gap"}, {"name": "mu"}]}
+    sweep = {"workflow": "sweep", "base": base, "variants": [{"name": "a"}], "seeds": [0]}
+    with pytest.raises(ConfigError, match=r"several \(gap, mu\)"):
+        SWEEP.check(SweepSettings.from_config(sweep))
+
+
 @pytest.mark.slow
 def test_a_sweep_of_pretrainings_trains(tmp_path):
     base = make_config(write_structures(tmp_path / "chains.xyz"), epochs=1)

@@ -67,7 +67,7 @@ class Trainings:
             "budget": 100,
             "steps": 10,
             "best_step": 10,
-            "seconds": 1.0,
+            "seconds": 0.0,
             "parameters": 1000,
             "test": {name: errors} if errors else {},
             "validation": {name: errors} if errors else {},

@@ -236,7 +236,8 @@ def _choose_model(facts: Facts, network: str, cutoff: float) -> tuple[Section, s
         return model_settings(cutoff), why
     overrides = EQUIFORMER_V2 | {
         "num_gaussians": count,
-        "avg_degree": round(facts.neighbors[cutoff], 1),
+        # Sums over neighbours are divided by it; atoms may have none.
+        "avg_degree": max(1.0, round(facts.neighbors[cutoff], 1)),
         "avg_num_nodes": round(facts.atoms, 1),
     }
     return section(name="equiformer_v2_tiny", overrides=overrides), why

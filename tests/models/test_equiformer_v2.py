@@ -295,6 +295,7 @@ def test_elements_without_a_row_poison_the_result():
         ({"edge_direction": "down"}, "edge_direction is 'down': give one of"),
         ({"exact_grid": False, "grid_resolution": 20}, "set exact_grid=True"),
         ({"edge_chunk": 0}, "edge_chunk is 0: give at least 1"),
+        ({"avg_degree": 0.0}, "avg_degree is 0.0: sums are divided by it"),
     ],
 )
 def test_impossible_settings_are_refused(fields, message):

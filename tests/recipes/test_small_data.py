@@ -76,6 +76,12 @@ def test_molecules() -> None:
     assert any("4 Å" in reason for reason in choice.reasons)
 
 
+def test_atoms_without_neighbors() -> None:
+    facts = dataclasses.replace(MOLECULES, neighbors=dict.fromkeys(CUTOFFS, 0.0))
+    overrides = choose_settings(facts, network="equiformer_v2").model["overrides"]
+    assert overrides["avg_degree"] == 1
+
+
 @pytest.mark.parametrize("density", [1.0, 1.5, 2.5, 8.0])
 def test_the_denser_the_shorter_the_cutoff(density: float) -> None:
     neighbors = {c: MOST_NEIGHBORS * density * (c / 4.0) ** 3 for c in CUTOFFS}

@@ -86,6 +86,9 @@ class EquiformerV2Config:
         """
         if not 1 <= self.mmax <= self.lmax:
             raise ValueError(f"mmax is {self.mmax}: give 1 to lmax ({self.lmax})")
+        for name in ("avg_degree", "avg_num_nodes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: sums are divided by it")
         if self.edge_direction not in get_args(EdgeDirection):
             raise ValueError(
                 f"edge_direction is {self.edge_direction!r}: give one of {get_args(EdgeDirection)}"

@@ -292,6 +292,10 @@ def test_archives_are_unpacked(server, monkeypatch, name: str, pack):
     # The archive may go.
     (unpacked.parent / name).unlink()
     assert len(read("download:toy/one")) == 40
+    entry = CATALOGUE["toy/one"]
+    assert fetch(entry, check=True) == unpacked / "toys/a/one.xyz"
+    (unpacked.parent / "list.txt").touch()
+    fetch(entry)
     assert len(server.asked) == 2
     add(monkeypatch, "toy/none", remote, inside="**/c")
     with pytest.raises(DownloadError, match=r"has 0 places like \*\*/c, not one.*holds toys"):

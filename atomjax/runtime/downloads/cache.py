@@ -123,7 +123,9 @@ def _announce(entry: Entry, display: Display) -> None:
 def _obtain(entry: Entry, remote: Remote, display: Display, check: bool) -> None:
     """Fetch a file where it is not there, and compare its hash."""
     place = place_of(entry, remote)
-    if not place.exists():
+    if not place.exists() and _is_checked(place, entry):
+        display.write(f"{place.name} was removed after it was unpacked; it is not compared")
+    elif not place.exists():
         _download(entry, remote, place, display)
     elif check or not _is_checked(place, entry):
         _compare(entry, remote, place)

@@ -79,9 +79,13 @@ def test_the_order_and_the_batch_do_not_matter(trained, predictor):
         np.testing.assert_allclose(alone.forces, result.forces, atol=1e-5)
 
 
-def test_what_it_cannot_predict_is_refused(predictor, tmp_path):
+def test_what_it_cannot_predict_is_refused(predictor, tmp_path, monkeypatch):
     gold = Structure(atomic_numbers=[79], positions=[[0.0, 0.0, 0.0]])
     with pytest.raises(ReferencesError, match="no reference for Au"):
+        predictor([gold])
+    # Whatever the references say, as those of converted checkpoints, which have all elements.
+    monkeypatch.setattr(predictor, "_last_element", 78)
+    with pytest.raises(ReferencesError, match=r"has Au, and the elements .* end with Pt, Z = 78"):
         predictor([gold])
     with pytest.raises(ValueError, match="no head for data set 'oc20'; it has chains"):
         predictor([gold], "oc20")

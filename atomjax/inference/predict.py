@@ -23,6 +23,7 @@ from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.structures import PropertyScale, References, ReferencesError, Structure, TargetScale
 from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.properties import target_scale
+from atomjax.training.outset import last_element
 from atomjax.training.running.checkpoint import CheckpointError, Which, load_checkpoint
 from atomjax.training.running.results import StructureResult
 from atomjax.training.update.step import CountedFunction
@@ -102,6 +103,7 @@ class Predictor:
         leaf = jax.tree.leaves(self.variables["params"])[0]
         self._shape = GrowingShape(batch_size, slack, np.dtype(leaf.dtype))
         self.network = build_model(model, [head.config for head in heads])
+        self._last_element = last_element(model)
         self._predict = CountedFunction(functools.partial(predict, self.network))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -157,6 +159,12 @@ class Predictor:
         Raises:
             ReferencesError: there can be no result.
         """
+        number = int(structure.atomic_numbers.max(initial=0))
+        if number > self._last_element:
+            raise ReferencesError(
+                f"{structure!r} has {SYMBOLS[number]}, and the elements of this model end with "
+                f"{SYMBOLS[self._last_element]}, Z = {self._last_element}; leave it out"
+            )
         _zero(head, structure)
         marks, known = set(), head.trained_on
         if head.without_energies and head.config.forces == "conservative":

@@ -32,13 +32,17 @@ def check_job(job: Job) -> None:
             )
 
 
+def last_element(model: Mapping[str, Any]) -> int:
+    """The largest atomic number that a model, by its config, has a row for."""
+    rows = getattr(backbone_config(model), "num_elements", None)
+    given = MAX_ATOMIC_NUMBER if rows is None else find_backbone(model).first_element + rows - 1
+    return min(given, MAX_ATOMIC_NUMBER)
+
+
 def check_elements(model: Mapping[str, Any], datasets: Iterable[GraphDataset]) -> None:
     """Raise ConfigError, naming data set and elements, where a model has no row for an element."""
-    backbone, rows = find_backbone(model), getattr(backbone_config(model), "num_elements", None)
-    if rows is None:
-        return
-    last = backbone.first_element + rows - 1
-    if last >= MAX_ATOMIC_NUMBER:
+    backbone, last = find_backbone(model), last_element(model)
+    if last == MAX_ATOMIC_NUMBER:
         return  # Whatever the data: they need not be gone through.
     for dataset in datasets:
         beyond = [s for s in elements_of(dataset.structures) if SYMBOLS.index(s) > last]

@@ -32,6 +32,7 @@ from atomjax.similarity.features.extractor import (
 from atomjax.similarity.settings import ExtractorSettings, Invariance
 from atomjax.similarity.workflow.figures import map_plot
 from atomjax.structures import Structure
+from atomjax.training.running.places import checkpoint_folder
 from atomjax.training.update.step import CountedFunction
 
 if TYPE_CHECKING:
@@ -199,7 +200,18 @@ def make_embedder(
     return Embedder(extractor, invariance="norms" if norms else "none", batch_size=batch_size)
 
 
-_loaded = functools.lru_cache(maxsize=4)(load_embedder)
+@functools.lru_cache(maxsize=4)
+def _loaded(checkpoint: Any, saved: Any, invariant_only: bool, batch_size: int) -> Embedder:
+    del saved
+    return load_embedder(checkpoint, invariant_only=invariant_only, batch_size=batch_size)
+
+
+def _saved(checkpoint: str | Path | None) -> tuple[Path, int] | None:
+    """Place of a checkpoint and when one was last saved there; None for weights of the package."""
+    if checkpoint is None or not Path(checkpoint).is_dir():
+        return None
+    folder = checkpoint_folder(checkpoint, "best") / "best"
+    return folder.resolve(), folder.stat().st_mtime_ns
 
 
 def features(
@@ -213,7 +225,8 @@ def features(
 ) -> Embeddings:
     """Features of structures; see :func:`load_embedder` and :class:`Embedder`.
 
-    The backbone is kept, with what was compiled for it, for the next call.
+    The backbone is kept, with what was compiled for it, for the next call, until another checkpoint
+    is saved in its place.
 
     Args:
         structures: path, `ase.Atoms`, `Structure`, store, or a list of these.
@@ -236,7 +249,7 @@ def features(
         >>> found.atoms[0].shape, found.structures.shape
         ((9, 288), (3, 288))
     """
-    embedder = _loaded(checkpoint, invariant_only=invariant_only, batch_size=batch_size)
+    embedder = _loaded(checkpoint, _saved(checkpoint), invariant_only, batch_size)
     return embed(embedder, structures, progress, options)
 
 

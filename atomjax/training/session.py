@@ -328,7 +328,9 @@ class Session:
     def _meaning(self) -> tuple[Hashable, ...]:
         """All facts beside weights, seed and number of steps that determine the computation."""
         model = json.dumps(self.model_config, sort_keys=True)
-        return model, tuple(self.heads), self.tasks, self.job.train, self.mesh
+        # A backbone that is registered anew may compute otherwise under the same name.
+        network = find_backbone(self.model_config).network
+        return model, network, tuple(self.heads), self.tasks, self.job.train, self.mesh
 
     def _results(self, steps: int, seconds: float, compilations: int) -> dict[str, Any]:
         variables, metadata = load_checkpoint(self.checkpoints.directory, "best")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax.traverse_util
@@ -18,12 +19,13 @@ from atomjax.convert.errors import ConvertError
 from atomjax.graphs import GraphConfig
 from atomjax.inference.predict import load_predictor
 from atomjax.launch import main
-from atomjax.models import BACKBONES, find_backbone, register
+from atomjax.models import BACKBONES, find_backbone, register, registry
 from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.similarity.features.extractor import load_extractor
 from atomjax.similarity.settings import ExtractorSettings
 from atomjax.structures.readers import read
 from atomjax.training.running.checkpoint import load_checkpoint, read_metadata
+from atomjax.training.session import Session
 from tests.training.workflow import write_structures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +101,27 @@ def test_a_backbone_in_one_file_passes_the_conformance_suite(folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 30
+
+
+def test_a_backbone_that_is_registered_anew_is_compiled_anew(monkeypatch):
+    """A file that is edited and read again, in a notebook: the same names, other formulas."""
+    monkeypatch.setattr(registry, "BACKBONES", dict(registry.BACKBONES))
+    session: Any = SimpleNamespace(
+        model_config={"name": "mine_small"}, heads=[], tasks=(), mesh=None, job=SimpleNamespace()
+    )
+    session.job.train = None
+    meanings = []
+    for _ in range(2):
+        sizes = {"mine_small": GEMNET_OC.sizes["gemnet_oc_tiny"]}
+        fields: Any = {
+            "sizes": sizes,
+            "graph": GraphConfig(),
+            "cutoff_fields": {"main": "rbf_cutoff"},
+        }
+        register(type(GEMNET_OC)(name="mine", network=lambda config: config, **fields))
+        meanings.append(Session._meaning(session))
+    assert meanings[0] != meanings[1]
+    assert meanings[1] == Session._meaning(session)
 
 
 def test_names_are_not_taken_twice_and_fields_exist():

@@ -168,14 +168,17 @@ class Sizes:
         """These sizes under edge dropout, from one random draw of it.
 
         Counts are those of the draw. Widths that dropout can only lower stay; where it lets
-        farther neighbours into a graph, a tenth is added, up to what the a2a graph allows where
-        there is one.
+        farther neighbours into a graph, as the next whole shell behind a limit, a tenth is added,
+        up to what the a2a graph allows where there is one.
         """
         table = self.table.copy()
         table[:, _IS_COUNT] = drawn.table[:, _IS_COUNT]
         bound = self.column("readers_a2a")
         bound = np.where(bound > 0, bound, np.iinfo(np.int64).max)
-        for name in ("max_neighbors", "readers", "readers_a2ee2a", "readers_quad"):
+        grows = ["max_neighbors", "readers", "readers_a2ee2a", "readers_quad"]
+        received = ("max_a2ee2a", "max_quad")
+        grows += [n for n in received if np.any(drawn.column(n) > self.column(n))]
+        for name in grows:
             seen = np.maximum(self.column(name), drawn.column(name))
             grown = np.maximum(self.column(name), np.minimum(-(-seen * 11 // 10), bound))
             table[:, FIELDS.index(name)] = grown

@@ -2,7 +2,9 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
+from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.graphs.capacity import (
     FIELDS,
     WIDTHS,
@@ -13,6 +15,7 @@ from atomjax.graphs.capacity import (
     over,
 )
 from atomjax.graphs.interactions import GraphConfig, build_many
+from atomjax.structures import Structure
 
 
 def row(sizes: Sizes, i: int) -> dict[str, int]:
@@ -115,6 +118,23 @@ def test_impossible_capacities_are_refused(sizes, field, value):
     capacity = fit_capacity(sizes.needs([np.arange(4)]))
     with pytest.raises(CapacityError, match=f"{field} is {value}"):
         replace(capacity, **{field: value})
+
+
+@pytest.mark.parametrize("shells", ["keep", "leave"])
+def test_shells_behind_a_limit_that_dropout_lets_in_have_room(shells):
+    """Without a near edge the next whole shell of fcc comes in: 12, 6 and 24 neighbours."""
+    structures = []
+    for seed in range(24):
+        atoms = bulk("Cu", cubic=True) * (2, 2, 1)
+        atoms.rattle(0.002, seed=seed)
+        facts = {"positions": atoms.positions, "cell": atoms.cell.array, "pbc": True}
+        structures.append(Structure(atomic_numbers=atoms.numbers, **facts))
+    limits = {"max_neighbors": 12, "max_neighbors_a2ee2a": 12, "max_neighbors_qint": 8}
+    config = GraphConfig(
+        cutoff=5.0, edge_dropout=0.1, shells=shells, max_neighbors_a2a=100, **limits
+    )
+    loader = BatchLoader([GraphDataset("cu", structures, config)], batch_size=4, epochs=5)
+    assert sum(1 for _ in loader) == 30
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5])

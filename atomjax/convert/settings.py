@@ -1,6 +1,7 @@
 """Settings of the backbone that a checkpoint file states."""
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> 
     settings = _model_section(contents)
     values = {name: read_field(settings, name) for name in field_names(settings)}
     return tuple(
-        f"{name}={value!r:.60}"
+        f"{name}={reprlib.repr(value):.60}"
         for name, value in sorted(values.items())
         if name not in known and not name.startswith("_") and value is not None
     )

@@ -1,6 +1,7 @@
 """Numpy's arrays in pickles: a table for `atomjax.safe_pickle.interpreter`."""
 
 import re
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ class _Dtype(Buildable):
     """A number type; its state holds the byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biufcSU]\d{1,4}", code):
-            raise PickleError(f"refused: an array of {code!r}; only numbers and text are read")
+        if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biufcSU]\d{1,8}", code):
+            said = reprlib.repr(code)
+            raise PickleError(f"refused: an array of {said}; only numbers and text are read")
         self.dtype = np.dtype(code)
 
     def build(self, state: Any) -> np.dtype:
@@ -33,16 +35,24 @@ class _Array(Buildable):
         return _array_from(content, dtype, shape, "F" if fortran else "C")
 
 
-def _array_from(content: Any, dtype: Any, shape: Any, order: str = "C") -> np.ndarray:
+def _array_from(
+    content: Any, dtype: Any, shape: Any, order: str = "C", axes: Any = None
+) -> np.ndarray:
     if not isinstance(dtype, np.dtype) or not isinstance(content, bytes | bytearray | str):
         raise PickleError("refused: an array of objects; only numbers and text are read")
-    if order not in ("C", "F"):
-        raise PickleError(f"damaged array: its order is {order!r}")
+    # "K" with axes: contiguous after these are put in another order.
+    permuted = order == "K" and isinstance(axes, tuple)
+    dimensions = list(range(len(shape)))
+    if permuted and (any(axis not in dimensions for axis in axes) or sorted(axes) != dimensions):
+        raise PickleError("damaged array: its axes are no order of its dimensions")
+    if order not in ("C", "F") and not permuted:
+        raise PickleError(f"damaged array: its order is {reprlib.repr(order)}")
     if isinstance(content, str):
         content = content.encode("latin1")
     flat = np.frombuffer(content, dtype)
     # A type's bytes fill the shape exactly, or reshape raises.
-    return flat.reshape(tuple(shape), order="F" if order == "F" else "C").copy(order="K")
+    array = flat.reshape(tuple(shape), order="F" if order == "F" else "C")
+    return (array.transpose(axes) if permuted else array).copy(order="K")
 
 
 def _number(dtype: Any, content: Any) -> Any:

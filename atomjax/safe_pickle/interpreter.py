@@ -274,7 +274,7 @@ class _Machine:
 
 def _size(value: Any) -> int:
     """Bytes that a new object takes by itself, about."""
-    if isinstance(value, bytes | bytearray):
+    if isinstance(value, bytes | bytearray | str):
         return len(value)
     if isinstance(value, list | tuple | dict | set | frozenset):
         return 8 * len(value)

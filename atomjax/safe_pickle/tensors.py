@@ -8,6 +8,7 @@ format inside a byte string (layouts: ``torch/serialization.py``, ``_save`` and 
 import io
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple
@@ -93,11 +94,12 @@ def stored(identifier: Any, storages: Mapping[str, np.dtype]) -> Stored:
         raise PickleError("unknown kind of stored data: not five or six parts")
     what, kind, key, _, count, *view = identifier
     if what != "storage" or not isinstance(kind, Global):
-        raise PickleError(f"unknown kind of stored data: {what!r}")
+        raise PickleError(f"unknown kind of stored data: {reprlib.repr(what)}")
     if kind.name not in storages:
         raise PickleError(f"a tensor of {kind.name}, which is not read here")
     if not isinstance(key, str) or not _is_count(count):
-        raise PickleError(f"damaged pickled data: storage {key!r} of {count!r} elements")
+        said = f"storage {reprlib.repr(key)} of {reprlib.repr(count)} elements"
+        raise PickleError(f"damaged pickled data: {said}")
     if any(part is not None for part in view):
         raise PickleError("a storage that is a view of another; save the file again")
     return Stored(storages[kind.name], key, count)
@@ -121,7 +123,9 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nda
     """
     if not isinstance(storage, np.ndarray) or storage.ndim != 1 or storage.dtype == UNTYPED:
         raise PickleError("damaged tensor: it lies in no storage of a known type")
-    said = f"a tensor of size {size!r}, stride {stride!r} and offset {offset!r}"
+    # Short, since a small file may hold what is long to print.
+    size_said, stride_said, offset_said = map(reprlib.repr, (size, stride, offset))
+    said = f"a tensor of size {size_said}, stride {stride_said} and offset {offset_said}"
     if (
         not isinstance(size, tuple)
         or not isinstance(stride, tuple)
@@ -153,6 +157,12 @@ def typed_tensor(
         raise PickleError(f"damaged tensor: a storage of {storage.nbytes} bytes holds no {dtype}")
     elements = storage.view(dtype.newbyteorder(order))  # pyright: ignore[reportArgumentType]
     return tensor(elements, offset, size, stride)
+
+
+def _device(*parts: Any) -> str:
+    if not all(isinstance(part, str | int) for part in parts):
+        raise PickleError("damaged pickled data: a device is no name with a number")
+    return ":".join(map(str, parts))
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -236,7 +246,7 @@ TENSORS: Table = {
     **dict.fromkeys((*DTYPES, "torch.bfloat16", *STORAGES)),
     "torch.Size": tuple,
     "torch.Tensor": None,
-    "torch.device": lambda *parts: ":".join(map(str, parts)),
+    "torch.device": _device,
     "torch.nn.parameter.Parameter": None,
     "torch.storage._load_from_bytes": storage_from,
     "torch._tensor._rebuild_from_type_v2": _of_type,

@@ -178,7 +178,8 @@ def _load_legacy(file: Any, recorded: Sequence[str]) -> Any:
 
     content = load_next(file, TENSORS, recorded, storage)
     listed = load_next(file, {})
-    if not isinstance(listed, list) or set(map(str, listed)) != storages.keys():
+    named = isinstance(listed, list) and all(isinstance(key, str | int) for key in listed)
+    if not named or set(map(str, listed)) != storages.keys():
         raise PickleError("damaged pickled data: the list of storages does not fit the tensors")
     for key in map(str, listed):
         elements = storages[key]

@@ -45,11 +45,13 @@ def test_plain_data_comes_back(protocol: int) -> None:
         np.arange(6, dtype=">i4").reshape(3, 2).T,
         np.array(3.5),
         np.array(["H", "He"]),
+        np.array(["H" * 12_000]),
+        np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
         np.zeros((0, 3), np.float32),
         np.float64(2.5),
         np.array([True, False]),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:20],
 )
 def test_arrays_come_back(protocol: int, array: np.ndarray) -> None:
     found = load(pickle.dumps([array, array], protocol), {**PLAIN, **ARRAYS})

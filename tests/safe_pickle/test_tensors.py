@@ -21,6 +21,17 @@ def test_tensors_become_arrays() -> None:
     assert found["b"].tolist() == [True, False]
 
 
+@pytest.mark.parametrize("name", ["torch.device", "numpy.dtype", "torch._utils._rebuild_tensor_v2"])
+def test_messages_do_not_fill_the_memory(name: str) -> None:
+    """A tuple of two of a tuple of two ..., 34 times: 100 GB of text from 100 bytes."""
+    module, _, attribute = name.rpartition(".")
+    deep = b")" + b"2\x86" * 34
+    program = f"c{module}\n{attribute}\n".encode() + deep + (b"\x85R." if "dt" in name else b"R.")
+    with pytest.raises(PickleError) as caught:
+        load(program, TENSORS)
+    assert len(str(caught.value)) < 1000
+
+
 def test_tensors_are_windows_with_bounds() -> None:
     storage = np.arange(12.0)
     np.testing.assert_array_equal(

@@ -194,13 +194,14 @@ def fill(
             problems.append(f"{entry} is missing")
         elif value.shape != shape:
             problems.append(f"{entry} has shape {list(value.shape)}, the model needs {list(shape)}")
-        elif value.dtype.kind == "f" and not np.isfinite(value).all():
-            count = int(np.count_nonzero(~np.isfinite(value)))
-            problems.append(f"{entry}: {count:,} of its {value.size:,} numbers are NaN or infinite")
         else:
             # A view of the file where it can be: Orbax makes the one copy there has to be.
-            ours = family.change_layout(entry, value)
-            flat[collection][path] = ours.astype(np.float32, copy=False)
+            with np.errstate(over="ignore"):
+                ours = family.change_layout(entry, value).astype(np.float32, copy=False)
+            flat[collection][path] = ours
+            if count := int(ours.size - np.count_nonzero(np.isfinite(ours))):
+                numbers = f"{count:,} of its {value.size:,} numbers"
+                problems.append(f"{entry}: {numbers} are NaN or infinite in float32")
     problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
     if problems:
         raise ConvertError(f"{len(problems)} tensors do not fit:\n  {listed(problems, SHOWN)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -405,10 +406,12 @@ def test_a_directory_that_holds_something_is_left_alone(state, tmp_path):
     assert [p.name for p in (tmp_path / "converted").iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused(state, tmp_path, value):
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(np.nan, "f4"), (np.inf, "f4"), (1e39, "f8"), (np.nan, jnp.bfloat16)]
+)
+def test_weights_that_are_not_finite_are_refused(state, tmp_path, value, dtype):
     name = "embedding.atom_embedding.weight"
-    damaged = np.array(state[name])
+    damaged = np.array(state[name]).astype(dtype)
     damaged[1, 2] = value
     content = fairchem(fairchem_state({**state, name: damaged}))
     with pytest.raises(ConvertError, match=rf"{name}: 1 of its .* numbers are NaN or infinite"):

@@ -37,6 +37,8 @@ def csi_config(argument: str, measures: Sequence[str], known: Iterable[Path] = (
         ConfigError: there are fewer than two files, an unknown option, or a budget that is none.
     """
     paths, options = parse_words(argument, OPTIONS)
+    if "budget" in options and not paths:
+        raise ConfigError("own.py: budget=C pretrains on candidates; give their files, with labels")
     if "task" in options:
         paths = [*(paths or map(str, known)), options["task"]]
     if len(paths) < 2:

@@ -134,7 +134,9 @@ def get_config(folder: str = "") -> ml_collections.ConfigDict:
 
     config.starts = [start(name, **{name: N}) for name in names]
     config.starts += [start(f"{name}, a tenth", E // 10, **{name: N}) for name in names]
-    config.starts.append(start("balanced", E // len(names), **dict.fromkeys(names, N)))
+    epochs = -(-E // len(names))
+    share = N * E // epochs // len(names)
+    config.starts.append(start("balanced", epochs, **dict.fromkeys(names, share)))
     config.starts.append(start("slabs and a bridge", slabs=N - N // 20, conformers=N // 20))
     config.pairs = [(name, "scratch") for name in names]
     config.pairs += [("balanced", "conformers"), ("slabs and a bridge", "slabs")]

@@ -67,6 +67,7 @@ class BatchLoader:
             structures of a group as any other, to within one, and is filled by count. None divides
             the samples of an epoch as they come.
         rows: parts of the D to build, those of this process's devices; None builds all.
+        property_names: properties of the batches beside those of the data sets, masked out.
 
     Raises:
         ValueError: an argument out of range, two data sets with the same index, or data sets
@@ -97,9 +98,8 @@ class BatchLoader:
         rows: Sequence[int] | None = None,
         property_names: Sequence[str] = (),
     ):
-        _check_least(
-            {"datasets": len(datasets), "num_devices": num_devices, "num_threads": num_threads}, 1
-        )
+        needed = {"num_devices": num_devices, "num_threads": num_threads}
+        _check_least({"datasets": len(datasets), **needed}, 1)
         counts = {"epochs": epochs, "num_buckets": num_buckets, "prefetch": prefetch}
         _check_least({**counts, "num_workers": num_workers}, 0)
         self.datasets = list(datasets)
@@ -113,10 +113,9 @@ class BatchLoader:
         self._indices = [i if d.index is None else d.index for i, d in enumerate(datasets)]
         if len(set(self._indices)) < len(datasets):
             raise ValueError(f"BatchLoader: data sets share an index, they have {self._indices}")
-        self._kind = _common_kind(self.datasets)
+        self._kind, self._stress = _common_kind(self.datasets), any(d.stress for d in datasets)
         names = {s.name for d in datasets for s in d.scales}
         self._property_names = sorted({*names, *property_names})
-        self._stress = any(d.stress for d in datasets)
         self.samples = _checked_samples(samples, [len(d) for d in datasets])
         self._emitted: set[tuple[Any, ...]] = set()
         self.plans = EpochPlans(

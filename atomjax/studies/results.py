@@ -167,7 +167,7 @@ def spread(values: Iterable[float]) -> dict[str, Any]:
 
 
 def against(value: float, reference: float) -> str:
-    """How far an error is below or above another one, in words."""
+    """Relation of an error to another one, in words: "12% below"."""
     if not reference:
         return "equal to" if not value else "above"
     change = value / reference - 1

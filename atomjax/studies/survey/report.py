@@ -20,7 +20,7 @@ from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.similarity.analysis.rank_correlation import rank_correlation, regret
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point
-from atomjax.studies.survey_settings import SurveySettings
+from atomjax.studies.survey.settings import SurveySettings
 from atomjax.studies.tables import correlation_cells, error_table, fractions, heading
 from atomjax.studies.transfer import SCRATCH, finetunings
 

@@ -166,6 +166,7 @@ def test_report_holds_every_number(tmp_path, monkeypatch):
     assert "| CSI | 1.00 | 1.00 | 1.00 to 1.00 | 0.167 |" in text
     assert "| mixed / one | 1.18 ± 0.024 |" in text
     assert "(plots/errors.png)" in text
+    assert text.index("(plots/correlations.png)") < text.index("(plots/errors.png)")
 
 
 def test_gradients_are_a_predictor(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 settings    starts, tasks, and the trainings that follow from them
 report      points of the study, and what they say
+figures     correlations of the measures, and errors against each
 """
 
 from atomjax.studies.survey.report import SURVEY

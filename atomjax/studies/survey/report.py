@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.reporting.drawing import Plot
-from atomjax.reporting.plots import Curve, Panel, point_plot
 from atomjax.reporting.tables import markdown_table, mean_and_std
 from atomjax.similarity.analysis.rank_correlation import rank_correlation, regret
 from atomjax.studies.engine import Report, Study
 from atomjax.studies.results import Findings, Point
+from atomjax.studies.survey.figures import correlation_plot, error_plots
 from atomjax.studies.survey.settings import SurveySettings
-from atomjax.studies.tables import correlation_cells, error_table, fractions, heading
+from atomjax.studies.tables import correlation_cells, error_table, fractions
 from atomjax.studies.transfer import SCRATCH, finetunings
 
 
@@ -97,7 +96,10 @@ def report_survey(findings: Findings) -> Report:
         words = "Mean ± standard deviation of the ratio over seeds; below 1 the first is better."
         table = markdown_table(["starts", *tasks], rows)
         lines += ["", "## Error of one start over that of another", "", words, "", *table]
-    plots = _plots(findings, judged)
+    plots = error_plots(findings, judged)
+    if found:
+        titles = {key: one.title for key, one in predictors(settings).items()}
+        plots = [correlation_plot(found, titles, settings.level), *plots]
     summary = {
         "metrics": {task: [metric, results.unit(metric, task)] for task, metric in metrics},
         "starts": {s.name: {**s.structures, "epochs": s.epochs} for s in settings.starts},
@@ -237,35 +239,6 @@ def _correlation_tables(
         "",
         *markdown_table(["measure", *tasks, "mean"], regrets),
     ]
-
-
-def _plots(findings: Findings, judged: Mapping[str, str]) -> list[Plot]:
-    """Errors of pretraining on single sets against each measure, one panel a task."""
-    results, singles, plots = findings.results, findings.settings.singles, []
-    for column in findings.settings.comparison().columns:
-        steps = {
-            (name, task): results.values(name, column.name, task).get(None, np.nan)
-            for name in singles
-            for task in judged
-        }
-        if not column.first or not np.isfinite(list(steps.values())).any():
-            continue
-        panels = []
-        for task, metric in judged.items():
-            curves = []
-            for candidate, start in singles.items():
-                errors = results.errors(start, metric, task)
-                places = [steps[candidate, task]] * len(errors)
-                curves.append(Curve(label=candidate, steps=places, values=errors))
-            scratch = float(np.mean(results.errors(SCRATCH, metric, task)))
-            label = f"{heading(results, metric, task)}, grey: scratch"
-            panels.append(
-                Panel(title=task, x_label=column.title, y_label=label, curves=curves, level=scratch)
-            )
-        caption = f"Errors after pretraining on one set, against its {column.title} to the task."
-        name = "errors" if column.leads else f"errors_{column.name}"
-        plots.append(point_plot(name, caption, panels))
-    return plots
 
 
 SURVEY = Study(name="survey", settings=SurveySettings, points=survey_points, report=report_survey)

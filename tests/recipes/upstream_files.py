@@ -31,7 +31,6 @@ def write_transition1x(root: Path) -> None:
             group["atomic_numbers"] = numbers
             group["positions"] = positions
             group[f"{LEVEL}.energy"] = energy - 10.0 * sum(numbers)
-            group[f"{LEVEL}.atomization_energy"] = energy
             group[f"{LEVEL}.forces"] = forces
             file.require_group(f"{part}/{formula}")[f"rxn{i:04}"] = group
 

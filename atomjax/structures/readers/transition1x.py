@@ -6,7 +6,7 @@
 transition state and product (Schreiner et al., Sci. Data 9, 779, 2022).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +16,18 @@ import numpy as np
 from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.structure import Structure
 
 LEVEL = "wB97x_6-31G(d)"
 SPLIT_GROUPS = {"train": "train", "validation": "val", "test": "test"}
+# eV, of the free atoms, by atomic number; those that the authors' program subtracts.
+ATOMS = {
+    1: -13.62222753701504,
+    6: -1029.4130839658328,
+    7: -1484.8710358098756,
+    8: -2041.8396277138045,
+    9: -2712.8213146878606,
+}
 END_POINTS = ("reactant", "transition_state", "product")
 
 
@@ -27,8 +36,7 @@ class Transition1xOptions(ReadOptions):
     """Options of Transition-1x.
 
     Attributes:
-        energy_kind: "total", or "referenced" for the energy less that of the free atoms, which
-            the file has too.
+        energy_kind: "total", or "referenced" for the energy less that of the free atoms.
         class_by: "formula" or "reaction".
         end_points: read the relaxed reactants, transition states and products instead.
     """
@@ -54,8 +62,7 @@ class Transition1xFile(ConformerFile):
     what = "reaction"
 
     def __init__(self, path: Path, options: Transition1xOptions) -> None:
-        kinds = {"total": "energy", "referenced": "atomization_energy"}
-        energy = options.energy_key or f"{LEVEL}.{kinds[options.energy_kind]}"
+        energy = options.energy_key or f"{LEVEL}.energy"
         forces = options.forces_key or f"{LEVEL}.forces"
         super().__init__(path, options, Layout("atomic_numbers", "positions", energy, forces))
 
@@ -74,6 +81,16 @@ class Transition1xFile(ConformerFile):
         if self.options.end_points:
             return [f"{name}/{point}" for name in names for point in END_POINTS]
         return names
+
+    def _structure(self, record: int) -> Structure:
+        structure = super()._structure(record)
+        if self.options.energy_kind == "total" or structure.energy is None:
+            return structure
+        unknown = set(structure.atomic_numbers.tolist()) - ATOMS.keys()
+        if unknown:
+            raise ReadError(f"no energy of the free atom of {', '.join(map(str, unknown))}")
+        atoms = sum(ATOMS[int(number)] for number in structure.atomic_numbers)
+        return replace(structure, energy=structure.energy - atoms)
 
     def choose(self, split: str | None) -> None:
         """The splits are groups of the file, so that only theirs are indexed."""

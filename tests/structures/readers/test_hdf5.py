@@ -159,7 +159,6 @@ def transition(tmp_path: Path) -> Path:
         group["atomic_numbers"] = numbers
         group["positions"] = positions
         group[f"{level}.energy"] = -2000.0 - np.arange(count)
-        group[f"{level}.atomization_energy"] = -20.0 - np.arange(count)
         group[f"{level}.forces"] = positions / 10
 
     with h5py.File(path, "w") as file:
@@ -198,7 +197,9 @@ def test_transition1x_options(transition: Path) -> None:
         transition, "transition1x", class_by="reaction", energy_kind="referenced", split="train"
     )
     assert {s.class_key for s in structures} == {"C2H6/rxn0001", "C2H6/rxn0002"}
-    assert structures[0].energy == -20.0
+    # Less two atoms of carbon and six of hydrogen.
+    free = 2 * -1029.4130839658328 + 6 * -13.62222753701504
+    assert structures[0].energy == pytest.approx(-2000.0 - free)
     assert len(read(transition, "transition1x", end_points=True)) == 12
     with pytest.raises(ReadError, match="class_by='rxn'; write one of formula, reaction"):
         read(transition, "transition1x", class_by="rxn")

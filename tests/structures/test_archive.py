@@ -1,10 +1,13 @@
 """Archives: exact round trips, damage refused, no half-written file."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from atomjax.structures import Structure
 from atomjax.structures.archive import ArchiveError, load_archive, save_archive
+from atomjax.structures.readers import ReadError, read
 
 
 @pytest.fixture
@@ -58,6 +61,19 @@ def test_round_trip(mixed, tmp_path):
     assert len(structures) == len(mixed)
     for first, second in zip(mixed, structures, strict=True):
         assert_same(first, second)
+
+
+def test_tags_and_targets_are_those_that_are_asked_for(mixed, tmp_path):
+    path = tmp_path / "a.archive.npz"
+    save_archive(path, mixed)
+    assert [one.tags.tolist() for one in read(path, use_tags=False)][2] == [2, 2, 2]
+    gap = {"targets": ["gap"], "target_units": {"gap": "meV"}}
+    save_archive(path, [dataclasses.replace(mixed[0], targets={"gap": 5.0, "phase": "gas"})])
+    assert read(path, **gap)[0].targets == pytest.approx({"gap": 0.005})
+    assert read(path)[0].targets == {"gap": 5.0, "phase": "gas"}
+    assert read(path, targets=["phase"])[0].targets == {"phase": "gas"}
+    with pytest.raises(ReadError, match="no target lumo"):
+        read(path, targets=["lumo"])
 
 
 def test_an_empty_archive(tmp_path):

@@ -1,14 +1,18 @@
 """Archives of structures that atomjax writes itself, which keep every number as it is."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from atomjax.structures.archive import load_archive
 from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
-from atomjax.structures.structure import Structure
+from atomjax.structures.states import STATES
+from atomjax.structures.structure import TAG_ADSORBATE, Structure
 
 LABELS = {"energy": "energy_key", "forces": "forces_key", "stress": "stress_key"}
 
@@ -27,8 +31,21 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
         if getattr(options, option) == "":
             changes[label] = None
     for structure in load_archive(path)[0]:
-        fields = {**vars(structure), **changes}
-        yield structure.identifier, partial(Structure.unchecked, **fields)
+        yield structure.identifier, partial(_chosen, structure, options, changes)
+
+
+def _chosen(structure: Structure, options: ReadOptions, changes: dict[str, Any]) -> Structure:
+    """A structure with the tags and targets that are asked for."""
+    own = dict(changes)
+    if not options.use_tags:
+        own["tags"] = np.full_like(structure.tags, TAG_ADSORBATE)
+    if options.targets is not None or options.target_units:
+        texts = [name for name, value in structure.targets.items() if isinstance(value, str)]
+        classes = tuple(dict.fromkeys([*options.classes, *texts]))
+        found = replace(options, classes=classes).convert_targets(structure.targets)
+        asked = found if options.targets is None else {*options.targets, *options.target_units}
+        own["targets"] = {n: v for n, v in found.items() if n in asked or n in STATES}
+    return Structure.unchecked(**{**vars(structure), **own})
 
 
 FORMAT = Format(

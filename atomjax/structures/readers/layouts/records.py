@@ -221,7 +221,16 @@ class ReadOptions:
         """A structure from numbers in the file's units, without labels that are declined.
 
         A virial stands for its stress.
+
+        Raises:
+            ReadError: a target that was asked for is missing.
         """
+        held = fields.get("targets", {})
+        asked = dict.fromkeys([*(self.targets or ()), *self.target_units])
+        if missing := [name for name in asked if name not in held]:
+            raise ReadError(
+                f"no target {', '.join(missing)}; this record has: {', '.join(held) or 'none'}"
+            )
         if not np.size(atomic_numbers):
             raise EmptyRecord("there are no atoms")
         if self.energy_key == "":

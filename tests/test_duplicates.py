@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from atomjax.data import duplicates
 from atomjax.data.duplicates import count_duplicates, describe_shared, surroundings
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
@@ -78,6 +79,15 @@ def test_atoms_that_change_places_are_another_structure() -> None:
         for numbers in (layered, chequered)
     ]
     assert count_duplicates({"train": alloys}).lines() == []
+
+
+def test_structures_of_stores_that_are_not_compared_are_counted(tmp_path, monkeypatch) -> None:
+    """Without energies nothing but reading tells them apart."""
+    monkeypatch.setattr(duplicates, "MOST_READ", 3)
+    bare = [Structure(atomic_numbers=[1], positions=[[0.1 * i, 0, 0]]) for i in range(5)]
+    found = count_duplicates({"train": write_store(tmp_path / "s", bare)})
+    assert found.unread == 2
+    assert "not searched among 2 structures" in found.lines()[-1]
 
 
 def test_a_store_is_read_only_where_energies_return(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ class Duplicates:
     # The same of those that, beyond these, nearly equal one.
     near_shared: Mapping[tuple[str, str], int]
     sampled: bool = False  # whether near duplicates were searched in a sample alone
+    unread: int = 0  # structures of stores that count as unique, since too many would be read
 
     def lines(self) -> list[str]:
         """Description of the duplicates, one line each; none without duplicates."""
@@ -60,6 +61,11 @@ class Duplicates:
                 lines.append(f"{part}: {_counted(count, near)} of structures in {other}")
         if lines and self.sampled:
             lines.append(f"near duplicates are those among {NEAR_SAMPLE:,} drawn at random")
+        if self.unread:
+            lines.append(
+                f"duplicates were not searched among {self.unread:,} structures of stores, whose "
+                "energies do not tell them apart"
+            )
         return lines
 
 
@@ -94,7 +100,7 @@ def count_duplicates(parts: Mapping[str, Sequence[Structure]]) -> Duplicates:
         parts: "train" first, then those that should hold nothing of it.
     """
     names = [name for name, structures in parts.items() if len(structures)]
-    keys = _exact_keys({name: parts[name] for name in names})
+    keys, unread = _exact_keys({name: parts[name] for name in names})
     pairs = [(b, a) for i, a in enumerate(names) for b in names[i + 1 :]]
     samples = {name: _sample(len(parts[name])) for name in names}
     chosen = [(n, int(i)) for n in names for i in samples[n]]
@@ -114,13 +120,17 @@ def count_duplicates(parts: Mapping[str, Sequence[Structure]]) -> Duplicates:
         shared={(b, a): sum(map(set(keys[a]).__contains__, keys[b])) for b, a in pairs},
         near_shared=near_shared,
         sampled=any(len(samples[name]) < len(parts[name]) for name in names),
+        unread=unread,
     )
 
 
-def _exact_keys(parts: Mapping[str, Sequence[Structure]]) -> dict[str, list[bytes]]:
+def _exact_keys(
+    parts: Mapping[str, Sequence[Structure]],
+) -> tuple[dict[str, list[bytes]], int]:
     """Part → for each structure a key that is the same for exact duplicates alone.
 
-    Of a store, only those are read whose energies, kept in the index, are found elsewhere.
+    Of a store, only those are read whose energies, kept in the index, are found elsewhere, and of
+    these the first; the number of the others comes second.
     """
     energies = {}
     if any(isinstance(part, Store) for part in parts.values()):
@@ -130,6 +140,7 @@ def _exact_keys(parts: Mapping[str, Sequence[Structure]]) -> dict[str, list[byte
         rows, counts = np.unique(np.concatenate([*energies.values()]), axis=0, return_counts=True)
         often = {row.tobytes() for row in rows[counts > 1]}
     keys: dict[str, list[bytes]] = {}
+    unread = 0
     for name, part in parts.items():
         if not isinstance(part, Store):
             keys[name] = [exact_key(structure) for structure in part]
@@ -140,7 +151,8 @@ def _exact_keys(parts: Mapping[str, Sequence[Structure]]) -> dict[str, list[byte
         keys[name] = [f"{name} {i}".encode() for i in range(len(part))]
         for i in again[:MOST_READ]:
             keys[name][i] = exact_key(part[i])
-    return keys
+        unread += len(again[MOST_READ:])
+    return keys, unread
 
 
 def _sizes_and_energies(structures: Sequence[Structure]) -> np.ndarray:

@@ -267,7 +267,7 @@ def _load_parts(
                 parts[name] = load(other)
                 if other.max_structures is not None:
                     what = f"data.{name}: dataset '{other.name}': max_structures"
-                    parts[name] = _subset(parts[name], other.max_structures, other, what)
+                    parts[name] = fixed_subset(parts[name], other.max_structures, other, what)
     return parts
 
 
@@ -305,11 +305,11 @@ def _limit(
     for part, dataset in zip(parts, settings.train, strict=True):
         if dataset.max_structures is not None:
             what = f"dataset '{dataset.name}': max_structures={dataset.max_structures}"
-            part["train"] = _subset(part["train"], dataset.max_structures, dataset, what)
+            part["train"] = fixed_subset(part["train"], dataset.max_structures, dataset, what)
         for name in SPLITS[1:]:
             most, all_of_it = getattr(settings, f"max_{name}"), part.get(name, [])
             if most is not None and most < len(all_of_it):
-                part[name] = _subset(all_of_it, most, dataset, "")
+                part[name] = fixed_subset(all_of_it, most, dataset, "")
     sizes = [len(part["train"]) for part in parts]
     total = sum(sizes) if max_structures is None else max_structures
     if total > sum(sizes):
@@ -327,11 +327,11 @@ def _limit(
                 "train.max_structures, change data.mixture, or leave the dataset out"
             )
         if max_structures is not None and count < len(part["train"]):
-            part["train"] = _subset(part["train"], count, dataset, "")
+            part["train"] = fixed_subset(part["train"], count, dataset, "")
     return samples
 
 
-def _subset(
+def fixed_subset(
     structures: Sequence[Structure], count: int, dataset: DatasetSettings, what: str
 ) -> Sequence[Structure]:
     """A random subset that the split's seed fixes; a smaller one lies within a larger one."""

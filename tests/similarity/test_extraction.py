@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from atomjax.graphs import GraphConfig
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.run import Run
+from atomjax.similarity.features import cache
 from atomjax.similarity.features.conventions import (
     first_structures,
     original_config,
     upstream_graph,
 )
 from atomjax.similarity.features.extractor import load_extractor
-from atomjax.similarity.settings import ExtractorSettings
+from atomjax.similarity.settings import ExtractorSettings, SimilaritySettings
 from atomjax.structures import Structure
 from tests.processes import with_devices
 from tests.similarity.test_job import ROOT, gemnet_checkpoint, launch, make_config
@@ -85,6 +89,29 @@ def test_conventions_of_the_original_are_named_and_reverse_the_edges(tmp_path):
     checkpoint = str(gemnet_checkpoint(tmp_path / "gemnet"))
     with pytest.raises(ConfigError, match="is for EquiformerV2, not gemnet_oc_tiny"):
         load_extractor(ExtractorSettings(checkpoint=checkpoint, conventions="efficient_atom"))
+
+
+def test_small_batches_of_a_large_set_are_shown_too(monkeypatch):
+    """A batch of a hundred thousand structures is due half a row of the picture."""
+    rows = SimpleNamespace(values=np.zeros((9 * 32, 4)))
+    monkeypatch.setattr(cache, "rows_of", lambda shares, aggregation: rows)
+    monkeypatch.setattr(cache, "_num_structures", lambda shares: 32)
+    settings: Any = SimpleNamespace(aggregations=("flat",), keep_features=False, seed=0)
+    shown = cache._ShownRows(settings, 32 * 3125)
+    for batch in range(3125):
+        shown.add([])
+        assert batch or len(shown.result()) == 1
+    assert len(shown.result()) == pytest.approx(cache.SHOWN_ROWS, abs=1)
+
+
+def test_candidates_are_as_large_as_they_are_trained_on(tmp_path):
+    config = make_config(tmp_path)
+    config["candidates"][0]["max_structures"] = 5
+    settings = SimilaritySettings.from_config(config)
+    extractor: Any = SimpleNamespace(_settings=settings, _run=Run(tmp_path / "run"))
+    found = [len(cache.SetExtractor.load(extractor, one)) for one in settings.candidates]
+    assert found[0] == 5
+    assert min(found[1:]) > 5
 
 
 def test_first_structures_leave_out_small_molecules_and_heavy_elements():

@@ -75,6 +75,16 @@ def test_a_store_knows_what_it_was_made_of(tmp_path):
         assert is_trajectory(dataset, Store(tmp_path / name)) is expected
 
 
+def test_frames_of_an_official_part_are_put_in_order():
+    """Benchmarks list the frames of a part in the order in which these were drawn."""
+    drawn = np.random.default_rng(1).permutation(1000)[:400]
+    listed = [frames(1000)[i] for i in drawn]
+    found = independent_units(FILE, "trajectory", np.zeros(400, int), np.arange(400), listed)
+    spans = [np.ptp(drawn[found.codes == code]) for code in range(found.count)]
+    assert found.count > 3
+    assert sum(spans) < 1000
+
+
 def test_stretches_follow_the_trajectory():
     indices = np.random.default_rng(1).permutation(1000)[:50]
     found = stretches(indices, 1000)

@@ -91,7 +91,8 @@ def _recommend(
     limit = order
     if table.extrapolation is not None and np.isfinite(table.extrapolation.infinite[:, j]).all():
         infinite = measure.sign * table.extrapolation.infinite[:, j]
-        limit = np.argsort(infinite, kind="stable").tolist()
+        # Sets that the limit does not tell apart, at zero, stay in their order.
+        limit = np.lexsort((table.far[:, j], infinite)).tolist()
     # Sets of few units can be told apart only by chance.
     few = {s.name for s in comparison.sets if s.units < FEWEST_UNITS} if others else set()
     rivals = [

@@ -17,7 +17,7 @@ import numpy as np
 
 from atomjax.batching import GraphDataset, single_pass
 from atomjax.data.graphs import BaseGraphs, graph_config
-from atomjax.data.load import divide, load_structures
+from atomjax.data.load import divide, fixed_subset, load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import find_file, generate_spec
 from atomjax.data.store_view import open_store, select
@@ -217,9 +217,12 @@ class SetExtractor:
             run=run,
             split="train" if official else None,
         )
-        if official:
+        if not official:
+            structures = divide(structures, dataset.split, dataset.name)["train"]
+        if dataset.max_structures is None:
             return structures
-        return divide(structures, dataset.split, dataset.name)["train"]
+        what = f"dataset '{dataset.name}': max_structures={dataset.max_structures}"
+        return fixed_subset(structures, dataset.max_structures, dataset, what)
 
     def _draw(
         self, name: str, structures: Sequence[Structure], codes: np.ndarray, view: View
@@ -372,12 +375,15 @@ class _ShownRows:
         self._all, self._structures = settings.keep_features, structures
         self._rng = np.random.default_rng(settings.seed)
         self._parts: list[np.ndarray] = []
+        # Rows that are due, in fractions, less those that were taken; the first batch gives one.
+        self._due = 1.0
 
     def add(self, shares: Sequence[Share]) -> None:
         values = rows_of(shares, self._aggregation).values
         if not self._all:
-            share = _num_structures(shares) / self._structures
-            count = min(len(values), round(SHOWN_ROWS * share))
+            self._due += SHOWN_ROWS * _num_structures(shares) / self._structures
+            count = min(len(values), int(self._due))
+            self._due -= count
             values = values[np.sort(self._rng.permutation(len(values))[:count])]
         self._parts.append(np.asarray(values, np.float32))
 

@@ -85,7 +85,8 @@ def independent_units(
         return Units("class", _by_appearance(classes))
     if dataset.kind == "generate" and dataset.generator == "dynamics":
         return Units("walker", _by_appearance(_walkers(dataset, indices, structures)))
-    return Units("stretch", _by_appearance(stretches(indices, len(structures))))
+    frames = _frames(indices, structures)
+    return Units("stretch", _by_appearance(stretches(frames, len(structures))))
 
 
 def is_trajectory(dataset: DatasetSettings, structures: Sequence[Structure]) -> bool:
@@ -123,6 +124,18 @@ def _walkers(
     # Generated structures are named kind:number.
     frames = [int(structures[i].identifier.rpartition(":")[2]) for i in indices.tolist()]
     return np.searchsorted(starts, frames, side="right")
+
+
+def _frames(indices: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
+    """[S] place of each frame in the trajectory, by its identifier ``file:number``.
+
+    Official parts hold frames in the order in which they were drawn. Frames that are not so named,
+    or of several files, are taken to come in the order of the set.
+    """
+    named = [structures[i].identifier.rpartition(":") for i in indices.tolist()]
+    numbers = [int(number) for _, _, number in named if number.isdecimal()]
+    one_file = len({file for file, _, _ in named}) == 1
+    return np.array(numbers) if one_file and len(numbers) == len(named) else indices
 
 
 def stretches(indices: np.ndarray, frames: int) -> np.ndarray:

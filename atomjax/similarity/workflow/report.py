@@ -68,6 +68,7 @@ def write_results(
         The content of ``csi.json``.
     """
     records = comparison.records()
+    tasks = [one.name for one in comparison.downstream]
     configs = {task: f"pretrain_{task}.py" for task in plans}
     summary = {
         "extractor": extras.extractor,
@@ -76,9 +77,7 @@ def write_results(
         "sets": [_describe_set(comparison, s) for s in comparison.sets],
         "pairs": [_without_nan(record) for record in records],
         "mixtures": {
-            name: dict(
-                zip((s.name for s in comparison.downstream), map(float, values), strict=True)
-            )
+            name: dict(zip(tasks, _without_nan(list(map(float, values))), strict=True))
             for name, values in comparison.mixtures.items()
         },
         "recommendations": [
@@ -331,9 +330,10 @@ def _plans(plans: Mapping[str, RunSettings]) -> list[str]:
     ]
 
 
-def _without_nan(record: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in record.items()
-    }
+def _without_nan(value: Any) -> Any:
+    """Plain values with None for NaN, which JSON has not."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

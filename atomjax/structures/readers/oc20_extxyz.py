@@ -66,8 +66,14 @@ class TrajectoryFile(StructureFile):
         texts, log = self._load(pair)
         system, number, reference = _parse_log(log[frame])
         atoms = parse_frame(texts[frame])
-        if atoms.calc is not None and "energy" in atoms.calc.results:
-            atoms.calc.results["energy"] = self._energy(atoms.calc.results["energy"], reference)
+        key = self.options.energy_key or "energy"
+        if atoms.calc is not None and key in atoms.calc.results:
+            atoms.calc.results[key] = self._energy(atoms.calc.results[key], reference)
+        elif key not in ("energy", "") and self.options.energy_kind != "total":
+            raise ReadError(
+                f"no result {key!r}, of which the reference could be taken off; write "
+                "energy_kind='total' to read another entry as it is"
+            )
         structure_class = self._systems.class_key(system)
         return structure_from_atoms(
             atoms,

@@ -55,6 +55,9 @@ def test_oc20_text_files_in_a_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(forces_of(first), np.ones((3, 3)))
     total = open_file(tmp_path / "s2ef_train_200K", "oc20_extxyz", energy_kind="total")
     assert total[1].energy == -101.0
+    other = open_file(tmp_path / "s2ef_train_200K", "oc20_extxyz", energy_key="mine")
+    with pytest.raises(ReadError, match="no result 'mine', of which the reference"):
+        other[1]
 
 
 def test_oc20_text_files_agree_with_the_lmdb(shared: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
     python -m atomjax.launch --config configs/paper/extractors.py --workdir runs/extractors
 
-Six of the sets and four of the tasks of configs/paper/survey.py, compared by the three networks that come
-with atomjax: two EquiformerV2, one of them trained on slabs alone, and the GemNet-OC of
+Six of the sets and four of the tasks of configs/paper/survey.py, compared by the three networks
+that come with atomjax: two EquiformerV2, one of them trained on slabs alone, and the GemNet-OC of
 atomjax-molecules, which was trained on molecules. The report has a table and a figure for each;
 distances of different networks cannot be compared, orders can. A directory takes the place of a
 name: with the published EquiformerV2 31M of OC20, ODAC and the Materials Project it is the question

@@ -36,6 +36,8 @@ from atomjax.structures.store.statistics import StatisticsAccumulator
 from atomjax.structures.structure import Structure
 
 MEND = "copy the store again, or convert the data set again"
+# Structures of a part that are read for its rare elements: about a minute.
+MOST_READ = 2_000_000
 
 
 class Store(Sequence[Structure]):
@@ -62,6 +64,7 @@ class Store(Sequence[Structure]):
         self.path = Path(path).absolute()
         self.manifest = _read_manifest(self.path)
         self.indices: np.ndarray | None = None
+        self._statistics: dict[int, StatisticsAccumulator] = {}
         # Manifests of before checksums may hold anything.
         try:
             shards = self.manifest["shards"]
@@ -113,6 +116,7 @@ class Store(Sequence[Structure]):
         """Some of these structures, in the order of `indices` [S]."""
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
+        part._statistics = {}
         chosen = np.asarray(indices, dtype=np.int64)
         part.indices = chosen if self.indices is None else self.indices[chosen]
         return part
@@ -174,7 +178,7 @@ class Store(Sequence[Structure]):
         """References for these structures.
 
         Those of the whole store are kept in it. For a part of it they are fitted to the part, or
-        to a sample of `max_structures` where it is larger and the sample has all its elements.
+        to a sample of `max_structures` where it is larger; see `statistics`.
 
         Raises:
             ReferencesError: no structure has an energy or forces.
@@ -193,13 +197,15 @@ class Store(Sequence[Structure]):
     def statistics(self, max_structures: int = 100_000) -> StatisticsAccumulator:
         """Statistics of these structures, or of a sample that has all elements of the store.
 
-        A rare element may be in none of so many structures; then all are read.
+        A rare element may be in none of so many; then up to ``MOST_READ`` are read, once.
         """
-        found = StatisticsAccumulator.over(self.sample(max_structures))
-        of_store = len(self.manifest["statistics"]["elements"])
-        if len(self) > max_structures and np.count_nonzero(found.elements) < of_store:
-            found = StatisticsAccumulator.over(self)
-        return found
+        if max_structures not in self._statistics:
+            found = StatisticsAccumulator.over(self.sample(max_structures))
+            of_store = len(self.manifest["statistics"]["elements"])
+            if len(self) > max_structures and np.count_nonzero(found.elements) < of_store:
+                found = StatisticsAccumulator.over(self.sample(max(MOST_READ, max_structures)))
+            self._statistics[max_structures] = found
+        return self._statistics[max_structures]
 
     def verify(self) -> None:
         """Compare every file with its checksum.

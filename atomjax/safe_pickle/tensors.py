@@ -123,25 +123,28 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nda
     """
     if not isinstance(storage, np.ndarray) or storage.ndim != 1 or storage.dtype == UNTYPED:
         raise PickleError("damaged tensor: it lies in no storage of a known type")
-    # Short, since a small file may hold what is long to print.
-    size_said, stride_said, offset_said = map(reprlib.repr, (size, stride, offset))
-    said = f"a tensor of size {size_said}, stride {stride_said} and offset {offset_said}"
+
+    def said() -> str:
+        # Short, since a small file may hold what is long to print.
+        texts = map(reprlib.repr, (size, stride, offset))
+        return "a tensor of size {}, stride {} and offset {}".format(*texts)
+
     if (
         not isinstance(size, tuple)
         or not isinstance(stride, tuple)
         or len(size) != len(stride)
         or not all(map(_is_count, (offset, *size, *stride)))
     ):
-        raise PickleError(f"{said} is damaged: these do not describe a window")
+        raise PickleError(f"{said()} is damaged: these do not describe a window")
     if 0 in size:
         return np.empty(size, storage.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if last >= len(storage):
         raise PickleError(
-            f"{said} reaches beyond its storage of {len(storage)} elements: damaged or crafted"
+            f"{said()} reaches beyond its storage of {len(storage)} elements: damaged or crafted"
         )
     if math.prod(size) > max(len(storage), _MOST_REPEATED):
-        raise PickleError(f"{said} repeats the {len(storage)} elements of its storage: refused")
+        raise PickleError(f"{said()} repeats the {len(storage)} elements of its storage: refused")
     steps = [step * storage.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 

@@ -103,7 +103,7 @@ class MatbenchFile(StructureFile):
             positions=positions,
             cell=cell,
             pbc=True,
-            targets=self.options.convert_targets({self.target: float(value)}),
+            targets={self.target: float(value)},
             identifier=self._identifier(record),
             source=self.options.source or self.path.name.partition(".")[0],
         )

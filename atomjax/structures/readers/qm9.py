@@ -84,7 +84,7 @@ class Qm9File(StructureFile):
         return self.options.structure(
             atomic_numbers=numbers,
             positions=positions,
-            targets=self.options.convert_targets(properties),
+            targets=properties,
             identifier=self._identifier(record),
             source=self.options.source or self.path.stem,
         )

@@ -96,7 +96,7 @@ class QmofFile(StructureFile):
                 positions=positions,
                 cell=cell,
                 pbc=True,
-                targets=self.options.convert_targets(targets),
+                targets=targets,
                 identifier=name,
                 source=self.options.source or "qmof",
             )

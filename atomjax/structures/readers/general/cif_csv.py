@@ -72,7 +72,7 @@ class CifTable(StructureFile):
             positions=atoms.positions,
             cell=atoms.cell.array,
             pbc=True,
-            targets=options.convert_targets(numbers),
+            targets=numbers,
             identifier=self._identifier(record),
             source=options.source or self.path.stem,
         )

@@ -76,7 +76,7 @@ def structure_from_atoms(
         energy=energy,
         forces=forces,
         **labels,
-        targets=options.convert_targets({k: v for k, v in values.items() if k not in own}),
+        targets={k: v for k, v in values.items() if k not in own},
         class_key=_class_key(values.get("class_key", "")),
         identifier=identifier,
         source=options.source or source,

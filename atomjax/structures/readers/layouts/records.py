@@ -216,21 +216,17 @@ class ReadOptions:
         forces: np.ndarray | None = None,
         stress: np.ndarray | None = None,
         virial: np.ndarray | None = None,
+        targets: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Structure:
         """A structure from numbers in the file's units, without labels that are declined.
 
-        A virial stands for its stress.
+        A virial stands for its stress; of the targets those are taken that are chosen.
 
         Raises:
             ReadError: a target that was asked for is missing.
         """
-        held = fields.get("targets", {})
-        asked = dict.fromkeys([*(self.targets or ()), *self.target_units])
-        if missing := [name for name in asked if name not in held]:
-            raise ReadError(
-                f"no target {', '.join(missing)}; this record has: {', '.join(held) or 'none'}"
-            )
+        chosen = self.convert_targets(targets or {})
         if not np.size(atomic_numbers):
             raise EmptyRecord("there are no atoms")
         if self.energy_key == "":
@@ -252,6 +248,7 @@ class ReadOptions:
             energy=None if energy is None else float(energy) * self.energy_factor,
             forces=None if forces is None else np.asarray(forces) * self.force_factor,
             stress=stress,
+            targets=chosen,
             **fields,
         )
         if structure.stress is not None:

@@ -121,13 +121,11 @@ def _walkers(
     kind = find_kind(spec.kind)
     plan = kind.plan(options_from(kind.Options, spec.options, spec.kind), spec.count, spec.seed)
     starts = [task.start for task in make_tasks(plan)]
-    # Generated structures are named kind:number.
-    frames = [int(structures[i].identifier.rpartition(":")[2]) for i in indices.tolist()]
-    return np.searchsorted(starts, frames, side="right")
+    return np.searchsorted(starts, _frames(indices, structures), side="right")
 
 
 def _frames(indices: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
-    """[S] place of each frame in the trajectory, by its identifier ``file:number``.
+    """[S] place of each frame in the trajectory, by its identifier, such as ``file:number``.
 
     Official parts hold frames in the order in which they were drawn. Frames that are not so named,
     or of several files, are taken to come in the order of the set.

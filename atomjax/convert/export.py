@@ -102,7 +102,7 @@ def _content(exported: Exported, heads: Mapping[str, References | None]) -> dict
         averages = tuple(exported.tensors[name] for name in exported.parameters)
         return {"state_dict": exported.tensors, "optimizer_states": [{"ema": averages}]}
     references = next(iter(heads.values()), None)
-    labels = {}
+    labels: dict[str, Any] = {"normalizers": {}}
     if references is not None:
         scales = {
             "energy": (references.energy_mean, references.energy_scale),
@@ -117,7 +117,6 @@ def _content(exported: Exported, heads: Mapping[str, References | None]) -> dict
             labels["elementrefs"] = {"energy": {"element_references": table}}
     return {
         "state_dict": exported.tensors,
-        "normalizers": {},
         **labels,
         "config": {"model": dict(exported.settings)},
         "amp": None,

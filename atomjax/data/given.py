@@ -102,12 +102,11 @@ def dataset_entry(
     if isinstance(source, Store) and source.indices is None:
         return file_entry(name, source.path, options)
     structures = structures_of(source, **options)
-    content: list[Any] = [fingerprint(structures)]
+    content: Any = fingerprint(structures)
     names = [[one.class_key, *sorted(one.targets)] for one in structures]
     if any(held != [one.formula] for held, one in zip(names, structures, strict=True)):
-        content.append(names)
-    text = json.dumps(content if len(content) > 1 else content[0])
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        content = [content, names]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     path = folder / f"{name}-{digest}.archive.npz"
     if not path.exists():
         save_archive(path, structures)

@@ -92,7 +92,7 @@ def _check_targets(
                 f"a target {target.name!r}; leave it out of head.targets, or say which targets to "
                 "read (arguments.targets)"
             )
-    if head.kind == "scalar":
+    if head.kind == "scalar" and max(counts.targets.values()) < len(dataset):
         without = ~with_any_target(dataset.structures, list(counts.targets))
         if without.any():
             first = dataset.identify(int(np.flatnonzero(without)[0]))

@@ -21,8 +21,7 @@ import numpy as np
 import scipy.linalg
 
 from atomjax.similarity.measures.frechet import Gaussians, frechet_terms, stack_gaussians
-from atomjax.similarity.measures.precision import host_float64
-from atomjax.similarity.measures.statistics import Statistics
+from atomjax.similarity.measures.statistics import Statistics, host_float64
 from atomjax.similarity.measures.stream import StatisticsStream
 from benchmarks.measure import machine, seconds
 from benchmarks.rows import add_option, show

@@ -14,8 +14,7 @@ from atomjax.similarity.measures.frechet import (
     frechet_table_float32,
     stack_gaussians,
 )
-from atomjax.similarity.measures.precision import host_float64
-from atomjax.similarity.measures.statistics import Statistics, to_float64
+from atomjax.similarity.measures.statistics import Statistics, host_float64, to_float64
 from atomjax.similarity.measures.symmetric import congruence, eigenvalues, gram, lower_factor
 from tests.similarity.samples import statistics_of
 

@@ -2,13 +2,14 @@
 
 import csv
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.io import write
-from scipy import stats
+from scipy import linalg, stats
 from scipy.spatial.distance import cdist
 
 from atomjax.launch import main
@@ -23,7 +24,6 @@ from atomjax.similarity.measures.composition import (
     SIZE_GAP,
 )
 from atomjax.similarity.measures.csi import CSI
-from atomjax.similarity.measures.elements import ELEMENT_MIXTURES
 from atomjax.similarity.measures.measure import Measure
 from atomjax.similarity.measures.mmd import MMD, WIDTHS, shares_of_widths
 from atomjax.similarity.measures.neighbors import (
@@ -38,6 +38,7 @@ from atomjax.similarity.measures.neighbors import (
 )
 from atomjax.similarity.measures.registry import BUILT_IN, DEFAULT
 from atomjax.similarity.measures.sliced_wasserstein import SLICED_WASSERSTEIN, _directions
+from atomjax.similarity.measures.transport import CLASS_MIXTURES, CLASSES, ELEMENT_MIXTURES
 from tests.own_files import labelled
 from tests.similarity.samples import Population, features_of
 
@@ -271,6 +272,39 @@ def test_mixtures_carry_atoms_from_element_to_element() -> None:
     assert value(ELEMENT_MIXTURES, first, first) == pytest.approx(0, abs=1e-9)
     one = lone(first, 6), lone(second, 8)
     assert value(ELEMENT_MIXTURES, *one) == pytest.approx(value(CSI, *one), rel=1e-9)
+
+
+def test_mixtures_carry_structures_from_class_to_class() -> None:
+    """Four formulas on either side, of as many structures: the best plan is an assignment."""
+    rng = np.random.default_rng(1)
+    # Formulas of structures of one atom are their elements; columns differ in width.
+    places = rng.normal(size=(2, 4, 1, 5)) * np.array([3, 1, 1, 1, 0.5])
+    sides = places + rng.normal(size=(2, 4, 10, 5)) * np.array([0.5, 0.7]).reshape(2, 1, 1, 1)
+    numbers = np.repeat([1, 6, 7, 8], 10)
+    first, second = (a_set(one.reshape(40, 5), np.arange(40), numbers) for one in sides)
+    points = [kept_points(one).reshape(4, 10, 5) for one in (first, second)]
+    means = [one.mean(axis=1) for one in points]
+    plans = itertools.permutations(range(4))
+    carried = min(((means[0] - means[1][list(p)]) ** 2).sum(axis=1).mean() for p in plans)
+    within = [np.cov((p - p.mean(1)[:, None]).reshape(40, 5).T, bias=True) for p in points]
+    root = np.real(linalg.sqrtm(within[0] @ within[1]))
+    expected = carried + np.trace(within[0] + within[1] - 2 * root)
+    assert value(CLASS_MIXTURES, first, second) == pytest.approx(expected, rel=1e-9)
+    assert value(CLASS_MIXTURES, second, first) == pytest.approx(expected, rel=1e-9)
+    assert value(CLASS_MIXTURES, first, first) == pytest.approx(0, abs=1e-9)
+
+
+def test_mixtures_by_class_take_the_classes_with_most_structures() -> None:
+    rng = np.random.default_rng(2)
+    count = CLASSES + 10
+    # Formulas X to X_n of one element; all but the first ten have two structures.
+    sizes = np.repeat(np.arange(1, count + 1), np.where(np.arange(count) < 10, 1, 2))
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    values = rng.normal(size=(len(sizes), 3))[owner]
+    all_of_them = a_set(values, owner)
+    rest = owner >= 10
+    kept = a_set(values[rest], owner[rest] - 10)
+    assert value(CLASS_MIXTURES, all_of_them, kept) == pytest.approx(0, abs=1e-6)
 
 
 def lone(features: SetFeatures, element: int) -> SetFeatures:

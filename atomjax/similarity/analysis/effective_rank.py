@@ -5,8 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from atomjax.similarity.measures.precision import host_float64
-from atomjax.similarity.measures.statistics import Statistics, covariance, to_float64
+from atomjax.similarity.measures.statistics import Statistics, covariance, host_float64, to_float64
 from atomjax.similarity.measures.symmetric import eigenvalues, mirror
 
 

@@ -24,8 +24,13 @@ from flax import struct
 from jax import lax
 
 from atomjax.similarity.features.structure_sums import Moments
-from atomjax.similarity.measures.precision import host_float64
-from atomjax.similarity.measures.statistics import Statistics, covariance, rank_bound, to_float64
+from atomjax.similarity.measures.statistics import (
+    Statistics,
+    covariance,
+    host_float64,
+    rank_bound,
+    to_float64,
+)
 from atomjax.similarity.measures.symmetric import congruence, eigenvalues, lower_factor, multiply
 
 # Up to this size singular values cost little, so no digits are given away at all.

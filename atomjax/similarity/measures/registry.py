@@ -6,17 +6,19 @@ from atomjax.runtime.config import ConfigError, nearest
 from atomjax.runtime.workflows import resolve
 from atomjax.similarity.measures.composition import ELEMENT_OVERLAP, FORMULA_OVERLAP, SIZE_GAP
 from atomjax.similarity.measures.csi import CSI
-from atomjax.similarity.measures.elements import ELEMENT_MIXTURES, WITHIN_ELEMENTS
+from atomjax.similarity.measures.elements import WITHIN_ELEMENTS
 from atomjax.similarity.measures.measure import Measure
 from atomjax.similarity.measures.mmd import MMD
 from atomjax.similarity.measures.neighbors import COVERAGE, DENSITY, KID, OVERLAP
 from atomjax.similarity.measures.sliced_wasserstein import SLICED_WASSERSTEIN
+from atomjax.similarity.measures.transport import CLASS_MIXTURES, ELEMENT_MIXTURES
 
 # Those of a config that names none.
 DEFAULT = (CSI, WITHIN_ELEMENTS)
 BUILT_IN = (
     *DEFAULT,
     ELEMENT_MIXTURES,
+    CLASS_MIXTURES,
     MMD,
     KID,
     SLICED_WASSERSTEIN,

@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from atomjax.similarity.measures.precision import host_float64
-from atomjax.similarity.measures.statistics import Statistics, row_statistics, update
+from atomjax.similarity.measures.statistics import Statistics, host_float64, row_statistics, update
 
 _first = jax.jit(row_statistics)
 _next = jax.jit(update, donate_argnums=0)

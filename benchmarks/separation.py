@@ -1,21 +1,27 @@
 """Separation of families of structures by an extractor: near within a family, far between them.
 
-python -m benchmarks.separation [--extractors NAME ...] [--count 60] [--out FILE]
+python -m benchmarks.separation [--extractors NAME ...] [--elements Na,Al,...] [--count 60]
 
 Of every family two sets are made with different seeds, so with different systems, and none that an
 extractor of the package was trained on. The table compares each first set with every second one:
 within a family the CSI should be near its noise floor, between families above it, and every other
-family farther than the own one. Crystals need ``atomjax[crystals]``.
+family farther than the own one. With ``--elements`` the families are crystals of these elements and
+slabs of these metals: those that ``configs/csi/extractor.py:Na,Al,...`` left out tell what an
+extractor makes of elements that it has not learnt. Crystals need ``atomjax[crystals]``.
 """
 
 import argparse
+import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import atomjax
 from atomjax.structures.atlas import FAMILIES
+from atomjax.structures.generate import GenerateSpec
 from atomjax.structures.generate.sets import default_cache_dir
+from atomjax.structures.generate.slabs import METALS
 from atomjax.training.running.packaged import BACKBONES
 from benchmarks.measure import machine
 
@@ -24,11 +30,27 @@ SEEDS = (101, 102)
 AGAIN = ", again"
 
 
-def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]]:
+def families_of(elements: Sequence[str]) -> Mapping[str, GenerateSpec]:
+    """Families of crystals of these elements and of slabs of these metals."""
+    allowed = {
+        "crystals": {"elements": tuple(elements)},
+        "slabs": {"metals": tuple(one for one in elements if one in METALS)},
+    }
+    return {
+        name: dataclasses.replace(spec, options={**spec.options, **allowed[spec.kind]})
+        for name, spec in FAMILIES.items()
+        if spec.kind in allowed
+    }
+
+
+def separation(
+    checkpoint: str, families: Mapping[str, GenerateSpec], count: int, workers: int
+) -> list[dict[str, Any]]:
     """Distances within and between families, with the floor of each.
 
     Args:
         checkpoint: extractor.
+        families: name → generator and options.
         count: structures of each set.
         workers: processes that label structures; 0: one per core.
     """
@@ -39,7 +61,7 @@ def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]
                 "generator": spec.kind,
                 "arguments": {**spec.options, "count": count, "seed": seed},
             }
-            for name, spec in FAMILIES.items()
+            for name, spec in families.items()
         }
         for end, seed in zip(("", AGAIN), SEEDS, strict=True)
     )
@@ -52,9 +74,9 @@ def separation(checkpoint: str, count: int, workers: int) -> list[dict[str, Any]
     table = atomjax.csi(first, second, checkpoint=checkpoint, settings=settings)
     pairs = {(pair["upstream"], pair["downstream"]): pair for pair in table.pairs}
     rows = []
-    for name in FAMILIES:
+    for name in families:
         own = pairs[name, name + AGAIN]
-        others = {other: pairs[other, name + AGAIN] for other in FAMILIES if other != name}
+        others = {other: pairs[other, name + AGAIN] for other in families if other != name}
         nearest = min(others, key=lambda other: others[other]["csi"])
         rows.append(
             {
@@ -79,15 +101,21 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--extractors", nargs="+", default=BACKBONES, help="extractors (default: the package's)")
+    add("--elements", help="compare crystals and slabs of these alone, separated by commas")
     add("--count", type=int, default=60, help="structures of each set (default: 60)")
     add("--workers", type=int, default=0, help="processes that label (default: one per core)")
     add("--out", type=Path, default=OUT, help="result file")
     options = parser.parse_args()
+    command = "python -m benchmarks.separation"
+    families = FAMILIES
+    if options.elements:
+        command = f"{command} --elements {options.elements}"
+        families = families_of(options.elements.split(","))
     rows = []
     for name in options.extractors:
-        rows += separation(name, options.count, options.workers)
+        rows += separation(name, families, options.count, options.workers)
         found = {"structures": options.count, "machine": machine(), "rows": rows}
-        described = {"command": "python -m benchmarks.separation", **found}
+        described = {"command": command, **found}
         options.out.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
     for row in rows:
         print(row)

@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.accuracy_sets import SETS, write_set
 from benchmarks.machine import processor
+from benchmarks.rows import write_result
 
 OURS = ("gemnet_oc", "equiformer_v2")
 STARTS = ("scratch", "pretrained")
@@ -84,16 +85,15 @@ def run_missing(options: argparse.Namespace) -> None:
         result = options.workdir / "row.json"
         result.unlink(missing_ok=True)
         subprocess.run([*command, "--out", str(result)], check=True, env=environment)
-        rows.append({**key, **json.loads(result.read_text())})
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+        machine = f"1 core of {processor()}, Python {platform.python_version()}"
+        rows.append({**key, **json.loads(result.read_text()), "machine": machine})
         document = {
             "command": f"python -m benchmarks.accuracy --budget {options.budget:g} "
             f"--pretraining {options.pretraining:g}",
-            "machine": f"1 core of {processor()}, Python {platform.python_version()}",
+            "machine": machine,
             "rows": rows,
         }
-        text = json.dumps(document, indent=1)
-        options.out.write_text(text + "\n")
+        write_result(options.out, document)
 
 
 def wanted(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -141,7 +141,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = (
             row["set"],
             f"{row['row']}{upstream} ({row['version']})",
-            f"{pretraining['cpu_seconds']:.0f}" if pretraining else "",
+            _seconds(pretraining) if pretraining else "",
             f"{row['cpu_seconds']:.0f}",
             f"{row['steps_per_second']:.1f}",
             f"{row['force_mae_mev']:.1f}",
@@ -150,6 +150,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         )
         lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def _seconds(pretraining: Mapping[str, Any]) -> str:
+    """What a pretraining took, in CPU seconds, or on the clock where these are not known."""
+    known = pretraining.get("cpu_seconds")
+    return f"{pretraining['wall_seconds']:.0f} (wall)" if known is None else f"{known:.0f}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -165,7 +166,11 @@ def train(
         longest: epochs; None trains as many as the budget allows.
     """
     logged = {"train.log_every": LOG_EVERY}
-    pilot = TimedRun(workdir.with_name(f"{workdir.name}_pilot"), pilot=True)
+    piloted = workdir.with_name(f"{workdir.name}_pilot")
+    # Seconds of a run that was killed are not known.
+    for folder in (piloted, workdir):
+        shutil.rmtree(folder, ignore_errors=True)
+    pilot = TimedRun(piloted, pilot=True)
     with contextlib.suppress(Enough):
         function(change(config, {**logged, "train.validation.eval_every": PILOT_STEPS}), pilot)
     step = pilot.typical("training") / LOG_EVERY
@@ -190,7 +195,7 @@ def train(
 def packaged(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The name of the weights that come with atomjax, and what their pretraining took."""
     name = PACKAGED[options.sets.name]
-    return name, {"set": name, "cpu_seconds": read_metadata(name)["seconds"]}
+    return name, {"set": name, "wall_seconds": read_metadata(name)["seconds"]}
 
 
 def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:

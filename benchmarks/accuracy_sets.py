@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import write
 
+from atomjax.runtime.files import replacing_folder
 from atomjax.runtime.progress import Display
 from atomjax.structures import Structure
 from atomjax.structures.generate import GenerateSpec, generate_with_report
@@ -87,13 +88,15 @@ def write_set(name: str, folder: Path) -> Path:
     place = folder / name
     if all((place / f"{part}.xyz").exists() for part in PARTS):
         return place
-    place.mkdir(parents=True, exist_ok=True)
     frames, sizes = SETS[name](folder / "cache")
     by = sizes.pop("by", "structure")
     # The held-out parts come first, as in a config's split.
     order = {part: sizes[part] for part in ("test", "validation", "train")}
-    for part, indices in split_indices(frames, order, by=by).items():
-        write(place / f"{part}.xyz", [with_both_names(frames[i]) for i in indices], format="extxyz")
+    with replacing_folder(place) as made:
+        made.mkdir(parents=True)
+        for part, indices in split_indices(frames, order, by=by).items():
+            chosen = [with_both_names(frames[i]) for i in indices]
+            write(made / f"{part}.xyz", chosen, format="extxyz")
     return place
 
 

@@ -18,6 +18,7 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import QUIET, foreign_load
+from benchmarks.rows import write_result
 from benchmarks.turns import FOLDER, give_turn, is_ready
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,7 +175,7 @@ def finish(running: Running, load: float, limit: float | None) -> dict[str, Any]
     """Wait for a part, for ``limit`` seconds at most, and return what goes into the file."""
     part = running.part
     print(f"\n== {running.shown}", flush=True)
-    status, usage = wait(running.process, limit)
+    status, late, usage = wait(running.process, limit)
     with running.folder as folder:
         rows = Path(folder) / "rows"
         printed = (Path(folder) / "text").read_text(encoding="utf-8", errors="replace")
@@ -188,8 +190,10 @@ def finish(running: Running, load: float, limit: float | None) -> dict[str, Any]
     }
     if load > QUIET:
         print(f"other processes keep {load:.1f} cores busy: these times are not to be trusted")
-    if status < 0 or (status and part.judged):
-        result["failed"] = "out of time" if status < 0 else printed.splitlines()[-3:]
+    if late or status < 0 or (status and part.judged):
+        last = printed.splitlines()[-3:]
+        killed = [f"killed by {signal.Signals(-status).name}"] if status < 0 else []
+        result["failed"] = "out of time" if late else [*last, *killed]
     return {**result, "rows": [json.loads(line) for line in lines]} | (
         {} if part.rows else {"text": printed.splitlines()}
     )
@@ -255,17 +259,18 @@ def environment(part: Part, options: argparse.Namespace) -> Mapping[str, str]:
     return {**os.environ, **own}
 
 
-def wait(process: subprocess.Popen[bytes], limit: float | None) -> tuple[int, Any]:
-    """The exit status, negative for a part that ran out of time, and the use of resources."""
+def wait(process: subprocess.Popen[bytes], limit: float | None) -> tuple[int, bool, Any]:
+    """The exit status, whether the part ran out of time, and the use of resources."""
     end = None if limit is None else time.monotonic() + limit
+    late = False
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
+            return process.returncode, late, usage
         if end is not None and time.monotonic() > end:
             process.kill()
-            end = None
+            end, late = None, True
         time.sleep(0.05)
 
 
@@ -317,9 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         together(beside, options, end), one_after_the_other(alone, options, end)
     ):
         document["parts"][name] = result
-        out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(document, indent=1, ensure_ascii=False)
-        out.write_text(text + "\n", encoding="utf-8")
+        write_result(out, document)
     failed = [name for name, part in document["parts"].items() if "failed" in part]
     print(f"\nwritten to {out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0

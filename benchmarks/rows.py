@@ -2,8 +2,11 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from atomjax.runtime.files import replacing
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -28,3 +31,10 @@ def show(path: Path | None, title: str, **figures: Any) -> None:
     if path is not None:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"title": title, **figures}) + "\n")
+
+
+def write_result(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a file of results, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())

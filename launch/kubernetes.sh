@@ -39,10 +39,10 @@ for word in "${words[@]:1}"; do
     COMMAND+=", $(quoted "$word")"
 done
 COMMAND="[$COMMAND]"
-NAME=${NAME:-atomjax} PODS=${PODS:-1} GPUS=${GPUS:-1} MAX_RESTARTS=${MAX_RESTARTS:-10}
+NAME=${NAME:-atomjax} PODS=${PODS:-1} GPUS=${GPUS:-1} FAILURES=$((${MAX_RESTARTS:-10} * PODS))
 
 text=$(cat "$here/kubernetes.yaml")
-for key in NAME PODS GPUS MAX_RESTARTS IMAGE CLAIM COMMAND; do
+for key in NAME PODS GPUS FAILURES IMAGE CLAIM COMMAND; do
     text=${text//"\${$key}"/"${!key}"}
 done
 "${apply[@]}" <<<"$text"

@@ -13,6 +13,7 @@ from atomjax.ops import compiler_options, platform, stored, tracing_for
 from benchmarks import all as everything
 from benchmarks.documents import with_tables
 from benchmarks.hlo import Program, arrays, num_bytes
+from benchmarks.profile import shortest_durations
 from benchmarks.rows import show
 from benchmarks.workloads import structures_of
 
@@ -135,6 +136,26 @@ def test_a_part_ends_with_the_time_limit():
     part = everything.Part("x", "http.server 0", rows=False)
     running = everything.start(part, options())
     assert everything.finish(running, 0.0, 0.5)["failed"] == "out of time"
+
+
+def test_a_part_that_is_killed_did_not_run_out_of_time(tmp_path, monkeypatch):
+    (tmp_path / "ending_part.py").write_text("import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{everything.ROOT}")
+    running = everything.start(everything.Part("x", "ending_part", rows=False), options())
+    assert everything.finish(running, 0.0, None)["failed"][-1] == "killed by SIGABRT"
+
+
+def test_kernels_of_a_loop_count_as_often_as_they_run():
+    def products(x):
+        return jax.lax.fori_loop(0, 200, lambda _, y: jnp.tanh(y @ x), x)
+
+    x = jnp.ones((128, 128))
+    compiled = jax.jit(products).lower(x).compile()
+    compiled(x)
+    took = shortest_durations(lambda: compiled(x), 3, None)
+    assert not any(name.startswith("while") for name in took)
+    # A single product takes some microseconds.
+    assert sum(took.values()) > 2e-4
 
 
 def test_parts_are_compiled_together_and_measured_in_turn(tmp_path, monkeypatch):

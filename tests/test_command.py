@@ -214,3 +214,8 @@ def test_doctor_describes_the_installation(capsys, monkeypatch) -> None:
         "a": "installed",
         "b": 'without no-such: pip install "atomjax[b]"',
     }
+
+
+def test_a_folder_may_have_an_equals_sign() -> None:
+    assert functions._named("runs/lr=0.1/data.xyz") == ("data", "runs/lr=0.1/data.xyz")
+    assert functions._named("mine=runs/lr=0.1/data.xyz") == ("mine", "runs/lr=0.1/data.xyz")

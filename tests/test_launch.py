@@ -221,11 +221,15 @@ def test_timeouts_are_positive(config, workdir, capsys):
 def test_processes_connect_as_told(config, workdir, monkeypatch, source):
     calls = []
 
-    def initialize(*given, cluster_detection_method, heartbeat_timeout_seconds):
+    def initialize(
+        *given, cluster_detection_method, heartbeat_timeout_seconds, initialization_timeout
+    ):
         calls.append(given)
         assert cluster_detection_method == "deactivate"
         # Our own comes first, with a message that says more.
         assert heartbeat_timeout_seconds > 30
+        # Nodes that replace others fetch images for minutes.
+        assert initialization_timeout >= 1800
 
     monkeypatch.setattr("jax.distributed.initialize", initialize)
     arguments = ["--config", config, "--workdir", workdir, "--heartbeat-timeout=30"]
@@ -237,6 +241,33 @@ def test_processes_connect_as_told(config, workdir, monkeypatch, source):
         monkeypatch.setenv("JAX_PROCESS_ID", "1")
     assert launch.main(arguments) == 0
     assert calls == [("host:1", 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RuntimeError("std::bad_cast"), 75), (ValueError("coordinator_address should be defined"), 2)],
+)
+def test_processes_that_do_not_come_are_waited_for_again(
+    config, workdir, monkeypatch, capsys, error, status
+):
+    def initialize(*given, **options):
+        raise error
+
+    monkeypatch.setattr("jax.distributed.initialize", initialize)
+    assert launch.main(["--config", config, "--workdir", workdir, "--distributed"]) == status
+    said = capsys.readouterr().err
+    assert "did not find each other" in said
+    assert "bad_cast" not in said
+
+
+def test_variables_of_processes_may_be_empty_and_must_be_numbers(
+    config, workdir, monkeypatch, capsys
+):
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "")
+    assert launch.main(["--config", config, "--workdir", workdir]) == 0
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    assert launch.main(["--config", config, "--workdir", workdir]) == 2
+    assert "JAX_NUM_PROCESSES" in capsys.readouterr().err
 
 
 def test_every_workflow_resolves():

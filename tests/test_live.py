@@ -35,6 +35,9 @@ def test_curves_are_drawn_at_most_once_a_second_and_at_the_end(tmp_path) -> None
             file.write(json.dumps({"step": 40 + step}) + "\n")
         live("training", step, 100, {})
     assert len(slow) == 4
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 71, "train/ow')
+    assert live.draw().axes, "a run that was killed leaves half a line"
     forces, energies = shown[-1].axes
     (line,) = forces.lines
     assert list(line.get_xdata()) == list(range(1, 41))

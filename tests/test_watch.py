@@ -1,5 +1,6 @@
 """Who is judged dead, stuck or in order, with a table and a clock of the test's own."""
 
+import functools
 import json
 
 import jax
@@ -27,10 +28,10 @@ class Table:
 
 
 class Group:
-    """Some processes of one run, and what each was told at its end."""
+    """Some processes of one run, and what each was told at its end, and its status."""
 
     def __init__(self, count=3):
-        self.now, self.ended = 0.0, {}
+        self.now, self.ended, self.status = 0.0, {}, {}
         table = Table()
         self.watches = [
             Watch(
@@ -39,11 +40,15 @@ class Group:
                 count,
                 heartbeat_timeout=10,
                 stall_timeout=60,
-                end=lambda message, i=index: self.ended.setdefault(i, message),
+                end=functools.partial(self.end, index),
                 clock=lambda: self.now,
             )
             for index in range(count)
         ]
+
+    def end(self, index, message, status):
+        self.ended.setdefault(index, message)
+        self.status.setdefault(index, status)
 
     def run(self, seconds, *, silent=(), working=()):
         for _ in range(int(seconds)):
@@ -68,7 +73,7 @@ def test_silent_process_is_named_to_all():
     group.run(10, working=[0, 2], silent=[1])
     assert group.ended == {}
     group.run(2, working=[0, 2], silent=[1])
-    assert set(group.ended) == {0, 2}
+    assert group.status == {0: 75, 2: 75}
     for message in group.ended.values():
         assert "lost 1 of 3 processes (--heartbeat-timeout=10): process 1 on" in message
         assert "(training, 20 units done) has not been heard of for 11 s" in message
@@ -98,9 +103,10 @@ def test_stuck_run_names_the_process_that_is_furthest_behind():
 def test_failure_of_one_ends_the_others_with_its_message():
     group = Group()
     group.run(3, working=[0, 1, 2])
-    group.watches[1].accuse("config.train: wrong")
+    group.watches[1].accuse("config.train: wrong", 2)
     group.run(1)
-    assert set(group.ended) == {0, 2}
+    # A scheduler that sees the highest status should not start the run again.
+    assert group.status == {0: 2, 2: 2}
     assert "ended by process 1 on" in group.ended[0]
     assert group.ended[0].endswith("config.train: wrong")
 
@@ -117,7 +123,7 @@ def test_unreachable_table_does_not_hide_the_reason(capsys):
             raise RuntimeError("UNAVAILABLE")
 
     watch = Watch(Gone(), 1, 2, heartbeat_timeout=10, stall_timeout=60, end=print)
-    watch.accuse("a reason")
+    watch.accuse("a reason", 1)
     assert "could not be told: UNAVAILABLE" in capsys.readouterr().err
 
 

@@ -305,4 +305,6 @@ def _print_table(columns: dict[str, Any]) -> None:
 def _named(text: str) -> tuple[str, str]:
     """Name and path of "NAME=FILE"; a file alone gives its name."""
     name, separator, path = text.partition("=")
-    return (name, path) if separator else (Path(text).name.partition(".")[0], text)
+    # A folder may be called "lr=0.1".
+    given = separator and "/" not in name
+    return (name, path) if given else (Path(text).name.partition(".")[0], text)

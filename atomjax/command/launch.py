@@ -19,6 +19,7 @@ from atomjax.runtime.cluster import processes
 from atomjax.runtime.compile_cache import keep_compiled_programs
 from atomjax.runtime.config import (
     PREFIX,
+    Argument,
     ConfigError,
     convert,
     load_config,
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 the run failed, 2 the command or config is wrong, 130
-        interrupted. A process ends with 143 after SIGTERM with the state saved, and with 75
-        where another process of the run was lost.
+        interrupted. A process ends with 143 after SIGTERM with the state saved, with 75 where
+        another process of the run was lost, and with the status of another that failed.
     """
     keep_freed_memory()
     try:
@@ -86,8 +87,12 @@ def run_command(arguments: Sequence[str] | None) -> int:
     try:
         launch(workflow, settings, options, jobs)
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        message = "interrupted; the same command resumes from the last checkpoint"
+        print(message, file=sys.stderr)
+        processes.accuse(message, EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
+    except processes.NotJoined as error:
+        return explain(error, processes.EXIT_LOST, options)
     except ConfigError as error:
         return explain(error, EXIT_USAGE, options)
     except EXPLAINED as error:
@@ -223,10 +228,9 @@ def connect_processes(options: argparse.Namespace) -> None:
         ConfigError: the address, the number of processes and the number of this one were not
             given together.
     """
-    environment = os.environ
-    coordinator = options.coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
-    count = _given(options.num_processes, environment.get("JAX_NUM_PROCESSES"))
-    place = _given(options.process_id, environment.get("JAX_PROCESS_ID"))
+    coordinator = options.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS") or None
+    count = _given(options.num_processes, "JAX_NUM_PROCESSES")
+    place = _given(options.process_id, "JAX_PROCESS_ID")
     together = [coordinator is not None, count is not None, place is not None]
     if not any(together) and not options.distributed:
         return
@@ -248,19 +252,19 @@ def connect_processes(options: argparse.Namespace) -> None:
     )
 
 
-def _given(option: int | None, variable: str | None) -> int | None:
-    if option is not None or variable is None:
-        return option
-    return int(variable)
+def _given(option: int | None, variable: str) -> int | None:
+    """An option, or what a variable of the environment says instead."""
+    text = os.environ.get(variable, "")
+    return option if option is not None or not text else convert(Argument(text), int, variable)
 
 
 def explain(error: BaseException, status: int, options: argparse.Namespace) -> int:
     """Prints one message; the traceback goes to the workdir, or to the terminal with --debug."""
+    processes.accuse(str(error), status)
     if options.debug:
         traceback.print_exception(error)
         return status
     print(f"error: {error}", file=sys.stderr, flush=True)
-    processes.accuse(str(error))
     if status == EXIT_FAILED and options.workdir.is_dir():
         for death in deaths(options.workdir / READING):
             print(death, file=sys.stderr)

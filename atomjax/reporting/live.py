@@ -60,7 +60,9 @@ class LiveCurves:
     def draw(self) -> "Figure":
         """The figure of all that is logged so far."""
         curves: dict[str, dict[str, list[tuple[float, float]]]] = {key: {} for key in METRICS}
-        for record in map(json.loads, self._path.read_text().splitlines()):
+        # What a run that was killed was writing has no end of its line.
+        whole = self._path.read_text().rpartition("\n")[0]
+        for record in map(json.loads, whole.splitlines()):
             for name, value in record.items():
                 part, _, rest = name.partition("/")
                 dataset, _, metric = rest.rpartition("/")

@@ -155,7 +155,7 @@ def draw_points(ax: "Axes", panel: Panel) -> list[Note]:
     for curve in panel.curves:
         color = colors[curve.label]
         ax.scatter(curve.steps, curve.values, s=18, color=color, label=curve.label)
-        notes += _notes_of(curve, panel, len(curve.steps))
+        notes += _notes_of(curve, panel, max(len(curve.steps), 1))
     if panel.level is not None:
         ax.axhline(panel.level, color="0.6", linewidth=0.8, zorder=0)
     ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
@@ -219,7 +219,9 @@ def _notes_of(curve: Curve, panel: Panel, most: int) -> list[Note]:
     stride = max(1, -(-len(curve.steps) // most))
     points = list(zip(curve.steps, curve.values, strict=True))[::-1][::stride]
     return [
-        Note(f"{name}\n{panel.x_label} {x:.6g}\n{panel.y_label} {y:.4g}", x, y) for x, y in points
+        Note(f"{name}\n{panel.x_label} {x:.6g}\n{panel.y_label} {y:.4g}", x, y)
+        for x, y in points
+        if np.isfinite([x, y]).all()
     ]
 
 

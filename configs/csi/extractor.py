@@ -9,8 +9,9 @@ oxide clusters (GFN1-xTB), conformers and reactions (GFN2-xTB) together, with a 
 the extractor of the published values did those of OC20. The second command writes its backbone
 into the package. A killed run goes on where it was.
 
-`configs/csi/extractor.py:Na,Al,P` leaves elements out of the crystals, slabs and oxides, to see what
-an extractor makes of elements that it has not learnt (`python -m benchmarks.separation --elements`).
+`configs/csi/extractor.py:Na,Al,P` leaves elements out of the crystals, slabs and oxides, to see
+what an extractor makes of elements that it has not learnt (`python -m benchmarks.separation
+--elements`).
 """
 
 import ml_collections

@@ -46,7 +46,12 @@ def test_empty_panel_and_non_positive_values_are_drawn(tmp_path) -> None:
     panels = [
         Panel(title="empty", y_label="y", curves=[]),
         Panel(title="signed", y_label="y", curves=[Curve(label="a", steps=[1], values=[-1.0])]),
+        Panel(title="gone", y_label="y", curves=[Curve(label="a", steps=[1], values=[np.nan])]),
     ]
+    assert "nan" not in point_plot("a", "", panels[2:]).svgs()[0]
+    assert point_plot(
+        "a", "", [Panel(title="t", y_label="y", curves=[Curve(label="a", steps=[], values=[])])]
+    ).svgs()
     plot = curve_plot("a", "", panels)
     plot.write(tmp_path / "deep" / "a.png")
     assert (tmp_path / "deep" / "a.png").read_bytes().startswith(b"\x89PNG")

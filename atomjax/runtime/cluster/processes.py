@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from atomjax.runtime.cluster.watch import Watch, errors_told_to, first_lost
+from atomjax.runtime.cluster.watch import EXIT_LOST, Watch, errors_told_to, first_lost
 from atomjax.runtime.config import ConfigError
 
-# EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.
-EXIT_LOST = 75
 HEARTBEAT_TIMEOUT = 100.0
 STALL_TIMEOUT = 1800.0
+# Seconds within which the processes find each other; a node that replaces another may be slow.
+_JOIN_WITHIN = 1800
 # Longer than any work that others wait for; a hanging process ends by the timeouts above.
 _WAIT_MILLISECONDS = 30 * 24 * 3600 * 1000
 # Seconds within which a new file is seen on every host.
@@ -38,6 +38,10 @@ _COLLECTIVE_FAILURE = re.compile(
 _watch: Watch | None = None
 _barriers = itertools.count()
 _sync_points = itertools.count()
+
+
+class NotJoined(RuntimeError):
+    """The processes of a run did not find each other, which another attempt may mend."""
 
 
 def join(
@@ -59,7 +63,8 @@ def join(
         stall_timeout: see :class:`Watch`.
 
     Raises:
-        ConfigError: the others cannot be found, or do not come within five minutes.
+        ConfigError: what is given does not say where the others are.
+        NotJoined: the others do not come within half an hour.
     """
     import jax
 
@@ -73,10 +78,14 @@ def join(
                 cluster_detection_method="deactivate" if told else None,
                 # Ours come first: they are more specific.
                 heartbeat_timeout_seconds=int(2 * heartbeat_timeout) + 10,
+                initialization_timeout=_JOIN_WITHIN,
             )
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"the processes of the run did not find each other: {error}\nStart one on every host, "
+        wrong = isinstance(error, ValueError)
+        # The error of a wait that was too long is lost on its way through JAX.
+        why = f"not all came within {_JOIN_WITHIN} s" if "bad_cast" in str(error) else str(error)
+        raise (ConfigError if wrong else NotJoined)(
+            f"the processes of the run did not find each other: {why}\nStart one on every host, "
             "all with the same --coordinator and --num-processes and each with its own "
             "--process-id, or with --distributed alone under Slurm, on a TPU pod or under MPI."
         ) from error
@@ -94,7 +103,7 @@ def _begin_watch(heartbeat_timeout: float, stall_timeout: float) -> None:
         jax.process_count(),
         heartbeat_timeout=heartbeat_timeout,
         stall_timeout=stall_timeout,
-        end=_end_lost,
+        end=_end,
     )
     _watch.start()
 
@@ -224,10 +233,10 @@ def leave() -> None:
     jax.distributed.shutdown()
 
 
-def accuse(message: str) -> None:
-    """Tells the other processes why this one cannot go on, so that they end with it."""
+def accuse(message: str, status: int) -> None:
+    """Tells the other processes why this one cannot go on, so that they end with its status."""
     if _watch is not None:
-        _watch.accuse(message)
+        _watch.accuse(message, status)
 
 
 def fail(status: int, message: str | None = None) -> None:
@@ -239,7 +248,7 @@ def fail(status: int, message: str | None = None) -> None:
     """
     if _watch is not None:
         if message is not None:
-            _watch.accuse(message)
+            _watch.accuse(message, status)
         _linger_and_exit(status)
 
 
@@ -277,12 +286,12 @@ def describe_loss(error: BaseException) -> str | None:
 def _end_without_first(reason: str) -> None:
     """Ends this process of a run because process 0 is gone."""
     if _watch is not None:
-        _end_lost(first_lost(reason))
+        _end(first_lost(reason), EXIT_LOST)
 
 
-def _end_lost(message: str) -> NoReturn:
+def _end(message: str, status: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    _linger_and_exit(EXIT_LOST)
+    _linger_and_exit(status)
 
 
 def _linger_and_exit(status: int) -> NoReturn:

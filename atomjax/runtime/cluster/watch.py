@@ -22,6 +22,8 @@ from typing import Any, Protocol
 
 _BEATS, _VERDICT = "atomjax/beat", "atomjax/verdict"
 _TRIES = 50
+# EX_TEMPFAIL of sysexits.h: the run is in order, so a scheduler should start it again.
+EXIT_LOST = 75
 _HANDLER = ctypes.CFUNCTYPE(None)
 # Functions that C++ calls have to outlive their use.
 _kept: list[Any] = []
@@ -69,7 +71,7 @@ class Watch:
         count: number of processes.
         heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
         stall_timeout: seconds without progress of any process after which the run is stuck.
-        end: takes the message and ends the process.
+        end: takes the message and an exit status, and ends the process.
         clock: seconds, monotonic.
     """
 
@@ -81,7 +83,7 @@ class Watch:
         *,
         heartbeat_timeout: float,
         stall_timeout: float,
-        end: Callable[[str], Any],
+        end: Callable[[str, int], Any],
         clock: Callable[[], float] = time.monotonic,
     ):
         self._client, self._index, self._count = client, index, count
@@ -112,9 +114,16 @@ class Watch:
         self._units += 1
         self._place = place
 
-    def accuse(self, message: str) -> None:
-        """Sends the others the reason to end, if the connection still works."""
-        told = json.dumps({"process": self._index, "host": socket.gethostname(), "why": message})
+    def accuse(self, message: str, status: int) -> None:
+        """Sends the others the reason to end and the exit status, if the connection works."""
+        told = json.dumps(
+            {
+                "process": self._index,
+                "host": socket.gethostname(),
+                "why": message,
+                "status": status,
+            }
+        )
         try:
             self._client.key_value_set(f"{_VERDICT}/{self._index}", told, allow_overwrite=True)
         except RuntimeError as error:
@@ -136,13 +145,16 @@ class Watch:
         others = [v for v in told if v["process"] != self._index]
         if others and len(told) == len(others):
             first = others[0]
-            self._end(f"ended by process {first['process']} on {first['host']}: {first['why']}")
+            self._end(
+                f"ended by process {first['process']} on {first['host']}: {first['why']}",
+                first["status"],
+            )
         elif self._index == 0 and not told:
             self._listen()
             message = self._judge()
             if message is not None:
-                self.accuse(message)
-                self._end(message)
+                self.accuse(message, EXIT_LOST)
+                self._end(message, EXIT_LOST)
 
     def silent(self, seconds: float) -> list[str]:
         """Processes without a heartbeat for so long; known in process 0 alone."""
@@ -199,7 +211,7 @@ class Watch:
                 if self._stopped.is_set():
                     return
                 first = str(error).partition("\n")[0]
-                self._end(first_lost(first))
+                self._end(first_lost(first), EXIT_LOST)
 
 
 @contextlib.contextmanager

@@ -111,6 +111,7 @@ class Loop:
     def __post_init__(self):
         self._began = time.perf_counter()
         self._window = _Window()
+        self._start = 0
         self._pending: _Dispatched | None = None
         self._plateau_scale = 1.0
         self._plateau_start = decay_end(self.settings, self.loader.num_steps)
@@ -146,6 +147,7 @@ class Loop:
             RunInterrupted: after SIGTERM, with the state saved.
         """
         total, start = self.loader.num_steps, int(state.step)
+        self._start = start
         self._plateau_scale = record.plateau_scale
         if start >= total:
             return state
@@ -203,9 +205,8 @@ class Loop:
         pace = self._pace.finished(pending.step, self.step.compile_seconds + self._paused)
         if pace is not None:
             self.run.say(pace)
-        first = self._window.steps == 0 and pending.step == 1
         self._window.add(metrics)
-        if first:
+        if pending.step == self._start + 1:
             # Compilation is not throughput.
             self._window.began = time.perf_counter()
         if pending.step % self.settings.log_every == 0 or pending.step == self.loader.num_steps:

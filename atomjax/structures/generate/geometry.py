@@ -17,9 +17,12 @@ BOND_REACH = 1.25
 CLASH_REACH = 0.6
 # Å; one step of a relaxation.
 MAX_STEP = 0.2
-# eV/Å²: a bond's, and the least that any direction gets, so that no atom wanders off.
+# eV/Å²: a bond's, and the least that any vibration gets, since pairs of atoms do not feel those out
+# of the plane of a molecule. By GFN2-xTB molecules then have about twice the temperature's energy.
 BOND_STIFFNESS = 30.0
-SMALLEST_STIFFNESS = 0.4
+SMALLEST_STIFFNESS = 3.0
+# Share of the widest extent below which a molecule has none, as across the line of a linear one.
+FLAT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,20 @@ def spring_hessian(atomic_numbers: np.ndarray, positions: np.ndarray) -> np.ndar
     return blocks.transpose(0, 2, 1, 3).reshape(3 * count, 3 * count)
 
 
+def rigid_motions(positions: np.ndarray) -> np.ndarray:
+    """[3N, 6] orthonormal shifts and rotations of a molecule; 5 of a linear one, 3 of an atom."""
+    axes = np.eye(3)
+    arms = positions - positions.mean(axis=0)
+    turns = [np.cross(axis, arms).ravel() for axis in axes]
+    shifts = [np.tile(axis, len(arms)) for axis in axes]
+    # Rotations in the units of shifts.
+    size = max(float(np.abs(arms).max()), 1e-9)
+    vectors, lengths, _ = np.linalg.svd(
+        np.array([*shifts, *(turn / size for turn in turns)]).T, full_matrices=False
+    )
+    return vectors[:, lengths > FLAT * lengths.max()]
+
+
 class ThermalMotion:
     """Displacements that a harmonic molecule shows at a temperature.
 
@@ -87,10 +104,13 @@ class ThermalMotion:
     """
 
     def __init__(self, atomic_numbers: np.ndarray, positions: np.ndarray) -> None:
-        values, vectors = np.linalg.eigh(spring_hessian(atomic_numbers, positions))
-        rigid = values < 1e-6 * max(values.max(), 1.0)
-        self._vectors = vectors[:, ~rigid]
-        self._stiffness = np.maximum(values[~rigid], SMALLEST_STIFFNESS)
+        rigid = rigid_motions(positions)
+        free = np.eye(len(rigid)) - rigid @ rigid.T
+        springs = free @ spring_hessian(atomic_numbers, positions) @ free
+        # Stiffer than all vibrations, rigid motions come last.
+        values, vectors = np.linalg.eigh(springs + 1e6 * rigid @ rigid.T)
+        self._vectors = vectors[:, : -rigid.shape[1]]
+        self._stiffness = np.maximum(values[: -rigid.shape[1]], SMALLEST_STIFFNESS)
 
     def displacement(self, temperature: float, rng: np.random.Generator) -> np.ndarray:
         """[N, 3] Å at `temperature` K."""

@@ -50,6 +50,23 @@ def test_thermal_motion_has_the_energy_of_its_temperature(ethanol):
     np.testing.assert_allclose(energies, 0.5 * BOLTZMANN * 600.0, rtol=0.15)
 
 
+@pytest.mark.parametrize(
+    ("name", "across", "modes"), [("C6H6", (2,), 30), ("C2H2", (0, 1), 7), ("CO2", (0, 1), 4)]
+)
+def test_flat_and_linear_molecules_leave_their_plane_and_line(name, across, modes):
+    atoms = molecule(name)
+    positions = atoms.positions - atoms.positions.mean(axis=0)
+    motion = ThermalMotion(atoms.numbers, positions)
+    rng = np.random.default_rng(0)
+    moves = np.array([motion.displacement(500.0, rng) for _ in range(200)])
+    spread = moves.std(axis=(0, 1))
+    assert (spread[list(across)] > 0.02).all()
+    assert np.linalg.matrix_rank(moves.reshape(200, -1), tol=1e-6) == modes
+    # Neither shifts nor turns.
+    np.testing.assert_allclose(moves.sum(axis=1), 0, atol=1e-9)
+    np.testing.assert_allclose(np.cross(positions, moves).sum(axis=1), 0, atol=1e-9)
+
+
 def test_relaxation_finds_a_minimum(ethanol):
     numbers, positions = ethanol
     labeler = XtbLabeler("GFN2-xTB", numbers)

@@ -302,6 +302,21 @@ def test_archives_are_unpacked(server, monkeypatch, name: str, pack):
         local_path("download:toy/none")
 
 
+def test_an_archive_that_was_replaced_is_unpacked_anew(server, monkeypatch):
+    remote = Remote(address=f"{server.address}/toys.zip", name="toys.zip")
+    entry = add(monkeypatch, "toy/packed", remote, inside="a.txt")
+    server.files["toys.zip"] = zip_of({"a.txt": b"old"})
+    assert fetch(entry).read_bytes() == b"old"
+    server.files["toys.zip"] = zip_of({"a.txt": b"new"})
+    place = cache_folder() / "toy" / "toys.zip"
+    place.write_bytes(server.files["toys.zip"])
+    with pytest.raises(DownloadError, match="not the file of the first download") as caught:
+        fetch(entry, check=True)
+    assert f"Delete it and {place}.unpacked" in str(caught.value)
+    place.with_name("toys.zip.record.json").unlink()
+    assert fetch(entry).read_bytes() == b"new"
+
+
 @pytest.mark.parametrize(
     "content",
     [tar_of({"../escaped": b"x"}), tar_of({"a": bytes(99_999)})[:60], b"no archive"],

@@ -184,10 +184,21 @@ class EpochPlans:
 
     def _members(self, epoch: int, number: int) -> np.ndarray:
         """Global indices of the structures of a window."""
-        total, steps = self.samples_per_epoch, self.steps_per_epoch
-        start, stop = (bound * total // steps for bound in self._bounds[number : number + 2])
-        lengths = self.sizes.lengths
-        return epoch_members(lengths, self.samples, self.seed, epoch, np.arange(start, stop))
+        lengths, bounds = self.sizes.lengths, np.array(self._bounds[number : number + 2])
+        if self._strata is None or len(self._bounds) == 2:
+            groups = [self.samples]
+        else:
+            # Each in proportion to the steps, the first with what is left.
+            numbers = np.unique(self._strata)[::-1]
+            groups = [np.where(self._strata == one, self.samples, 0).tolist() for one in numbers]
+        left, members = bounds * self.samples_per_epoch // self.steps_per_epoch, []
+        for samples in groups:
+            last = samples is groups[-1]
+            ends = left if last else bounds * sum(samples) // self.steps_per_epoch
+            left = left - ends
+            places = np.arange(*ends)
+            members.append(epoch_members(lengths, samples, self.seed, epoch, places))
+        return np.concatenate(members)
 
     def _draw(
         self, epoch: int, number: int, attempt: int

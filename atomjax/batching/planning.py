@@ -105,14 +105,19 @@ def plan_strata(sizes: Sizes, strata: np.ndarray, batch_size: int, key: Sequence
         plan = plan_batches(own, batch_size, (*key, stratum), n_batch=n_batch)
         batches = [members[batch] for batch in plan.batches]
         if parts:
-            # The heaviest of this stratum to the lightest of those before.
-            loads = [[sizes.column("n_edge")[b].sum() for b in one] for one in (parts, batches)]
-            lightest, heaviest = np.argsort(loads[0]), np.argsort(loads[1])[::-1]
-            for place, other in zip(lightest.tolist(), heaviest.tolist(), strict=True):
+            # The largest and heaviest of this stratum to the smallest and lightest of those before.
+            lightest, heaviest = (_by_count_and_load(sizes, one) for one in (parts, batches))
+            for place, other in zip(lightest, heaviest[::-1], strict=True):
                 parts[place] = np.concatenate([parts[place], batches[other]])
         else:
             parts = batches
     return Plan(parts, np.zeros(n_batch, dtype=np.int64))
+
+
+def _by_count_and_load(sizes: Sizes, batches: Sequence[np.ndarray]) -> list[int]:
+    """Places of batches, by structures and then by main edges."""
+    loads = [sizes.column("n_edge")[batch].sum() for batch in batches]
+    return np.lexsort((loads, [len(batch) for batch in batches])).tolist()
 
 
 def split_batch(sizes: Sizes, num_devices: int, fill: Fill = "count") -> list[np.ndarray]:

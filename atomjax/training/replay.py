@@ -174,6 +174,7 @@ def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
             workers=job.data.workers,
             references=replay.references,
             stress=head.stress,
+            fixed_atoms=job.train.loss.fixed_atoms and part is splits.train,
             index=index,
         )
     if not real:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atomjax.batching import BatchLoader, GraphDataset
+from atomjax.batching import BatchLoader, GraphDataset, epochs
 from atomjax.models import HeadConfig
 from atomjax.runtime.config import ConfigError, build
 from atomjax.runtime.run import Run
@@ -62,6 +62,26 @@ def test_every_batch_holds_the_share_of_each_group(structures) -> None:
             seen[d] += batch.targets.structure[0][real][dataset == d].tolist()
     assert sorted(seen[0]) == sorted(3 * list(range(13)))
     assert len(set(seen[1])) == 24, "the upstream set is gone through in turn"
+
+
+def test_every_batch_holds_its_share_in_epochs_of_several_windows(structures, monkeypatch) -> None:
+    monkeypatch.setattr(epochs, "WINDOW", 30)
+    all_of_them = read(structures, energy_unit="eV")
+    parts = [GraphDataset("task", all_of_them[:13]), GraphDataset("upstream", all_of_them[13:])]
+    # 41 batches of two windows or more, all but some with 4 of the task and 1 of upstream.
+    loader = BatchLoader(
+        parts, batch_size=5, epochs=2, samples=[161, 41], strata=[0, 1], seed=3, prefetch=0
+    )
+    seen: dict[int, list[int]] = {0: [], 1: []}
+    for _, batch in loader:
+        real = batch.targets.structure[0] >= 0
+        dataset = batch.targets.dataset[0][real]
+        assert (dataset == 1).sum() == 1
+        assert (dataset == 0).sum() in (3, 4)
+        for d in (0, 1):
+            seen[d] += batch.targets.structure[0][real][dataset == d].tolist()
+    assert len(seen[0]) == 2 * 161
+    assert max(np.bincount(seen[0])) - min(np.bincount(seen[0])) <= 1
 
 
 def test_a_part_of_the_upstream_set_alone_has_the_properties_of_the_task_masked(structures) -> None:

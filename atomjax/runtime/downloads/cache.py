@@ -11,6 +11,7 @@
 
 import datetime
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -177,7 +178,9 @@ def _compare(entry: Entry, remote: Remote, place: Path) -> None:
     found = _hash(place, kind)
     if expected not in (None, found):
         reason = _other_file(entry, remote, str(place))
-        raise DownloadError(f"{reason}; it has {found}. Delete it, and it is fetched again")
+        unpacked = _unpacked_folder(entry)
+        those = f"it and {unpacked}" if entry.inside is not None and unpacked.is_dir() else "it"
+        raise DownloadError(f"{reason}; it has {found}. Delete {those} to fetch it again")
     _record(entry, remote, place, found, _read_record(entry, remote).get("address", "by hand"))
 
 
@@ -236,6 +239,9 @@ def _record(entry: Entry, remote: Remote, place: Path, found: str, address: str)
     old = _read_record(entry, remote)
     if old.get("hash") == found:
         fields["date"] = old["date"]
+    elif entry.inside is not None and remote == entry.remote:
+        # What another archive held.
+        shutil.rmtree(_unpacked_folder(entry), ignore_errors=True)
     write_json(_record_path(entry, remote), fields)
 
 

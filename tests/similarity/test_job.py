@@ -259,6 +259,24 @@ def test_sets_of_one_distribution_are_not_told_apart(tmp_path):
     assert "15 structures" in report
 
 
+def test_a_task_far_from_all_candidates_is_said_to_be(tmp_path, capfd):
+    rng = np.random.default_rng(3)
+    water = ase.build.molecule("H2O")
+    frames = [water.copy() for _ in range(15)]
+    for frame in frames:
+        frame.positions += rng.normal(0, 0.02, (3, 3))
+    write(tmp_path / "water.extxyz", frames, format="extxyz")
+    config = make_config(tmp_path, resamples=20, aggregations=["flat"], invariants=["none"])
+    config["sampling"] = {"strategy": "random", "size": 15}
+    copper_set = dataset("copper", copper(tmp_path / "copper.extxyz", 0), energy_kind="none")
+    config["candidates"] = [copper_set]
+    config["downstream"] = [dataset("water", tmp_path / "water.extxyz", energy_kind="none")]
+    assert launch(tmp_path, config) == 0
+    (choice,) = json.loads((tmp_path / "run" / "csi.json").read_text())["recommendations"]
+    assert choice["outside"] is True
+    assert "lies outside all candidates" in capfd.readouterr().out
+
+
 def test_repetition_of_the_original_is_a_weight(tmp_path):
     config = make_config(tmp_path, aggregations=["flat"], invariants=["none"], resamples=10)
     config["sampling"] = {"strategy": "balanced", "size": 30}

@@ -113,7 +113,7 @@ def _recommend(
         too_few=tuple(s.name for s in comparison.sets if s.name in few & involved),
         resolved=table.above is None or bool(table.above[closest, j]),
         unseen_share=unseen,
-        outside=measure.sign * (distance[closest] - comparison.limits[j]) > 0
+        outside=bool(measure.sign * (distance[closest] - comparison.limits[j]) > 0)
         or unseen > MOST_UNSEEN,
         reranked=None if limit == order else tuple(names[i] for i in limit),
         measure=measure.label,

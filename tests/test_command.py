@@ -160,6 +160,8 @@ def test_the_data_card_is_shown_without_training(inside, capsys) -> None:
     assert "structures  20 train, 6 validation" in shown
     assert "conservative forces" in shown
     assert sorted(inside.rglob("*")) == before
+    assert main(["data-card", "--config", str(ROOT / "configs" / "quickstart.py")]) == 2
+    assert "'study' has no data card" in capsys.readouterr().err
 
 
 def test_csi_prints_the_table(inside, capsys, monkeypatch) -> None:

@@ -447,6 +447,31 @@ def test_a_store_knows_its_classes(tmp_path):
     assert found.targets == {"phase": "gas"}
 
 
+def test_options_of_files_atoms_and_data_sets_are_told_apart(path):
+    first, second = frames_of(path, 2)
+    mixed = structures_of([first, str(path), second], format="extxyz")
+    names = [one.identifier for one in mixed]
+    assert (names[0], names[-1]) == ("atoms:0", "atoms:1")
+    assert len(set(names)) == 26
+    for option in ({"max_structures": 3}, {"split": {"test": 3}}, {"graph": {"cutoff": 3.0}}):
+        with pytest.raises(ConfigError, match="data sets to train on"):
+            structures_of(path, **option)
+    entry = dataset_entry("one", path, path.parent, split="test")
+    assert entry["arguments"] == {"split": "test"}
+
+
+def test_places_are_chosen_as_numpy_does(model, path):
+    found = model.predict(path)
+    even = np.arange(len(found)) % 2 == 0
+    for places in (even, slice(None, None, 2), np.flatnonzero(even).tolist()):
+        taken = found.take(places)
+        assert list(taken.identifiers) == list(found.identifiers)[::2]
+        assert len(taken.forces) == len(taken.marks) == len(taken)
+    nothing = found.take([])
+    assert len(nothing) == 0
+    assert len(nothing._of_atoms()["atom"]) == 0
+
+
 def test_structures_are_taken_as_they_are():
     atom = Structure(atomic_numbers=[1], positions=np.zeros((1, 3)), identifier="H")
     assert structures_of(atom) == [atom]

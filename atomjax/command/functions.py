@@ -105,7 +105,7 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="run or checkpoint")
     add("files", nargs="+", metavar="FILE", help="files or stores")
-    add("--output", type=Path, metavar="FILE", help=".xyz or .extxyz, .csv or .npz to write")
+    add("--output", type=Path, metavar="FILE", help=".xyz, .extxyz, .csv, .json or .npz to write")
     add("--dataset", metavar="NAME", help="data set whose head predicts, where there are several")
     add("--ensemble", nargs="+", default=[], metavar="DIR", help="further runs to average with")
     add("--which", choices=("best", "latest"), default="best", help="weights (default: best)")

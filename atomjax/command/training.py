@@ -33,7 +33,9 @@ def add_finetune_options(parser: argparse.ArgumentParser) -> None:
 
 def add_card_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``atomjax data-card``."""
+    description = parser.description
     add_train_options(parser)
+    parser.description = f"{description} --config.KEY=VALUE changes a value of the config."
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint that would be finetuned")
 
 

@@ -16,7 +16,7 @@ from atomjax.data.fingerprint import fingerprint
 from atomjax.data.load import read_dataset
 from atomjax.data.settings import DECLARED, STATISTICS, DatasetSettings
 from atomjax.data.store_view import open_store
-from atomjax.runtime.config import build
+from atomjax.runtime.config import ConfigError, build
 from atomjax.structures import Structure, save_archive
 from atomjax.structures.readers import StructureFile, from_atoms, guess_format
 from atomjax.structures.store import Store
@@ -63,10 +63,12 @@ def structures_of(
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise _unknown(source)
     found: list[Structure] = []
+    numbers = itertools.count()
     # Atoms that follow each other are read together, so that warnings come once.
     for is_atoms, items in itertools.groupby(source, lambda item: isinstance(item, Atoms)):
         if is_atoms:
-            found += from_atoms(items, outdated=outdated, **_atoms_options(options))
+            given = _atoms_options(options)
+            found += from_atoms(items, outdated=outdated, numbers=numbers, **given)
             continue
         for item in items:
             if isinstance(item, Structure):
@@ -116,7 +118,17 @@ def dataset_entry(
 
 
 def load_entry(dataset: DatasetSettings) -> Sequence[Structure]:
-    """The structures of a file or a store, as its entry in a config declares them."""
+    """The structures of a file or a store, as its entry in a config declares them.
+
+    Raises:
+        ConfigError: it is neither.
+        ReadError: it cannot be read.
+    """
+    if dataset.kind not in ("read", "store"):
+        raise ConfigError(
+            f"dataset '{dataset.name}' is of kind \"{dataset.kind}\" where a file or a store is "
+            'needed, kind "read" or "store"; `atomjax generate` writes files'
+        )
     if dataset.kind == "store":
         return open_store(dataset.name, dataset.path)
     return read_dataset(dataset)
@@ -138,6 +150,9 @@ def file_entry(
     if path.name.endswith(STATISTICS):
         return {"name": name, "kind": "statistics", "path": str(path)}
     known = {field.name for field in dataclasses.fields(DatasetSettings)}
+    if isinstance(options.get("split"), str):
+        # The official part that a reader takes, not how a data set is divided.
+        known.remove("split")
     fields = {key: value for key, value in options.items() if key in known}
     arguments = {key: value for key, value in options.items() if key not in known}
     if path.is_dir() and "format" not in fields and guess_format(path) is None:
@@ -158,12 +173,16 @@ def file_entry(
 
 
 def _from_path(path: Path, options: Mapping[str, Any]) -> Sequence[Structure]:
-    return load_entry(build(DatasetSettings, file_entry("structures", path, options)))
+    dataset = build(DatasetSettings, file_entry("structures", path, options))
+    for name in ("split", "max_structures", "graph", "energy_coefficient", "force_coefficient"):
+        if name in options and (name != "split" or not isinstance(options[name], str)):
+            raise ConfigError(f"{name} is of data sets to train on; all structures are taken here")
+    return load_entry(dataset)
 
 
 def _atoms_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of atoms, whose energies have a kind in configs alone."""
-    given = dict(options)
+    """The options of atoms, which no format has written, and whose energies have no kind."""
+    given = {key: value for key, value in options.items() if key != "format"}
     return {**given, "energy_key": ""} if given.pop("energy_kind", None) == "none" else given
 
 

@@ -148,12 +148,12 @@ class Predictions(PredictedSet):
     def _of_atoms(self) -> dict[str, Any]:
         columns: dict[str, Any] = {
             "structure": np.repeat(self.identifiers, self.n_atoms),
-            "atom": np.concatenate([np.arange(n) for n in self.n_atoms]),
+            "atom": np.concatenate([np.zeros(0, int), *(np.arange(n) for n in self.n_atoms)]),
             "element": [SYMBOLS[z] for numbers in self.atomic_numbers for z in numbers],
         }
         for suffix, held in (("", self), ("_true", self.labels)):
             if self.forces is not None and held.forces is not None:
-                joined = np.concatenate(held.forces)
+                joined = np.concatenate([np.zeros((0, 3)), *held.forces])
                 columns |= {f"force_{axis}{suffix}": joined[:, i] for i, axis in enumerate("xyz")}
         return columns
 

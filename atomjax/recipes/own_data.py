@@ -66,12 +66,13 @@ def training_config(
 
     Args:
         entries: "train", and "validation" and "test" where these have data of their own → entry of
-            a config. Without validation data, shares of the training data are held out.
+            a config, of a file or a store. Without validation data, shares of the training data are
+            held out, unless its entry has a split. Values of its graph come before the rule's.
         checkpoint: directory of the model to finetune; None trains from random weights.
         network: network to train from random weights; None takes GemNet-OC.
 
     Raises:
-        ConfigError: no structure has a label, or the network is unknown.
+        ConfigError: no structure has a label, the network is unknown, or parts are given twice.
         ReadError: a file cannot be read.
         CheckpointError: there is no such checkpoint.
     """
@@ -79,8 +80,7 @@ def training_config(
         raise ConfigError(f"network={network!r}: write one of {', '.join(NETWORKS)}")
     if network is not None and checkpoint is not None:
         raise ConfigError("the checkpoint says which network it is; leave network out")
-    held_out = {part: share for part, share in HELD_OUT.items() if part not in entries}
-    split = held_out if "validation" in held_out else None
+    split = _split_of(entries)
     structures = load_entry(build(DatasetSettings, {**entries["train"], "split": None}))
     training = divide(structures, build(SplitSettings, split) if split else None, NAME)["train"]
     facts = facts_of(training, CUTOFFS)
@@ -90,11 +90,25 @@ def training_config(
         choice = choose_finetuning(facts, read_metadata(checkpoint, "best"))
     data = section()
     for part, entry in entries.items():
-        complete = {**entry, "name": NAME, "graph": choice.graph}
+        graph = {**choice.graph, **entry.get("graph", {})}
+        complete = {**entry, "name": NAME, "graph": graph}
         if entry["kind"] == "read" and not facts.energies:
             complete["energy_kind"] = "none"
         data[part] = [complete | ({"split": split} if part == "train" else {})]
     return config_of(choice, data, checkpoint)
+
+
+def _split_of(entries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The split of the training data, which an entry may bring; None where all are trained on."""
+    own = entries["train"].get("split")
+    others = [part for part in PARTS if part in entries]
+    if own is not None and others:
+        raise ConfigError(
+            f"the training data have a split of their own beside data for {' and '.join(others)}; "
+            "leave the split out, or these"
+        )
+    held_out = {part: share for part, share in HELD_OUT.items() if part not in entries}
+    return own or (held_out if "validation" in held_out else None)
 
 
 def config_of(choice: Choice, data: Section, checkpoint: str | None) -> Section:

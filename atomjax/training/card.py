@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.training.checks import check_settings
 from atomjax.training.finetune import finetuning_job
 from atomjax.training.pretrain import pretraining_job
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
+
+# Workflows of one training.
+CARDS = ("pretrain", "finetune", "probe")
 
 
 def show_card(config: Mapping[str, Any], folder: Path) -> None:
@@ -23,6 +27,11 @@ def show_card(config: Mapping[str, Any], folder: Path) -> None:
         ConfigError: settings contradict each other or the data.
         ReadError: a file cannot be read.
     """
+    if config.get("workflow") not in CARDS:
+        raise ConfigError(
+            f"workflow {config.get('workflow')!r} has no data card; those of one training have: "
+            f"{', '.join(CARDS)}"
+        )
     settings = RunSettings.from_config(config)
     check_settings(settings)
     job = (pretraining_job if settings.workflow == "pretrain" else finetuning_job)(settings)

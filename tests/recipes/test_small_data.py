@@ -13,7 +13,7 @@ from ase.io import write
 from atomjax.data.facts import Facts, facts_of
 from atomjax.launch import main
 from atomjax.models import HeadConfig
-from atomjax.recipes.own_data import own_config
+from atomjax.recipes.own_data import own_config, own_entry, training_config
 from atomjax.recipes.small_data import (
     CUTOFFS,
     MOST_NEIGHBORS,
@@ -161,6 +161,20 @@ def test_what_has_no_file_is_held_out(files) -> None:
     assert two.data.train[0].split is not None
     assert (two.data.train[0].split.validation, two.data.train[0].split.test) == (0.15, 0)
     assert two.data.test[0].path == files["test"]
+
+
+def test_an_entry_brings_its_split_and_its_graph(files) -> None:
+    split = {"train": 6, "validation": 2, "test": 2, "seed": 3}
+    entry = {**own_entry("mine", Path(files["train"]), {}), "split": split}
+    entry["graph"] = {"cutoff": 3.5}
+    (chosen,) = RunSettings.from_config(training_config({"train": entry})).data.train
+    assert (chosen.split.train, chosen.split.test, chosen.split.seed) == (6, 2, 3)
+    assert chosen.graph.cutoff == 3.5
+    other = own_entry("mine", Path(files["validation"]), {})
+    with pytest.raises(ConfigError, match="a split of their own beside data for validation"):
+        training_config({"train": entry, "validation": other})
+    with pytest.raises(ConfigError, match=r'of kind "generate".*a file or a store'):
+        training_config({"train": {"kind": "generate", "generator": "slabs", "name": "own"}})
 
 
 def test_labels_under_names_of_their_own(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """The CSI from Python: data sets in, a table out."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def _named_tasks(task: Source | Mapping[str, Any]) -> Mapping[str, Any]:
     """Name → source of the tasks; a single file gives its name."""
     if isinstance(task, Mapping) and "kind" not in task:
         return task
-    named = isinstance(task, str | Path)
+    named = isinstance(task, str | os.PathLike)
     return {Path(task).name.partition(".")[0] if named else "task": task}
 
 

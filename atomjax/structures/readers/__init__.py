@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -205,6 +206,7 @@ def from_atoms(
     *,
     outdated: Literal["raise", "drop"] = "raise",
     notes: RecordNotes | None = None,
+    numbers: Iterator[int] | None = None,
     **options: Any,
 ) -> list[Structure]:
     """Structures from ASE's atoms, with the rules and errors of files that ASE reads.
@@ -215,10 +217,11 @@ def from_atoms(
         outdated: treatment of results that a calculator computed for other positions: "raise" an
             error, or "drop" them.
         notes: as for `iterate`.
+        numbers: numbers of the frames in names and messages; None counts from 0.
         **options: fields of `ReadOptions`.
 
     Raises:
-        ReadError: an option is unknown, or a frame is bad; the message numbers it from 0.
+        ReadError: an option is unknown, or a frame is bad; the message has its number.
         UnitError: a unit is unknown.
     """
     if outdated not in ("raise", "drop"):
@@ -229,8 +232,9 @@ def from_atoms(
     source = chosen.source or "atoms"
 
     structures = []
-    for index, atoms in enumerate(frames):
-        name = f"{source}:{index}"
+    numbers = itertools.count() if numbers is None else numbers
+    for atoms in frames:
+        name = f"{source}:{next(numbers)}"
         try:
             if _is_outdated(atoms):
                 if outdated == "raise":

@@ -229,10 +229,14 @@ class PredictedSet(Quantities):
             found[name] = {**own.errors(), "structures": len(own)}
         return found
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> Self:
-        """The structures with these places, with their predictions and labels."""
+    def take(self, indices: Sequence[int] | np.ndarray | slice) -> Self:
+        """The structures with these places, or where a mask is true, as NumPy chooses them."""
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices)
+            indices = indices if indices.size else indices.astype(int)
+        places = np.arange(len(self))[indices]
         own = {
-            each.name: _taken(getattr(self, each.name), indices)
+            each.name: _taken(getattr(self, each.name), places)
             for each in dataclasses.fields(self)
             if each.name not in ("targets", "class_names")
         }
@@ -243,7 +247,7 @@ class PredictedSet(Quantities):
         write_npz(path, self.arrays(), compressed=True)
 
 
-def _taken(value: Any, indices: Sequence[int] | np.ndarray) -> Any:
+def _taken(value: Any, indices: np.ndarray) -> Any:
     if value is None:
         return None
     if isinstance(value, Quantities):

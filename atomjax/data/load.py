@@ -4,6 +4,7 @@ Structures are generated or read, divided, and given references fitted on the tr
 alone. What the config must declare (units, kind of the energies) is checked by its schema.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -319,7 +320,15 @@ def _limit(
             f"structures there are ({counts}); lower it or make more"
         )
     mixture = settings.mixture
-    samples = share_out(total, mixture_shares(sizes, mixture.kind, mixture.temperature))
+    shares = mixture_shares(sizes, mixture.kind, mixture.temperature)
+    if mixture.epoch == "largest":
+        if max_structures is not None:
+            raise ConfigError(
+                f'data.mixture.epoch="largest" takes all structures; leave train.max_structures='
+                f'{max_structures} out, or take epoch="total"'
+            )
+        total = math.ceil(max(size / share for size, share in zip(sizes, shares, strict=True)))
+    samples = share_out(total, shares)
     for part, dataset, count in zip(parts, settings.train, samples, strict=True):
         if count == 0:
             raise ConfigError(

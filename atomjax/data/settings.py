@@ -180,8 +180,7 @@ class DatasetSettings(Settings):
 class MixtureSettings(Settings):
     """Fraction of an epoch's samples that each training data set gets.
 
-    An epoch has as many samples as there are training structures (``train.max_structures`` of
-    them where that is set). A data set whose share is larger than itself is gone through more than
+    A data set whose share is larger than itself is gone through more than
     once an epoch; one whose share is smaller takes turns, so that all its structures come.
     """
 
@@ -189,6 +188,8 @@ class MixtureSettings(Settings):
     'Equal fractions, n^(1/T) / Σ n^(1/T) of sizes n, or fractions by size; "single": one data set.'
     temperature: Positive = 2.0
     'T of kind "temperature"; JMP\'s is 2.'
+    epoch: Literal["total", "largest"] = "total"
+    "Samples: all structures (or `train.max_structures`); or the fewest that show each set whole."
 
 
 @dataclass(frozen=True, kw_only=True)

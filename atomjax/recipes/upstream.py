@@ -107,6 +107,7 @@ def jmp(size: str, root: str) -> Section:
     config = pretrain(size, {"small": 1024, "large": 768}[size], datasets, root)
     config.data.mixture.kind = "temperature"
     config.data.mixture.temperature = 2.0
+    config.data.mixture.epoch = "largest"
     config.train.epochs = 2
     config.train.optimizer.learning_rate = 2e-4
     config.train.validation.eval_every = 5000

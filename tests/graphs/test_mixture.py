@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,9 @@ from atomjax.batching import BatchLoader, GraphDataset, mixture_shares, share_ou
 from atomjax.batching.mixture import epoch_members, spread_members
 from atomjax.batching.shuffling import shuffled
 from atomjax.data.card import describe_budget, describe_mixture
+from atomjax.data.load import _limit
+from atomjax.data.settings import DataSettings
+from atomjax.runtime.config import ConfigError, build
 
 # ANI-1x, Transition-1x, OC20 and OC22 as JMP takes them.
 JMP_SIZES = (2_000_000, 10_000_000, 100_000_000, 8_000_000)
@@ -86,6 +90,23 @@ def test_two_data_sets_are_not_shuffled_alike():
     members = epoch_members([50, 50], [20, 20], 0, 0)
     first, second = members[members < 50], members[members >= 50]
     assert set(first.tolist()) != set((second - 50).tolist())
+
+
+def test_an_epoch_of_jmp_shows_its_largest_set_whole():
+    settings = build(
+        DataSettings,
+        {
+            "train": [{"name": n, "kind": "generate", "generator": "slabs"} for n in "abcd"],
+            "mixture": {"kind": "temperature", "epoch": "largest"},
+        },
+    )
+    parts: Any = [{"train": range(size)} for size in JMP_SIZES]
+    counts = _limit(parts, settings, None)
+    assert counts[2] == JMP_SIZES[2]
+    assert all(count >= size for count, size in zip(counts, JMP_SIZES, strict=True))
+    assert sum(counts) == pytest.approx(174e6, rel=1e-3)
+    with pytest.raises(ConfigError, match=r'epoch="largest".*max_structures=5'):
+        _limit(parts, settings, 5)
 
 
 def test_imagined_epoch_holds_the_heaviest():

@@ -88,8 +88,8 @@ UPSTREAM = {
 # Tasks of classes, and of several properties.
 NO_TABLES = ("matbench.py:mp_is_metal", "qm9.py:all")
 SPLITS = {
-    "qm9.py:gap": {"train_size": 100, "validation_size": 10},
-    "qm9.py:all": {"train_size": 100, "validation_size": 10},
+    "qm9.py:gap": {"division": "standard", "train_size": 100, "validation_size": 10},
+    "qm9.py:all": {"division": "standard", "train_size": 100, "validation_size": 10},
     "qmof.py:small": {"train_size": 12},
 }
 

@@ -52,13 +52,11 @@ def upstream_graph(graph: GraphConfig) -> GraphConfig:
 
 
 def first_structures(structures: Sequence[Structure], size: int) -> np.ndarray:
-    """[at most ``size``] indices of the first structures that the original does not leave out."""
-    kept = []
-    for index, structure in enumerate(structures):
-        if len(structure.atomic_numbers) >= FEWEST_ATOMS and (
-            structure.atomic_numbers.max() <= HEAVIEST
-        ):
-            kept.append(index)
-        if len(kept) == size:
-            break
+    """[at most ``size``] first structures, less those that the original leaves out, by index."""
+    kept = [
+        index
+        for index, structure in zip(range(size), structures, strict=False)
+        if len(structure.atomic_numbers) >= FEWEST_ATOMS
+        and structure.atomic_numbers.max() <= HEAVIEST
+    ]
     return np.array(kept, int)

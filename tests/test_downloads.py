@@ -13,9 +13,12 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
+import atomjax
 from atomjax.command.__main__ import main
 from atomjax.convert.__main__ import main as convert
 from atomjax.data.given import structures_of
@@ -41,6 +44,7 @@ from atomjax.runtime.downloads import (
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers import FORMATS, guess_format, read
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
+from tests.convert.checkpoints import lightning, tiny_state, write
 from tests.download_server import Publisher, publisher
 from tests.test_full_disk import disk  # noqa: F401 - a fixture
 
@@ -351,8 +355,24 @@ def test_names_are_taken_where_paths_are(server, tmp_path):
             recipe(argument.format("download:toy/frame"))
     assert len(structures_of("download:toy/frames")) == 40
     assert len(server.asked) == 1
-    with pytest.raises(CheckpointError, match="atomjax convert download:jmp-s --to checkpoints/jm"):
-        load_checkpoint("download:jmp-s")
+
+
+def test_a_published_checkpoint_is_loaded_by_name(server, shared, tmp_path, monkeypatch, capfd):
+    file = write(tmp_path / "toy.pt", lightning(tiny_state(shared / "oracle")))
+    server.files["toy.pt"] = file.read_bytes()
+    add(monkeypatch, "toy/model", Remote(address=f"{server.address}/toy.pt", name="toy.pt"))
+    variables, metadata = load_checkpoint("download:toy/model")
+    assert metadata["model"]["name"] == "gemnet_oc_tiny"
+    assert "writing" in capfd.readouterr().err
+    asked = len(server.asked)
+    again, _ = load_checkpoint("download:toy/model")
+    assert len(server.asked) == asked
+    assert jax.tree.all(jax.tree.map(np.array_equal, variables, again))
+    assert atomjax.load("download:toy/model").datasets == ("task0",)
+    with pytest.raises(ConfigError, match="toy/mode"):
+        load_checkpoint("download:toy/mode")
+    with pytest.raises(CheckpointError, match=f"atomjax convert {file} --to checkpoints/toy"):
+        load_checkpoint(file)
 
 
 def test_the_command_fetches_checks_and_lists(server, capsys, tmp_path):

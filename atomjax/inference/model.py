@@ -319,8 +319,9 @@ def load(
 
     Args:
         directory: a run's directory, the ``checkpoints`` directory in it, a converted
-            checkpoint, "atomjax-molecules" or "atomjax-crystals", which come with the package, or
-            a list of these.
+            checkpoint, the name of a published one such as "download:jmp-s",
+            "atomjax-molecules" or "atomjax-crystals", which come with the package, or a list of
+            these.
         which: "best" by validation, or "latest"; those of the package and converted ones have one
             form.
         averaged: take the moving average of the parameters, which validation used.

@@ -1,10 +1,13 @@
 """Places of checkpoints: in a run, its folder of checkpoints, or the best of several seeds."""
 
 import os
+import sys
 from pathlib import Path
 
 from atomjax.runtime.config import nearest
-from atomjax.runtime.downloads import PREFIX, is_download
+from atomjax.runtime.downloads import cache_folder, find_download, is_download, local_path
+from atomjax.runtime.lock import sole_use
+from atomjax.runtime.workflows import resolve
 from atomjax.training.running.leaves import CheckpointError
 from atomjax.training.running.packaged import PACKAGED
 
@@ -16,17 +19,22 @@ def checkpoint_folder(directory: str | Path, which: str) -> Path:
     the best validation.
 
     Args:
-        directory: a run, the ``checkpoints`` directory in it, or the directory of several seeds.
+        directory: a run, the ``checkpoints`` directory in it, the directory of several seeds, or
+            the name of a published checkpoint, which is fetched and converted.
         which: "best" or "latest".
 
     Raises:
         CheckpointError: there is no such checkpoint.
+        ConfigError: there is no such download.
+        ConvertError: a download is no checkpoint that can be converted.
+        DownloadError: it cannot be had.
     """
-    if is_download(directory) or Path(directory).is_file():
-        name = os.fspath(directory)
+    if is_download(directory):
+        directory = _converted(os.fspath(directory))
+    if Path(directory).is_file():
         raise CheckpointError(
-            f"{name} is a file of other software; convert it, and give the folder that this makes: "
-            f"atomjax convert {name} --to checkpoints/{Path(name.removeprefix(PREFIX)).stem}"
+            f"{directory} is a file of other software; convert it, and give the folder that this "
+            f"makes: atomjax convert {directory} --to checkpoints/{Path(directory).stem}"
         )
     root = Path(directory).resolve()
     for place in (root, root / "checkpoints"):
@@ -43,6 +51,19 @@ def checkpoint_folder(directory: str | Path, which: str) -> Path:
     if not root.exists() and Path(directory).name == str(directory):
         hint += f", or packaged weights.{nearest(str(directory), PACKAGED)}"
     raise CheckpointError(f"no checkpoint in {root}: it has no subdirectory '{which}'; {hint}")
+
+
+def _converted(name: str) -> Path:
+    """The checkpoint that a published file makes, kept beside the downloads."""
+    folder = cache_folder() / "converted" / find_download(name).name
+    if not folder.exists():
+        source = local_path(name)
+        with sole_use(folder):
+            if not folder.exists():
+                # Conversions know trainings, which know only that there are some.
+                convert = resolve("atomjax.convert.conversion:convert")
+                convert(source, folder, say=lambda line: print(line, file=sys.stderr))
+    return folder
 
 
 def _best_value(checkpoints: Path) -> float:

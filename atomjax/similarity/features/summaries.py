@@ -16,6 +16,8 @@ import numpy as np
 from atomjax.runtime.code import code_of
 
 Arrays = Mapping[str, np.ndarray]
+# Blocks whose new places are found at a time.
+CHUNK = 256
 # Array that says the block of each row, beside those of the summary.
 BLOCK = "_block"
 
@@ -99,10 +101,15 @@ class BlockRows:
 
     def blockwise(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
         """The same with the blocks put together, or left out, as a function does with sums."""
-        places = change(np.eye(len(self)))
-        kept = np.any(places, axis=0)[self.block]
+        goes = np.full(len(self), -1)
+        # The blocks' new places, some blocks at a time: of many, one matrix would fill the memory.
+        for start in range(0, len(self), CHUNK):
+            some = np.arange(start, min(start + CHUNK, len(self)))
+            places = change((np.arange(len(self))[:, None] == some).astype(float))
+            goes[some] = np.where(places.any(axis=0), places.argmax(axis=0), -1)
+        kept = goes[self.block] >= 0
         arrays = {name: array[kept] for name, array in self.arrays.items()}
-        block = places.argmax(axis=0)[self.block[kept]]
+        block = goes[self.block[kept]]
         return dataclasses.replace(
             self, arrays=arrays, block=block, structures=change(self.structures)
         )

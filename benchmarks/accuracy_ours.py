@@ -33,6 +33,7 @@ from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.running.checkpoint import read_metadata
 from benchmarks.accuracy_peers import measure, read_frames
+from benchmarks.rows import write_result
 
 LOG_EVERY = 10
 PILOT_STEPS = 40  # between the validations of a pilot
@@ -144,7 +145,7 @@ def main() -> None:
     result |= train(finetune, config, workdir, structures, options.budget, longest)
     calculator = AtomjaxCalculator(workdir)
     result |= measure(calculator, read_frames(options.sets / "test.xyz"))
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(options.out, result)
 
 
 def train(
@@ -229,7 +230,7 @@ def pretrained(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     config = change(config, PRETRAINING)
     result = train(pretrain, config, place, structures, options.pretraining)
     result |= {"structures": structures, "set": generator}
-    note.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(note, result)
     return place, result
 
 

@@ -11,7 +11,6 @@ belong to one run.
 
 import argparse
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from atomjax.training.update.optimizer import average_decay, make_optimizer, upd
 from atomjax.training.update.state import create_state, data_mesh, place, place_batch
 from atomjax.training.update.step import make_train_step
 from benchmarks.measure import machine, used
+from benchmarks.rows import write_result
 
 BATCH_SIZE, FRAMES, DECAY = 5, 50, 0.99
 # Steps of a run → steps at which it is validated.
@@ -159,8 +159,7 @@ def main() -> None:
         "rows": rows,
     }
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        write_result(options.out, results)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ core in some fifteen minutes.
 
 import argparse
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,7 @@ from atomjax.similarity.measures.frechet import moment_distances
 from atomjax.structures import Structure
 from atomjax.structures.generate import generate
 from benchmarks.measure import machine
+from benchmarks.rows import write_result
 
 SIZES = (15, 50, 200)
 LEVEL, RESAMPLES = 0.95, 99
@@ -307,7 +307,7 @@ def main() -> None:
             table.setdefault(name, []).append(row)
             shares = ", ".join(f"{key} {row[key]:.1%}" for key in STATEMENTS)
             print(f"{name}, {size} structures: {shares}", flush=True)
-            options.out.write_text(json.dumps(result, indent=2) + "\n")
+            write_result(options.out, result)
     print(f"{render(result)}\nwrote {options.out}")
 
 

@@ -12,7 +12,6 @@ The first should be at least the level, the second at most one minus it. Some mi
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from atomjax.similarity.features.summaries import BlockRows
 from atomjax.similarity.measures.measure import Measure
 from atomjax.similarity.measures.neighbors import COVERAGE, DENSITY, KID, OVERLAP
 from benchmarks.measure import machine
+from benchmarks.rows import write_result
 
 MEASURES = (COVERAGE, DENSITY, OVERLAP, KID)
 SIZES, FEATURES = (15, 50, 200), 8
@@ -77,8 +77,7 @@ def main() -> None:
             rows.append(calibrate(measure, size, options.draws))
             print(rows[-1], flush=True)
             described = {"command": "python -m benchmarks.calibration_points", "machine": machine()}
-            text = json.dumps({**described, "level": LEVEL, "rows": rows}, indent=1)
-            options.out.write_text(text + "\n")
+            write_result(options.out, {**described, "level": LEVEL, "rows": rows})
 
 
 if __name__ == "__main__":

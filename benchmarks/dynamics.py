@@ -24,6 +24,7 @@ from atomjax.reporting.drawing import make_figure, save_figure
 from atomjax.structures import Structure
 from atomjax.structures.readers import to_atoms
 from benchmarks.measure import machine
+from benchmarks.rows import write_result
 
 TIMESTEPS = (1.0, 0.5, 0.25)  # fs
 TEMPERATURE = 300.0  # K; half of it is soon potential energy
@@ -85,7 +86,7 @@ def main() -> None:
     }
     print(json.dumps(results, indent=2))
     if options.out is not None:
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        write_result(options.out, results)
         figure, (ax,) = make_figure(1, 6.5)
         for timestep, one in found.items():
             ax.plot(one["times"], 1e3 * one["deviation"], linewidth=0.8, label=f"{timestep:g} fs")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from atomjax.inference.results import calibration
+from benchmarks.rows import write_result
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def main() -> None:
     }
     print(json.dumps(results, indent=2))
     if options.out is not None:
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        write_result(options.out, results)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ extractor makes of elements that it has not learnt. Crystals need ``atomjax[crys
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from atomjax.structures.generate.sets import default_cache_dir
 from atomjax.structures.generate.slabs import METALS
 from atomjax.training.running.packaged import BACKBONES
 from benchmarks.measure import machine
+from benchmarks.rows import write_result
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "separation.json"
 SEEDS = (101, 102)
@@ -115,8 +115,7 @@ def main() -> None:
     for name in options.extractors:
         rows += separation(name, families, options.count, options.workers)
         found = {"structures": options.count, "machine": machine(), "rows": rows}
-        described = {"command": command, **found}
-        options.out.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_result(options.out, {"command": command, **found})
     for row in rows:
         print(row)
 

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ase import Atoms
@@ -17,12 +18,14 @@ from rich.console import Console
 
 from atomjax.inference.calculator import AtomjaxCalculator, OutsideTrainingWarning
 from atomjax.inference.difficulty import errors_of
+from atomjax.inference.ensemble import EnsemblePredictor
 from atomjax.inference.predict import (
     OUTSIDE_SPAN,
     PERIODICITY,
     RELATIVE_ENERGY,
     Predictor,
     load_predictor,
+    make_predictor,
 )
 from atomjax.launch import main
 from atomjax.runtime.run import Run
@@ -30,7 +33,7 @@ from atomjax.structures import ReferencesError, Structure
 from atomjax.structures.readers import read
 from atomjax.structures.store import Store
 from atomjax.training.pretrain import pretrain
-from atomjax.training.running.checkpoint import CheckpointError
+from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
 from atomjax.training.settings import RunSettings
 from tests.structures.readers.checks import forces_of
 from tests.training.workflow import make_config, write_structures
@@ -66,6 +69,28 @@ def test_predictions_are_those_of_the_run_in_physical_units(trained, predictor):
     np.testing.assert_allclose(forces, written["forces_predicted"], atol=1e-4)
     assert np.abs(forces).max() > 1e-3
     assert predictor.num_compilations == 1
+
+
+def test_a_head_is_predicted_alone(trained, predictor):
+    """Of two conservative heads one is differentiated, and members of an ensemble compile once."""
+    run, structures = trained
+    variables, metadata = load_checkpoint(run)
+    (name,) = predictor.heads
+    (head,), (facts,) = metadata["heads"], metadata["datasets"].values()
+    two = {**metadata, "heads": [head, {**head, "name": "other"}]}
+    two["datasets"] = {name: facts, "other": facts}
+    two["graphs"] = dict.fromkeys(two["datasets"], metadata["graphs"][name])
+    both = {**variables["params"], "head_other": variables["params"][f"head_{name}"]}
+    # Those of a head that nobody asks for do not matter.
+    both["head_other"] = jax.tree.map(lambda x: np.full_like(x, np.nan), both["head_other"])
+    made = [make_predictor({**variables, "params": both}, two, "two") for _ in range(2)]
+    expected = predictor(structures[:3])
+    for found, wanted in zip(made[0](structures[:3], name), expected, strict=True):
+        np.testing.assert_allclose(found.forces, wanted.forces, atol=1e-5)
+    ensemble = EnsemblePredictor(made)
+    before = made[0].num_compilations
+    ensemble(structures[:3], name)
+    assert made[1].num_compilations == before == 1
 
 
 def test_the_order_and_the_batch_do_not_matter(trained, predictor):

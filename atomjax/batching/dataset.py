@@ -65,16 +65,24 @@ class GraphDataset:
         self.index = index
         self._cache: dict[int, InteractionGraphs] = {}
         self._drawn: dict[int, np.ndarray] = {}
-        self._free_bytes = cache_bytes
+        self._cache_bytes = self._free_bytes = cache_bytes
+        self._builders = 1
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process builds its own graphs, and has its own lock.
-        return {**self.__dict__, "_cache": {}, "_lock": None}
+        free = {"_free_bytes": self._cache_bytes // self._builders}
+        return {**self.__dict__, "_cache": {}, "_lock": None, **free}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+
+    def leave_to(self, builders: int) -> None:
+        """Leave the memory for graphs to that many processes, which build them instead."""
+        with self._lock:
+            self._cache.clear()
+            self._free_bytes, self._builders = 0, builders
 
     def __len__(self) -> int:
         return len(self.structures)

@@ -170,6 +170,9 @@ class BatchLoader:
 
     def dataset(self, start_step: int = 0) -> "grain.IterDataset[tuple[int, GraphBatch]]":
         """The batches as a grain dataset, whose iterators can be saved with a checkpoint."""
+        if self.num_workers:
+            for one in self.datasets:
+                one.leave_to(self.num_workers)
         options = grain.ReadOptions(self.num_threads if self.prefetch else 0, self.prefetch)
         steps = grain.MapDataset.source(_Steps(self, start_step))
         built = steps.to_iter_dataset(options)

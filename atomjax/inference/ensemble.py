@@ -25,6 +25,8 @@ class EnsemblePredictor:
 
     def __init__(self, members: Sequence[Predictor]):
         self.members = at_least_two(members)
+        for member in self.members[1:]:
+            member.share_programs(self.members[0])
 
     def __call__(
         self,

@@ -104,7 +104,8 @@ class Predictor:
         self._shape = GrowingShape(batch_size, slack, np.dtype(leaf.dtype))
         self.network = build_model(model, [head.config for head in heads])
         self._last_element = last_element(model)
-        self._predict = CountedFunction(functools.partial(predict, self.network))
+        # By data set: the energies of other heads are not differentiated.
+        self._programs: dict[str, CountedFunction] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled programs are not copied: the copy compiles its own.
@@ -139,13 +140,26 @@ class Predictor:
         # Elements and compositions that cannot be predicted are found before any computation.
         marks = [self._marks(head, structure) for structure in structures]
         results: dict[int, StructureResult] = {}
+        program = self._program(head.config)
         for group, batch in self.batches(structures, head):
-            raw = jax.device_get(self._predict(self.variables, batch)[head.config.name])
+            raw = jax.device_get(program(self.variables, batch)[head.config.name])
             own = [structures[i] for i in group]
             results.update(zip(group.tolist(), _physical(head, own, raw), strict=True))
             if told is not None:
                 told(len(group))
         return [replace(results[i], marks=marks[i]) for i in range(len(structures))]
+
+    def _program(self, head: HeadConfig) -> CountedFunction:
+        """The compiled predictions of one head."""
+        if head.name not in self._programs:
+            network = self.network.clone(heads=(head,))
+            self._programs[head.name] = CountedFunction(functools.partial(predict, network))
+        return self._programs[head.name]
+
+    def share_programs(self, other: "Predictor") -> None:
+        """Take the programs of another predictor, where they differ by the weights alone."""
+        if self.network == other.network:
+            self._programs = other._programs
 
     def batches(
         self, structures: Sequence[Structure], head: TrainedHead
@@ -191,7 +205,7 @@ class Predictor:
     @property
     def num_compilations(self) -> int:
         """Number of compilations of the model."""
-        return self._predict.num_compilations
+        return sum(program.num_compilations for program in self._programs.values())
 
     def head(self, dataset: str | None = None) -> TrainedHead:
         """The head of a data set; of the only one if none is named.

@@ -13,7 +13,7 @@ from atomjax.models.backbone import Network
 from atomjax.models.displacement import displaced, strained
 from atomjax.models.features import Features
 from atomjax.models.heads import HeadConfig, Prediction
-from atomjax.models.precision import exact_products, product_precision
+from atomjax.models.precision import exact_products, product_precision, widened
 
 Variables = Mapping[str, Any]
 
@@ -120,6 +120,7 @@ def per_volume(derivative: jax.Array, volumes: jax.Array) -> jax.Array:
 
 
 def features(model: AtomicModel, variables: Variables, batch: GraphBatch) -> Features:
-    """Features of the backbone's last layer (the inputs of the heads)."""
+    """Features of the backbone's last layer (the inputs of the heads), in at least float32."""
     value: Any = model.apply(variables, batch, method="features")
-    return value
+    edge = None if value.edge is None else widened(value.edge)
+    return dataclasses.replace(value, node=widened(value.node), edge=edge)

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_the_cache_has_a_limit(structures, built):
     first, second = data.graphs([3])[0], data.graphs([3])[0]
     assert built == [12, 12]
     np.testing.assert_array_equal(first.main.vectors, second.main.vectors)
+
+
+def test_processes_that_build_graphs_share_the_memory_for_them(structures, built):
+    data = GraphDataset("set", structures, cache_bytes=10**6)
+    assert data.sizes.column("n_node").tolist() == [3, 8, 5, 12, 4]
+    data.leave_to(2)
+    # Copies are made as pickles are.
+    theirs = copy.copy(data)
+    built.clear()
+    for _ in range(2):
+        theirs.graphs(range(5))
+        data.graphs([0])
+    # The others build each once, and this process keeps none.
+    assert built == [3, 8, 5, 12, 4, 3, 3]
+    assert theirs._free_bytes < 10**6 // 2
 
 
 def test_dropped_graphs_are_not_kept(structures, built):

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from atomjax.graphs import GraphConfig, pack_structures
-from atomjax.models import HeadConfig, build_model, find_backbone, init_variables, predict
+from atomjax.models import (
+    HeadConfig,
+    build_model,
+    features,
+    find_backbone,
+    init_variables,
+    predict,
+)
 from atomjax.ops import sum_slots
 from atomjax.ops.gather import Slots
 from atomjax.structures import Structure
@@ -96,6 +103,12 @@ def test_parameters_gradients_and_optimiser_stay_in_float32():
     leaves = jax.tree.leaves((after, metrics))
     assert len(leaves) > 4 * len(jax.tree.leaves(variables["params"]))
     assert all(leaf.dtype != jnp.bfloat16 for leaf in leaves)
+
+
+def test_features_are_float32_outside_the_network():
+    model, variables, batch = make("bfloat16")
+    found = jax.eval_shape(partial(features, model), variables, batch)
+    assert found.node.dtype == found.edge.dtype == jnp.float32
 
 
 def test_outputs_are_float32_and_near():

@@ -298,15 +298,16 @@ def evaluated_set(
         "stress": references is not None and task.stress,
         "values": True,
     }
-    results = [
-        StructureResult.physical(
-            structure.atomic_numbers,
-            references,
-            dataset.scales,
-            **{name: getattr(row, name) if known else None for name, known in labelled.items()},
+    results = []
+    for structure, row in zip(structures, own, strict=True):
+        # Without a period in all directions there is no stress.
+        known = {**labelled, "stress": labelled["stress"] and bool(structure.pbc.all())}
+        numbers = {name: getattr(row, name) if here else None for name, here in known.items()}
+        results.append(
+            StructureResult.physical(
+                structure.atomic_numbers, references, dataset.scales, **numbers
+            )
         )
-        for structure, row in zip(structures, own, strict=True)
-    ]
     return PredictedSet.of(
         structures,
         results,

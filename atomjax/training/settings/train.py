@@ -66,7 +66,7 @@ class LossSettings(Settings):
     force_reduction: Literal["structure", "atom"] = "structure"
     "Mean over each structure's atoms, then over structures; or over all atoms."
     fixed_atoms: bool = False
-    "Train on forces of atoms that are held fixed, as JMP does; no error counts them."
+    "Train on forces of atoms that are held fixed, as JMP does; no validation or test counts them."
 
 
 @dataclass(frozen=True, kw_only=True)

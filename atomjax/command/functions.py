@@ -296,7 +296,7 @@ def _write_xyz(path: Path, structures: Any, results: atomjax.Predictions) -> Non
 
 def _print_table(columns: dict[str, Any]) -> None:
     rows = list(zip(*columns.values(), strict=True))
-    shown = [[f"{x:.6g}" if isinstance(x, float) else str(x) for x in row] for row in rows[:SHOWN]]
+    shown = [[f"{x:.10g}" if isinstance(x, float) else str(x) for x in row] for row in rows[:SHOWN]]
     print("\n".join(markdown_table(list(columns), shown, left=2)))
     if len(rows) > SHOWN:
         print(f"and {len(rows) - SHOWN} more; --output writes all")

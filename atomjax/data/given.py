@@ -31,6 +31,13 @@ LABEL_OPTIONS = (
     "energy_unit",
     "length_unit",
     "force_unit",
+    "stress_unit",
+    "virial_key",
+    "gradients_key",
+    "format",
+    "ase_format",
+    "on_error",
+    "use_tags",
 )
 # Units and the kind of energies of files whose format leaves them open; ASE's.
 DEFAULTS: Mapping[str, str] = {"energy_unit": "eV", "length_unit": "Å", "energy_kind": "total"}

@@ -16,7 +16,7 @@ from atomjax.recipes.small_data import (
     choose_finetuning,
     choose_settings,
 )
-from atomjax.runtime.config import ConfigError, build, nearest
+from atomjax.runtime.config import Argument, ConfigError, build, nearest
 from atomjax.runtime.downloads import find_download, is_download
 from atomjax.training.running.checkpoint import read_metadata
 
@@ -167,7 +167,7 @@ def parse_words(argument: str, known: Sequence[str]) -> tuple[list[str], dict[st
 
 def label_options(options: Mapping[str, str]) -> dict[str, str]:
     """Those options that say where labels are, and their units."""
-    return {key: options[key] for key in LABEL_OPTIONS if key in options}
+    return {key: Argument(options[key]) for key in LABEL_OPTIONS if key in options}
 
 
 def check_files(paths: Iterable[str]) -> None:

@@ -18,6 +18,8 @@ from atomjax.structures.structure import Structure
 TABLE_SIZE = MAX_ATOMIC_NUMBER + 1
 # A set that is linear in its composition leaves rounding; a smaller scale would learn rounding.
 SMALLEST_SCALE = 1e-5
+# eV/Å: forces that vanish by symmetry, as of primitive cells, leave rounding below this.
+LEAST_FORCE = 1e-6
 # Singular values below this fraction of the largest count as zero (compositions are integers).
 RANK_TOLERANCE = 1e-10
 # Part of a composition outside the span that is rounding.
@@ -27,6 +29,17 @@ NOTHING = np.zeros((0, TABLE_SIZE))
 
 class ReferencesWarning(UserWarning):
     """A fit of elements' shares leaves some of them open; the message names the elements."""
+
+
+def scale_of_forces(squares: float, components: float) -> float | None:
+    """Root mean square component of forces, eV/Å; None where they are nothing but rounding.
+
+    Args:
+        squares: sum of the squares of all components.
+        components: number of them.
+    """
+    scale = float(np.sqrt(squares / components)) if components else 0.0
+    return None if scale < LEAST_FORCE else max(scale, SMALLEST_SCALE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 
 from atomjax.structures.element_fit import (
     NOTHING,
-    SMALLEST_SCALE,
     TABLE_SIZE,
     fit_elements,
     outside_span,
+    scale_of_forces,
     warn_undetermined,
 )
 from atomjax.structures.element_tables import (
@@ -60,14 +60,14 @@ class References:
         Args:
             structures: the training set, labels in eV and eV/Å.
             conservative: forces will be the energy's gradient, so both get one scale: that of the
-                forces, or of the energies where no structure has forces.
+                forces, or of the energies where forces are missing or vanish by symmetry.
 
         Raises:
             ReferencesError: no structure has an energy or forces.
         """
         with_energy = [s for s in structures if s.energy is not None]
         force_scale = _force_scale(structures)
-        if not with_energy and force_scale is None:
+        if not with_energy and all(s.forces is None for s in structures):
             raise ReferencesError(
                 f"none of the {len(structures)} structures has an energy or forces to fit"
                 " references on; check the reader's options, or predict a scalar target instead"
@@ -187,15 +187,10 @@ class References:
 
 def _force_scale(structures: Sequence[Structure]) -> float | None:
     """Root mean square force component on free atoms, eV/Å; None where there are no forces."""
-    total, count, labelled = 0.0, 0, False
+    total, count = 0.0, 0
     for structure in structures:
         if structure.forces is not None:
-            labelled = True
             free = structure.forces[~structure.fixed]
             total += float(np.sum(free**2))
             count += free.size
-    if not labelled:
-        return None
-    if total == 0.0:
-        return 1.0
-    return max(float(np.sqrt(total / count)), SMALLEST_SCALE)
+    return scale_of_forces(total, count)

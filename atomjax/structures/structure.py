@@ -200,7 +200,7 @@ class Structure:
             raise self._fail(
                 "tags",
                 f"values {sorted(set(checked.tolist()))}; 0 is below the surface, 1 at the surface,"
-                " 2 an adsorbate or molecule (tags that number layers must be left out)",
+                " 2 an adsorbate or molecule (use_tags=false leaves tags that number layers out)",
             )
         self._set("tags", checked)
         held = np.zeros(count, dtype=bool) if fixed is None else fixed

@@ -132,6 +132,26 @@ def test_fixed_atoms_do_not_set_the_force_scale():
     assert References.fit([structure]).force_scale == pytest.approx(1.0)
 
 
+def test_forces_that_vanish_by_symmetry_set_no_scale():
+    """Strained primitive cells: the rounding of their forces is no unit of energies."""
+    strained = [
+        Structure(
+            atomic_numbers=[29],
+            positions=np.zeros((1, 3)),
+            cell=np.eye(3) * (2.5 + 0.01 * i),
+            pbc=True,
+            energy=-3.0 + 0.002 * i**2,
+            forces=np.full((1, 3), 4e-15),
+        )
+        for i in range(16)
+    ]
+    together = References.fit(strained, conservative=True)
+    assert together.energy_scale == together.force_scale > 0.05
+    apart = References.fit(strained)
+    assert apart.force_scale == 1.0
+    assert apart.energy_scale == together.energy_scale
+
+
 def test_forces_alone_are_enough():
     references = References.fit([make({29: 1}, None, [[2.0, 0.0, 0.0]])])
     assert references.force_scale == pytest.approx(2.0 / np.sqrt(3))

@@ -16,6 +16,7 @@ from atomjax.structures.element_fit import (
     NOTHING,
     SMALLEST_SCALE,
     TABLE_SIZE,
+    scale_of_forces,
     solve_elements,
     warn_undetermined,
 )
@@ -104,11 +105,7 @@ class StatisticsAccumulator:
     def force_scale(self) -> float | None:
         """Root mean square force component on free atoms, eV/Å; None where there are no forces."""
         total = self._named()
-        if not total["forces"]:
-            return None
-        if total["forces2"] == 0.0:
-            return 1.0
-        return max(float(np.sqrt(total["forces2"] / total["components"])), SMALLEST_SCALE)
+        return scale_of_forces(total["forces2"], total["components"])
 
     def summary(self) -> dict[str, Any]:
         """Counts and spreads as JSON; energies in eV, forces in eV/Å, None without labels."""

@@ -357,8 +357,11 @@ def _compare(file: Path, value: str) -> None:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.exists():
-        reason = "it is not finished: run the conversion again, or --merge" if path.is_dir() else ""
-        raise StoreError(f"{path} is no store: it has no {MANIFEST}{'; ' * bool(reason)}{reason}")
+        reason = (
+            "; if it is not finished: run the conversion again, or --merge; if it holds files of "
+            "structures, give them as a list, or join them in one"
+        )
+        raise StoreError(f"{path} is no store: it has no {MANIFEST}{reason * path.is_dir()}")
     try:
         manifest = read_json(file, MEND)
         found = manifest["format"]

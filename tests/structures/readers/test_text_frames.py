@@ -11,7 +11,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from atomjax.structures.readers import ReadError, SkippedRecordsWarning, open_file, read
+from atomjax.structures.readers import (
+    ReadError,
+    SkippedRecordsWarning,
+    guess_format,
+    open_file,
+    read,
+)
 from tests.structures.readers.checks import forces_of
 
 
@@ -129,3 +135,29 @@ def test_files_that_ase_would_execute_are_refused(tmp_path: Path, monkeypatch) -
     with pytest.raises(ReadError):
         read(tmp_path / "a.py", "ase")
     assert not (tmp_path / "PWNED").exists()
+
+
+def test_voigt_stresses_and_a_byte_order_mark_are_read(tmp_path) -> None:
+    path = tmp_path / "voigt.xyz"
+    six = "1 2 3 4 5 6"
+    frame = f'1\nLattice="4 0 0 0 4 0 0 0 4" stress="{six}" energy=-1.0 pbc="T T T"\nCu 0 0 0\n'
+    path.write_text("\ufeff" + frame, encoding="utf-8")
+    (structure,) = read(path, energy_unit="eV", length_unit="Å")
+    assert structure.stress.tolist() == [[1, 6, 5], [6, 2, 4], [5, 4, 3]]
+
+
+def test_dumps_of_lammps_have_no_energy(tmp_path) -> None:
+    path = tmp_path / "run.dump"
+    path.write_text(
+        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\n"
+        "ITEM: ATOMS id type x y z fx fy fz\n1 1 0 0 0 0.5 0 0\n"
+    )
+    given = {"ase_format": "lammps-dump-text", "energy_unit": "eV", "length_unit": "Å"}
+    (structure,) = read(path, "ase", **given)
+    assert structure.energy is None
+    assert structure.forces.tolist() == [[0.5, 0, 0]]
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "a/OUTCAR", "vasprun.xml", "run.xyz.gz"])
+def test_files_of_programs_are_known_by_their_names(name: str) -> None:
+    assert guess_format(Path(name)) == "ase"

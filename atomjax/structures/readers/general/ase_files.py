@@ -59,6 +59,9 @@ def records(path: Path, options: AseOptions) -> Iterator[tuple[str, Callable[[],
             check_counts(path)
         with groups_explained():
             for atoms in ase.io.iread(str(path), index=":", format=name):
+                if name.startswith("lammps-dump") and atoms.calc is not None:
+                    # ASE's zero for what such files do not hold.
+                    atoms.calc.results.pop("energy", None)
                 yield f"{path.name}:{index}", partial(_structure, atoms, options, path, index)
                 index += 1
     except (*RECORD_ERRORS, UnknownFileTypeError, StopIteration) as error:
@@ -123,10 +126,13 @@ def _structure(atoms: Atoms, options: AseOptions, path: Path, index: int) -> Str
 
 FORMAT = Format(
     name="ase",
-    files="`.traj`, `.cif`, `.vasp`",
+    files="`.traj`, `.cif`, `.vasp`, `POSCAR`, `CONTCAR`, `XDATCAR`, `OUTCAR`, `vasprun.xml`",
     about="whatever ASE reads; `ase_format` where it cannot tell",
     records=records,
     options=AseOptions,
     keys=LABEL_KEYS,
-    suffixes=(".traj", ".cif", ".vasp"),
+    suffixes=(
+        *(".traj", ".cif", ".vasp", "poscar", "contcar", "xdatcar", "outcar", "vasprun.xml"),
+        *(".xyz.gz", ".extxyz.gz"),
+    ),
 )

@@ -23,6 +23,9 @@ from atomjax.structures.structure import Structure
 
 ISOTOPES = ("D", "T")
 
+# A stress or virial of six numbers in a comment line.
+_VOIGT = re.compile(r'(?<!\S)(stress|virial)="\s*((?:[^\s"]+\s+){5}[^\s"]+)\s*"')
+
 
 def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[], Structure]]]:
     """The frames of a file, read one at a time.
@@ -32,7 +35,7 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
             told apart.
     """
     size = path.stat().st_size
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         for index, lines in enumerate(frames(file, path, size)):
             identifier = f"{path.name}:{index}"
             yield identifier, partial(_structure, lines, options, identifier, path.stem)
@@ -83,8 +86,9 @@ def frame_size(line: str | bytes, index: int, path: Path, size: int) -> int:
     except ValueError as error:
         raise ReadError(
             f"{path}: frame {index} should begin with its number of atoms, found"
-            f" {line.strip()[:60]!r}; the frame before it has more atom lines than it says, or this"
-            " is no XYZ file"
+            f" {line.strip()[:60]!r}; "
+            + ("the frame before it has more atom lines than it says, or " if index else "")
+            + "this is no XYZ file (format=ase reads those of many programs)"
         ) from error
 
 
@@ -103,10 +107,17 @@ def parse_frame(lines: list[str]) -> Atoms:
     if expected == 0:
         raise EmptyRecord("there are no atoms")
     _check_columns(lines)
+    lines = [lines[0], _VOIGT.sub(_as_matrix, lines[1]), *lines[2:]]
     try:
         return next(iter(read_xyz(io.StringIO("".join(lines)), 0)))
     except KeyError as error:
         raise _unknown_symbol(str(error.args[0]), lines) from error
+
+
+def _as_matrix(found: re.Match[str]) -> str:
+    """A stress in Voigt's order, xx yy zz yz xz xy, as the nine numbers that ASE reads."""
+    xx, yy, zz, yz, xz, xy = found[2].split()
+    return f'{found[1]}="{xx} {xy} {xz} {xy} {yy} {yz} {xz} {yz} {zz}"'
 
 
 def _check_columns(lines: list[str]) -> None:

@@ -41,7 +41,7 @@ else
     export JAX_COORDINATOR_ADDRESS=$first:$((20000 + SLURM_JOB_ID % 20000))
     export JAX_NUM_PROCESSES=$tasks
     # Which srun does not take over from the job.
-    export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
+    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
     install=(make --no-print-directory install "EXTRA=${EXTRA:-cpu}")
     # shellcheck disable=SC2016  # the tasks fill their number in
     command=(

@@ -1,5 +1,6 @@
 """Downloads by name, from a publisher on this machine whose transfers go wrong."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -360,7 +361,10 @@ def test_names_are_taken_where_paths_are(server, tmp_path):
 def test_a_published_checkpoint_is_loaded_by_name(server, shared, tmp_path, monkeypatch, capfd):
     file = write(tmp_path / "toy.pt", lightning(tiny_state(shared / "oracle")))
     server.files["toy.pt"] = file.read_bytes()
-    add(monkeypatch, "toy/model", Remote(address=f"{server.address}/toy.pt", name="toy.pt"))
+    remote = Remote(address=f"{server.address}/toy.pt", name="toy.pt")
+    models = dataclasses.replace(TOY, format=None)
+    entry = Entry(name="toy/model", collection=models, remote=remote)
+    monkeypatch.setitem(CATALOGUE, "toy/model", entry)
     variables, metadata = load_checkpoint("download:toy/model")
     assert metadata["model"]["name"] == "gemnet_oc_tiny"
     assert "writing" in capfd.readouterr().err
@@ -369,6 +373,8 @@ def test_a_published_checkpoint_is_loaded_by_name(server, shared, tmp_path, monk
     assert len(server.asked) == asked
     assert jax.tree.all(jax.tree.map(np.array_equal, variables, again))
     assert atomjax.load("download:toy/model").datasets == ("task0",)
+    with pytest.raises(CheckpointError, match="a data set, not a checkpoint"):
+        load_checkpoint("download:toy/frames")
     with pytest.raises(ConfigError, match="toy/mode"):
         load_checkpoint("download:toy/mode")
     with pytest.raises(CheckpointError, match=f"atomjax convert {file} --to checkpoints/toy"):

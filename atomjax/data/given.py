@@ -61,6 +61,9 @@ def structures_of(
         TypeError: the source is of another type.
         ValueError: it holds no structure.
     """
+    for name in ("split", "max_structures", "graph", "energy_coefficient", "force_coefficient"):
+        if name in options and (name != "split" or not isinstance(options[name], str)):
+            raise ConfigError(f"{name} is of data sets to train on; all structures are taken here")
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source), options)
     if isinstance(source, Store | StructureFile):
@@ -181,15 +184,13 @@ def file_entry(
 
 def _from_path(path: Path, options: Mapping[str, Any]) -> Sequence[Structure]:
     dataset = build(DatasetSettings, file_entry("structures", path, options))
-    for name in ("split", "max_structures", "graph", "energy_coefficient", "force_coefficient"):
-        if name in options and (name != "split" or not isinstance(options[name], str)):
-            raise ConfigError(f"{name} is of data sets to train on; all structures are taken here")
     return load_entry(dataset)
 
 
 def _atoms_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of atoms, which no format has written, and whose energies have no kind."""
-    given = {key: value for key, value in options.items() if key != "format"}
+    """The options of atoms, which are no records of a file, and whose energies have no kind."""
+    of_files = ("format", "ase_format", "on_error")
+    given = {key: value for key, value in options.items() if key not in of_files}
     return {**given, "energy_key": ""} if given.pop("energy_kind", None) == "none" else given
 
 

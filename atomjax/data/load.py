@@ -327,7 +327,9 @@ def _limit(
                 f'data.mixture.epoch="largest" takes all structures; leave train.max_structures='
                 f'{max_structures} out, or take epoch="total"'
             )
-        total = math.ceil(max(size / share for size, share in zip(sizes, shares, strict=True)))
+        fewest = max(size / share for size, share in zip(sizes, shares, strict=True))
+        # Not one more for rounding.
+        total = math.ceil(fewest * (1 - 1e-12))
     samples = share_out(total, shares)
     for part, dataset, count in zip(parts, settings.train, samples, strict=True):
         if count == 0:

@@ -322,8 +322,7 @@ def load(
             checkpoint, the name of a published one such as "download:jmp-s",
             "atomjax-molecules" or "atomjax-crystals", which come with the package, or a list of
             these.
-        which: "best" by validation, or "latest"; those of the package and converted ones have one
-            form.
+        which: "best" by validation, or "latest", of a run.
         averaged: take the moving average of the parameters, which validation used.
 
     Raises:

@@ -39,7 +39,8 @@ def own_config(argument: str) -> Section:
             Options: "checkpoint=DIR" finetunes it; "network=equiformer_v2" takes that one instead
             of GemNet-OC; "validation=FILE" and "test=FILE" name parts; "energy_key=NAME" and
             likewise forces_key and stress_key say where labels are, if not under ASE's names;
-            "energy_unit=UNIT", length_unit and force_unit give units other than eV and Å.
+            "energy_unit=UNIT", length_unit, force_unit and stress_unit give units, if not eV and Å;
+            format, ase_format, on_error and use_tags are as for files in a config.
 
     Raises:
         ConfigError: there are no files, more than three, or an unknown option.

@@ -2,11 +2,11 @@
 
     pip install "atomjax[crystals]"
     python -m atomjax.launch --config configs/csi/extractor.py --workdir runs/extractor
-    python -m atomjax.training.running.packaged runs/extractor
+    python -m atomjax.training.running.packaged runs/extractor equiformer_v2_generated
 
 A small EquiformerV2 learns energies and forces of crystals (CHGNet), slabs with adsorbates (EMT),
 oxide clusters (GFN1-xTB), conformers and reactions (GFN2-xTB) together, with a head for each, as
-the extractor of the published values did those of OC20. The second command writes its backbone
+the extractor of the published values did those of OC20. The last command writes its backbone
 into the package. A killed run goes on where it was.
 
 `configs/csi/extractor.py:Na,Al,P` leaves elements out of the crystals, slabs and oxides, to see

@@ -105,6 +105,8 @@ def test_an_epoch_of_jmp_shows_its_largest_set_whole():
     assert counts[2] == JMP_SIZES[2]
     assert all(count >= size for count, size in zip(counts, JMP_SIZES, strict=True))
     assert sum(counts) == pytest.approx(174e6, rel=1e-3)
+    even = build(DataSettings, {"train": [settings.train[0]] * 1, "mixture": {"epoch": "largest"}})
+    assert _limit([{"train": range(1806)}], even, None) == [1806]
     with pytest.raises(ConfigError, match=r'epoch="largest".*max_structures=5'):
         _limit(parts, settings, 5)
 

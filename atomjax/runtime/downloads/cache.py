@@ -241,7 +241,9 @@ def _record(entry: Entry, remote: Remote, place: Path, found: str, address: str)
         fields["date"] = old["date"]
     elif entry.inside is not None and remote == entry.remote:
         # What another archive held.
-        shutil.rmtree(_unpacked_folder(entry), ignore_errors=True)
+        unpacked = _unpacked_folder(entry)
+        with sole_use(unpacked):
+            shutil.rmtree(unpacked, ignore_errors=True)
     write_json(_record_path(entry, remote), fields)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self, overload
 import numpy as np
 
 from atomjax.runtime.files import PARSE_ERRORS, DamagedFile, read_json
+from atomjax.structures.element_fit import LEAST_FORCE
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 from atomjax.structures.references import References
 from atomjax.structures.store.merge import FORMAT, GROUPS, MANIFEST, StoreError, sha256
@@ -190,7 +191,8 @@ class Store(Sequence[Structure]):
         references = References.from_dict(stored)
         if not conservative:
             return references
-        has_forces = self.manifest["statistics"]["with_forces"] > 0
+        # Manifests of before hold what rounding leaves of forces that vanish, too.
+        has_forces = (self.manifest["statistics"].get("force_rms") or 0.0) >= LEAST_FORCE
         scale = references.force_scale if has_forces else references.energy_scale
         return References.from_dict({**stored, "energy_scale": scale, "force_scale": scale})
 

@@ -140,7 +140,8 @@ def load_checkpoint(
 
     Args:
         directory: a run directory, the ``checkpoints`` directory in it, that of several seeds, the
-            best of which by validation is taken, or the name of weights that come with the package.
+            best of which by validation is taken, or the name of weights that come with the package
+            or of a published checkpoint, which is fetched and converted.
         which: "best" by validation, or "latest".
         averaged: the exponential moving average of the parameters, which validation used,
             instead of the parameters themselves.

@@ -55,7 +55,10 @@ def checkpoint_folder(directory: str | Path, which: str) -> Path:
 
 def _converted(name: str) -> Path:
     """The checkpoint that a published file makes, kept beside the downloads."""
-    folder = cache_folder() / "converted" / find_download(name).name
+    entry = find_download(name)
+    if entry.collection.format is not None:
+        raise CheckpointError(f"{name} is a data set, not a checkpoint")
+    folder = cache_folder() / "converted" / entry.name
     if not folder.exists():
         source = local_path(name)
         with sole_use(folder):

@@ -1,6 +1,7 @@
 """OC20's published text files, and files that ASE reads."""
 
 import copy
+import gzip
 import lzma
 from pathlib import Path
 
@@ -158,6 +159,31 @@ def test_dumps_of_lammps_have_no_energy(tmp_path) -> None:
     assert structure.forces.tolist() == [[0.5, 0, 0]]
 
 
-@pytest.mark.parametrize("name", ["POSCAR", "a/OUTCAR", "vasprun.xml", "run.xyz.gz"])
+def test_packed_files_are_read_with_the_same_checks(tmp_path) -> None:
+    path = tmp_path / "packed.xyz.gz"
+    frame = "1\nproperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nCu 0 0 0 0 0 1\n"
+    with gzip.open(path, "wt") as file:
+        file.write(frame)
+    with pytest.raises(ReadError, match="write Properties="):
+        read(path, energy_unit="eV", length_unit="Å")
+    with gzip.open(path, "wt") as file:
+        file.write(frame.replace("properties", "Properties"))
+    (structure,) = read(path, energy_unit="eV", length_unit="Å")
+    assert structure.forces.tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "a/OUTCAR", "vasprun.xml", "CONTCAR.relaxed", "a.vasp"])
 def test_files_of_programs_are_known_by_their_names(name: str) -> None:
     assert guess_format(Path(name)) == "ase"
+
+
+def test_other_names_and_folders_are_no_files_of_programs(tmp_path) -> None:
+    (tmp_path / "OUTCAR").mkdir()
+    assert guess_format(tmp_path / "OUTCAR") is None
+    assert guess_format(Path("notposcar")) is None
+
+
+def test_use_tags_is_a_truth_value(tmp_path) -> None:
+    write(tmp_path / "a.xyz", Atoms("H"), format="extxyz")
+    with pytest.raises(ReadError, match="write true or false"):
+        read(tmp_path / "a.xyz", energy_unit="eV", length_unit="Å", use_tags="no")

@@ -131,8 +131,5 @@ FORMAT = Format(
     records=records,
     options=AseOptions,
     keys=LABEL_KEYS,
-    suffixes=(
-        *(".traj", ".cif", ".vasp", "poscar", "contcar", "xdatcar", "outcar", "vasprun.xml"),
-        *(".xyz.gz", ".extxyz.gz"),
-    ),
+    suffixes=(".traj", ".cif", ".vasp", "poscar", "contcar", "xdatcar", "outcar", "vasprun.xml"),
 )

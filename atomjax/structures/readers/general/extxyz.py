@@ -1,5 +1,6 @@
 """Extended XYZ: text frames with a lattice, per-atom columns and labels."""
 
+import gzip
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -34,8 +35,12 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
         ReadError: a frame does not begin with its number of atoms, so that what follows cannot be
             told apart.
     """
-    size = path.stat().st_size
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    size, packed = path.stat().st_size, path.suffix == ".gz"
+    # No file is packed into less than a thousandth.
+    size *= 1100 if packed else 1
+    with (gzip.open if packed else open)(
+        path, "rt", encoding="utf-8-sig", errors="replace"
+    ) as file:
         for index, lines in enumerate(frames(file, path, size)):
             identifier = f"{path.name}:{index}"
             yield identifier, partial(_structure, lines, options, identifier, path.stem)
@@ -185,9 +190,9 @@ def _structure(lines: list[str], options: ReadOptions, identifier: str, source: 
 
 FORMAT = Format(
     name="extxyz",
-    files="`.xyz`, `.extxyz`",
+    files="`.xyz`, `.extxyz`, `.xyz.gz`",
     about="cells, tags, constraints (`move_mask`), energies and forces",
     records=records,
     keys=LABEL_KEYS,
-    suffixes=(".xyz", ".extxyz"),
+    suffixes=(".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz"),
 )

@@ -107,6 +107,8 @@ class ReadOptions:
     notes: RecordNotes = field(default_factory=RecordNotes, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.use_tags, bool):
+            raise ReadError(f"use_tags={self.use_tags!r}; write true or false")
         self._check_types()
         # Unknown units fail here, before the first record.
         _ = self.energy_factor, self.length_factor, self.force_factor, self.stress_factor

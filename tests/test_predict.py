@@ -86,6 +86,8 @@ def test_a_head_is_predicted_alone(trained, predictor):
     made = [make_predictor({**variables, "params": both}, two, "two") for _ in range(2)]
     expected = predictor(structures[:3])
     for found, wanted in zip(made[0](structures[:3], name), expected, strict=True):
+        assert found.forces is not None
+        assert wanted.forces is not None
         np.testing.assert_allclose(found.forces, wanted.forces, atol=1e-5)
     ensemble = EnsemblePredictor(made)
     before = made[0].num_compilations

@@ -15,12 +15,20 @@ OWN_DATA = "finetune/own"
 PARTS = ("validation", "test")
 
 
-def add_train_options(parser: argparse.ArgumentParser) -> None:
+# Further options of the commands that launch, and of the one that only shows.
+LAUNCHER = (
+    "Further options, such as --workdir DIR, --validate, --print-config and"
+    " --config.train.epochs=100, are those of python -m atomjax.launch."
+)
+OVERRIDES = "--config.KEY=VALUE changes a value of the config."
+
+
+def add_train_options(parser: argparse.ArgumentParser, further: str = LAUNCHER) -> None:
     """The options of ``atomjax train``."""
     add = parser.add_argument
     add("train", nargs="?", metavar="FILE", help="file or store to train on")
     add("--network", help="gemnet_oc (default) or equiformer_v2")
-    _add_common(parser)
+    _add_common(parser, further)
 
 
 def add_finetune_options(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +36,12 @@ def add_finetune_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help="run or converted checkpoint")
     add("--train", metavar="FILE", help="file or store to train on")
-    _add_common(parser)
+    _add_common(parser, LAUNCHER)
 
 
 def add_card_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``atomjax data-card``."""
-    description = parser.description
-    add_train_options(parser)
-    parser.description = f"{description} --config.KEY=VALUE changes a value of the config."
+    add_train_options(parser, OVERRIDES)
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint that would be finetuned")
 
 
@@ -63,17 +69,14 @@ def show_card(options: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    """Options of every training, and a word on those of the launcher."""
+def _add_common(parser: argparse.ArgumentParser, further: str) -> None:
+    """Options of every training, and a word on further ones."""
     add = parser.add_argument
     add("--config", metavar="FILE", help="Python file with get_config(), instead of data files")
     for part in PARTS:
         add(f"--{part}", metavar="FILE", help=f"{part} structures; held out if left out")
     add_labels(parser)
-    parser.description = (
-        f"{parser.description} Further options, such as --workdir DIR, --validate, --print-config"
-        " and --config.train.epochs=100, are those of python -m atomjax.launch."
-    )
+    parser.description = f"{parser.description} {further}"
 
 
 def _source(options: argparse.Namespace) -> list[str]:

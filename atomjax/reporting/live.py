@@ -1,13 +1,13 @@
 """Curves of a training that a notebook redraws while it goes on."""
 
 import importlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomjax.reporting.plots import Curve, Panel, curve_plot
+from atomjax.runtime.run import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,9 +60,7 @@ class LiveCurves:
     def draw(self) -> "Figure":
         """The figure of all that is logged so far."""
         curves: dict[str, dict[str, list[tuple[float, float]]]] = {key: {} for key in METRICS}
-        # What a run that was killed was writing has no end of its line.
-        whole = self._path.read_text().rpartition("\n")[0]
-        for record in map(json.loads, whole.splitlines()):
+        for record in read_metrics(self._path.parent):
             for name, value in record.items():
                 part, _, rest = name.partition("/")
                 dataset, _, metric = rest.rpartition("/")

@@ -130,7 +130,7 @@ def draw_curves(ax: "Axes", panel: Panel) -> list[Note]:
             marker="." if len(curve.steps) < 30 else None,
         )
         named.add(curve.label)
-        notes += _notes_of(curve, panel, max(most, 1))
+        notes += _notes_of(curve, panel, most)
     values = [value for curve in panel.curves for value in curve.values]
     if values and min(values) > 0 and max(values) > LOG_FROM * min(values):
         ax.set_yscale("log")
@@ -155,7 +155,7 @@ def draw_points(ax: "Axes", panel: Panel) -> list[Note]:
     for curve in panel.curves:
         color = colors[curve.label]
         ax.scatter(curve.steps, curve.values, s=18, color=color, label=curve.label)
-        notes += _notes_of(curve, panel, max(len(curve.steps), 1))
+        notes += _notes_of(curve, panel, len(curve.steps))
     if panel.level is not None:
         ax.axhline(panel.level, color="0.6", linewidth=0.8, zorder=0)
     ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
@@ -216,7 +216,7 @@ def colors_of(labels: Iterable[str]) -> dict[str, str]:
 def _notes_of(curve: Curve, panel: Panel, most: int) -> list[Note]:
     """The numbers of points of a curve, the last one among them."""
     name = ", ".join(filter(None, (curve.label, curve.name)))
-    stride = max(1, -(-len(curve.steps) // most))
+    stride = max(1, -(-len(curve.steps) // max(most, 1)))
     points = list(zip(curve.steps, curve.values, strict=True))[::-1][::stride]
     return [
         Note(f"{name}\n{panel.x_label} {x:.6g}\n{panel.y_label} {y:.4g}", x, y)

@@ -147,28 +147,8 @@ class Run:
         _write_atomically(self.path("metrics.jsonl"), text.encode())
 
     def metrics(self) -> list[dict[str, float]]:
-        """Logged metrics, oldest first. A last line cut off by a crash is left out.
-
-        Raises:
-            DamagedFile: a line is no JSON object of numbers with a step.
-        """
-        path = self.workdir / "metrics.jsonl"
-        if not path.exists():
-            return []
-        lines = path.read_text(errors="replace").splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()
-        records = []
-        for number, line in enumerate(lines, 1):
-            try:
-                records.append({name: value + 0 for name, value in json.loads(line).items()})
-                # Only a whole number makes a range.
-                _ = range(records[-1]["step"])
-            except PARSE_ERRORS as error:
-                raise DamagedFile(
-                    f"{path}: line {number} is damaged ({error}); delete the line"
-                ) from error
-        return records
+        """Logged metrics; see `read_metrics`."""
+        return read_metrics(self.workdir)
 
     def progress(
         self, total: int, description: str, start: int = 0
@@ -264,6 +244,31 @@ class Run:
 
     def _write_versions(self) -> None:
         self.write_json("versions.json", [*self.starts(), describe_environment()])
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """Metrics that a run logged, oldest first. A last line cut off by a crash is left out.
+
+    Raises:
+        DamagedFile: a line is no JSON object of numbers with a step.
+    """
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append({name: value + 0 for name, value in json.loads(line).items()})
+            # Only a whole number makes a range.
+            _ = range(records[-1]["step"])
+        except PARSE_ERRORS as error:
+            raise DamagedFile(
+                f"{path}: line {number} is damaged ({error}); delete the line"
+            ) from error
+    return records
 
 
 def _changes(workdir: Path, settings: Any, root: Path) -> tuple[Any, list[str]]:

@@ -132,11 +132,9 @@ def guess_format(path: Path) -> str | None:
         return find_download(path).collection.format
     name = path.name.lower()
     for known in FORMATS.values():
-        for one in known.suffixes:
-            # Files of some programs have one name, "POSCAR" or "POSCAR.relaxed".
-            whole = not one.startswith(".") and not path.is_dir()
-            if (whole and f"{name}.".startswith(f"{one}.")) or name.endswith(f".{one.lstrip('.')}"):
-                return known.name
+        named = any(f"{name}.".startswith(f"{one}.") for one in known.names)
+        if name.endswith(known.suffixes or ("\0",)) or (named and not path.is_dir()):
+            return known.name
     return None
 
 

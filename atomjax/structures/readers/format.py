@@ -41,6 +41,8 @@ class Format:
     energy_kinds: tuple[str, ...] = ()  # kinds of its energies, default first; empty: files differ
     states_units: bool = False  # whether its files may state their units themselves
     suffixes: tuple[str, ...] = ()  # endings of file names, by which the format is guessed
+    # Names of files in lower case, likewise; "poscar" is one of "POSCAR.relaxed", too.
+    names: tuple[str, ...] = ()
     is_folder: bool = False  # whether a folder can be given instead of a file
     # "parts": it has train, validation and test parts; "folders": each split is a folder of files.
     splits: Literal["parts", "folders", "none"] = "none"

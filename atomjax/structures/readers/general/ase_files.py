@@ -131,5 +131,6 @@ FORMAT = Format(
     records=records,
     options=AseOptions,
     keys=LABEL_KEYS,
-    suffixes=(".traj", ".cif", ".vasp", "poscar", "contcar", "xdatcar", "outcar", "vasprun.xml"),
+    suffixes=(".traj", ".cif", ".vasp"),
+    names=("poscar", "contcar", "xdatcar", "outcar", "vasprun.xml"),
 )

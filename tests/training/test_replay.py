@@ -1,5 +1,6 @@
 """Replay: shares of every batch, the head that goes on, and labels by the checkpoint."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def replayed(structures: Path, source: Path, workdir: Path, replay: Any, **train
     return finetune(settings, Run(workdir, settings))
 
 
+def members(loader: BatchLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Data set and number of each structure, batch by batch."""
+    for _, batch in loader:
+        real = batch.targets.structure[0] >= 0
+        dataset, structure = batch.targets.dataset[0], batch.targets.structure[0]
+        yield np.asarray(dataset)[real], np.asarray(structure)[real]
+
+
 def test_every_batch_holds_the_share_of_each_group(structures) -> None:
     all_of_them = read(structures, energy_unit="eV")
     parts = [GraphDataset("task", all_of_them[:13]), GraphDataset("upstream", all_of_them[13:])]
@@ -53,13 +62,11 @@ def test_every_batch_holds_the_share_of_each_group(structures) -> None:
     )
     assert loader.steps_per_epoch == 4
     seen: dict[int, list[int]] = {0: [], 1: []}
-    for _, batch in loader:
-        real = batch.targets.structure[0] >= 0
-        dataset = batch.targets.dataset[0][real]
+    for dataset, structure in members(loader):
         assert (dataset == 1).sum() == 2
         assert (dataset == 0).sum() in (3, 4)
         for d in (0, 1):
-            seen[d] += batch.targets.structure[0][real][dataset == d].tolist()
+            seen[d] += structure[dataset == d].tolist()
     assert sorted(seen[0]) == sorted(3 * list(range(13)))
     assert len(set(seen[1])) == 24, "the upstream set is gone through in turn"
 
@@ -73,13 +80,11 @@ def test_every_batch_holds_its_share_in_epochs_of_several_windows(structures, mo
         parts, batch_size=5, epochs=2, samples=[161, 41], strata=[0, 1], seed=3, prefetch=0
     )
     seen: dict[int, list[int]] = {0: [], 1: []}
-    for _, batch in loader:
-        real = batch.targets.structure[0] >= 0
-        dataset = batch.targets.dataset[0][real]
+    for dataset, structure in members(loader):
         assert (dataset == 1).sum() == 1
         assert (dataset == 0).sum() in (3, 4)
         for d in (0, 1):
-            seen[d] += batch.targets.structure[0][real][dataset == d].tolist()
+            seen[d] += structure[dataset == d].tolist()
     assert len(seen[0]) == 2 * 161
     assert max(np.bincount(seen[0])) - min(np.bincount(seen[0])) <= 1
 

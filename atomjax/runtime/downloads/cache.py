@@ -179,7 +179,8 @@ def _compare(entry: Entry, remote: Remote, place: Path) -> None:
     if expected not in (None, found):
         reason = _other_file(entry, remote, str(place))
         unpacked = _unpacked_folder(entry)
-        those = f"it and {unpacked}" if entry.inside is not None and unpacked.is_dir() else "it"
+        archive = _is_archive(entry, remote.name) and unpacked.is_dir()
+        those = f"it and {unpacked}" if archive else "it"
         raise DownloadError(f"{reason}; it has {found}. Delete {those} to fetch it again")
     _record(entry, remote, place, found, _read_record(entry, remote).get("address", "by hand"))
 
@@ -239,7 +240,7 @@ def _record(entry: Entry, remote: Remote, place: Path, found: str, address: str)
     old = _read_record(entry, remote)
     if old.get("hash") == found:
         fields["date"] = old["date"]
-    elif entry.inside is not None and remote == entry.remote:
+    elif _is_archive(entry, remote.name):
         # What another archive held.
         unpacked = _unpacked_folder(entry)
         with sole_use(unpacked):
@@ -253,11 +254,15 @@ def _is_checked(place: Path, entry: Entry) -> bool:
     An archive that is unpacked may be deleted.
     """
     if not place.exists():
-        is_archive = entry.inside is not None and place.name == entry.remote.name
-        return is_archive and _unpacked_folder(entry).is_dir()
+        return _is_archive(entry, place.name) and _unpacked_folder(entry).is_dir()
     remote = next(r for r in (entry.remote, *entry.beside) if r.name == place.name)
     record, state = _read_record(entry, remote), place.stat()
     return (record.get("bytes"), record.get("modified")) == (state.st_size, state.st_mtime_ns)
+
+
+def _is_archive(entry: Entry, name: str) -> bool:
+    """Check whether the entry's file of this name is unpacked, and not one beside it."""
+    return entry.inside is not None and name == entry.remote.name
 
 
 def _unpacked_folder(entry: Entry) -> Path:

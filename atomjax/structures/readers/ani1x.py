@@ -89,18 +89,13 @@ class Ani1xFile(ConformerFile):
         return {"train": order, **parts}
 
 
-def records(path: Path, options: Ani1xOptions) -> Ani1xFile:
-    """Opens ``ani1x-release.h5``."""
-    return Ani1xFile(path, options)
-
-
 FORMAT = Format(
     name="ani1x",
     files="`ani1x-release.h5`",
     about="class: formula; whole formulas held out",
     licence="CC0",
     citation="Smith et al., Sci. Data 7, 134 (2020)",
-    records=records,
+    records=Ani1xFile,
     options=Ani1xOptions,
     energy_unit="Ha",
     length_unit="Å",

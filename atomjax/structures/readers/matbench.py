@@ -169,17 +169,12 @@ def fold_indices(count: int, fold: int) -> np.ndarray:
     return np.sort(shuffled(count, FOLD_SEED)[end - int(sizes[fold]) : end])
 
 
-def records(path: Path, options: MatbenchOptions) -> MatbenchFile:
-    """Opens the file of one task."""
-    return MatbenchFile(path, options)
-
-
 FORMAT = Format(
     name="matbench",
     files="`matbench_<task>.json.gz`",
     about="one target, as it is; class: formula; the five official folds",
     citation="Dunn et al., npj Comput. Mater. 6, 138 (2020)",
-    records=records,
+    records=MatbenchFile,
     options=MatbenchOptions,
     energy_unit="eV",
     length_unit="Å",

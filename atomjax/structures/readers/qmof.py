@@ -152,17 +152,12 @@ def _number(text: str, target: str) -> float:
         raise ReadError(f"{TABLE}: {target} is {text[:40]!r}, expected a number") from error
 
 
-def records(path: Path, options: QmofOptions) -> QmofFile:
-    """Opens ``qmof_database``, or the ``qmof.csv`` in it."""
-    return QmofFile(path, options)
-
-
 FORMAT = Format(
     name="qmof",
     files="`qmof_database/`: `qmof.csv` and crystals",
     about="target `band_gap`; class: formula; 10k and halves, or JMP's",
     citation="Rosen et al., Matter 4, 1578 (2021)",
-    records=records,
+    records=QmofFile,
     options=QmofOptions,
     energy_unit="eV",
     length_unit="Å",

@@ -116,17 +116,12 @@ def formal_charge(smiles: str) -> float:
     return float(sum(int(f"{sign[0]}{count or len(sign)}") for sign, count in signs))
 
 
-def records(path: Path, options: SpiceOptions) -> SpiceFile:
-    """Opens a SPICE file."""
-    return SpiceFile(path, options)
-
-
 FORMAT = Format(
     name="spice",
     files="`SPICE-1.*.hdf5`, or the file of a subset",
     about="class: molecule; JMP's 80/10/10; referenced to free atoms (formation)",
     citation="Eastman et al., Sci. Data 10, 11 (2023)",
-    records=records,
+    records=SpiceFile,
     options=SpiceOptions,
     keys=("gradients_key",),
     energy_unit="Ha",

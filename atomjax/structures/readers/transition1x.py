@@ -103,17 +103,12 @@ class Transition1xFile(ConformerFile):
         return formula if self.options.class_by == "formula" else f"{formula}/{reaction}"
 
 
-def records(path: Path, options: Transition1xOptions) -> Transition1xFile:
-    """Opens ``Transition1x.h5``."""
-    return Transition1xFile(path, options)
-
-
 FORMAT = Format(
     name="transition1x",
     files="`Transition1x.h5`",
     about="class: formula, or formula/reaction; the file's own split",
     citation="Schreiner et al., Sci. Data 9, 779 (2022)",
-    records=records,
+    records=Transition1xFile,
     options=Transition1xOptions,
     energy_unit="eV",
     length_unit="Å",

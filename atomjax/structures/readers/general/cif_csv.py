@@ -124,17 +124,12 @@ def number(text: str) -> float | None:
         return None
 
 
-def records(path: Path, options: CifCsvOptions) -> CifTable:
-    """Opens a table."""
-    return CifTable(path, options)
-
-
 FORMAT = Format(
     name="cif_csv",
     files="`.csv`",
     about="tables with crystals in a column `cif`, such as Perov-5; columns of numbers are "
     "targets, as they are",
-    records=records,
+    records=CifTable,
     options=CifCsvOptions,
     energy_unit="eV",
     length_unit="Å",

@@ -352,7 +352,8 @@ def _prepare(
 def _open(file: Path, facts: Format, options: ReadOptions) -> Records | StructureFile:
     records = facts.records(file, options)
     if isinstance(records, StructureFile):
-        records.choose(options.split)
+        if facts.splits == "parts":
+            records.choose(options.split)
         _warn_of_excluded(records)
     return records
 

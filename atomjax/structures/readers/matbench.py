@@ -85,9 +85,6 @@ class MatbenchFile(StructureFile):
     def _count(self) -> int:
         return len(self._rows)
 
-    def _identifier(self, record: int) -> str:
-        return f"{self.path.name}:{record}"
-
     def _structure(self, record: int) -> Structure:
         row = self._rows[record]
         if not isinstance(row, list) or len(row) != 2:

@@ -97,9 +97,6 @@ class Md22Frames(StructureFile):
     def _count(self) -> int:
         return len(self._starts) - 1
 
-    def _identifier(self, record: int) -> str:
-        return f"{self.path.name}:{record}"
-
     def _structure(self, record: int) -> Structure:
         atoms = parse_frame(self._lines(record))
         values = {**atoms.info, "class_key": self.molecule}

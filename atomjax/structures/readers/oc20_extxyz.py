@@ -47,9 +47,6 @@ class TrajectoryFile(StructureFile):
         self._ends = np.cumsum(lengths)
         self._current: tuple[int, list[list[str]], list[str]] | None = None
 
-    def choose(self, split: str | None) -> None:
-        """Splits are folders: see `split_folder`."""
-
     def _count(self) -> int:
         return int(self._ends[-1])
 

@@ -41,9 +41,6 @@ class GraphFile(StructureFile):
         if not len(self._shards):
             raise ReadError(f"{path}: holds no record")
 
-    def choose(self, split: str | None) -> None:
-        """Splits are folders: see `split_folder`."""
-
     def _count(self) -> int:
         return len(self._shards)
 

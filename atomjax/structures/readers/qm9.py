@@ -226,9 +226,6 @@ class Qm9Tensors(Qm9File):
     def _count(self) -> int:
         return len(self._molecules)
 
-    def _identifier(self, record: int) -> str:
-        return f"{self.path.name}:{record}"
-
     def _molecule(self, record: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
         numbers, positions, values = self._molecules[record]
         properties = {name: float(v) for name, v in zip(TARGETS, values.reshape(-1), strict=True)}

@@ -55,9 +55,6 @@ class AseLmdbFile(StructureFile):
         self._ids[shard.path] = ids
         return rows
 
-    def choose(self, split: str | None) -> None:
-        """Splits are folders: see `split_folder`."""
-
     def _count(self) -> int:
         return len(self._shards)
 

@@ -63,9 +63,6 @@ class NpzTrajectory(StructureFile):
     def _count(self) -> int:
         return self._frames
 
-    def _identifier(self, record: int) -> str:
-        return f"{self.path.name}:{record}"
-
     def _structure(self, record: int) -> Structure:
         arrays, names = self._arrays.get(), self._names
         energies, forces = arrays.get(names.energies), arrays.get(names.forces)

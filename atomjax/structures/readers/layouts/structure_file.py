@@ -90,9 +90,9 @@ class StructureFile(Sequence[Structure], ABC):
     def _count(self) -> int:
         """Number of records before any split."""
 
-    @abstractmethod
     def _identifier(self, record: int) -> str:
         """Name of a record in error messages."""
+        return f"{self.path.name}:{record}"
 
     @abstractmethod
     def _structure(self, record: int) -> Structure:

@@ -19,7 +19,7 @@ from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.json_records import JsonRecords
 from atomjax.structures.readers.layouts.pymatgen_sites import crystal
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
-from atomjax.structures.readers.layouts.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.readers.layouts.structure_file import StructureFile, shuffled
 from atomjax.structures.structure import Structure
 
 FOLD_SEED, FOLDS = 18012019, 5
@@ -114,7 +114,7 @@ class MatbenchFile(StructureFile):
         sizes = {"train": self.options.train_share, "validation": None}
         if name not in sizes:
             raise self._no_split(name, (*sizes, "test"))
-        return cut(order, sizes, name, self.path)
+        return self._cut(order, sizes, name)
 
     def _fold(self) -> np.ndarray:
         """The test part, by the rule of regression or of classification."""

@@ -17,7 +17,7 @@ from atomjax.structures.readers.layouts.npz_members import open_arrays
 from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
-from atomjax.structures.readers.layouts.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.readers.layouts.structure_file import StructureFile, shuffled
 from atomjax.structures.structure import Structure
 
 NAMES = ArrayNames("z", "R", "E", "F")
@@ -52,19 +52,30 @@ class Md22Options(ReadOptions):
     split_seed: int = 42
 
 
-class Md22File(NpzTrajectory):
-    """The frames of one molecule in an ``.npz`` file."""
+class Md22Molecule(StructureFile):
+    """The frames of one molecule, divided as in the benchmark."""
 
     options: Md22Options
+    molecule: str
 
     def _split(self, name: str) -> np.ndarray:
-        return _part(self._count(), self.options, self.molecule, name, self.path)
+        total = self.options.train_size or TRAIN_SIZES.get(self.molecule)
+        if total is None:
+            raise ReadError(
+                f"{self.path}: how many frames of {self.molecule!r} to train on is not known; set"
+                f" molecule= to one of {', '.join(TRAIN_SIZES)}, or train_size="
+            )
+        validation = int(total * self.options.validation_share)
+        sizes = {"train": total - validation, "validation": validation, "test": None}
+        return self._cut(shuffled(self._count(), self.options.split_seed), sizes, name)
 
 
-class Md22Frames(StructureFile):
-    """The frames of one molecule in an extended XYZ file; only their places are kept in memory."""
+class Md22File(Md22Molecule, NpzTrajectory):
+    """The frames in an ``.npz`` file."""
 
-    options: Md22Options
+
+class Md22Frames(Md22Molecule):
+    """The frames in an extended XYZ file; only their places are kept in memory."""
 
     def __init__(self, path: Path, options: Md22Options, molecule: str) -> None:
         super().__init__(path, options)
@@ -103,9 +114,6 @@ class Md22Frames(StructureFile):
         options, identifier = self._frame_options, self._identifier(record)
         return structure_from_atoms(atoms, options, values, identifier, self.path.stem)
 
-    def _split(self, name: str) -> np.ndarray:
-        return _part(self._count(), self.options, self.molecule, name, self.path)
-
 
 def _frame_starts(path: Path) -> np.ndarray:
     """[n + 1], byte at which each frame begins, and the end of the file."""
@@ -118,18 +126,6 @@ def _frame_starts(path: Path) -> np.ndarray:
                 place += sum(len(file.readline()) for _ in range(size + 1))
             place += len(line)
     return np.array([*starts, place])
-
-
-def _part(count: int, options: Md22Options, molecule: str, name: str, path: Path) -> np.ndarray:
-    total = options.train_size or TRAIN_SIZES.get(molecule)
-    if total is None:
-        raise ReadError(
-            f"{path}: how many frames of {molecule!r} to train on is not known; set molecule= to"
-            f" one of {', '.join(TRAIN_SIZES)}, or train_size="
-        )
-    validation = int(total * options.validation_share)
-    sizes = {"train": total - validation, "validation": validation, "test": None}
-    return cut(shuffled(count, options.split_seed), sizes, name, path)
 
 
 def _molecule(path: Path, options: Md22Options) -> str:

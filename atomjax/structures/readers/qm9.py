@@ -26,12 +26,7 @@ from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.general.ase_db import connect, property_units, row_numbers
 from atomjax.structures.readers.layouts.pyg_graphs import GRAPH_CLASSES, stored_fields
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
-from atomjax.structures.readers.layouts.structure_file import (
-    PerThread,
-    StructureFile,
-    cut,
-    shuffled,
-)
+from atomjax.structures.readers.layouts.structure_file import PerThread, StructureFile, shuffled
 from atomjax.structures.readers.qm9_properties import (
     DATABASE_NAMES,
     IN_HARTREE,
@@ -98,7 +93,7 @@ class Qm9File(StructureFile):
         }
         if options.division == "jmp":
             sizes = {"train": None, "validation": 10_000, "test": 10_000}
-        return cut(shuffled(self._count(), options.split_seed), sizes, name, self.path)
+        return self._cut(shuffled(self._count(), options.split_seed), sizes, name)
 
 
 def uncharacterized(path: Path, options: Qm9Options) -> frozenset[int]:

@@ -18,7 +18,7 @@ from atomjax.structures.readers.general.cif_csv import read_table
 from atomjax.structures.readers.layouts.json_records import JsonRecords
 from atomjax.structures.readers.layouts.pymatgen_sites import crystal
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
-from atomjax.structures.readers.layouts.structure_file import StructureFile, cut, shuffled
+from atomjax.structures.readers.layouts.structure_file import StructureFile, shuffled
 from atomjax.structures.structure import Structure
 
 TABLE, CRYSTALS, CRYSTAL_FOLDER = "qmof.csv", "qmof_structure_data.json", "relaxed_structures"
@@ -123,7 +123,7 @@ class QmofFile(StructureFile):
         if options.division == "standard":
             rest = max(self._count() - options.train_size, 0)
             sizes = {"train": options.train_size, "validation": rest // 2, "test": None}
-        return cut(shuffled(self._count(), options.split_seed), sizes, name, self.path)
+        return self._cut(shuffled(self._count(), options.split_seed), sizes, name)
 
 
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -15,7 +15,7 @@ import numpy as np
 from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
-from atomjax.structures.readers.layouts.structure_file import cut, shuffled
+from atomjax.structures.readers.layouts.structure_file import shuffled
 
 NAMES = ArrayNames("nuclear_charges", "coords", "energies", "forces")
 
@@ -59,10 +59,10 @@ class Rmd17File(NpzTrajectory):
         options = self.options
         sizes = {"train": options.train_size, "validation": options.validation_size, "test": None}
         if options.division == "jmp":
-            return cut(shuffled(self._count(), options.split_seed), sizes, name, self.path)
+            return self._cut(shuffled(self._count(), options.split_seed), sizes, name)
         if name == "test":
             return self._official("test")
-        return cut(self._official("train"), sizes, name, self.path)
+        return self._cut(self._official("train"), sizes, name)
 
     def _official(self, part: str) -> np.ndarray:
         """Frames of one list of the official division."""

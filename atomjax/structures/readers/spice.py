@@ -17,7 +17,7 @@ import numpy as np
 from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout, molecule_groups
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
-from atomjax.structures.readers.layouts.structure_file import cut, shuffled
+from atomjax.structures.readers.layouts.structure_file import shuffled
 
 # Short name → how the names in the files begin, whatever the version behind them.
 SUBSETS = {
@@ -98,7 +98,7 @@ class SpiceFile(ConformerFile):
     def _split(self, name: str) -> np.ndarray:
         options = self.options
         sizes = {"train": options.train_size, "validation": None, "test": options.test_size}
-        return cut(shuffled(self._count(), options.split_seed), sizes, name, self.path)
+        return self._cut(shuffled(self._count(), options.split_seed), sizes, name)
 
 
 def _subset(group: Any) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import h5py
-import numpy as np
 
 from atomjax.structures.readers.format import Format
 from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
+from atomjax.structures.readers.layouts.structure_file import SPLIT_ALIASES
 from atomjax.structures.structure import Structure
 
 LEVEL = "wB97x_6-31G(d)"
@@ -67,10 +67,12 @@ class Transition1xFile(ConformerFile):
         super().__init__(path, options, Layout("atomic_numbers", "positions", energy, forces))
 
     def _groups(self, file: h5py.File) -> list[str]:
-        split = self.options.split
-        if split is not None and split not in SPLIT_GROUPS and split != "val":
-            raise self._no_split(split, tuple(SPLIT_GROUPS))
-        root = "data" if split is None else SPLIT_GROUPS.get(split, split)
+        split, root = self.options.split, "data"
+        if split is not None:
+            split = SPLIT_ALIASES.get(split, split)
+            if split not in SPLIT_GROUPS:
+                raise self._no_split(split, tuple(SPLIT_GROUPS))
+            root = SPLIT_GROUPS[split]
         if root not in file:
             raise ReadError(f"{self.path}: has no group {root!r}; is it Transition1x.h5?")
         names = [
@@ -94,9 +96,6 @@ class Transition1xFile(ConformerFile):
 
     def choose(self, split: str | None) -> None:
         """The splits are groups of the file, so that only theirs are indexed."""
-
-    def _split(self, name: str) -> np.ndarray:
-        raise self._no_split(name, tuple(SPLIT_GROUPS))
 
     def _class_key(self, name: str) -> str:
         _, formula, reaction = name.split("/")[:3]

@@ -183,6 +183,7 @@ def test_transition1x_with_its_own_splits(transition: Path) -> None:
         for name in ("train", "validation", "test")
     }
     assert sizes == {"train": 10, "validation": 5, "test": 5}
+    assert len(open_file(transition, "transition1x", split="valid")) == 5
     first = read(transition, "transition1x", split="validation")[1]
     assert first.energy == -2001.0
     np.testing.assert_allclose(forces_of(first), conformations(5, 5, 0)[1] / 10)
@@ -190,6 +191,8 @@ def test_transition1x_with_its_own_splits(transition: Path) -> None:
     assert first.identifier == "Transition1x.h5:val/CH4/rxn0003:1"
     with pytest.raises(ReadError, match=r"no split 'tests'; did you mean 'test'\?"):
         read(transition, "transition1x", split="tests")
+    with pytest.raises(ReadError, match=r"no split 'all'\. Splits here: train, validation, test"):
+        read(transition, "transition1x", split="all")
 
 
 def test_transition1x_options(transition: Path) -> None:

@@ -104,9 +104,38 @@ class StructureFile(Sequence[Structure], ABC):
 
     def _no_split(self, name: str, known: Sequence[str]) -> ReadError:
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         listed = ", ".join(known) or "none"
         return ReadError(f"{self.path}: no split {name!r}{hint} Splits here: {listed}")
+
+    def _cut(
+        self, order: np.ndarray, sizes: Mapping[str, int | float | None], name: str
+    ) -> np.ndarray:
+        """One part of a permutation that is cut into parts, one after the other.
+
+        Args:
+            order: the permutation.
+            sizes: name to number of records, or fraction of them (rounded down) if a float; None,
+                for one part, takes what the others leave.
+            name: name of the part.
+
+        Raises:
+            ReadError: there are too few records, or no such part.
+        """
+        if name not in sizes:
+            raise self._no_split(name, tuple(sizes))
+        total = len(order)
+        counts = {n: int(s * total) if isinstance(s, float) else s for n, s in sizes.items()}
+        rest = total - sum(count or 0 for count in counts.values())
+        filled = {part: rest if count is None else count for part, count in counts.items()}
+        if min(rest, *filled.values()) < 0:
+            asked = ", ".join(f"{part} {n}" for part, n in counts.items() if n is not None)
+            raise ReadError(
+                f"{self.path}: {total} records cannot be divided into {asked}; set the sizes of the"
+                " splits in the reader's options"
+            )
+        end = np.cumsum([*filled.values()])[list(filled).index(name)]
+        return order[end - filled[name] : end]
 
     def choose(self, split: str | None) -> None:
         """Restrict the sequence to a split; None keeps all records.
@@ -173,43 +202,3 @@ def shuffled(count: int, seed: int) -> np.ndarray:
     order = np.arange(count)
     np.random.RandomState(seed).shuffle(order)
     return order
-
-
-def cut(
-    order: np.ndarray,
-    sizes: Mapping[str, int | float | None],
-    name: str,
-    where: Path,
-) -> np.ndarray:
-    """One part of a permutation that is cut into parts, one after the other.
-
-    Args:
-        order: the permutation.
-        sizes: name to number of records, or fraction of them (rounded down) if a float; None, for
-            one part, takes what the others leave.
-        name: name of the part.
-        where: for messages.
-
-    Raises:
-        ReadError: there are too few records, or no such part.
-    """
-    if name not in sizes:
-        raise ReadError(f"{where}: no split {name!r}. Splits here: {', '.join(sizes)}")
-    total = len(order)
-    counts = {
-        part: int(size * total) if isinstance(size, float) else size for part, size in sizes.items()
-    }
-    rest = total - sum(count or 0 for count in counts.values())
-    filled = {part: rest if count is None else count for part, count in counts.items()}
-    if min(rest, *filled.values()) < 0:
-        asked = ", ".join(f"{part} {count}" for part, count in counts.items() if count is not None)
-        raise ReadError(
-            f"{where}: {total} records cannot be divided into {asked}; set the sizes of the splits"
-            f" in the reader's options"
-        )
-    start = 0
-    for part, count in filled.items():
-        if part == name:
-            return order[start : start + count]
-        start += count
-    return order[:0]

@@ -8,12 +8,13 @@ together, eV; less the reference energy it is the adsorption energy (OCP, ``DATA
 
 import io
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from atomjax.structures.readers.format import LABEL_KEYS, Format
-from atomjax.structures.readers.general.bounded import read_compressed
+from atomjax.structures.readers.general.bounded import read_text
 from atomjax.structures.readers.general.extxyz import frames, parse_frame
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.catalyst_systems import (
@@ -98,7 +99,7 @@ class TrajectoryFile(StructureFile):
         current = self._current
         if current is None or current[0] != pair:
             path, log = self._pairs[pair]
-            text = _text(path)
+            text = read_text(path)
             texts = list(frames(io.StringIO(text), path, len(text)))
             lines = _lines(log)
             if len(texts) != len(lines):
@@ -120,7 +121,11 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
     else:
         # Numbers are their names: 10.extxyz comes after 9.extxyz.
         files = [p for p in path.iterdir() if p.name.endswith(FRAMES)]
-        files.sort(key=lambda p: (len(p.name.partition(".")[0]), p.name))
+        files.sort(key=lambda p: (len(_stem(p)), p.name))
+        if twice := [two.name for one, two in pairwise(files) if _stem(one) == _stem(two)]:
+            raise ReadError(
+                f"{path}: {', '.join(twice)} is there unpacked as well; remove one of the two"
+            )
     if not files:
         folders = sorted(p.name for p in path.iterdir() if p.is_dir())
         raise ReadError(
@@ -129,7 +134,7 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
         )
     pairs = []
     for file in files:
-        stem = file.name.partition(".extxyz")[0]
+        stem = _stem(file)
         log = next((p for p in (file.with_name(stem + s) for s in LOGS) if p.is_file()), None)
         if log is None:
             raise ReadError(
@@ -140,15 +145,12 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _text(path: Path) -> str:
-    try:
-        return read_compressed(path).decode()
-    except UnicodeDecodeError as error:
-        raise ReadError(f"{path}: is no text ({error}); it is damaged, copy it again") from error
+def _stem(file: Path) -> str:
+    return file.name.partition(".extxyz")[0]
 
 
 def _lines(log: Path) -> list[str]:
-    return [line for line in _text(log).splitlines() if line.strip()]
+    return [line for line in read_text(log).splitlines() if line.strip()]
 
 
 def _parse_log(line: str) -> tuple[int, int, float | None]:

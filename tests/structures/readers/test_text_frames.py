@@ -67,6 +67,13 @@ def test_oc20_text_files_in_a_folder(tmp_path: Path) -> None:
         other[1]
 
 
+def test_oc20_text_files_that_were_unpacked_beside_their_archives(tmp_path: Path) -> None:
+    for compress in (True, False):
+        write_pair(tmp_path, "0", 2, compress)
+    with pytest.raises(ReadError, match=r"0\.extxyz\.xz is there unpacked as well; remove one"):
+        open_file(tmp_path, "oc20_extxyz")
+
+
 def test_oc20_text_files_agree_with_the_lmdb(shared: Path, tmp_path: Path) -> None:
     source = (shared / "data" / "toy_c3h8_relax.extxyz").read_bytes()
     (tmp_path / "0.extxyz.xz").write_bytes(lzma.compress(source, preset=0))

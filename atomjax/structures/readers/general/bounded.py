@@ -31,12 +31,19 @@ def check_made(made: int, stored: int, what: str) -> None:
         )
 
 
-def read_compressed(path: Path) -> bytes:
-    """A file's content, decompressed where its name ends with ``.gz`` or ``.xz``.
+def read_text(path: Path) -> str:
+    """A file's text, decompressed where its name ends with ``.gz`` or ``.xz``.
 
     Raises:
-        ReadError: it is damaged, or its content would fill the memory.
+        ReadError: it is damaged or no text, or its content would fill the memory.
     """
+    try:
+        return _content(path).decode()
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{path}: is no text ({error}); it is damaged, copy it again") from error
+
+
+def _content(path: Path) -> bytes:
     opened = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix)
     if opened is None:
         return path.read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.structures.readers.general.bounded import read_compressed
+from atomjax.structures.readers.general.bounded import read_text
 from atomjax.structures.readers.layouts.records import ReadError
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 
@@ -30,7 +30,7 @@ class JsonRecords:
     def __init__(self, path: Path, key: str | None = None) -> None:
         self.path = path
         self.others: dict[str, Any] = {}
-        self._text = PerProcess(partial(_read, path))
+        self._text = PerProcess(partial(read_text, path))
         try:
             self._spans = self._find(self._text.get(), key)
         except (JSONDecodeError, RecursionError) as error:
@@ -88,10 +88,3 @@ def _array_spans(text: str, start: int, path: Path) -> tuple[np.ndarray, int]:
 def _skip(text: str, place: int) -> int:
     match = SPACE.match(text, place)
     return match.end() if match else place
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_compressed(path).decode()
-    except UnicodeDecodeError as error:
-        raise ReadError(f"{path}: is no text ({error}); it is damaged, copy it again") from error

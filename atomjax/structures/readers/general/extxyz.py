@@ -80,14 +80,6 @@ def frame_size(line: str | bytes, index: int, path: Path, size: int) -> int:
     """
     try:
         count = int(line)
-        if not 0 <= count <= size:
-            raise ReadError(
-                f"{path}: frame {index} should have {count} atoms, and the file has {size} bytes:"
-                " it is damaged, copy it again"
-            )
-        return count
-    except ReadError:
-        raise
     except ValueError as error:
         raise ReadError(
             f"{path}: frame {index} should begin with its number of atoms, found"
@@ -95,6 +87,12 @@ def frame_size(line: str | bytes, index: int, path: Path, size: int) -> int:
             + ("the frame before it has more atom lines than it says, or " if index else "")
             + "this is no XYZ file (format=ase reads those of many programs)"
         ) from error
+    if not 0 <= count <= size:
+        raise ReadError(
+            f"{path}: frame {index} should have {count} atoms, and the file has {size} bytes: it is"
+            " damaged, copy it again"
+        )
+    return count
 
 
 def parse_frame(lines: list[str]) -> Atoms:

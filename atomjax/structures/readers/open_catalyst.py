@@ -53,42 +53,32 @@ class GraphFile(StructureFile):
         stored = shard.get(str(number))
         if stored is None:
             raise ReadError(f"no entry under the key {str(number)!r}; entries are missing")
-        fields = graph_fields(stored)
-        return _structure(fields, self.options, self._systems, self._identifier(record), self.path)
-
-
-def _structure(
-    fields: Mapping[str, Any],
-    options: CatalystOptions,
-    systems: SystemTable,
-    identifier: str,
-    path: Path,
-) -> Structure:
-    missing = [name for name in ("atomic_numbers", "pos") if name not in fields]
-    if missing:
-        raise ReadError(f"no {', '.join(missing)}; this graph has: {', '.join(sorted(fields))}")
-    system = _integer(fields, "sid")
-    frame = _integer(fields, "fid")
-    if system is not None:
-        identifier += f":sid{system}" + ("" if frame is None else f":fid{frame}")
-    cell = fields.get("cell")
-    pbc = fields.get("pbc", cell is not None)
-    energy = _label(fields, options.energy_key, "y", "energy")
-    if energy is not None and (energy := scalar(energy)) is None:
-        raise ReadError("the energy is not one number")
-    return options.structure(
-        atomic_numbers=np.asarray(fields["atomic_numbers"]),
-        positions=np.asarray(fields["pos"]),
-        cell=None if cell is None else np.asarray(cell).reshape(3, 3),
-        pbc=np.asarray(pbc).reshape(-1).astype(bool) if np.size(pbc) == 3 else bool(np.all(pbc)),
-        tags=fields.get("tags"),
-        fixed=None if "fixed" not in fields else np.asarray(fields["fixed"]) != 0,
-        energy=systems.energy(energy, system),
-        forces=_label(fields, options.forces_key, "force", "forces"),
-        class_key=systems.class_key(system),
-        identifier=identifier,
-        source=options.source or path.stem,
-    )
+        fields, options = graph_fields(stored), self.options
+        missing = [name for name in ("atomic_numbers", "pos") if name not in fields]
+        if missing:
+            raise ReadError(f"no {', '.join(missing)}; this graph has: {', '.join(sorted(fields))}")
+        system, frame = _integer(fields, "sid"), _integer(fields, "fid")
+        identifier = self._identifier(record)
+        if system is not None:
+            identifier += f":sid{system}" + ("" if frame is None else f":fid{frame}")
+        cell = fields.get("cell")
+        pbc = np.asarray(fields.get("pbc", cell is not None)).astype(bool)
+        energy = _label(fields, options.energy_key, "y", "energy")
+        if energy is not None and (energy := scalar(energy)) is None:
+            raise ReadError("the energy is not one number")
+        return options.structure(
+            atomic_numbers=np.asarray(fields["atomic_numbers"]),
+            positions=np.asarray(fields["pos"]),
+            cell=None if cell is None else np.asarray(cell).reshape(3, 3),
+            pbc=pbc.reshape(-1) if pbc.size == 3 else bool(pbc.all()),
+            tags=fields.get("tags"),
+            fixed=None if "fixed" not in fields else np.asarray(fields["fixed"]) != 0,
+            energy=self._systems.energy(energy, system),
+            forces=_label(fields, options.forces_key, "force", "forces"),
+            class_key=self._systems.class_key(system),
+            identifier=identifier,
+            source=options.source or self.path.stem,
+        )
 
 
 def _label(fields: Mapping[str, Any], key: str | None, *usual: str) -> Any:

@@ -59,11 +59,6 @@ class Qm9Options(ReadOptions):
     division: Literal["standard", "jmp"] = "standard"
     split_seed: int = 42
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.division not in ("standard", "jmp"):
-            raise ReadError(f"division={self.division!r}; write 'standard' or 'jmp'")
-
 
 class Qm9File(StructureFile):
     """The molecules of QM9 in one of its forms."""

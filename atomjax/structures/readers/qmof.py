@@ -44,11 +44,6 @@ class QmofOptions(ReadOptions):
     train_size: int = 10_000
     split_seed: int = 42
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.division not in ("standard", "jmp"):
-            raise ReadError(f"division={self.division!r}; write 'standard' or 'jmp'")
-
 
 class QmofFile(StructureFile):
     """The frameworks of ``qmof.csv``, in its order."""

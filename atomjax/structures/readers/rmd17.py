@@ -46,8 +46,6 @@ class Rmd17Options(ReadOptions):
         super().__post_init__()
         if self.fold not in range(1, 6):
             raise ReadError(f"fold={self.fold}: rMD17 has the divisions 1 to 5")
-        if self.division not in ("official", "jmp"):
-            raise ReadError(f"division={self.division!r}; write 'official' or 'jmp'")
 
 
 class Rmd17File(NpzTrajectory):

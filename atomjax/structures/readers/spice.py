@@ -51,11 +51,6 @@ class SpiceOptions(ReadOptions):
     test_size: int | float = 0.1
     split_seed: int = 42
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.energy_kind not in ("total", "referenced"):
-            raise ReadError(f"energy_kind={self.energy_kind!r}; write 'total' or 'referenced'")
-
 
 class SpiceFile(ConformerFile):
     """The conformations of a subset of SPICE."""

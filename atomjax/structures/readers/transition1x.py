@@ -45,15 +45,6 @@ class Transition1xOptions(ReadOptions):
     class_by: Literal["formula", "reaction"] = "formula"
     end_points: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, known in (
-            ("energy_kind", ("total", "referenced")),
-            ("class_by", ("formula", "reaction")),
-        ):
-            if getattr(self, name) not in known:
-                raise ReadError(f"{name}={getattr(self, name)!r}; write one of {', '.join(known)}")
-
 
 class Transition1xFile(ConformerFile):
     """The conformations of all reactions, or of those in one of the file's splits."""

@@ -26,17 +26,13 @@ class CatalystOptions(ReadOptions):
             trajectory is its own class.
     """
 
-    energy_kind: Literal["adsorption", "total"] | None = None
+    energy_kind: Literal["adsorption", "total", None] = None
     reference_energies: Path | None = None
     mapping: Path | None = None
     class_by: Literal["system", "bulk"] = "system"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.energy_kind not in (None, "adsorption", "total"):
-            raise ReadError(f"energy_kind={self.energy_kind!r}; write 'adsorption' or 'total'")
-        if self.class_by not in ("system", "bulk"):
-            raise ReadError(f"class_by={self.class_by!r}; write 'system' or 'bulk'")
         if self.class_by == "bulk" and self.mapping is None:
             raise ReadError(
                 "class_by='bulk' needs mapping=, the path of oc20_data_mapping.pkl or"

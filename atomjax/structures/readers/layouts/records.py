@@ -1,11 +1,12 @@
 """Options and errors of all readers: declared units, choice of labels, damaged records."""
 
 import csv
+import functools
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -135,6 +136,10 @@ class ReadOptions:
         for name in ("targets", "classes"):
             if isinstance(value := getattr(self, name), str):
                 raise ReadError(f"{name}={value!r}: write a list, [{value!r}]")
+        for name, choices in _choices(type(self)).items():
+            if (value := getattr(self, name)) not in choices:
+                listed = ", ".join(str(choice) for choice in choices if choice is not None)
+                raise ReadError(f"{name}={value!r}; write one of {listed}")
         if not isinstance(self.target_units, Mapping):
             raise ReadError(
                 f"target_units={self.target_units!r}: write the unit of each, {{'gap': 'eV'}}"
@@ -257,6 +262,13 @@ class ReadOptions:
             volumeless = self.energy_factor / self.stress_factor
             self.notes.note_stress(structure, volumeless, virial=virial is not None)
         return structure
+
+
+@functools.cache
+def _choices(options: type[ReadOptions]) -> dict[str, tuple[Any, ...]]:
+    """Option → its choices, of those whose type is a Literal."""
+    hints = get_type_hints(options).items()
+    return {name: get_args(hint) for name, hint in hints if get_origin(hint) is Literal}
 
 
 def scalar(value: Any) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from atomjax.graphs.neighbors import find_edges
 from atomjax.structures import References, Structure
-from atomjax.structures.readers.layouts.force_sign import LONGEST_STEP, is_one, slope_of_work
+from atomjax.structures.readers.checks.force_sign import LONGEST_STEP, is_one, slope_of_work
 
 # Å; two hydrogen atoms are 0.74 apart.
 CLOSEST = 0.4

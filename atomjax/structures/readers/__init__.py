@@ -26,6 +26,7 @@ from atomjax.structures.readers import (
     spice,
     transition1x,
 )
+from atomjax.structures.readers.checks.file_state import unchanged
 from atomjax.structures.readers.format import LABEL_KEYS, Format, Records
 from atomjax.structures.readers.general import (
     archive,
@@ -36,7 +37,6 @@ from atomjax.structures.readers.general import (
     extxyz,
 )
 from atomjax.structures.readers.general.ase_db import property_units
-from atomjax.structures.readers.general.file_state import unchanged
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms, to_atoms
 from atomjax.structures.readers.layouts.label_keys import RecordNotes, UnusedKeysWarning
 from atomjax.structures.readers.layouts.records import (

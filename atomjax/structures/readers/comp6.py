@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from atomjax.structures.elements import atomic_number
+from atomjax.structures.readers.checks.force_sign import is_one, slope_of_work
 from atomjax.structures.readers.format import Format
-from atomjax.structures.readers.layouts.force_sign import is_one, slope_of_work
 from atomjax.structures.readers.layouts.hdf5 import (
     BLOCK,
     ConformerFile,

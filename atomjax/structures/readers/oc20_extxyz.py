@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from atomjax.structures.readers.checks.bounded import read_text
 from atomjax.structures.readers.format import LABEL_KEYS, Format
-from atomjax.structures.readers.general.bounded import read_text
 from atomjax.structures.readers.general.extxyz import frames, parse_frame
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.catalyst_systems import (

@@ -12,8 +12,8 @@ from typing import Literal
 import ase.io
 import numpy as np
 
+from atomjax.structures.readers.checks.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.format import Format
-from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.general.cif_csv import read_table
 from atomjax.structures.readers.layouts.json_records import JsonRecords
 from atomjax.structures.readers.layouts.pymatgen_sites import crystal

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.structures.readers import RecordNotes, StructureFile, open_records
-from atomjax.structures.readers.general.file_state import unchanged
-from atomjax.structures.readers.general.lmdb_pages import check_pages
+from atomjax.structures.readers.checks.file_state import unchanged
+from atomjax.structures.readers.checks.lmdb_pages import check_pages
 from atomjax.structures.readers.layouts.label_keys import describe_empty
 from atomjax.structures.readers.layouts.lmdb_shards import find_shards
 from atomjax.structures.readers.layouts.records import SkippedRecord, structures_from

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atomjax.runtime.files import read_json, replacing, write_json
-from atomjax.structures.readers.general.file_state import file_state
+from atomjax.structures.readers.checks.file_state import file_state
 from atomjax.structures.store.merge import MANIFEST, StoreError, merge_shards, remove_parts
 from atomjax.structures.store.records import Precision
 from atomjax.structures.store.shards import PARTS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from atomjax.structures.readers import ReadError, iterate, open_file, read
-from atomjax.structures.readers.general.file_state import unchanged
+from atomjax.structures.readers.checks.file_state import unchanged
 from tests.structures.readers.test_lmdb import graph, write_graphs
 from tests.structures.readers.test_stated_units import molecules, spring
 from tests.training.workflow import write_structures

@@ -16,7 +16,7 @@ from atomjax.structures.readers import (
     UnusedKeysWarning,
     read,
 )
-from atomjax.structures.readers.layouts.force_sign import slope_of_work
+from atomjax.structures.readers.checks.force_sign import slope_of_work
 from atomjax.structures.readers.layouts.stated_units import spelled
 from atomjax.structures.units import HARTREE
 from tests.structures.readers.checks import forces_of

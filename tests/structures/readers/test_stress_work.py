@@ -12,7 +12,7 @@ from ase.io import write
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from atomjax.structures.readers import RecordNotes, UnusedKeysWarning, read
-from atomjax.structures.readers.general.stress_work import StressWork
+from atomjax.structures.readers.checks.stress_work import StressWork
 from atomjax.structures.store import Conversion, convert
 
 GPA = 0.00624150907

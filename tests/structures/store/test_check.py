@@ -12,7 +12,7 @@ import pytest
 from atomjax.runtime.lock import deaths, noting
 from atomjax.structures.convert import main
 from atomjax.structures.readers import ReadError, open_file
-from atomjax.structures.readers.general.lmdb_pages import check_pages
+from atomjax.structures.readers.checks.lmdb_pages import check_pages
 from atomjax.structures.store import write_store
 from atomjax.structures.store.processes import WorkerError, run_workers
 from tests.structures.readers.test_lmdb import graph, write_graphs

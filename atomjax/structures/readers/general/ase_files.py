@@ -14,8 +14,8 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 
+from atomjax.structures.readers.checks.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.format import LABEL_KEYS, Format
-from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.structure import Structure

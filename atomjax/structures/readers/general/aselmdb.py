@@ -12,8 +12,8 @@ import numpy as np
 from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 
+from atomjax.structures.readers.checks.bounded import inflate
 from atomjax.structures.readers.format import LABEL_KEYS, Format
-from atomjax.structures.readers.general.bounded import inflate
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.lmdb_shards import Shard, Shards, find_shards
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions

@@ -14,8 +14,8 @@ from pathlib import Path
 from ase import Atoms
 from ase.io.cif import parse_cif
 
+from atomjax.structures.readers.checks.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.format import Format
-from atomjax.structures.readers.general.cif_blocks import check_cif, groups_explained
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import StructureFile
 from atomjax.structures.structure import Structure

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from atomjax.structures.readers.general.bounded import check_made
+from atomjax.structures.readers.checks.bounded import check_made
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import PerProcess, StructureFile

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.structures.readers.general.bounded import read_text
+from atomjax.structures.readers.checks.bounded import read_text
 from atomjax.structures.readers.layouts.records import ReadError
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from atomjax.structures.readers.general.stress_work import StressWork
+from atomjax.structures.readers.checks.stress_work import StressWork
 from atomjax.structures.structure import Structure
 
 # Stems of a label's names, and the reader's option for its key; an energy gradient is a gradient.

@@ -10,7 +10,7 @@ import lmdb
 import numpy as np
 
 from atomjax.runtime.lock import note_reading
-from atomjax.structures.readers.general.lmdb_pages import check_pages, damaged_lmdb
+from atomjax.structures.readers.checks.lmdb_pages import check_pages, damaged_lmdb
 from atomjax.structures.readers.layouts.records import ReadError
 from atomjax.structures.readers.layouts.structure_file import PerProcess
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from atomjax.runtime.files import PARSE_ERRORS
-from atomjax.structures.readers.general.bounded import check_made
+from atomjax.structures.readers.checks.bounded import check_made
 from atomjax.structures.readers.layouts.records import ReadError
 
 LOCAL_HEADER = 30  # bytes before the name of a zip file's member, which has two lengths at 26

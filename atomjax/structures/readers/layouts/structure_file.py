@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from atomjax.structures.readers.general.file_state import file_state, raise_if_changed
+from atomjax.structures.readers.checks.file_state import file_state, raise_if_changed
 from atomjax.structures.readers.layouts.records import (
     RECORD_ERRORS,
     ReadError,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atomjax.structures.readers.layouts.force_sign import LONGEST_STEP, is_one
+from atomjax.structures.readers.checks.force_sign import LONGEST_STEP, is_one
 from atomjax.structures.structure import Structure
 
 # Strains between which the rule is reliable and tells something.

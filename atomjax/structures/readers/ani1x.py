@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from atomjax.structures.readers.format import Format
-from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout
+from atomjax.structures.readers.layouts.conformations import Layout
+from atomjax.structures.readers.layouts.hdf5 import ConformerFile
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import shuffled
 

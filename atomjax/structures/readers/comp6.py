@@ -18,10 +18,10 @@ import numpy as np
 from atomjax.structures.elements import atomic_number
 from atomjax.structures.readers.checks.force_sign import is_one, slope_of_work
 from atomjax.structures.readers.format import Format
+from atomjax.structures.readers.layouts.conformations import Layout
 from atomjax.structures.readers.layouts.hdf5 import (
     BLOCK,
     ConformerFile,
-    Layout,
     molecule_groups,
     open_hdf5,
     reported,

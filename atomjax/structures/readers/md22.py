@@ -13,14 +13,15 @@ import numpy as np
 from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.general.extxyz import frame_size, parse_frame
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
+from atomjax.structures.readers.layouts.conformations import Layout
 from atomjax.structures.readers.layouts.npz_members import open_arrays
-from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
+from atomjax.structures.readers.layouts.npz_trajectory import NpzTrajectory
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import StructureFile, shuffled
 from atomjax.structures.structure import Structure
 
-NAMES = ArrayNames("z", "R", "E", "F")
+NAMES = Layout("z", "R", "E", "F")
 # Arrays that state a unit.
 UNITS = {"e_unit": "energy_unit", "r_unit": "length_unit"}
 TRAIN_SIZES = {

@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 
 from atomjax.structures.readers.format import Format
-from atomjax.structures.readers.layouts.npz_trajectory import ArrayNames, NpzTrajectory
+from atomjax.structures.readers.layouts.conformations import Layout
+from atomjax.structures.readers.layouts.npz_trajectory import NpzTrajectory
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import shuffled
 
-NAMES = ArrayNames("nuclear_charges", "coords", "energies", "forces")
+NAMES = Layout("nuclear_charges", "coords", "energies", "forces")
 
 
 @dataclass(frozen=True, kw_only=True)

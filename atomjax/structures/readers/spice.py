@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from atomjax.structures.readers.format import Format
-from atomjax.structures.readers.layouts.hdf5 import ConformerFile, Layout, molecule_groups
+from atomjax.structures.readers.layouts.conformations import Layout
+from atomjax.structures.readers.layouts.hdf5 import ConformerFile, molecule_groups
 from atomjax.structures.readers.layouts.records import ReadError, ReadOptions
 from atomjax.structures.readers.layouts.structure_file import shuffled
 

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import h5py
 import numpy as np
 
 from atomjax.structures.readers.checks.bounded import check_made
+from atomjax.structures.readers.layouts.conformations import Layout
 from atomjax.structures.readers.layouts.records import RECORD_ERRORS, ReadError, ReadOptions
 from atomjax.structures.readers.layouts.stated_units import record_units, with_stated_units
 from atomjax.structures.readers.layouts.structure_file import PerProcess, StructureFile
@@ -22,25 +22,6 @@ from atomjax.structures.units import UnitError
 # than the few kilobytes of them.
 BLOCK = 64
 UNIT_ATTRIBUTES = ("units", "unit")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Names of the arrays of a molecule with N atoms and n conformations.
-
-    Attributes:
-        numbers: [N], atomic numbers.
-        positions: [n, N, 3].
-        energy: [n].
-        forces: [n, N, 3].
-        force_sign: -1 where gradients are stored.
-    """
-
-    numbers: str
-    positions: str
-    energy: str
-    forces: str
-    force_sign: float = 1.0
 
 
 class ConformerFile(StructureFile):
@@ -89,10 +70,24 @@ class ConformerFile(StructureFile):
 
     def _index(self, name: str, group: Any) -> np.ndarray:
         """Conformations to keep of one molecule, after a check of its arrays."""
-        count = _check(self.path, name, group, self.layout, self.options)
+        count = self._count_of(name, group)
         self._exclude("empty molecules, without conformations or atoms", int(count == 0))
         self._believe_units(group)
         return np.arange(count)
+
+    def _count_of(self, name: str, group: Any) -> int:
+        """Number of conformations of a molecule whose arrays fit together; zero for none."""
+        layout, where = self.layout, f"{self.path}: molecule {name}"
+        wanted = layout.wanted(self.options)
+        missing = [key for key in wanted if key not in group]
+        if missing:
+            raise ReadError(f"{where} lacks {', '.join(missing)}; it has: {', '.join(group)}")
+        for key in wanted:
+            _check_stored(group[key], f"{where}: {key}")
+        atoms = group[layout.numbers].shape[-1] if group[layout.numbers].shape else 0
+        if group[layout.positions].shape[:1] == (0,) or atoms == 0:
+            return 0
+        return layout.count({key: group[key].shape for key in wanted}, atoms, where)
 
     def _believe_units(self, group: Any) -> None:
         """Take, or compare, the units that the file, a molecule or its arrays state."""
@@ -152,11 +147,8 @@ class ConformerFile(StructureFile):
         if block is None or block[:2] != (name, start):
             layout = self.layout
             group: Any = self._file.get()[name]
-            wanted = [layout.positions]
-            wanted += [layout.energy] if self.options.energy_key != "" else []
-            wanted += [layout.forces] if self.options.forces_key != "" else []
             rows = slice(start, start + BLOCK)
-            arrays = {key: group[key][rows] for key in wanted}
+            arrays = {key: group[key][rows] for key in layout.wanted(self.options)[1:]}
             if layout.energy in arrays:
                 arrays[layout.energy] = arrays[layout.energy].reshape(-1)
             arrays[layout.numbers] = self._numbers(group, rows)
@@ -204,34 +196,3 @@ def _check_stored(array: Any, what: str) -> None:
     if not isinstance(array, h5py.Dataset):
         raise ReadError(f"{what} is a group, expected an array; the file is damaged")
     check_made(array.size * array.dtype.itemsize, array.id.get_storage_size(), what)
-
-
-def _check(path: Path, name: str, group: Any, layout: Layout, options: ReadOptions) -> int:
-    """Number of conformations of a molecule whose arrays fit together; zero for an empty one."""
-    wanted = [layout.numbers, layout.positions]
-    wanted += [layout.energy] if options.energy_key != "" else []
-    wanted += [layout.forces] if options.forces_key != "" else []
-    missing = [key for key in wanted if key not in group]
-    if missing:
-        raise ReadError(
-            f"{path}: molecule {name} lacks {', '.join(missing)}; it has: {', '.join(group)}"
-        )
-    for key in wanted:
-        _check_stored(group[key], f"{path}: molecule {name}: {key}")
-    shape = group[layout.positions].shape
-    atoms = group[layout.numbers].shape[-1] if group[layout.numbers].shape else 0
-    if shape[:1] == (0,) or atoms == 0:
-        return 0
-    expected = {
-        layout.positions: (shape[0], atoms, 3),
-        layout.energy: (shape[0],),
-        layout.forces: (shape[0], atoms, 3),
-    }
-    for key in wanted[1:]:
-        found = group[key].shape
-        if found != expected[key] and not (key == layout.energy and found == (shape[0], 1)):
-            raise ReadError(
-                f"{path}: molecule {name}: {key} has shape {list(found)}, expected"
-                f" {list(expected[key])} for {atoms} atoms"
-            )
-    return int(shape[0])

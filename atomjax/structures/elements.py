@@ -3,18 +3,10 @@
 from collections.abc import Iterable
 
 import numpy as np
+from ase.data import chemical_symbols
 
 # Index = atomic number; index 0 is no element.
-SYMBOLS: tuple[str, ...] = (
-    "X",
-    *"H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar".split(),
-    *"K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr".split(),
-    *"Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe".split(),
-    *"Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu".split(),
-    *"Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn".split(),
-    *"Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split(),
-    *"Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og".split(),
-)
+SYMBOLS: tuple[str, ...] = tuple(chemical_symbols)
 MAX_ATOMIC_NUMBER = len(SYMBOLS) - 1
 ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
 

@@ -2,27 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 
 from atomjax.structures.structure import Structure
 
 Size = int | float | None
-
-
-@runtime_checkable
-class Classified(Protocol):
-    """A sequence of structures that knows their classes without reading them.
-
-    Attributes:
-        class_ids: [S] class of each structure, numbered in the order of the sorted class keys.
-    """
-
-    @property
-    def class_ids(self) -> np.ndarray:
-        """[S] class of each structure."""
-        ...
 
 
 class SplitError(ValueError):
@@ -125,9 +111,9 @@ def _shuffled_classes(
     structures: Sequence[Structure], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Structures class by class, and where each class starts and the last ends."""
-    if isinstance(structures, Classified):
-        keys = structures.class_ids
-    else:
+    # A store knows them without reading structures, numbered in the order of the sorted keys.
+    keys = getattr(structures, "class_ids", None)
+    if keys is None:
         keys = np.array([structure.class_key for structure in structures], dtype=np.str_)
     # Numbered by sorted key: the order in which classes appear in a file must not matter.
     classes, number = np.unique(keys, return_inverse=True)

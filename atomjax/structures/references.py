@@ -66,12 +66,8 @@ class References:
             ReferencesError: no structure has an energy or forces.
         """
         with_energy = [s for s in structures if s.energy is not None]
-        force_scale = _force_scale(structures)
         if not with_energy and all(s.forces is None for s in structures):
-            raise ReferencesError(
-                f"none of the {len(structures)} structures has an energy or forces to fit"
-                " references on; check the reader's options, or predict a scalar target instead"
-            )
+            raise nothing_to_fit(len(structures))
         elements, energy_scale = np.zeros(TABLE_SIZE), 1.0
         seen, undetermined = np.zeros(TABLE_SIZE, dtype=bool), NOTHING
         if with_energy:
@@ -82,11 +78,8 @@ class References:
         else:
             for structure in structures:
                 seen[structure.atomic_numbers] = True
-        if conservative:
-            energy_scale = energy_scale if force_scale is None else force_scale
-            force_scale = energy_scale
-        forces = 1.0 if force_scale is None else force_scale
-        return cls(elements, 0.0, energy_scale, forces, seen, undetermined)
+        scales = common_scales(energy_scale, _force_scale(structures), conservative)
+        return cls(elements, 0.0, *scales, seen, undetermined)
 
     def outside_span(self, atomic_numbers: ArrayLike) -> str | None:
         """Message for a composition [N] whose energy the fit leaves open; None for others.
@@ -183,6 +176,29 @@ class References:
             seen,
             from_directions(values["undetermined"]),
         )
+
+
+def common_scales(
+    energy_scale: float, force_scale: float | None, conservative: bool
+) -> tuple[float, float]:
+    """Scales of energies, eV, and forces, eV/Å: one for both where forces are a gradient.
+
+    Args:
+        energy_scale: eV.
+        force_scale: eV/Å; None where forces are missing or vanish by symmetry.
+        conservative: forces will be the energy's gradient.
+    """
+    if conservative:
+        energy_scale = force_scale = energy_scale if force_scale is None else force_scale
+    return energy_scale, 1.0 if force_scale is None else force_scale
+
+
+def nothing_to_fit(count: int) -> ReferencesError:
+    """The error for `count` structures without energies and forces."""
+    return ReferencesError(
+        f"none of the {count} structures has an energy or forces to fit references on; check the"
+        " reader's options, or predict a scalar target instead"
+    )
 
 
 def _force_scale(structures: Sequence[Structure]) -> float | None:

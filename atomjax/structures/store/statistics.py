@@ -20,9 +20,8 @@ from atomjax.structures.element_fit import (
     solve_elements,
     warn_undetermined,
 )
-from atomjax.structures.element_tables import ReferencesError
 from atomjax.structures.elements import SYMBOLS
-from atomjax.structures.references import References
+from atomjax.structures.references import References, common_scales, nothing_to_fit
 from atomjax.structures.structure import Structure
 
 _BLOCK = 1024
@@ -85,21 +84,14 @@ class StatisticsAccumulator:
         """
         total = self._named()
         if not total["energies"] and not total["forces"]:
-            raise ReferencesError(
-                f"none of the {int(total['structures'])} structures has an energy or forces to fit"
-                " references on; check the reader's options, or predict a scalar target instead"
-            )
+            raise nothing_to_fit(int(total["structures"]))
         elements, seen, energy_scale = np.zeros(TABLE_SIZE), self.elements > 0, 1.0
         undetermined = NOTHING
         if total["energies"]:
             elements, seen, energy_scale, undetermined = self._fit(int(total["energies"]))
             warn_undetermined(undetermined)
-        force_scale = self.force_scale
-        if conservative:
-            energy_scale = energy_scale if force_scale is None else force_scale
-            force_scale = energy_scale
-        forces = 1.0 if force_scale is None else force_scale
-        return References(elements, 0.0, energy_scale, forces, seen, undetermined)
+        scales = common_scales(energy_scale, self.force_scale, conservative)
+        return References(elements, 0.0, *scales, seen, undetermined)
 
     @property
     def force_scale(self) -> float | None:

@@ -144,7 +144,10 @@ def with_declarations(conversion: Conversion) -> Conversion:
         StoreError: neither they nor the conversion say.
     """
     for path in conversion.paths:
-        facts = find_format(conversion.source or guess_format(Path(path)) or "") or Format()
+        try:
+            facts = find_format(conversion.source or guess_format(Path(path)) or "") or Format()
+        except ReadError as error:
+            raise StoreError(str(error)) from error
         options = dict(conversion.options)
         kind = conversion.energy_kind or options.get("energy_kind")
         guessed = conversion.source is None

@@ -126,6 +126,8 @@ def test_units_are_asked_for_as_in_a_config(frames: Path, tmp_path: Path) -> Non
     assert store.manifest["origin"]["energy_kind"] == "none"
     with pytest.raises(StoreError, match="energy_kind is 'atomic'"):
         Conversion(paths=("a.xyz",), energy_kind="atomic")
+    with pytest.raises(StoreError, match="the format 'no_reader:MINE' cannot be imported"):
+        convert(Conversion(paths=(str(frames),), source="no_reader:MINE"), tmp_path / "t")
 
 
 def test_the_kind_of_energy_is_asked_for_and_passed_on(shared: Path, tmp_path: Path, here) -> None:

@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 
 from atomjax.data.settings import SPLITS
 from atomjax.structures.store import Store
-from atomjax.structures.structure import Structure
+from atomjax.structures.structure import Structure, periodic_basis
 
 # Å; digits beyond depend on the format of a file.
 ROUNDING = 1e-5
@@ -251,10 +251,7 @@ def _with_images(structure: Structure) -> tuple[np.ndarray, np.ndarray]:
     if not structure.is_periodic:
         return positions, np.arange(count)
     cell, pbc = structure.cell, structure.pbc
-    basis = np.array(cell)
-    if not pbc.all():
-        rows = np.linalg.svd(cell[pbc]).Vh
-        basis[~pbc] = rows[int(pbc.sum()) :]
+    basis = periodic_basis(cell, pbc)
     heights = 1.0 / np.linalg.norm(np.linalg.inv(basis), axis=0)
     fractional = positions @ np.linalg.inv(basis)
     extent = np.ptp(fractional, axis=0)

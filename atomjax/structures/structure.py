@@ -277,7 +277,7 @@ def coincident_atoms(
     """
     if len(positions) < 2:
         return None
-    basis = _periodic_basis(cell, pbc)
+    basis = periodic_basis(cell, pbc)
     fractional = positions @ np.linalg.inv(basis)
     fractional[:, pbc] -= np.floor(fractional[:, pbc])
     # -1e-20 floors to 1.0, which the tree's box excludes.
@@ -296,7 +296,7 @@ def coincident_atoms(
     return min((int(i), int(j)) for i, j in pairs[close])
 
 
-def _periodic_basis(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+def periodic_basis(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     """The periodic lattice vectors, completed by unit vectors normal to them; [3, 3] Å."""
     basis = np.array(cell, dtype=np.float64)
     periodic = basis[pbc]

@@ -13,12 +13,11 @@ import numpy as np
 
 from atomjax.batching import BatchLoader
 from atomjax.data.duplicates import Duplicates, count_duplicates, describe_shared
-from atomjax.data.labels import LabelCounts
+from atomjax.data.labels import LabelCounts, elements_of, sizes_of
 from atomjax.data.load import DataSplits
 from atomjax.data.outliers import describe_outliers, find_outliers, question_forces
 from atomjax.structures import PropertyScale, References, Structure, TargetScale
 from atomjax.structures.element_fit import undetermined_elements
-from atomjax.structures.elements import SYMBOLS
 from atomjax.structures.states import count_states
 from atomjax.structures.store import Store
 
@@ -227,20 +226,21 @@ def describe_dataset(
         The card, with statistics of the training structures.
     """
     train = splits["train"]
+    sizes = sizes_of(train)
     if isinstance(train, Store):
-        sizes, classes = train.n_atom, len(np.unique(train.class_ids))
+        classes = len(np.unique(train.class_ids))
         if len(train) > STORE_SAMPLE:
             origin += f"; what follows but counts and sizes is of {STORE_SAMPLE:,} drawn at random"
         train = list(train.sample(STORE_SAMPLE))
     else:
-        sizes = np.array([len(structure) for structure in train])
         classes = len({structure.class_key for structure in train})
-    numbers = np.unique(np.concatenate([structure.atomic_numbers for structure in train]))
     labelled = [structure for structure in train if structure.energy is not None]
     free = [s.forces[~s.fixed] for s in train if s.forces is not None]
     components = np.concatenate(free) if free else np.zeros((0, 3))
-    energies = [float(structure.energy or 0.0) for structure in labelled]
-    show_energy = bool(labelled) and references is not None
+    energy = referenced = None
+    if references is not None and labelled:
+        energy = Spread.of([float(structure.energy or 0.0) for structure in labelled])
+        referenced = Spread.of([references.residual_energy(s) for s in labelled])
     return DatasetCard(
         name=name,
         origin=origin,
@@ -248,10 +248,10 @@ def describe_dataset(
         counts={split: len(structures) for split, structures in splits.items()},
         classes=classes,
         atoms=(int(sizes.min()), int(sizes.max()), float(np.mean(sizes))),
-        elements=[SYMBOLS[number] for number in numbers],
+        elements=elements_of(train),
         periodic=sum(structure.is_periodic for structure in train),
-        energy=Spread.of(energies) if show_energy else None,
-        referenced=_referenced(labelled, references) if references and labelled else None,
+        energy=energy,
+        referenced=referenced,
         force_rms=float(np.sqrt(np.mean(components**2))) if len(components) else None,
         force_largest=(
             float(np.linalg.norm(components, axis=1).max()) if len(components) else None
@@ -314,10 +314,6 @@ def outside_counts(
         for name, part in splits.items()
         if name != "train"
     }
-
-
-def _referenced(structures: Sequence[Structure], references: References) -> Spread:
-    return Spread.of([references.residual_energy(s) for s in structures])
 
 
 def render(

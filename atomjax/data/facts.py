@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atomjax.data.labels import LabelCounts
+from atomjax.data.labels import LabelCounts, elements_of, sizes_of
 from atomjax.graphs import GraphConfig, build_many
 from atomjax.structures import Structure
-from atomjax.structures.elements import SYMBOLS
 
 # Structures whose neighbours are counted.
 SAMPLE = 50
@@ -33,7 +32,8 @@ def facts_of(structures: Sequence[Structure], cutoffs: Sequence[float]) -> Facts
     """The facts of a training set.
 
     Args:
-        structures: all of it; the neighbours are counted in up to 50 of them.
+        structures: all of it; the neighbours are counted in up to 50 of them, and of a store no
+            more are read than tell its elements.
         cutoffs: Å, distances within which neighbours are counted.
     """
     places = np.unique(np.linspace(0, len(structures) - 1, SAMPLE).astype(int))
@@ -41,13 +41,12 @@ def facts_of(structures: Sequence[Structure], cutoffs: Sequence[float]) -> Facts
     graphs = build_many([structures[i] for i in places], graph)
     distances = np.concatenate([g.main.distances for g in graphs])
     atoms = sum(g.n_node for g in graphs)
-    numbers = np.unique(np.concatenate([s.atomic_numbers for s in structures]))
     labels = LabelCounts.of(structures)
     return Facts(
         structures=labels.structures,
-        elements=[SYMBOLS[number] for number in numbers],
+        elements=elements_of(structures),
         periodic=labels.periodic,
-        atoms=float(np.mean([len(s) for s in structures])),
+        atoms=float(np.mean(sizes_of(structures))),
         neighbors={cutoff: float(np.sum(distances <= cutoff)) / atoms for cutoff in cutoffs},
         energies=labels.energy,
         forces=labels.forces,

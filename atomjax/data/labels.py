@@ -162,6 +162,13 @@ def with_any_target(structures: Sequence[Structure], names: Sequence[str]) -> np
     return np.array([any(name in one.targets for name in names) for one in structures], bool)
 
 
+def sizes_of(structures: Sequence[Structure]) -> np.ndarray:
+    """[S] numbers of atoms."""
+    if isinstance(structures, Store):
+        return structures.n_atom
+    return np.array([len(structure) for structure in structures], dtype=np.int64)
+
+
 def elements_of(structures: Sequence[Structure]) -> list[str]:
     """Symbols of the elements that occur, by atomic number."""
     if isinstance(structures, Store) and structures.indices is None:

@@ -23,6 +23,7 @@ from atomjax.recipes.small_data import (
 )
 from atomjax.runtime.config import ConfigError
 from atomjax.structures import Structure
+from atomjax.structures.store import Store, write_store
 from atomjax.training.settings import RunSettings
 from tests.own_files import labelled
 from tests.smallest import NO_LAYERS
@@ -65,6 +66,17 @@ def test_facts_count_labels_and_shells() -> None:
     assert both.neighbors[3.0] == pytest.approx(12 * 4 / 5)
     assert (both.structures, both.atoms, both.elements) == (2, 2.5, ["H", "Cu"])
     assert (both.energies, both.forces, both.stresses, both.periodic) == (2, 1, 1, 1)
+
+
+def test_facts_of_a_store_are_those_of_its_structures_and_read_some(tmp_path, monkeypatch) -> None:
+    positions = np.array([[0.0, 0, 0], [0.0, 0, 1.0]])
+    pairs = [Structure(atomic_numbers=[1, z], positions=positions) for z in (1, 8) * 60]
+    store = write_store(tmp_path / "store", pairs)
+    read = []
+    whole = Store._read
+    monkeypatch.setattr(Store, "_read", lambda own, i: read.append(i) or whole(own, i))
+    assert facts_of(store, CUTOFFS) == facts_of(pairs, CUTOFFS)
+    assert len(read) == 50
 
 
 def test_molecules() -> None:

@@ -65,7 +65,7 @@ def structures_of(
         if name in options and (name != "split" or not isinstance(options[name], str)):
             raise ConfigError(f"{name} is of data sets to train on; all structures are taken here")
     if isinstance(source, str | os.PathLike):
-        return _from_path(Path(source), options)
+        return load_entry(build(DatasetSettings, file_entry("structures", Path(source), options)))
     if isinstance(source, Store | StructureFile):
         return source
     if isinstance(source, Atoms | Structure):
@@ -180,11 +180,6 @@ def file_entry(
     if facts.name and len(facts.energy_kinds) < 2:
         fields.setdefault("format", facts.name)
     return {"name": name, "kind": "read", "path": str(path), **fields, "arguments": arguments}
-
-
-def _from_path(path: Path, options: Mapping[str, Any]) -> Sequence[Structure]:
-    dataset = build(DatasetSettings, file_entry("structures", path, options))
-    return load_entry(dataset)
 
 
 def _atoms_options(options: Mapping[str, Any]) -> dict[str, Any]:

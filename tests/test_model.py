@@ -10,13 +10,17 @@ import sys
 import threading
 import types
 from pathlib import Path
+from typing import Any
 
+import ase.db
 import ase.io
+import h5py
 import jax
 import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
@@ -110,6 +114,29 @@ def test_units_and_keys_are_those_of_configs(path):
         structures_of(3)
     with pytest.raises(ValueError, match="the list is empty"):
         structures_of([])
+
+
+def test_units_that_a_file_states_need_not_be_said_again(tmp_path):
+    atoms = Atoms("H2", [[0.0, 0, 0], [0, 0, 0.74]])
+    atoms.calc = SinglePointCalculator(atoms, energy=-10.0)
+    opened: Any = ase.db.connect(tmp_path / "a.db")
+    with opened as database:
+        database.write(atoms)
+        database.metadata = {"_property_unit_dict": {"energy": "kcal/mol"}}
+    atoms.info["energy_unit"] = "kcal/mol"
+    ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+    for name in ("a.db", "a.xyz"):
+        expected = -10.0 * units.kcal / units.mol
+        assert structures_of(tmp_path / name)[0].energy == pytest.approx(expected, rel=1e-6)
+        with pytest.raises(ReadError, match="states energy_unit='kcal/mol', but"):
+            structures_of(tmp_path / name, energy_unit="Ha")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["m/species"] = np.array([b"H", b"H"])
+        file["m/coordinates"] = np.stack([atoms.positions, 1.1 * atoms.positions])
+        file["m/energies"] = np.array([-1.1, -1.0])
+    # The reader of such files takes Hartree where they do not say.
+    (first, _) = structures_of(tmp_path / "a.h5")
+    assert first.energy == read(tmp_path / "a.h5")[0].energy == pytest.approx(-1.1 * units.Hartree)
 
 
 def test_outdated_labels_are_no_labels(path):

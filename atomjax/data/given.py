@@ -1,10 +1,12 @@
 """Structures as people have them: files, stores, ASE's atoms, structures, or lists of these."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,11 +16,18 @@ from ase import Atoms
 from atomjax.data.declarations import facts_of
 from atomjax.data.fingerprint import fingerprint
 from atomjax.data.load import read_dataset
-from atomjax.data.settings import DECLARED, STATISTICS, DatasetSettings
+from atomjax.data.settings import DECLARED, STATISTICS, UNITS, DatasetSettings
 from atomjax.data.store_view import open_store
 from atomjax.runtime.config import ConfigError, build
 from atomjax.structures import Structure, save_archive
-from atomjax.structures.readers import StructureFile, from_atoms, guess_format
+from atomjax.structures.readers import (
+    RecordNotes,
+    StructureFile,
+    from_atoms,
+    guess_format,
+    open_records,
+)
+from atomjax.structures.readers.layouts.records import structures_from
 from atomjax.structures.store import Store
 
 # What functions for use from Python take wherever they take structures.
@@ -53,7 +62,8 @@ def structures_of(
         outdated: treatment of labels that a calculator of ASE computed for other positions.
         **options: fields of a data set in a config, such as format, energy_unit and length_unit,
             and options of its reader, such as energy_key. Without them, units are those of the
-            format, else eV and Å. A `Structure` and a store are in eV and Å already.
+            format or that the file states, else eV and Å. A `Structure` and a store are in eV and
+            Å already.
 
     Raises:
         ConfigError: a file does not exist, or its options contradict its format.
@@ -174,12 +184,29 @@ def file_entry(
         fields["format"] = otherwise
     facts = facts_of(name, fields.get("format"), str(path))
     declared = {key: fields.get(key) for key in DECLARED}
-    for key in facts.undeclared(declared):
-        fields[key] = DEFAULTS[key]
+    if missing := facts.undeclared(declared):
+        found = {**DEFAULTS, **_stated_units(path, fields.get("format"), arguments)}
+        fields |= {key: found[key] for key in missing}
     # A name does not say which of several energies is meant.
     if facts.name and len(facts.energy_kinds) < 2:
         fields.setdefault("format", facts.name)
     return {"name": name, "kind": "read", "path": str(path), **fields, "arguments": arguments}
+
+
+def _stated_units(
+    path: Path, format_name: str | None, arguments: Mapping[str, Any]
+) -> dict[str, str]:
+    """Units that a file or its first record states, or that its reader takes."""
+    notes, units = RecordNotes(), {}
+    options = {name: value for name, value in arguments.items() if name != "on_error"}
+    # What is wrong with a file is said where it is read.
+    with contextlib.suppress(ValueError, OSError), warnings.catch_warnings(action="ignore"):
+        records = open_records(path, format_name, notes=notes, **options)
+        if isinstance(records, StructureFile):
+            units = {key: getattr(records.options, key) for key in UNITS}
+            records = records.records(0, 1)
+        next(structures_from(records, "raise", [], notes), None)
+    return {key: unit for key, unit in {**units, **notes.units}.items() if unit is not None}
 
 
 def _atoms_options(options: Mapping[str, Any]) -> dict[str, Any]:

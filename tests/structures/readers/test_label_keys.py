@@ -219,6 +219,16 @@ def test_labels_in_the_data_of_a_database_row(tmp_path: Path) -> None:
     np.testing.assert_array_equal(forces_of(structure), forces)
 
 
+def test_lists_of_different_lengths_are_no_labels(tmp_path: Path) -> None:
+    lists = {name: [[1.0], [2.0, 3.0]] for name in ("rings", "dft_energies", "box")}
+    database = connect(tmp_path / "a.db")
+    database.write(Atoms("H"), data={"energy": -2.0, **lists})
+    (structure,) = read(tmp_path / "a.db")
+    assert (structure.energy, structure.targets) == (-2.0, {})
+    with pytest.raises(ReadError, match=r"the class 'rings' is .*; write a text or an integer"):
+        read(tmp_path / "a.db", classes=["rings"])
+
+
 def test_a_nan_that_nobody_wants_harms_nobody(cases: Path, tmp_path: Path) -> None:
     structures = read(cases / "nan_info.xyz")
     assert len(structures) == 24

@@ -11,6 +11,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from atomjax.structures.readers.layouts.label_keys import (
     CELL_PARAMETERS,
+    array_of,
     describe_keys,
     is_cell_name,
     note_unused,
@@ -130,7 +131,7 @@ def _check_cell(atoms: Atoms, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         # One length is that of a cube; an integer counts or names something.
         is_length = isinstance(value, float) and value > 0.0
-        if is_cell_name(str(key)) and (is_length or np.asarray(value).size in (3, 6, 9)):
+        if is_cell_name(str(key)) and (is_length or array_of(value).size in (3, 6, 9)):
             raise ReadError(
                 f"{key}={np.asarray(value).tolist()} looks like a cell and is not read as one, so"
                 " that the structure would have none; write Lattice= (extended XYZ is"

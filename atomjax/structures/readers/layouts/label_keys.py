@@ -242,13 +242,21 @@ def _same(first: np.ndarray, second: Any) -> bool:
 
 def _has_form(label: str | None, value: Any, count: int) -> bool:
     """Check whether a value has the shape and content of a label of `count` atoms."""
-    array = np.asarray(value)
+    array = array_of(value)
     # A value that is not finite is one that was not computed.
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         return False
     if label == "energy":
         return array.size == 1
     return array.shape == (count, 3) if label == "forces" else array.size in (6, 9)
+
+
+def array_of(value: Any) -> np.ndarray:
+    """A value as an array; an empty one for lists of different lengths, which are none."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.zeros(0)
 
 
 def _is_plain(key: str) -> bool:

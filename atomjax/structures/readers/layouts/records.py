@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from atomjax.structures import units
 from atomjax.structures.readers.layouts.label_keys import (
     RecordNotes,
+    array_of,
     describe_empty,
     kind_of_name,
 )
@@ -203,7 +204,7 @@ class ReadOptions:
             value = values.get(name)
             if value is None or (isinstance(value, str) and not value.strip()):
                 continue
-            array = np.asarray(value)
+            array = array_of(value)
             if array.size != 1 or array.dtype.kind not in "biufU":
                 shown = str(value)[:40]
                 raise ReadError(f"the class {name!r} is {shown!r}; write a text or an integer")
@@ -273,7 +274,7 @@ def _choices(options: type[ReadOptions]) -> dict[str, tuple[Any, ...]]:
 
 def scalar(value: Any) -> float | None:
     """The number that `value` holds, or None where it holds anything else."""
-    array = np.asarray(value)
+    array = array_of(value)
     if array.size != 1 or array.dtype.kind not in "fiu":
         return None
     return float(array.reshape(()))

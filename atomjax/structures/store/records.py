@@ -34,7 +34,7 @@ LABELS: dict[Label, int] = {"energy": HAS_ENERGY, "forces": HAS_FORCES, "stress"
 FIXED = 4
 PLACE = "\0"
 # Numbers as they are written without leading zeros, so that they come back as they were.
-NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d{0,17})(?!\d)")
+NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d{0,17})(?!\d)", re.ASCII)
 _F8 = np.dtype("<f8")
 
 

@@ -284,7 +284,7 @@ def test_statistics_do_not_depend_on_the_blocks(structures, monkeypatch):
 
 
 def test_identifiers_keep_their_zeros(tmp_path):
-    names = ["a", "", "007", "x0.10.01", "1" * 30, "12-3 µ"]
+    names = ["a", "", "007", "x0.10.01", "1" * 30, "12-3 µ", "1٣"]
     atoms = {"atomic_numbers": [1], "positions": [[0.0, 0.0, 0.0]]}
     store = write_store(tmp_path / "s", [Structure(**atoms, identifier=name) for name in names])
     assert [s.identifier for s in store] == names

@@ -208,6 +208,14 @@ def test_mistaken_mixtures_are_explained(tmp_path: Path) -> None:
         load(tmp_path, 1, train=(a, b))
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_two_held_out_sets_of_one_training_set_are_refused(tmp_path: Path, part: str) -> None:
+    (a,) = frames(tmp_path, a=12)
+    a = dataclasses.replace(a, split=None)
+    with pytest.raises(ConfigError, match=f"two {part} datasets share a name: a, a; each"):
+        build(DataSettings, {"train": (a,), part: (a, a)})
+
+
 def test_fixed_atoms_are_for_training_alone(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", console=Console(quiet=True))
     data = DataSettings(train=tuple(frames(tmp_path, a=12)))

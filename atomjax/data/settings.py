@@ -233,6 +233,12 @@ class DataSettings(Settings):
                 'write "balanced", "temperature" or "proportional"'
             )
         for part in ("validation", "test"):
+            held_out = [dataset.name for dataset in getattr(self, part)]
+            if len(set(held_out)) < len(held_out):
+                raise ConfigError(
+                    f"two {part} datasets share a name: {', '.join(held_out)}; each training set "
+                    "has one of them, whose structures are in one file or store"
+                )
             for dataset in getattr(self, part):
                 if dataset.name not in names:
                     raise ConfigError(

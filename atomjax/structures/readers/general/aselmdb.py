@@ -4,7 +4,6 @@ Rows are zlib-compressed JSON under their ids; "nextid", "metadata" and "deleted
 (layout: ``ase_db_backends``, and fairchem 1.x, ``core/datasets/lmdb_database.py``).
 """
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def _json(shard: Shard, key: str) -> Any:
     except ReadError:
         raise
     # Errors of ASE's decoder on damaged arrays.
-    except (*RECORD_ERRORS, zlib.error) as error:
+    except RECORD_ERRORS as error:
         raise ReadError(
             f"{shard.path}: the entry {key!r} is not compressed JSON ({error}); it is damaged or"
             " from other software"

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import ArrayLike
 
+from atomjax.runtime.files import PARSE_ERRORS
 from atomjax.structures import units
 from atomjax.structures.readers.layouts.label_keys import (
     RecordNotes,
@@ -22,20 +23,7 @@ from atomjax.structures.states import STATES
 from atomjax.structures.structure import Structure
 
 # Errors that parsing a damaged record may raise, whatever library parses it.
-RECORD_ERRORS = (
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    OSError,
-    RuntimeError,
-    sqlite3.Error,
-    csv.Error,
-    MemoryError,
-)
+RECORD_ERRORS = (*PARSE_ERRORS, csv.Error, sqlite3.Error)
 
 
 class ReadError(ValueError):

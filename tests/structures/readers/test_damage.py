@@ -2,8 +2,10 @@
 
 import gzip
 import lzma
+import struct
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import h5py
@@ -13,7 +15,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from atomjax.structures.readers import ReadError, open_file, read
+from atomjax.structures import Structure
+from atomjax.structures.readers import ReadError, RecordNotes, SkippedRecord, open_file, read
+from atomjax.structures.readers.layouts.records import structures_from
 from tests.structures.readers.test_cif_csv import cif, write_table
 from tests.structures.readers.test_stated_units import molecules, spring
 from tests.structures.readers.test_text_frames import write_pair
@@ -29,6 +33,24 @@ def test_a_frame_has_no_more_atoms_than_its_file_has_bytes(tmp_path: Path, count
     for format_name in ("extxyz", "md22"):
         with pytest.raises(ReadError, match=message):
             read(path, format_name)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_cut_file_of_compressed_frames_is_named(tmp_path: Path, on_error: Any) -> None:
+    path = tmp_path / "a.xyz.gz"
+    packed = gzip.compress(b"1\n\nH 0 0 0\n" * 100)
+    path.write_bytes(packed[:-12])
+    with pytest.raises(ReadError, match=r"a\.xyz\.gz: cannot be decompressed .*truncated, copy it"):
+        read(path, on_error=on_error)
+
+
+def test_whatever_a_parser_raises_on_a_record_is_its_damage() -> None:
+    def parse() -> Structure:
+        raise struct.error("unpack requires a buffer of 8 bytes")
+
+    skipped: list[SkippedRecord] = []
+    assert not list(structures_from([("a:3", parse)], "skip", skipped, RecordNotes()))
+    assert skipped == [SkippedRecord("a:3", "unpack requires a buffer of 8 bytes")]
 
 
 def test_columns_that_are_described_are_there(tmp_path: Path) -> None:

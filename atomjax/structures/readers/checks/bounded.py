@@ -3,6 +3,8 @@
 import gzip
 import lzma
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from atomjax.structures.readers.layouts.records import ReadError
@@ -48,17 +50,23 @@ def _content(path: Path) -> bytes:
     if opened is None:
         return path.read_bytes()
     stored, made, chunks = path.stat().st_size, 0, []
+    with whole(path), opened(path) as file:
+        while chunk := file.read(_CHUNK):
+            made += len(chunk)
+            check_made(made, stored, f"{path}: its content")
+            chunks.append(chunk)
+    return b"".join(chunks)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Name a compressed file in errors of its decompression, as a ReadError."""
     try:
-        with opened(path) as file:
-            while chunk := file.read(_CHUNK):
-                made += len(chunk)
-                check_made(made, stored, f"{path}: its content")
-                chunks.append(chunk)
+        yield
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         raise ReadError(
             f"{path}: cannot be decompressed ({error}); it is damaged or truncated, copy it again"
         ) from error
-    return b"".join(chunks)
 
 
 def inflate(data: bytes, what: str) -> bytes:

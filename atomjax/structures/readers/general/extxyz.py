@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io.extxyz import read_xyz
 
+from atomjax.structures.readers.checks.bounded import whole
 from atomjax.structures.readers.format import LABEL_KEYS, Format
 from atomjax.structures.readers.layouts.atoms import structure_from_atoms
 from atomjax.structures.readers.layouts.label_keys import kind_of_name
@@ -33,14 +34,13 @@ def records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Callable[[]
 
     Raises:
         ReadError: a frame does not begin with its number of atoms, so that what follows cannot be
-            told apart.
+            told apart, or the file cannot be decompressed.
     """
     size, packed = path.stat().st_size, path.suffix == ".gz"
     # No file is packed into less than a thousandth.
     size *= 1100 if packed else 1
-    with (gzip.open if packed else open)(
-        path, "rt", encoding="utf-8-sig", errors="replace"
-    ) as file:
+    opened = gzip.open if packed else open
+    with whole(path), opened(path, "rt", encoding="utf-8-sig", errors="replace") as file:
         for index, lines in enumerate(frames(file, path, size)):
             identifier = f"{path.name}:{index}"
             yield identifier, partial(_structure, lines, options, identifier, path.stem)

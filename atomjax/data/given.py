@@ -184,9 +184,10 @@ def file_entry(
         fields["format"] = otherwise
     facts = facts_of(name, fields.get("format"), str(path))
     declared = {key: fields.get(key) for key in DECLARED}
-    if missing := facts.undeclared(declared):
+    missing, found = facts.undeclared(declared), DEFAULTS
+    if not {*UNITS}.isdisjoint(missing):
         found = {**DEFAULTS, **_stated_units(path, fields.get("format"), arguments)}
-        fields |= {key: found[key] for key in missing}
+    fields |= {key: found[key] for key in missing}
     # A name does not say which of several energies is meant.
     if facts.name and len(facts.energy_kinds) < 2:
         fields.setdefault("format", facts.name)

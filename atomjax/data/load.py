@@ -266,9 +266,9 @@ def _load_parts(
         for other in getattr(settings, name):
             if other.name == dataset.name:
                 parts[name] = load(other)
-                if other.max_structures is not None:
-                    what = f"data.{name}: dataset '{other.name}': max_structures"
-                    parts[name] = fixed_subset(parts[name], other.max_structures, other, what)
+                if (most := other.max_structures) is not None:
+                    what = f"data.{name}: dataset '{other.name}': max_structures={most}"
+                    parts[name] = fixed_subset(parts[name], most, other, what)
     return parts
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Sequence
 from typing import Any
 
 from atomjax.reporting.tables import markdown_table
@@ -108,11 +107,5 @@ def default(field: Documented) -> str:
     return f"`{list(value) if isinstance(value, tuple) else value!r}`"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the reference."""
-    del arguments
-    print("\n".join(reference()))
-
-
 if __name__ == "__main__":
-    main()
+    print("\n".join(reference()))

@@ -36,15 +36,15 @@ RMD17_MOLECULES = (
     "toluene",
     "uracil",
 )
-# Molecule → file and structures per step.
+# Molecule → structures per step.
 MD22_MOLECULES = {
-    "Ac-Ala3-NHMe": ("md22_Ac-Ala3-NHMe.npz", 2),
-    "DHA": ("md22_DHA.npz", 1),
-    "stachyose": ("md22_stachyose.npz", 1),
-    "AT-AT": ("md22_AT-AT.npz", 1),
-    "AT-AT-CG-CG": ("md22_AT-AT-CG-CG.npz", 1),
-    "buckyball-catcher": ("md22_buckyball-catcher.npz", 1),
-    "double-walled_nanotube": ("md22_double-walled_nanotube.npz", 1),
+    "Ac-Ala3-NHMe": 2,
+    "DHA": 1,
+    "stachyose": 1,
+    "AT-AT": 1,
+    "AT-AT-CG-CG": 1,
+    "buckyball-catcher": 1,
+    "double-walled_nanotube": 1,
 }
 # Too large for the gradient of the energy (JMP, section 5.2).
 MD22_DIRECT = ("buckyball-catcher", "double-walled_nanotube")
@@ -194,12 +194,11 @@ def rmd17(molecule: str, model: str, shots: str, root: str) -> Section:
 
 def md22(molecule: str, model: str, root: str) -> Section:
     """Forces of one large molecule."""
-    file, batch_size = MD22_MOLECULES[molecule]
-    dataset = read(molecule, f"md22/{file}", "md22")
+    dataset = read(molecule, f"md22/md22_{molecule}.npz", "md22")
     dataset.arguments.molecule = molecule
     dataset.graph = FORCE_GRAPH
     forces = "direct" if molecule in MD22_DIRECT else "conservative"
-    return finetune_forces(model, dataset, root, batch_size, forces)
+    return finetune_forces(model, dataset, root, MD22_MOLECULES[molecule], forces)
 
 
 def spice(subset: str, model: str, root: str) -> Section:

@@ -31,42 +31,24 @@ def training(batch_size: int) -> Section:
 
 def data_of(*datasets: Section) -> Section:
     """A section "data" that trains on these data sets."""
-    data = section()
-    data.train = list(datasets)
-    return data
+    return section(train=list(datasets))
 
 
 def generated(name: str, *, generator: str | None = None, **arguments: Any) -> Section:
     """A data set that is labelled here, by the generator of its name unless another is given."""
-    dataset = section()
-    dataset.name = name
-    dataset.kind = "generate"
-    dataset.generator = generator or name
-    dataset.arguments = arguments
-    dataset.graph = section()
-    return dataset
+    made_by = {"kind": "generate", "generator": generator or name}
+    return section(name=name, **made_by, arguments=arguments, graph=section())
 
 
 def read(name: str, path: str, file_format: str | None = None) -> Section:
     """A data set that is read from a file or folder, whose name tells a format left open."""
-    dataset = section()
-    dataset.name = name
-    dataset.kind = "read"
-    dataset.path = path
-    dataset.format = file_format
-    dataset.arguments = section()
-    dataset.graph = section()
-    return dataset
+    file = {"kind": "read", "path": path, "format": file_format}
+    return section(name=name, **file, arguments=section(), graph=section())
 
 
 def stored(name: str, path: str) -> Section:
     """A data set that is read from a store, the folder ``path``."""
-    dataset = section()
-    dataset.name = name
-    dataset.kind = "store"
-    dataset.path = path
-    dataset.graph = section()
-    return dataset
+    return section(name=name, kind="store", path=path, graph=section())
 
 
 def variant(

@@ -1,7 +1,7 @@
 """Similarity of upstream sets to downstream tasks: features, statistics, Fréchet distance."""
 
 from atomjax.similarity.analysis.bias import Extrapolation, extrapolate_table
-from atomjax.similarity.analysis.effective_rank import EffectiveRank, effective_rank
+from atomjax.similarity.analysis.effective_rank import effective_rank
 from atomjax.similarity.analysis.mixtures import mix_statistics, mixture_shares
 from atomjax.similarity.analysis.selection import (
     select_by_variance,
@@ -84,7 +84,6 @@ __all__ = [
     "Blocks",
     "Coverage",
     "Design",
-    "EffectiveRank",
     "Extractor",
     "Extrapolation",
     "FeatureCollector",

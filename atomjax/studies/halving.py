@@ -139,6 +139,7 @@ def report_halving(findings: Findings) -> Report:
     judged = results.judged_by(points, task)
     mean = {point: spread(results.errors(point, judged, task))["mean"] for point in points}
     error, unit = mean[points[0]], results.unit(judged, task)
+    pays = error < mean[SCRATCH]
     column, metric = settings.columns[0], last.errors(records)[0]
     distance = {pair["upstream"]: pair[column.name] for pair in records["csi"]["pairs"]}
     cost = costs(settings, findings, rounds)
@@ -154,10 +155,9 @@ def report_halving(findings: Findings) -> Report:
         "judged_by": judged,
         "unit": unit,
         "mean": mean,
-        "better_than_scratch": error < mean[SCRATCH],
+        "better_than_scratch": pays,
         "cost": cost,
     }
-    pays = error < mean[SCRATCH]
     opening = f"Pretrain on {chosen}" if pays else f"Better not pretrain; {chosen} is best"
     verdict = (
         f"{opening}: {METRICS[judged][0]} on the test part of {task} {error:.4g} {unit}, "

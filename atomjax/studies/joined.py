@@ -34,7 +34,7 @@ def join_reports(folders: Sequence[Path], output: Path) -> None:
     """Writes one page of the reports of several runs.
 
     Args:
-        folders: directories of runs that have ended, of any workflow but "features".
+        folders: directories of runs that have ended, of any workflow.
         output: HTML file to write.
 
     Raises:
@@ -65,7 +65,7 @@ def _article(folder: Path) -> str:
     """The report of one run, made now of a training that has none."""
     if any((folder / name).exists() for name in ("report.html", "report.md")):
         return stored_article(folder)
-    if not (folder / "results.json").exists():
+    if _results(folder) is None:
         raise ReportError(
             f"{folder} holds no report and no results of a training; give the --workdir of a run "
             "that has ended"
@@ -73,6 +73,13 @@ def _article(folder: Path) -> str:
     document = describe_training(_opened(folder))
     drawn = {plot.address: "".join(plot.svgs()) for plot in document.plots}
     return article(folder, document.markdown(), drawn)
+
+
+def _results(folder: Path) -> dict[str, Any] | None:
+    """The results of a training; None of other runs, whose file of that name holds other things."""
+    path = folder / "results.json"
+    found = read_json(path, MEND) if path.exists() else {}
+    return found if "test" in found else None
 
 
 def _opened(folder: Path) -> Run:
@@ -127,10 +134,9 @@ def _tested(folder: Path) -> Iterator[tuple[str, str, str, list[float]]]:
     """Point, data set, metric and values by seed, of a study or of one training."""
     if (folder / "report.json").exists():
         errors = read_json(folder / "report.json", MEND)["errors"]
-    elif (folder / "results.json").exists():
-        test = read_json(folder / "results.json", MEND)["test"]
-        named = {k: {m: {"values": [v]} for m, v in one.items()} for k, one in test.items()}
-        errors = {"": named}
+    elif results := _results(folder):
+        test = results["test"].items()
+        errors = {"": {k: {m: {"values": [v]} for m, v in one.items()} for k, one in test}}
     else:
         return
     for point, by_set in errors.items():

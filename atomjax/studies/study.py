@@ -85,8 +85,8 @@ def report_study(findings: Findings) -> Report:
         f"The prediction {'held' if summary['held'] else 'did NOT hold'}: on {task}, "
         f"{METRICS[judged][0]} after pretraining on {near} ({measure} {csi[near]:.4g}) "
         f"{mean[near]:.4g} {unit}, on {far} ({measure} {csi[far]:.4g}) {mean[far]:.4g} {unit}, "
-        f"from scratch {mean[SCRATCH]:.4g} {unit} ({near} ahead of {far} "
-        f"{f'in {ahead} of {seeds} seeds' if seeds > 1 else 'one seed'}; "
+        f"from scratch {mean[SCRATCH]:.4g} {unit} ("
+        f"{f'{near} ahead of {far} in {ahead} of {seeds} seeds' if seeds > 1 else 'one seed'}; "
         f"{against(mean[near], mean[SCRATCH])} scratch)"
     )
     order = ", ".join(f"{name} {csi[name]:.4g}" for name in choice["ranking"])

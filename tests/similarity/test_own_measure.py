@@ -33,6 +33,7 @@ from atomjax.similarity.features.cache import ExtractedSet
 from atomjax.similarity.measures.csi import CSI
 from atomjax.similarity.measures.registry import BUILT_IN
 from atomjax.similarity.settings import SimilaritySettings
+from atomjax.similarity.workflow.measure_tables import describe_intervals
 from tests.similarity.samples import Population, features_of
 from tests.similarity.test_features import extractor
 from tests.similarity.test_job import crowded, make_config
@@ -158,6 +159,17 @@ def test_a_measure_whose_large_values_are_near_may_decide():
     record = found.records()[0]
     assert "infinite" not in record
     assert {"overlap", "lower", "csi", "infinite_csi", "mean_term_csi"} <= set(record)
+
+
+def test_a_report_says_what_intervals_are_about():
+    population = Population(5, seed=1)
+    sets = [extracted("near", population, 2)], [extracted("task", population, 3)]
+    at_size = Resampling(inner, overlap, about_infinite=False)
+    words = {OVERLAP: "infinitely many structures, at 95%; they correct for the bias"}
+    words[dataclasses.replace(OVERLAP, resampling=at_size)] = "these numbers of structures, at 95%."
+    for measure, said in words.items():
+        found = compare(*sets, measures=[measure], resamples=5)
+        assert said in describe_intervals(found)
 
 
 def test_measures_are_documented():

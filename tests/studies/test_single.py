@@ -128,3 +128,19 @@ def test_studies_and_comparisons_are_compared_too(tmp_path):
         assert cell in page
     assert page.count("<h1>Did it hold?</h1>") == 2
     assert "Settings that differ" not in page
+
+
+def test_runs_whose_results_are_no_errors_are_joined(tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        Run(folder, {"workflow": "statistics"}, console=Console(quiet=True))
+        (folder / "results.json").write_text(json.dumps({"statistics": {}}))
+        (folder / "report.md").write_text("# Statistics of data sets\n")
+    join_reports(folders, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<h1>Statistics of data sets</h1>") == 2
+    assert "Test errors" not in page
+    # A study without a complete seed.
+    (folders[1] / "report.md").unlink()
+    with pytest.raises(ReportError, match="holds no report"):
+        join_reports(folders, tmp_path / "page.html")

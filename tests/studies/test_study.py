@@ -97,6 +97,9 @@ def test_report_says_whether_the_prediction_held(tmp_path, monkeypatch, near, fa
 
 def test_equal_errors_do_not_count_as_held(tmp_path, monkeypatch):
     assert not report(tmp_path, monkeypatch, [70.0], [70.0], [60.0])["held"]
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "(one seed; 17% above scratch)" in text
+    assert "ahead of" not in text
 
 
 def test_task_outside_the_candidates_is_noted(tmp_path, monkeypatch):

@@ -33,11 +33,6 @@ class Extrapolation:
     # large as the bias, the sets are too small to extrapolate.
     uncertainty: np.ndarray
 
-    @property
-    def bias(self) -> np.ndarray:
-        """[K, M] bias of the distances, which are too large by it."""
-        return self.distance - self.infinite
-
 
 def extrapolate_table(
     upstream: Sequence[SetFeatures], downstream: Sequence[SetFeatures], measure: Measure = CSI

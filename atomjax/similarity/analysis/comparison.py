@@ -88,7 +88,7 @@ class Comparison:
     gaps: Mapping[tuple[int, int], Gap]  # (task, candidate) → how much farther than the nearest
     unseen: np.ndarray  # [K, M] fraction of downstream atoms whose element a set lacks, or NaN
     mixtures: Mapping[str, np.ndarray]  # name → [M] of mixtures of the upstream sets
-    ranks: Mapping[str, float]  # name of a set → effective rank (entropy) of its features
+    ranks: Mapping[str, float]  # name of a set → effective rank of its features
     halves: Mapping[str, float]  # name of a set → value of two sets of its size and distribution
     # [M] distance of a single point at the mean of a downstream set; NaN where not known.
     limits: np.ndarray
@@ -190,7 +190,7 @@ def compare(
         },
         unseen=_unseen(upstream, downstream),
         mixtures=mixture_distances(upstream, downstream, mixtures, measure),
-        ranks={s.name: effective_rank(s.features.statistics()).entropy for s in sets},
+        ranks={s.name: effective_rank(s.features.statistics()) for s in sets},
         halves=_halves(sets, tables[0], seed),
         limits=np.array(
             [measure.limit(s.features) if measure.limit else np.nan for s in downstream]

@@ -24,7 +24,7 @@ from atomjax.similarity.features.structure_sums import (
 )
 from atomjax.similarity.measures.resampling import check_comparable
 
-# Whitened directions; those in which the downstream set varies most.
+# Number q of whitened directions, those in which the downstream set varies most.
 DIRECTIONS = 16
 # Directions in which the variance is a smaller fraction of the largest one count as noise.
 NOISE = 1e-6
@@ -36,9 +36,7 @@ COVERED = 500
 ROWS = 4096
 
 
-def select_nearest(
-    upstream: EachStructure, downstream: StructureSums, size: int, directions: int = DIRECTIONS
-) -> np.ndarray:
+def select_nearest(upstream: EachStructure, downstream: StructureSums, size: int) -> np.ndarray:
     """The structures whose atoms lie nearest to the middle of the downstream set.
 
     Nearest by the mean squared whitened distance of their atoms. Costs S · q³ operations for S
@@ -48,16 +46,15 @@ def select_nearest(
         upstream: candidates.
         downstream: the target.
         size: number of structures to pick.
-        directions: whitened directions to compare in.
 
     Returns:
-        [size] indices of structures, nearest first.
+        [size] indices of structures in the order of picking, here the nearest first.
 
     Raises:
         ValueError: there are fewer candidates, or the sets were projected differently.
     """
     _check(upstream, downstream, size)
-    coordinates = _Coordinates.of(downstream, upstream.center, directions)
+    coordinates = _Coordinates.of(downstream, upstream.center)
     distances = []
     for chunk in in_chunks(upstream):
         counts, _, second = coordinates.moments(chunk)
@@ -66,11 +63,7 @@ def select_nearest(
 
 
 def select_greedily(
-    upstream: EachStructure,
-    downstream: StructureSums,
-    size: int,
-    directions: int = DIRECTIONS,
-    scratch: Path | None = None,
+    upstream: EachStructure, downstream: StructureSums, size: int, scratch: Path | None = None
 ) -> np.ndarray:
     """Structures picked one by one, each the one that lowers the distance of the choice most.
 
@@ -82,17 +75,12 @@ def select_greedily(
         upstream: candidates.
         downstream: the target.
         size: number of structures to pick.
-        directions: q, whitened directions to compare in.
         scratch: folder of the file; None for the system's own.
 
-    Returns:
-        [size] indices of structures in the order of picking.
-
-    Raises:
-        ValueError: there are fewer candidates, or the sets were projected differently.
+    Result and errors are those of :func:`select_nearest`.
     """
     _check(upstream, downstream, size)
-    coordinates = _Coordinates.of(downstream, upstream.center, directions)
+    coordinates = _Coordinates.of(downstream, upstream.center)
     q = coordinates.whiten.shape[1]
     i, j = np.triu_indices(q)
     # Off-diagonal elements stand twice in the norm; the factor ¼ is that of the expansion.
@@ -109,28 +97,16 @@ def select_greedily(
         return rows.herd(size)
 
 
-def select_farthest(
-    upstream: EachStructure, downstream: StructureSums, size: int, directions: int = DIRECTIONS
-) -> np.ndarray:
+def select_farthest(upstream: EachStructure, downstream: StructureSums, size: int) -> np.ndarray:
     """Structures picked one by one, each the farthest from all that were picked before.
 
     Gonzalez (Theor. Comput. Sci. 1985). The first is the one nearest to the middle of the
     downstream set, which counts no further: outliers are picked early. Costs S · q operations a
     pick.
 
-    Args:
-        upstream: candidates.
-        downstream: the target.
-        size: number of structures to pick.
-        directions: whitened directions to compare in.
-
-    Returns:
-        [size] indices of structures in the order of picking.
-
-    Raises:
-        ValueError: there are fewer candidates, or the sets were projected differently.
+    Arguments, result and errors are those of :func:`select_nearest`.
     """
-    points, _ = _means(upstream, downstream, size, directions)
+    points, _ = _means(upstream, downstream, size)
     gaps, chosen = np.full(len(points), np.inf), np.empty(size, np.int64)
     chosen[0] = np.argmin((points**2).sum(axis=1))
     for pick in range(1, size):
@@ -141,27 +117,15 @@ def select_farthest(
     return chosen
 
 
-def select_by_variance(
-    upstream: EachStructure, downstream: StructureSums, size: int, directions: int = DIRECTIONS
-) -> np.ndarray:
+def select_by_variance(upstream: EachStructure, downstream: StructureSums, size: int) -> np.ndarray:
     """Structures picked one by one, each of which a linear model of the others knows least.
 
     The posterior variance of Bayesian linear regression on the means of structures and a constant,
     with a unit prior; the greedy way to a large log-determinant. Costs S · q operations a pick.
 
-    Args:
-        upstream: candidates.
-        downstream: the target.
-        size: number of structures to pick.
-        directions: whitened directions to compare in.
-
-    Returns:
-        [size] indices of structures in the order of picking.
-
-    Raises:
-        ValueError: there are fewer candidates, or the sets were projected differently.
+    Arguments, result and errors are those of :func:`select_nearest`.
     """
-    points, _ = _means(upstream, downstream, size, directions)
+    points, _ = _means(upstream, downstream, size)
     points = np.concatenate([points, np.ones((len(points), 1))], axis=1)
     covariance, variances = np.eye(points.shape[1]), (points**2).sum(axis=1)
     chosen = np.empty(size, np.int64)
@@ -175,9 +139,7 @@ def select_by_variance(
     return chosen
 
 
-def select_covering(
-    upstream: EachStructure, downstream: StructureSums, size: int, directions: int = DIRECTIONS
-) -> np.ndarray:
+def select_covering(upstream: EachStructure, downstream: StructureSums, size: int) -> np.ndarray:
     """Structures picked one by one, so that each of the task's structures has one near it.
 
     Each lowers the sum over the task's structures of the distance to the nearest one picked by as
@@ -185,19 +147,9 @@ def select_covering(
     the best). Where none lowers it any further, the task is covered once more by the others. Costs
     S · T operations a pick for T structures of the task, of which at most 500 are taken.
 
-    Args:
-        upstream: candidates.
-        downstream: the target.
-        size: number of structures to pick.
-        directions: whitened directions to compare in.
-
-    Returns:
-        [size] indices of structures in the order of picking.
-
-    Raises:
-        ValueError: there are fewer candidates, or the sets were projected differently.
+    Arguments, result and errors are those of :func:`select_nearest`.
     """
-    points, coordinates = _means(upstream, downstream, size, directions)
+    points, coordinates = _means(upstream, downstream, size)
     spaced = np.linspace(0, len(downstream) - 1, min(COVERED, len(downstream))).astype(int)
     task = coordinates.means(downstream.take(spaced), downstream.center - upstream.center)
     squares = (task**2).sum(axis=1)[:, None] + (points**2).sum(axis=1) - 2 * task @ points.T
@@ -272,12 +224,12 @@ class _Coordinates:
     shift: np.ndarray  # [q] mean of the downstream set there, from the upstream set's center
 
     @classmethod
-    def of(cls, downstream: StructureSums, center: np.ndarray, directions: int) -> Self:
+    def of(cls, downstream: StructureSums, center: np.ndarray) -> Self:
         rows = downstream.counts.sum()
         offset = downstream.sums.sum(axis=0) / rows
         products = unpack(downstream.products.sum(axis=0), downstream.dimension)
         values, vectors = np.linalg.eigh(products / rows - np.outer(offset, offset))
-        kept = np.argsort(-values)[:directions]
+        kept = np.argsort(-values)[:DIRECTIONS]
         kept = kept[values[kept] > NOISE * values.max()]
         if not len(kept):
             raise ValueError("the downstream features do not vary; nothing can be selected by them")
@@ -299,11 +251,11 @@ class _Coordinates:
 
 
 def _means(
-    upstream: EachStructure, downstream: StructureSums, size: int, directions: int
+    upstream: EachStructure, downstream: StructureSums, size: int
 ) -> tuple[np.ndarray, _Coordinates]:
     """[S, q] means of the candidates in the downstream set's coordinates, and these."""
     _check(upstream, downstream, size)
-    coordinates = _Coordinates.of(downstream, upstream.center, directions)
+    coordinates = _Coordinates.of(downstream, upstream.center)
     return np.concatenate([coordinates.means(chunk) for chunk in in_chunks(upstream)]), coordinates
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,7 @@ from atomjax.similarity.features.cache import ExtractedSet, SetExtractor, View
 from atomjax.similarity.features.extractor import BackboneExtractor, load_extractor
 from atomjax.similarity.features.orientation import OrientationTest
 from atomjax.similarity.measures.registry import find_measures
-from atomjax.similarity.settings import (
-    ExtractorSettings,
-    SimilaritySettings,
-    Strategy,
-    ViewSettings,
-)
+from atomjax.similarity.settings import SimilaritySettings, ViewSettings
 
 
 def extract_all(
@@ -42,42 +38,26 @@ def other_views(
     tables: dict[str, Table] = {}
     for strategy in settings.views.strategies:
         run.say(f"the same with {strategy} sampling")
-        name, other = f"{strategy} sample", with_strategy(settings, strategy)
-        tables[name] = _table(name, other, extractor, run)
+        sampling = dataclasses.replace(settings.sampling, strategy=strategy)
+        name = f"{strategy} sample"
+        tables[name] = _table(name, _alone(settings, sampling=sampling), extractor, run)
     for place, given in enumerate(settings.views.extractors):
         other = load_extractor(given)
         run.say(f"the same with {other.name}")
         # Two checkpoints may hold models of one name.
         name = f"backbone {other.config['name']}"
         name = name if name not in tables else f"{name} ({place + 1})"
-        tables[name] = _table(name, with_extractor(settings, given), other, run)
+        # All features of another backbone count.
+        alone = _alone(settings, extractor=given, invariants=("none",))
+        tables[name] = _table(name, alone, other, run)
     return list(tables.values())
 
 
-def with_strategy(settings: SimilaritySettings, strategy: Strategy) -> SimilaritySettings:
-    """The deciding variant of the job on another sample."""
-    return settings.replace(
-        sampling=dataclasses.replace(settings.sampling, strategy=strategy),
-        aggregations=settings.aggregations[:1],
-        invariants=settings.invariants[:1],
-        measures=settings.measures[:1],
-        keep_features=False,
-        views=ViewSettings(),
-    )
-
-
-def with_extractor(
-    settings: SimilaritySettings, extractor: ExtractorSettings
-) -> SimilaritySettings:
-    """The job with another backbone, all of whose features count."""
-    return settings.replace(
-        extractor=extractor,
-        aggregations=settings.aggregations[:1],
-        invariants=("none",),
-        measures=settings.measures[:1],
-        keep_features=False,
-        views=ViewSettings(),
-    )
+def _alone(settings: SimilaritySettings, **changes: Any) -> SimilaritySettings:
+    """The deciding measure and variant of a job, with changes."""
+    names = ("aggregations", "invariants", "measures")
+    first = {name: getattr(settings, name)[:1] for name in names}
+    return settings.replace(**{**first, "keep_features": False, "views": ViewSettings(), **changes})
 
 
 def _table(

@@ -105,6 +105,6 @@ def _draw(ax: "Axes", tests: Mapping[str, Mapping[str, OrientationTest]]) -> lis
                 notes += [Note(f"{name}, {kind}\n{r:.4g}", x + shift, r) for r in ratio.tolist()]
     ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set_xticks(range(len(tests)), list(tests))
-    ax.set(ylabel="CSI of the rotated set / CSI as stored", xlabel="upstream set")
+    ax.set(ylabel="distance of the rotated set / as stored", xlabel="upstream set")
     ax.legend(frameon=False)
     return notes

@@ -194,39 +194,31 @@ class BlockSums:
     def __call__(
         self, rows: np.ndarray, block: np.ndarray, weights: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the blocks and their sums, as of :func:`sum_blocks`, of rows [n, d]."""
+        """Sums over the rows of each block.
+
+        Args:
+            rows: [n, d] features.
+            block: [n] number of the block each row belongs to.
+            weights: [n], or None for weights of 1.
+
+        Returns:
+            [b] the numbers of the blocks, ascending, and [b, 1 + q + q (q + 1) / 2] their counts,
+            sums and products.
+        """
         if self._projection is not None:
             rows = rows @ self._projection.astype(rows.dtype)
         center = self.center
         if center is None:
             center = self.center = rows.mean(axis=0, dtype=np.float64)
-        return sum_blocks(rows, block, weights, center)
-
-
-def sum_blocks(
-    rows: np.ndarray, block: np.ndarray, weights: np.ndarray | None, center: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over the rows of each block.
-
-    Args:
-        rows: [n, q] features.
-        block: [n] number of the block each row belongs to.
-        weights: [n], or None for weights of 1.
-        center: [q], taken from the rows.
-
-    Returns:
-        [b] the numbers of the blocks, ascending, and [b, 1 + q + q (q + 1) / 2] their counts, sums
-        and products.
-    """
-    order = np.argsort(block, kind="stable")
-    block = block[order]
-    moved = np.asarray(rows, np.float64)[order] - center
-    weighted = np.ones(len(moved)) if weights is None else weights[order]
-    first = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
-    i, j = np.triu_indices(moved.shape[1])
-    scaled = weighted[:, None] * moved
-    terms = np.concatenate([weighted[:, None], scaled, scaled[:, i] * moved[:, j]], axis=1)
-    return block[first], np.add.reduceat(terms, first)
+        order = np.argsort(block, kind="stable")
+        block = block[order]
+        moved = np.asarray(rows, np.float64)[order] - center
+        weighted = np.ones(len(moved)) if weights is None else weights[order]
+        first = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
+        i, j = np.triu_indices(moved.shape[1])
+        scaled = weighted[:, None] * moved
+        terms = np.concatenate([weighted[:, None], scaled, scaled[:, i] * moved[:, j]], axis=1)
+        return block[first], np.add.reduceat(terms, first)
 
 
 def _split(table: np.ndarray, center: np.ndarray) -> StructureSums:

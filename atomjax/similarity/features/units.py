@@ -13,6 +13,7 @@ import numpy as np
 
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import generate_spec
+from atomjax.similarity.features.sampling import class_codes
 from atomjax.similarity.settings import Unit
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import make_tasks, options_from
@@ -82,11 +83,11 @@ def independent_units(
     if unit == "structure":
         return Units("structure", np.arange(len(indices)))
     if unit == "class":
-        return Units("class", _by_appearance(classes))
+        return Units("class", class_codes(classes)[0])
     if dataset.kind == "generate" and dataset.generator == "dynamics":
-        return Units("walker", _by_appearance(_walkers(dataset, indices, structures)))
+        return Units("walker", class_codes(_walkers(dataset, indices, structures))[0])
     frames = _frames(indices, structures)
-    return Units("stretch", _by_appearance(stretches(frames, len(structures))))
+    return Units("stretch", class_codes(stretches(frames, len(structures)))[0])
 
 
 def is_trajectory(dataset: DatasetSettings, structures: Sequence[Structure]) -> bool:
@@ -148,11 +149,3 @@ def stretches(indices: np.ndarray, frames: int) -> np.ndarray:
     place = np.empty(len(indices), np.int64)
     place[np.argsort(indices, kind="stable")] = np.arange(len(indices))
     return place * count // len(indices)
-
-
-def _by_appearance(keys: np.ndarray) -> np.ndarray:
-    """Numbers keys in the order in which they appear."""
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]

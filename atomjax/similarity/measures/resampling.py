@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
+from atomjax.similarity.features.structure_sums import EachStructure
 from atomjax.similarity.features.summaries import Arrays
 
 
@@ -95,16 +96,7 @@ def exchanges(first: int, second: int, draws: int, rng: np.random.Generator) -> 
     return chosen.astype(np.float64)
 
 
-class Projected(Protocol):
-    """Sums of a set over features that all sets share."""
-
-    @property
-    def dimension(self) -> int:
-        """Number of features."""
-        ...
-
-
-def check_comparable(sets: Sequence[Projected]) -> None:
+def check_comparable(sets: Sequence[Drawable | EachStructure]) -> None:
     """Raise ValueError where sets have different numbers of features."""
     sizes = sorted({s.dimension for s in sets})
     if len(sizes) > 1:

@@ -3,12 +3,17 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from atomjax.similarity.measures.statistics import Statistics, host_float64, row_statistics, update
+from atomjax.similarity.measures.statistics import (
+    Statistics,
+    empty_statistics,
+    host_float64,
+    update,
+)
 
-_first = jax.jit(row_statistics)
-_next = jax.jit(update, donate_argnums=0)
+_update = jax.jit(update, donate_argnums=0)
 
 
 class StatisticsStream:
@@ -26,7 +31,9 @@ class StatisticsStream:
         self._block = np.empty((block, dimension))
         self._weights = np.ones(block)
         self._filled, self._weighted = 0, False
-        self._merged: Statistics | None = None
+        with host_float64():
+            empty: Any = empty_statistics(dimension)
+            self._merged = empty.replace(weight=jnp.zeros(()))
 
     def add(self, rows: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Takes in rows.
@@ -62,7 +69,7 @@ class StatisticsStream:
 
     def result(self) -> Statistics:
         """Statistics of all rows so far, as float64 NumPy arrays."""
-        if self._filled or self._merged is None:
+        if self._filled:
             self._flush()
         merged: Any = jax.device_get(self._merged)
         return merged if self._weighted else merged.replace(weight=None)
@@ -70,10 +77,7 @@ class StatisticsStream:
     def _flush(self) -> None:
         with host_float64():
             mask = np.arange(len(self._block)) < self._filled
-            if self._merged is None:
-                self._merged = _first(self._block, mask, self._weights)
-            else:
-                self._merged = _next(self._merged, self._block, mask, self._weights)
+            self._merged = _update(self._merged, self._block, mask, self._weights)
             # The block is written to again while the computation may still read it.
             jax.block_until_ready(self._merged)
         self._filled = 0

@@ -23,6 +23,17 @@ def describe_measures(comparison: Comparison) -> list[str]:
     return [*lines, ""]
 
 
+def describe_intervals(comparison: Comparison) -> str:
+    """The value that the intervals of the deciding measure are about, in words."""
+    resampling, level = comparison.table.measure.resampling, f"{comparison.level:.0%}"
+    if resampling is not None and not resampling.about_infinite:
+        return f"Intervals are about the value at these numbers of structures, at {level}."
+    return (
+        f"Intervals are about the value of infinitely many structures, at {level}; they correct "
+        "for the bias of finite sets, so a value may lie above its interval."
+    )
+
+
 def value_table(comparison: Comparison) -> list[str]:
     """A row for each pair, the nearest of every task first, with all statistics of the measures."""
     first, *others = comparison.tables

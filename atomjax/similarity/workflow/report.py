@@ -27,6 +27,7 @@ from atomjax.similarity.workflow.figures import (
     part_plot,
 )
 from atomjax.similarity.workflow.measure_tables import (
+    describe_intervals,
     describe_measures,
     divided,
     measure_record,
@@ -107,8 +108,7 @@ def write_results(
 
 def all_plots(comparison: Comparison, extras: Extras) -> list[Plot]:
     """The figures, those first that answer the question."""
-    sets = (*comparison.upstream, *comparison.downstream)
-    tasks = [s.name for s in comparison.downstream]
+    sets, tasks = comparison.sets, [s.name for s in comparison.downstream]
     plots = [
         matrix_plot(comparison),
         map_plot({s.name: s.rows for s in sets}, tasks),
@@ -160,12 +160,10 @@ def compose(
         "",
         *value_table(comparison),
         "",
-        f"Features: {extras.extractor}. "
-        f"Intervals are about the value of infinitely many structures, at {comparison.level:.0%}; "
-        "they correct for the bias of finite sets, so a CSI may lie above its interval. The noise "
-        f"floor is what two sets of one distribution, of these sizes, exceed in {_rest(comparison)}"
-        " of cases; a value with the mark ≈ 0 does not exceed it, and is not distinguishable from "
-        "that of two sets of one distribution.",
+        f"Features: {extras.extractor}. {describe_intervals(comparison)} The noise floor is what "
+        f"two sets of one distribution, of these sizes, exceed in {1 - comparison.level:.0%} of "
+        "cases; a value with the mark ≈ 0 does not exceed it, and is not distinguishable from that "
+        "of two sets of one distribution.",
         "",
         *describe_measures(comparison),
         "`csi.csv` and `csi.json` hold every number; infinite is the value extrapolated to "
@@ -201,16 +199,10 @@ def _mixtures(comparison: Comparison) -> list[str]:
     return [*markdown_table(["mixture of all candidates", *heads], rows), ""]
 
 
-def _rest(comparison: Comparison) -> str:
-    return f"{1 - comparison.level:.0%}"
-
-
 def _few_structures(comparison: Comparison) -> list[str]:
     """Advice where a set has fewer structures than features."""
-    width = {
-        name: features.statistics().dimension
-        for name, features in comparison.upstream[0].variants.items()
-    }
+    variants = comparison.upstream[0].variants
+    width = {name: features.parts[0].dimension for name, features in variants.items()}
     decides, features = next(iter(width.items()))
     few = {s.name: s.features.num_structures for s in comparison.sets}
     few = {name: count for name, count in few.items() if count < features}
@@ -282,11 +274,11 @@ def _sets(comparison: Comparison) -> list[str]:
 
 
 def _coverage(comparison: Comparison) -> list[str]:
-    sets = (*comparison.upstream, *comparison.downstream)
+    lines = [line for s in comparison.sets for line in describe_coverage(s.name, s.coverage)]
     return [
         "Classes that the samples cover:",
         "",
-        *(f"- {line}" for s in sets for line in describe_coverage(s.name, s.coverage)),
+        *(f"- {line}" for line in lines),
         "",
     ]
 

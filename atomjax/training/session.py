@@ -51,7 +51,6 @@ from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.lora import Adapters
 from atomjax.training.update.optimizer import (
     count_parameters,
-    learning_rate_schedule,
     make_optimizer,
     trained_parameters,
 )
@@ -281,9 +280,7 @@ class Session:
             settings=train,
             tasks=self.tasks,
             mesh=self.mesh,
-            schedule=learning_rate_schedule(train, self.train_loader.num_steps),
             metadata=self._metadata(),
-            identify=self.train_loader.identify,
             merge=self._merge,
             seconds_before=seconds,
         )

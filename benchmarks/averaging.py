@@ -24,13 +24,14 @@ from atomjax.models import build_model, fit_scale_factors, init_variables, predi
 from atomjax.runtime.config import build
 from atomjax.runtime.run import Run
 from atomjax.training.basis import with_basis
-from atomjax.training.job import Job, head_config, load_splits, make_tasks, model_config
+from atomjax.training.from_settings import head_config, load_splits, make_tasks, model_config
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.settings import (
     BatchingSettings,
     HeadSettings,
     ModelSettings,
     OptimizerSettings,
+    RunSettings,
     ScheduleSettings,
     TrainSettings,
 )
@@ -59,9 +60,10 @@ DATA = {
 FORCES = "aspirin/force_mae_mev_per_angstrom"
 
 
-def job_of(steps: int, cache: Path) -> Job:
-    """The training of a run of so many steps."""
-    return Job(
+def settings_of(steps: int, cache: Path) -> RunSettings:
+    """The settings of a training of so many steps."""
+    return RunSettings(
+        workflow="pretrain",
         model=ModelSettings(name="gemnet_oc_tiny", overrides=MODEL),
         data=build(DataSettings, {**DATA, "cache_dir": str(cache)}),
         train=TrainSettings(
@@ -72,28 +74,27 @@ def job_of(steps: int, cache: Path) -> Job:
         ),
         head=HeadSettings(forces="conservative"),
         seed=0,
-        config={},
     )
 
 
 def validations(steps: int, cache: Path) -> Iterator[dict[str, Any]]:
     """Trains for so many steps; yields the errors at each of the steps to validate at."""
-    job = job_of(steps, cache)
-    splits = load_splits(job, Run(cache / "run", console=Console(quiet=True)), None, None)
-    mesh, tasks = data_mesh(), make_tasks(job, splits.train)
+    settings = settings_of(steps, cache)
+    splits = load_splits(settings, Run(cache / "run", console=Console(quiet=True)), None, None)
+    mesh, tasks = data_mesh(), make_tasks(settings, splits.train)
     make_loader = functools.partial(BatchLoader, batch_size=BATCH_SIZE, num_devices=mesh.size)
-    loader = make_loader(splits.train, epochs=job.train.epochs)
+    loader = make_loader(splits.train, epochs=settings.train.epochs)
     model = build_model(
-        with_basis(model_config(job), splits.train), [head_config(job.head, "aspirin")]
+        with_basis(model_config(settings), splits.train), [head_config(settings.head, "aspirin")]
     )
     example = loader.example_batch()
     variables = init_variables(model, jax.random.key(1), example)
     variables = fit_scale_factors(model, variables, [example])
-    optimizer = make_optimizer(job.train, variables["params"], loader.num_steps, ())
+    optimizer = make_optimizer(settings.train, variables["params"], loader.num_steps, ())
     apply = functools.partial(predict, model)
     step = make_train_step(apply, tasks, optimizer, mesh, ema_decay=DECAY, ema_warmup=False)
     evaluator = make_evaluator(make_loader, splits.validation, apply, tasks, mesh)
-    state = place(create_state(variables, optimizer, job.seed), mesh)
+    state = place(create_state(variables, optimizer, settings.seed), mesh)
     short = place(variables["params"], mesh)
 
     @jax.jit

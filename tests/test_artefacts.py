@@ -21,10 +21,9 @@ from atomjax.similarity.features.extractor import sections_of
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from atomjax.structures.store import Store
-from atomjax.training.job import Job
 from atomjax.training.running.checkpoint import read_metadata
 from atomjax.training.session import Session
-from atomjax.training.settings import RunSettings
+from atomjax.training.settings import FinetuneSettings, RunSettings
 
 ARCHIVE = Path(__file__).parent / "artefacts" / "b3f99a9.tar.xz"
 
@@ -59,14 +58,14 @@ def test_the_graphs_and_the_basis_of_a_run_stay(name: str, folder: Path, tmp_pat
     config = read_config(folder / name / "config.json")
     config["data"]["train"][0]["path"] = str(folder / "chains.xyz")
     settings = RunSettings.from_config(config)
-    fields: dict = {"model": settings.model, "data": settings.data, "train": settings.train}
-    fields |= {"head": settings.head, "seed": settings.seed, "config": config}
     stored = read_metadata(folder / name)
-    sessions = [Session(Job(**fields, checkpoint=str(folder / name)), Run(tmp_path / "tuned"))]
+    start = FinetuneSettings(checkpoint=str(folder / name))
+    tuned = settings.replace(workflow="finetune", finetune=start)
+    sessions = [Session(tuned, Run(tmp_path / "tuned"))]
     if (folder / name / "checkpoints" / "latest").is_dir():
         shutil.copytree(folder / name, tmp_path / name)
         resumed = Run(tmp_path / name, settings, accept_changes=True)
-        sessions.append(Session(Job(**fields), resumed))
+        sessions.append(Session(settings, resumed))
     for session in sessions:
         graph = session.train_loader.datasets[0].graph_config
         assert (graph.symmetrization, graph.shells) == ("index", "cut")

@@ -1,5 +1,6 @@
 """Downloads by name, from a publisher on this machine whose transfers go wrong."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -42,6 +43,7 @@ from atomjax.runtime.downloads import (
     local_path,
     transfer,
 )
+from atomjax.runtime.downloads.transfer import megabytes
 from atomjax.runtime.progress import Display
 from atomjax.structures.readers import FORMATS, guess_format, read
 from atomjax.training.running.checkpoint import CheckpointError, load_checkpoint
@@ -134,6 +136,22 @@ def test_the_next_command_goes_on_where_the_last_one_gave_up(server, monkeypatch
     assert server.asked == [("frames.xyz", len(FRAMES) // 2)]
     left = sorted(path.name for path in (cache_folder() / "toy").iterdir())
     assert left == ["frames.xyz", "frames.xyz.record.json"]
+
+
+def test_progress_begins_with_what_is_there(tmp_path):
+    part, begun, advanced = tmp_path / "frames.xyz.part", [], []
+    part.write_bytes(bytes(3_000_000))
+
+    @contextlib.contextmanager
+    def track(*given):
+        begun.append(given)
+        yield SimpleNamespace(advance=advanced.append)
+
+    with megabytes(track, "frames.xyz", 9_000_000, part) as told:
+        for held in (3_000_000, 5_500_000, 0):
+            told(held, None)
+    assert begun == [(9, "frames.xyz (MB)", 3)]
+    assert advanced == [2, -5], "a server that sends all again takes it back"
 
 
 def test_a_server_without_ranges_sends_all_again(server, monkeypatch):

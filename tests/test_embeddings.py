@@ -11,6 +11,7 @@ import atomjax
 from atomjax.inference.embeddings import Embedder, load_embedder
 from atomjax.launch import main
 from atomjax.runtime.config import ConfigError
+from atomjax.runtime.progress import Display
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from tests.training.workflow import write_structures
@@ -91,10 +92,19 @@ def test_files_hold_the_same_and_continue(path, structures, embedder, tmp_path, 
             raise KeyboardInterrupt
         return compute(self, chunk)
 
+    begun, track = [], Display.track
+
+    def noted(self, total, description, start=0):
+        if description == "features of chains":
+            begun.append((total, start))
+        return track(self, total, description, start)
+
     monkeypatch.setattr(Embedder, "__call__", stop_at_the_second)
+    monkeypatch.setattr(Display, "track", noted)
     assert main(arguments) != 0
     assert main(arguments) == 0
     assert calls == [5, 5, 5, 2], "what was written is not computed again"
+    assert begun == [(12, 0), (12, 5)], "and is not in the rate by which the rest is forecast"
     folder = tmp_path / "run" / "chains"
     expected = compute(embedder, structures)
     np.testing.assert_allclose(

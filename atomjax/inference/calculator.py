@@ -49,6 +49,11 @@ class AtomjaxCalculator(Calculator):
             as the model was trained; False takes all atoms for adsorbates or molecules.
         **options: options of ASE's ``Calculator``.
 
+    Attributes:
+        predictor: the model; setting it discards the last results, as setting the next two does.
+        dataset: data set whose head predicts.
+        use_tags: use of tags.
+
     Raises:
         CheckpointError: there is no such checkpoint.
     """
@@ -66,38 +71,14 @@ class AtomjaxCalculator(Calculator):
         super().__init__(**options)
         if isinstance(model, str | Path):
             model = load_predictor(model, batch_size=1, slack=SLACK)
-        self._predictor, self._dataset, self._use_tags = model, dataset, use_tags
+        self.predictor: Predict = model
+        self.dataset, self.use_tags = dataset, use_tags
         self._told: set[str] = set()
 
-    @property
-    def predictor(self) -> Predict:
-        """The model; setting another one discards the last results."""
-        return self._predictor
-
-    @predictor.setter
-    def predictor(self, predictor: Predict) -> None:
-        self._predictor = predictor
-        self.reset()
-
-    @property
-    def dataset(self) -> str | None:
-        """The data set whose head predicts; setting another one discards the last results."""
-        return self._dataset
-
-    @dataset.setter
-    def dataset(self, dataset: str | None) -> None:
-        self._dataset = dataset
-        self.reset()
-
-    @property
-    def use_tags(self) -> bool:
-        """Use of tags; setting it discards the last results."""
-        return self._use_tags
-
-    @use_tags.setter
-    def use_tags(self, use_tags: bool) -> None:
-        self._use_tags = use_tags
-        self.reset()
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("predictor", "dataset", "use_tags"):
+            self.reset()
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Changes in the atoms since the last calculation, tags included; called by ASE."""

@@ -169,8 +169,7 @@ def write_features(
     written, sums = _written(folder, ends, made_of, run)
     step = CHUNK_BATCHES * embedder.batch_size
     arrays: list[np.memmap] = []
-    with run.progress(len(structures), f"features of {name}") as tracker:
-        tracker.advance(written)
+    with run.progress(len(structures), f"features of {name}", written) as tracker:
         for first in range(written, len(structures), step):
             chunk = [structures[i] for i in range(first, min(first + step, len(structures)))]
             found, last = embedder(chunk), first + len(chunk)

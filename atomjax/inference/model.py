@@ -26,7 +26,6 @@ from atomjax.similarity.features.extractor import checkpoint_name, make_extracto
 from atomjax.similarity.settings import ExtractorSettings
 from atomjax.structures import ClassLabels
 from atomjax.structures.elements import SYMBOLS
-from atomjax.structures.properties import target_scale
 from atomjax.training.running.checkpoint import Which, load_checkpoint
 
 
@@ -36,6 +35,19 @@ class Predicting(abc.ABC):
     @abc.abstractmethod
     def predictor(self, **options: Any) -> Predictor | EnsemblePredictor:
         """The predictor of these options of :class:`atomjax.inference.predict.Predictor`."""
+
+    def classes(self, dataset: str | None = None) -> dict[str, tuple[str, ...]]:
+        """Properties of a data set's head that are classes, with the names of these.
+
+        Args:
+            dataset: data set; may be left out if there is one head.
+
+        Raises:
+            CheckpointError: as for :meth:`predict`.
+            ValueError: likewise.
+        """
+        scales = self.predictor().head(dataset).scales
+        return {scale.name: scale.classes for scale in scales if isinstance(scale, ClassLabels)}
 
     def predict(
         self,
@@ -194,19 +206,6 @@ class Model(Predicting):
         known = {s for one in labels for s in one.get("trained_on", {}).get("elements", ())}
         return tuple(symbol for symbol in SYMBOLS if symbol in known)
 
-    def classes(self, dataset: str | None = None) -> dict[str, tuple[str, ...]]:
-        """Properties of a data set's head that are classes, with the names of these.
-
-        Args:
-            dataset: data set; may be left out if there is one head.
-        """
-        names = self.datasets if dataset is None else (dataset,)
-        labels = self.metadata.get("datasets", {})
-        scales = [
-            target_scale(p) for n in names[:1] for p in labels.get(n, {}).get("properties", ())
-        ]
-        return {scale.name: scale.classes for scale in scales if isinstance(scale, ClassLabels)}
-
     def features(
         self,
         structures: Source,
@@ -292,10 +291,6 @@ class Ensemble(Predicting):
 
     def __repr__(self) -> str:
         return f"Ensemble({', '.join(map(repr, self.models))})"
-
-    def classes(self, dataset: str | None = None) -> dict[str, tuple[str, ...]]:
-        """As :meth:`Model.classes`; those of all models are the same."""
-        return self.models[0].classes(dataset)
 
     def predictor(self, **options: Any) -> EnsemblePredictor:
         """The `EnsemblePredictor` of these options; as :meth:`Model.predictor`."""

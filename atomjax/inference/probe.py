@@ -26,8 +26,8 @@ from atomjax.runtime.run import Run
 from atomjax.similarity.features.extractor import BackboneExtractor
 from atomjax.structures import ClassLabels, Structure
 from atomjax.training.checks import check_settings
-from atomjax.training.finetune import finetuning_job, load_pretrained
-from atomjax.training.job import Job, Variables, model_config
+from atomjax.training.finetune import check_alone, load_pretrained
+from atomjax.training.from_settings import Variables, model_config
 from atomjax.training.running.leaves import backbone_of
 from atomjax.training.session import Session
 from atomjax.training.settings import RegularizationSettings, RunSettings
@@ -55,13 +55,9 @@ def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
         ConfigError: there is no checkpoint or no validation part, or the head is not linear.
         CheckpointError: the checkpoint is missing or of another model.
     """
-    settings = RunSettings.from_config(config)
-    session, start = Session(probe_job(settings), run), settings.finetune
-    assert start is not None
-    assert start.checkpoint is not None
+    session = Session(linear_settings(RunSettings.from_config(config)), run)
     began = time.perf_counter()
-    fresh = session.fresh_variables()
-    variables = load_pretrained(session, fresh, start.checkpoint, start.which, start.averaged)
+    variables = load_pretrained(session, session.fresh_variables())
     parts = {name: session.dataset(name) for name in ("train", "validation")}
     features = {
         name: _features(session, variables, dataset, name) for name, dataset in parts.items()
@@ -95,19 +91,20 @@ def probe(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any]:
 
 def check_probe(settings: RunSettings) -> list[str]:
     """Checks a config of workflow "probe"; see :func:`atomjax.training.checks.check_settings`."""
-    probe_job(settings)
+    linear_settings(settings)
     return check_settings(settings)
 
 
-def probe_job(settings: RunSettings) -> Job:
-    """The job of a probe: its head has one layer, and starts from none of the checkpoint's.
+def linear_settings(settings: RunSettings) -> RunSettings:
+    """Settings of a probe's head: it has one layer, and starts from none of the checkpoint's.
 
     Raises:
         ConfigError: it is none that a linear head could be fitted for.
     """
-    start, head = settings.finetune, settings.head
-    if start is None or start.checkpoint is None:
+    start, head = settings.start, settings.head
+    if start.checkpoint is None:
         raise ConfigError("a probe reads the features of a checkpoint: give finetune.checkpoint")
+    check_alone(settings)
     if len(settings.data.train) != 1:
         raise ConfigError(f"a probe is of one data set, not of {len(settings.data.train)}")
     if head.kind == "energy_forces" and head.forces == "direct":
@@ -125,19 +122,17 @@ def probe_job(settings: RunSettings) -> Job:
     )
     # The upstream set is tested; nothing is trained that could forget it.
     replay = start.replay and dataclasses.replace(start.replay, share=0.0)
-    job = finetuning_job(
-        settings.replace(
-            train=train,
-            head=dataclasses.replace(head, num_layers=1),
-            finetune=dataclasses.replace(start, head_from=None, replay=replay),
-        )
+    linear = settings.replace(
+        train=train,
+        head=dataclasses.replace(head, num_layers=1),
+        finetune=dataclasses.replace(start, head_from=None, replay=replay),
     )
-    backbone = find_backbone(model_config(job))
+    backbone = find_backbone(model_config(linear))
     if "num_layers" not in backbone.head_sizes:
         raise ConfigError(
             f"a probe is a head of one layer, and those of {backbone.name} have a fixed depth"
         )
-    return job
+    return linear
 
 
 def fit_ridge(
@@ -199,11 +194,11 @@ def _features(
     session: Session, variables: Variables, dataset: GraphDataset, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """[S, d] mean features of the structures, and [S] their numbers of atoms."""
-    name = f"{session.model_config['name']} of {session.job.checkpoint}"
+    name = f"{session.model_config['name']} of {session.settings.start.checkpoint}"
     extractor = BackboneExtractor(
         name, session.model_config, backbone_of(variables), dataset.graph_config
     )
-    train = session.job.train
+    train = session.settings.train
     size = train.validation.eval_batch_size or train.batching.batch_size
     embedder, folder = Embedder(extractor, batch_size=size), session.run.path("features", part)
     write_features(folder, part, dataset.structures, embedder, session.run)

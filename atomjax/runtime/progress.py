@@ -4,80 +4,96 @@ import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 
+# Takes the name of the work, units done, their total, and the fields shown beside them.
+Told = Callable[[str, int, int, Mapping[str, Any]], None]
 
-class Tracker(Protocol):
-    """Progress reports of a piece of work."""
+
+class Tracker:
+    """Progress of a piece of work, which nobody is shown; see its subclasses.
+
+    Args:
+        total: units of the work.
+        description: name of the work.
+        start: units that were done before.
+        told: called when the work begins or advances.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        start: int = 0,
+        *,
+        told: Told | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._total, self._description, self._start = total, description, start
+        self._told, self._clock = told, clock
+        self._done, self._began, self._discounted = start, clock(), 0.0
+        self._tell({})
 
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Counts ``n`` more units as done and shows ``fields`` beside the count."""
-        ...
+        self._done += n
+        self._tell(fields)
+        self._show(n, fields)
 
     def discount(self, seconds: float) -> None:
         """Leaves time that will not come again, such as a compilation, out of the forecast."""
-        ...
+        self._discounted += seconds
 
+    def _tell(self, fields: Mapping[str, Any]) -> None:
+        if self._told is not None:
+            self._told(self._description, self._done, self._total, fields)
 
-class Forecast:
-    """Remaining time of some work, extrapolated from its rate so far."""
-
-    def __init__(self, total: int, start: int, clock: Callable[[], float]):
-        self.total, self.done = total, start
-        self._start, self._clock = start, clock
-        self._began, self._discounted = clock(), 0.0
+    def _show(self, n: int, fields: Mapping[str, Any]) -> None:
+        """Shows that ``n`` more units are done."""
 
     @property
-    def elapsed(self) -> float:
+    def _elapsed(self) -> float:
         """Seconds since the beginning."""
         return self._clock() - self._began
 
     @property
-    def left(self) -> float | None:
-        """Seconds that the rest will take; None where nothing is done yet or left."""
-        done_here = self.done - self._start
-        if done_here <= 0 or self.done >= self.total:
+    def _left(self) -> float | None:
+        """Seconds for the rest at the rate so far; None where nothing is done yet or left."""
+        done_here = self._done - self._start
+        if done_here <= 0 or self._done >= self._total:
             return None
-        return max(self.elapsed - self._discounted, 0.0) / done_here * (self.total - self.done)
-
-    def discount(self, seconds: float) -> None:
-        """Leaves time that will not come again out of the forecast."""
-        self._discounted += seconds
+        return max(self._elapsed - self._discounted, 0.0) / done_here * (self._total - self._done)
 
 
-class BarTracker:
+class BarTracker(Tracker):
     """One line of a live display."""
 
-    def __init__(self, progress: Progress, task: TaskID, forecast: Forecast):
+    def __init__(self, progress: Progress, total: int, description: str, start: int, told: Any):
+        super().__init__(total, description, start, told=told)
         self._progress = progress
-        self._task = task
-        self._forecast = forecast
+        self._task = progress.add_task(
+            description, total=total, completed=start, fields="", left=""
+        )
 
-    def advance(self, n: int = 1, **fields: Any) -> None:
-        """Counts ``n`` more units as done and shows ``fields`` beside the bar."""
-        self._forecast.done += n
-        left = self._forecast.left
+    def _show(self, n: int, fields: Mapping[str, Any]) -> None:
+        left = self._left
         shown: dict[str, Any] = {"left": "" if left is None else f"{format_seconds(left)} left"}
         if fields:
             shown["fields"] = describe_fields(fields)
         self._progress.update(self._task, advance=n, **shown)
 
-    def discount(self, seconds: float) -> None:
-        """Leaves time that will not come again out of the forecast."""
-        self._forecast.discount(seconds)
 
-
-class LineTracker:
+class LineTracker(Tracker):
     """Plain lines, at most one every ``interval`` seconds, and one at the end."""
 
     def __init__(
@@ -85,76 +101,32 @@ class LineTracker:
         write: Callable[[str], None],
         total: int,
         description: str,
-        *,
         start: int = 0,
+        *,
         interval: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
+        **options: Any,
     ):
-        self._write = write
-        self._description = description
-        self._forecast = Forecast(total, start, clock)
-        self._interval = interval
-        self._clock = clock
-        self._last = clock()
-        self._shown = start
-        self._fields = ""
+        super().__init__(total, description, start, **options)
+        self._write, self._interval = write, interval
+        self._last, self._shown, self._fields = self._began, start, ""
 
-    def advance(self, n: int = 1, **fields: Any) -> None:
-        """Counts ``n`` more units as done; writes a line when one is due."""
-        self._forecast.done += n
+    def close(self) -> None:
+        """Writes the last state if no line has shown it yet."""
+        if self._done > self._shown:
+            self._write_line()
+
+    def _show(self, n: int, fields: Mapping[str, Any]) -> None:
         if fields:
             self._fields = describe_fields(fields)
         if self._clock() - self._last >= self._interval:
             self._write_line()
 
-    def discount(self, seconds: float) -> None:
-        """Leaves time that will not come again out of the forecast."""
-        self._forecast.discount(seconds)
-
-    def close(self) -> None:
-        """Writes the last state if no line has shown it yet."""
-        if self._forecast.done > self._shown:
-            self._write_line()
-
     def _write_line(self) -> None:
-        self._last = self._clock()
-        forecast, self._shown = self._forecast, self._forecast.done
-        parts = [f"{self._description}: {forecast.done}/{forecast.total}", self._fields]
-        elapsed, left = format_seconds(forecast.elapsed), forecast.left
+        self._last, self._shown = self._clock(), self._done
+        parts = [f"{self._description}: {self._done}/{self._total}", self._fields]
+        elapsed, left = format_seconds(self._elapsed), self._left
         parts.append(elapsed if left is None else f"{elapsed} gone, {format_seconds(left)} left")
         self._write("  ".join(part for part in parts if part))
-
-
-class SilentTracker:
-    """Shows nothing; for processes that do not own the terminal."""
-
-    def advance(self, n: int = 1, **fields: Any) -> None:
-        """Does nothing."""
-
-    def discount(self, seconds: float) -> None:
-        """Does nothing."""
-
-
-# Takes the name of the work, units done, their total, and the fields shown beside them.
-Told = Callable[[str, int, int, Mapping[str, Any]], None]
-
-
-class TellingTracker:
-    """A tracker that also reports progress to a callback; see :class:`Display`."""
-
-    def __init__(self, tracker: Tracker, told: Told, description: str, total: int, start: int):
-        self._tracker, self._told = tracker, told
-        self._description, self._total, self._done = description, total, start
-
-    def advance(self, n: int = 1, **fields: Any) -> None:
-        """Reports the progress, and advances the other tracker."""
-        self._done += n
-        self._told(self._description, self._done, self._total, fields)
-        self._tracker.advance(n, **fields)
-
-    def discount(self, seconds: float) -> None:
-        """Leaves time out of the other tracker's forecast."""
-        self._tracker.discount(seconds)
 
 
 class Display:
@@ -174,22 +146,14 @@ class Display:
     @contextmanager
     def track(self, total: int, description: str, start: int = 0) -> Iterator[Tracker]:
         """Shows the progress of ``total`` units of work while the context is open."""
-        with self._shown(total, description, start) as tracker:
-            if self._told is None:
-                yield tracker
-            else:
-                self._told(description, start, total, {})
-                yield TellingTracker(tracker, self._told, description, total, start)
-
-    @contextmanager
-    def _shown(self, total: int, description: str, start: int) -> Iterator[Tracker]:
+        work = total, description, start
         if self.console is None:
-            yield SilentTracker()
+            yield Tracker(*work, told=self._told)
         elif draws_bars(self.console):
-            with self._bar(total, description, start) as tracker:
-                yield tracker
+            with self._bars() as progress:
+                yield BarTracker(progress, *work, self._told)
         else:
-            tracker = LineTracker(self.write, total, description, start=start)
+            tracker = LineTracker(self.write, *work, told=self._told)
             try:
                 yield tracker
             finally:
@@ -201,7 +165,8 @@ class Display:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def _bar(self, total: int, description: str, start: int) -> Iterator[Tracker]:
+    def _bars(self) -> Iterator[Progress]:
+        """The bars of all work that is under way."""
         if self._progress is None:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -214,10 +179,9 @@ class Display:
             )
             self._progress.start()
         progress = self._progress
-        task = progress.add_task(description, total=total, completed=start, fields="", left="")
         self._open += 1
         try:
-            yield BarTracker(progress, task, Forecast(total, start, time.monotonic))
+            yield progress
         finally:
             self._open -= 1
             if self._open == 0:
@@ -237,7 +201,7 @@ def live_display(shown: bool = True) -> Display:
     return Display(console if shown and draws_bars(console) else None)
 
 
-def describe_fields(fields: dict[str, Any]) -> str:
+def describe_fields(fields: Mapping[str, Any]) -> str:
     """``name value`` pairs, numbers to four figures."""
     return " ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

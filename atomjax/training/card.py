@@ -7,8 +7,7 @@ from typing import Any
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.training.checks import check_settings
-from atomjax.training.finetune import finetuning_job
-from atomjax.training.pretrain import pretraining_job
+from atomjax.training.finetune import check_alone
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
@@ -34,5 +33,6 @@ def show_card(config: Mapping[str, Any], folder: Path) -> None:
         )
     settings = RunSettings.from_config(config)
     check_settings(settings)
-    job = (pretraining_job if settings.workflow == "pretrain" else finetuning_job)(settings)
-    Session(job, Run(folder)).checkpoints.close()
+    if settings.workflow != "pretrain":
+        check_alone(settings)
+    Session(settings, Run(folder)).checkpoints.close()

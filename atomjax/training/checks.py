@@ -8,7 +8,7 @@ from atomjax.runtime.config import ConfigError
 from atomjax.training.basis import with_basis
 from atomjax.training.budget import check_budget
 from atomjax.training.finetune import compare_backbones
-from atomjax.training.job import head_config
+from atomjax.training.from_settings import head_config
 from atomjax.training.running.checkpoint import read_metadata
 from atomjax.training.running.classification import BALANCED_ERROR
 from atomjax.training.settings import HeadSettings, RunSettings, TrainSettings

@@ -1,6 +1,7 @@
 """Finetuning: a pretrained backbone with new heads, or the same model from random weights."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +12,10 @@ from atomjax.models import backbone_config, build_model, check_fitted, find_back
 from atomjax.models.network import head_key
 from atomjax.runtime.config import ConfigError, differences
 from atomjax.runtime.run import Run
+from atomjax.training.from_settings import Variables
 from atomjax.training.head_source import source_heads, source_parameters
-from atomjax.training.job import Job, Variables
-from atomjax.training.pretrain import pretraining_job
 from atomjax.training.running.checkpoint import (
     CheckpointError,
-    Which,
     load_backbone,
     load_checkpoint,
 )
@@ -45,22 +44,15 @@ def finetune(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         RunInterrupted: after SIGTERM, with the state saved.
     """
     settings = RunSettings.from_config(config)
-    session = Session(finetuning_job(settings), run)
-    start = settings.finetune
-    if start is None or start.checkpoint is None:
+    check_alone(settings)
+    session = Session(settings, run)
+    if settings.start.checkpoint is None:
         return session.train()
-    checkpoint, which, averaged = start.checkpoint, start.which, start.averaged
-    return session.train(
-        lambda variables: load_pretrained(session, variables, checkpoint, which, averaged)
-    )
+    return session.train(functools.partial(load_pretrained, session))
 
 
-def finetuning_job(settings: RunSettings) -> Job:
-    """The training of a config of workflow "finetune".
-
-    Raises:
-        ConfigError: the section "finetune" is missing, or asks for several trainings.
-    """
+def check_alone(settings: RunSettings) -> None:
+    """Raise ConfigError where section "finetune" is missing, or asks for several trainings."""
     start = settings.finetune
     if start is None:
         raise ConfigError(f'workflow is "{settings.workflow}"; write "finetune"')
@@ -69,36 +61,25 @@ def finetuning_job(settings: RunSettings) -> Job:
             "several finetune.seeds or finetune.folds make several trainings; run them with "
             "atomjax.studies.benchmark.finetune, as the launcher does"
         )
-    return dataclasses.replace(
-        pretraining_job(settings),
-        checkpoint=start.checkpoint,
-        which=start.which,
-        averaged=start.averaged,
-        head_from=start.head_from,
-        replay=start.replay,
-    )
 
 
-def load_pretrained(
-    session: Session,
-    variables: Variables,
-    checkpoint: str,
-    which: Which,
-    averaged: bool = True,
-) -> Variables:
-    """``variables`` with the backbone and the scale factors of a checkpoint.
+def load_pretrained(session: Session, variables: Variables) -> Variables:
+    """``variables`` with the backbone and the scale factors of the session's checkpoint.
 
     Raises:
         CheckpointError: if the checkpoint is missing or of another backbone.
         ScaleFactorError: if its scale factors were never fitted.
     """
-    source, metadata = load_checkpoint(checkpoint, which, averaged=averaged)
+    start = session.settings.start
+    checkpoint = start.checkpoint
+    assert checkpoint is not None
+    source, metadata = load_checkpoint(checkpoint, start.which, averaged=start.averaged)
     compare_backbones(metadata["model"], session.model_config, checkpoint)
     source, dropped = _without_edge_output(source, variables, session)
     loaded = load_backbone(variables, source, checkpoint)
     check_fitted(loaded)
     loaded, heads = _with_heads(loaded, source, metadata, session)
-    kind = "averaged" if averaged else "last"
+    kind = "averaged" if start.averaged else "last"
     count = len(jax.tree.leaves(loaded["params"]["backbone"]))
     session.run.say(
         f"backbone of {checkpoint} (step {metadata['step']}, {kind} weights): {count} parameter "
@@ -111,8 +92,8 @@ def load_pretrained(
 def _with_heads(
     variables: Variables, source: Variables, metadata: Mapping[str, Any], session: Session
 ) -> tuple[Variables, str]:
-    """The variables with the checkpoint's heads where the job asks for them, and a note on it."""
-    head_from, replay = session.job.head_from, session.replay
+    """The variables with the checkpoint's heads where it is asked for them, and a note."""
+    head_from, replay = session.settings.start.head_from, session.replay
     wanted = {head.name: head_from for head in session.heads if head_from is not None}
     if replay is not None:
         wanted[replay.name] = replay.source

@@ -25,7 +25,6 @@ from atomjax.runtime.run import Run
 from atomjax.runtime.workflows import WorkflowSettings
 from atomjax.training.checks import check_settings
 from atomjax.training.loaders import first_batches
-from atomjax.training.pretrain import pretraining_job
 from atomjax.training.running.leaves import backbone_of, flatten
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
@@ -130,14 +129,14 @@ def mean_gradients(settings: RunSettings, run: Run, wanted: GradientSettings) ->
     # Other parts are not read: a small sample may lack elements of theirs.
     given: dict[str, Any] = {"validation": (), "test": (), "max_validation": 0, "max_test": 0}
     data = dataclasses.replace(settings.data, train=(renamed,), **given)
-    job = pretraining_job(settings.replace(train=train, data=data))
-    session, found = Session(job, run), []
+    settings = settings.replace(workflow="pretrain", finetune=None, train=train, data=data)
+    session, found = Session(settings, run), []
     optimizer = _summing()
     step = make_train_step(
         session.apply, session.tasks, optimizer, session.mesh,
         reduction=train.loss.force_reduction, accumulation=train.batching.accumulation,
     )  # fmt: skip
-    batches = first_batches(job, session.train_loader)
+    batches = first_batches(settings, session.train_loader)
     for number in range(wanted.initialisations):
         key = jax.random.fold_in(jax.random.key(wanted.seed), number)
         variables = fit_scale_factors(session.model, session.fresh_variables(key), batches)

@@ -12,21 +12,20 @@ from atomjax.batching import BatchLoader, GraphDataset
 from atomjax.data.load import DataSplits
 from atomjax.graphs import Capacity, GraphBatch
 from atomjax.runtime.config import ConfigError
-from atomjax.training.job import Job
 from atomjax.training.replay import Replay
-from atomjax.training.settings import BatchingSettings
+from atomjax.training.settings import BatchingSettings, RunSettings
 from atomjax.training.update.state import own_rows
 
 
 def training_loader(
-    job: Job, splits: DataSplits, mesh: Mesh, replay: Replay | None = None
+    settings: RunSettings, splits: DataSplits, mesh: Mesh, replay: Replay | None = None
 ) -> BatchLoader:
     """The loader of the training batches.
 
     Raises:
         ConfigError: the share of the replay makes no structure, or batches cannot be divided so.
     """
-    train, parts = job.train, job.train.batching.accumulation
+    train, parts = settings.train, settings.train.batching.accumulation
     datasets, samples, strata = splits.train, splits.samples, None
     if replay is not None:
         datasets, samples = datasets[:-1], samples[:-1]
@@ -39,12 +38,12 @@ def training_loader(
     return BatchLoader(
         datasets,
         batch_size=train.batching.batch_size,
-        seed=job.seed,
+        seed=settings.seed,
         epochs=train.epochs,
         num_devices=mesh.size * parts,
         num_buckets=train.batching.num_buckets,
         fill=train.batching.fill if strata is None else "count",
-        num_workers=job.data.loader_workers,
+        num_workers=settings.data.loader_workers,
         shuffle=True,
         dtype=np.dtype(train.dtype),
         samples=samples,
@@ -61,51 +60,53 @@ def _check_strata(batching: BatchingSettings) -> None:
         )
 
 
-def evaluation_loaders(job: Job, splits: DataSplits, mesh: Mesh) -> dict[str, BatchLoader]:
+def evaluation_loaders(
+    settings: RunSettings, splits: DataSplits, mesh: Mesh
+) -> dict[str, BatchLoader]:
     """Loaders of "validation" and "test", where there are such data, with common shapes."""
     given = {name: getattr(splits, name) for name in ("validation", "test")}
-    loaders = {name: _evaluation_loader(job, own, mesh) for name, own in given.items() if own}
+    loaders = {name: _evaluation_loader(settings, own, mesh) for name, own in given.items() if own}
     if len(loaders) < 2:
         return loaders
     shapes = common_shapes(*(loader.capacities for loader in loaders.values()))
-    return {name: _evaluation_loader(job, given[name], mesh, shapes) for name in loaders}
+    return {name: _evaluation_loader(settings, given[name], mesh, shapes) for name in loaders}
 
 
 def _evaluation_loader(
-    job: Job,
+    settings: RunSettings,
     datasets: Sequence[GraphDataset],
     mesh: Mesh,
     capacity: Sequence[Capacity] | None = None,
 ) -> BatchLoader:
-    batching = job.train.batching
+    batching = settings.train.batching
     return BatchLoader(
         datasets,
-        batch_size=job.train.validation.eval_batch_size or batching.batch_size,
-        seed=job.seed,
+        batch_size=settings.train.validation.eval_batch_size or batching.batch_size,
+        seed=settings.seed,
         epochs=1,
         num_devices=mesh.size,
         num_buckets=batching.num_buckets,
         fill=batching.fill,
         shuffle=False,
-        dtype=np.dtype(job.train.dtype),
+        dtype=np.dtype(settings.train.dtype),
         capacity=capacity,
         rows=own_rows(mesh),
         # A part of the upstream set alone has none.
-        property_names=[target.name for target in job.head.targets],
+        property_names=[target.name for target in settings.head.targets],
     )
 
 
-def first_batches(job: Job, loader: BatchLoader) -> list[GraphBatch]:
+def first_batches(settings: RunSettings, loader: BatchLoader) -> list[GraphBatch]:
     """A few unstacked training batches, the same whatever the number of devices."""
-    batching = job.train.batching
+    batching = settings.train.batching
     own = BatchLoader(
         loader.datasets,
         batch_size=batching.batch_size,
-        seed=job.seed,
+        seed=settings.seed,
         epochs=1,
         num_buckets=1,
         drop_edges=False,
-        dtype=np.dtype(job.train.dtype),
+        dtype=np.dtype(settings.train.dtype),
         prefetch=0,
         samples=loader.samples,
     )

@@ -1,4 +1,4 @@
-"""Checks of a job before anything is computed."""
+"""Checks of a training before anything is computed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,20 +12,20 @@ from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.cluster import processes
 from atomjax.runtime.config import ConfigError
 from atomjax.structures.elements import MAX_ATOMIC_NUMBER, SYMBOLS
-from atomjax.training.job import Job
 from atomjax.training.running.checkpoint import Checkpoints
+from atomjax.training.settings import RunSettings
 
 
-def check_job(job: Job) -> None:
+def check_start(settings: RunSettings) -> None:
     """Raise ConfigError where the precision is another, or there is no backbone to start from."""
-    if job.train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    if settings.train.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise ConfigError('train.dtype="float64" needs the environment variable JAX_ENABLE_X64=1')
     pretrained = {
-        "train.lora adapts": job.train.lora,
-        "finetune.replay keeps the head of": job.replay,
+        "train.lora adapts": settings.train.lora,
+        "finetune.replay keeps the head of": settings.start.replay,
     }
     for what, given in pretrained.items():
-        if given is not None and job.checkpoint is None:
+        if given is not None and settings.start.checkpoint is None:
             raise ConfigError(
                 f"{what} a pretrained model, and this training starts from random weights: give "
                 "finetune.checkpoint, or leave it out"

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from atomjax.runtime.run import Run
-from atomjax.training.job import Job
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 
@@ -24,17 +23,4 @@ def pretrain(config: Mapping[str, Any] | RunSettings, run: Run) -> dict[str, Any
         FloatingPointError: at a loss that is not finite, naming the structures.
         RunInterrupted: after SIGTERM, with the state saved.
     """
-    settings = RunSettings.from_config(config)
-    return Session(pretraining_job(settings), run).train()
-
-
-def pretraining_job(settings: RunSettings) -> Job:
-    """The training of a config, from random weights."""
-    return Job(
-        model=settings.model,
-        data=settings.data,
-        train=settings.train,
-        head=settings.head,
-        seed=settings.seed,
-        config=settings.to_dict(),
-    )
+    return Session(RunSettings.from_config(config), run).train()

@@ -26,13 +26,13 @@ from atomjax.runtime.run import Run
 from atomjax.structures import References, Structure
 from atomjax.structures.store import Store, write_store
 from atomjax.training.basis import checkpoint_graph
+from atomjax.training.from_settings import make_task
 from atomjax.training.head_source import source_references
-from atomjax.training.job import Job, make_task
 from atomjax.training.running.checkpoint import load_checkpoint
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.leaves import digest
 from atomjax.training.running.results import StructureResult
-from atomjax.training.settings import GroupSettings, ReplaySettings
+from atomjax.training.settings import GroupSettings, ReplaySettings, RunSettings
 from atomjax.training.update.state import data_mesh, own_rows, place
 from atomjax.training.update.tasks import Task
 
@@ -62,9 +62,9 @@ class Replay:
         pattern = f"^head_{self.name}/"
         return () if self.settings.share else (GroupSettings(pattern=pattern, multiplier=0.0),)
 
-    def task(self, job: Job) -> Task:
+    def task(self, settings: RunSettings) -> Task:
         """Its part of the loss."""
-        return make_task(job, self.settings.dataset, self.head, self.references)
+        return make_task(settings, self.settings.dataset, self.head, self.references)
 
     def per_batch(self, batch_size: int) -> int:
         """Structures of every batch that are replayed.
@@ -134,7 +134,7 @@ def _source(settings: ReplaySettings, metadata: Mapping[str, Any]) -> str:
     return source
 
 
-def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
+def load_replay(replay: Replay, settings: RunSettings, run: Run, index: int) -> DataSplits:
     """The training and the test part of the upstream set.
 
     Raises:
@@ -145,16 +145,16 @@ def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
     splits = load_datasets(
         DataSettings(
             train=(replay.settings.dataset,),
-            max_test=job.data.max_test,
-            cache_dir=job.data.cache_dir,
-            workers=job.data.workers,
+            max_test=settings.data.max_test,
+            cache_dir=settings.data.cache_dir,
+            workers=settings.data.workers,
         ),
         run,
         conservative=head.forces == "conservative",
         forces=real and head.kind == "energy_forces",
         energies=real,
         stress=real and head.stress,
-        edge_dropout=job.train.regularization.edge_dropout,
+        edge_dropout=settings.train.regularization.edge_dropout,
         fit=lambda *_: replay.references,
         graphs=[base],
     )
@@ -165,37 +165,38 @@ def load_replay(replay: Replay, job: Job, run: Run, index: int) -> DataSplits:
         )
     splits.validation.clear()
     for part in (splits.train, splits.test):
-        structures = part[0].structures if real else _labelled(replay, part[0], job, run)
+        structures = part[0].structures if real else _labelled(replay, part[0], settings, run)
         part[0] = make_dataset(
             replay.name,
             structures,
             part[0].graph_config,
             run=run,
-            workers=job.data.workers,
+            workers=settings.data.workers,
             references=replay.references,
             stress=head.stress,
-            fixed_atoms=job.train.loss.fixed_atoms and part is splits.train,
+            fixed_atoms=settings.train.loss.fixed_atoms and part is splits.train,
             index=index,
         )
     if not real:
-        splits.origins[0] += f"; labels are predictions of {job.checkpoint}"
+        splits.origins[0] += f"; labels are predictions of {settings.start.checkpoint}"
     return splits
 
 
-def _labelled(replay: Replay, dataset: GraphDataset, job: Job, run: Run) -> Store:
+def _labelled(replay: Replay, dataset: GraphDataset, settings: RunSettings, run: Run) -> Store:
     """The structures with the checkpoint's predictions as labels, kept on disk."""
-    assert job.checkpoint is not None
-    variables, metadata = load_checkpoint(job.checkpoint, job.which, averaged=job.averaged)
+    start = settings.start
+    assert start.checkpoint is not None
+    variables, metadata = load_checkpoint(start.checkpoint, start.which, averaged=start.averaged)
     order = fingerprint(dataset.structures)["order"]
     # Of a training that is resumed, too, in whose own checkpoints the head has another name.
     source = _source(replay.settings, metadata)
     facts = [order, source, metadata["model"], replay.graph.cache_key(), code_digest(*CODE)]
-    cache = Path(job.data.cache_dir) if job.data.cache_dir else run.root / "data"
+    cache = Path(settings.data.cache_dir) if settings.data.cache_dir else run.root / "data"
     folder = cache / f"{replay.name}-predicted-{digest(facts, variables)[:16]}"
     if not folder.exists():
-        run.say(f"{replay.name}: labelling {len(dataset):,} structures by {job.checkpoint}")
+        run.say(f"{replay.name}: labelling {len(dataset):,} structures by {start.checkpoint}")
         # All processes compute together; the first one writes.
-        found = _predicted(replay, source, dataset, variables, metadata, job)
+        found = _predicted(replay, source, dataset, variables, metadata, settings)
         # A run beside this one may have made the same meanwhile.
         if run.primary and not folder.exists():
             with replacing_folder(folder) as made:
@@ -210,7 +211,7 @@ def _predicted(
     dataset: GraphDataset,
     variables: Mapping[str, Any],
     metadata: Mapping[str, Any],
-    job: Job,
+    settings: RunSettings,
 ) -> Sequence[Structure]:
     """The structures with what a checkpoint predicts."""
     heads = [HeadConfig.from_dict(head) for head in metadata["heads"]]
@@ -218,7 +219,7 @@ def _predicted(
     model, mesh = build_model(metadata["model"], heads), data_mesh()
     task = Task(name=head.name, kind=head.kind, stress=head.stress)
     bare = GraphDataset(head.name, dataset.structures, replay.graph, index=0)
-    train = job.train
+    train = settings.train
     loader = BatchLoader(
         [bare],
         batch_size=train.validation.eval_batch_size or train.batching.batch_size,

@@ -30,8 +30,7 @@ from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.training.basis import describe_graphs, with_basis
 from atomjax.training.budget import check_budget
-from atomjax.training.job import (
-    Job,
+from atomjax.training.from_settings import (
     Variables,
     head_config,
     load_splits,
@@ -39,20 +38,19 @@ from atomjax.training.job import (
     model_config,
 )
 from atomjax.training.loaders import evaluation_loaders, first_batches, training_loader
-from atomjax.training.outset import check_common_step, check_elements, check_job
+from atomjax.training.outset import check_common_step, check_elements, check_start
 from atomjax.training.replay import find_replay, load_replay
 from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint, read_metadata
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.running.metrics import by_dataset, describe_metrics
 from atomjax.training.running.predictions import write_predictions
-from atomjax.training.settings import GroupSettings
+from atomjax.training.settings import GroupSettings, RunSettings
 from atomjax.training.update.compiled import COMPILED
 from atomjax.training.update.layer_rates import all_groups
 from atomjax.training.update.lora import Adapters
 from atomjax.training.update.optimizer import (
     count_parameters,
-    learning_rate_schedule,
     make_optimizer,
     trained_parameters,
 )
@@ -68,42 +66,44 @@ from atomjax.training.update.step import differentiated, make_train_step
 
 
 class Session:
-    """A job with its data read, its model built and its checkpoints open.
+    """A training with its data read, its model built and its checkpoints open.
 
     Raises:
         ConfigError: if settings contradict each other or the data.
     """
 
-    def __init__(self, job: Job, run: Run):
-        check_job(job)
-        self.job, self.run = job, run
-        lora = job.train.lora
+    def __init__(self, settings: RunSettings, run: Run):
+        check_start(settings)
+        self.settings, self.run = settings, run
+        lora = settings.train.lora
         self._adapters = None if lora is None else Adapters(lora)
         self._merge = self._adapters.merge if self._adapters else lambda params: params
         self.checkpoints = Checkpoints(run.path("checkpoints"), self._merge)
         check_common_step(self.checkpoints)
         resumed = self.checkpoints.latest_metadata()
         source = resumed
-        if resumed is None and job.checkpoint is not None:
-            source = read_metadata(job.checkpoint, job.which)
-        self.replay = None
-        if job.replay is not None and source is not None:
-            self.replay = find_replay(job.replay, source, resumed=resumed is not None)
-        replayed = self.replay and functools.partial(load_replay, self.replay, job, run)
-        splits = load_splits(job, run, resumed, source, replayed)
-        self._datasets, own = splits.train, len(job.data.train)
-        check_budget(job.train, sum(splits.samples[:own]))
+        start, self.replay = settings.start, None
+        if resumed is None and start.checkpoint is not None:
+            source = read_metadata(start.checkpoint, start.which)
+        if start.replay is not None and source is not None:
+            self.replay = find_replay(start.replay, source, resumed=resumed is not None)
+        replayed = self.replay and functools.partial(load_replay, self.replay, settings, run)
+        splits = load_splits(settings, run, resumed, source, replayed)
+        self._datasets, own = splits.train, len(settings.data.train)
+        check_budget(settings.train, sum(splits.samples[:own]))
         self._structures = sum(map(len, splits.train[:own]))
-        self.tasks = make_tasks(job, splits.train[:own])
+        self.tasks = make_tasks(settings, splits.train[:own])
         self._fingerprints = [splits.fingerprints(index) for index in range(len(splits.train))]
         self.mesh = data_mesh()
-        self.train_loader = training_loader(job, splits, self.mesh, self.replay)
-        self.loaders = evaluation_loaders(job, splits, self.mesh)
-        self.heads = [head_config(job.head, one.name, one.scales) for one in splits.train[:own]]
+        self.train_loader = training_loader(settings, splits, self.mesh, self.replay)
+        self.loaders = evaluation_loaders(settings, splits, self.mesh)
+        self.heads = [
+            head_config(settings.head, one.name, one.scales) for one in splits.train[:own]
+        ]
         if self.replay is not None:
-            self.tasks += (self.replay.task(job),)
+            self.tasks += (self.replay.task(settings),)
             self.heads.append(self.replay.head)
-        self.model_config = with_basis(model_config(job), splits.train, source)
+        self.model_config = with_basis(model_config(settings), splits.train, source)
         held_out = [one for loader in self.loaders.values() for one in loader.datasets]
         check_elements(self.model_config, [*splits.train, *held_out])
         self.model = build_model(self.model_config, self.heads)
@@ -111,11 +111,11 @@ class Session:
         self._evaluation_step = COMPILED.get(
             ("evaluate", *self._meaning()),
             lambda: make_evaluation_step(
-                self.apply, self.tasks, self.mesh, reduction=job.train.loss.force_reduction
+                self.apply, self.tasks, self.mesh, reduction=settings.train.loss.force_reduction
             ),
         )
         graphs = describe_graphs(self.model_config, splits.train)
-        notes = [*(job.config.get("notes") or ()), *splits.remarks]
+        notes = [*(settings.notes or ()), *splits.remarks]
         run.say(data_card(splits, self.train_loader, graphs, notes))
 
     def train(self, load: Callable[[Variables], Variables] | None = None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Session:
         fresh = None if resumed else self.fresh_variables()
         shapes = jax.eval_shape(self.fresh_variables if fresh is None else lambda: fresh)
         backbone, whole = find_backbone(self.model_config), count_parameters(shapes["params"])
-        groups = all_groups(self.job.train, backbone)
+        groups = all_groups(self.settings.train, backbone)
         if self.replay is not None:
             groups = (*self.replay.frozen, *groups)
         add, groups = self._adaptation(shapes, groups)
@@ -151,7 +151,7 @@ class Session:
         count = count_parameters(shapes["params"], trained)
         self._say_size(whole, count)
         optimizer = make_optimizer(
-            self.job.train,
+            self.settings.train,
             shapes["params"],
             self.train_loader.num_steps,
             groups,
@@ -178,12 +178,12 @@ class Session:
         """Variables of the model before any training, scale factors unfitted.
 
         Args:
-            key: key of the random weights; None for that of the job's seed.
+            key: key of the random weights; None for that of the settings' seed.
         """
         if key is None:
-            key = jax.random.fold_in(jax.random.key(self.job.seed), 1)
+            key = jax.random.fold_in(jax.random.key(self.settings.seed), 1)
         variables = init_variables(self.model, key, self.train_loader.example_batch())
-        return jax.tree.map(lambda x: jnp.asarray(x, self.job.train.dtype), variables)
+        return jax.tree.map(lambda x: jnp.asarray(x, self.settings.train.dtype), variables)
 
     def dataset(self, part: str) -> GraphDataset:
         """The first data set of a part, such as "train"; raises ConfigError where there is none."""
@@ -196,7 +196,7 @@ class Session:
         """Saves variables that were not trained step by step, and tests them; see :meth:`train`."""
         placed, evaluator = place(variables, self.mesh), self._evaluator("validation")
         metrics = {} if evaluator is None else evaluator.metrics(placed)
-        state = create_state(placed, optax.identity(), self.job.seed)
+        state = create_state(placed, optax.identity(), self.settings.seed)
         done = {"step": 0, "seconds": seconds, "record": asdict(Record()), "validation": metrics}
         self.checkpoints.save_best(state, {**self._metadata(), **done})
         return self._results(0, seconds, 0)
@@ -209,7 +209,7 @@ class Session:
         if adapters is None:
             return lambda variables: variables, groups
         kernels = adapters.kernels(shapes["params"], groups)
-        key = jax.random.fold_in(jax.random.key(self.job.seed), 2)
+        key = jax.random.fold_in(jax.random.key(self.settings.seed), 2)
 
         def add(variables: Variables) -> Variables:
             return {**variables, "params": adapters.add(variables["params"], kernels, key)}
@@ -222,7 +222,7 @@ class Session:
             return load(fresh)
         if fresh["scale_factors"]:
             self.run.say("fitting scale factors")
-        return fit_scale_factors(self.model, fresh, first_batches(self.job, self.train_loader))
+        return fit_scale_factors(self.model, fresh, first_batches(self.settings, self.train_loader))
 
     def _first_or_latest_state(
         self,
@@ -231,7 +231,7 @@ class Session:
         start: Callable[[], Variables] | None,
     ) -> tuple[TrainState, Record, float]:
         """The placed state to go on from, its record, and the seconds trained so far."""
-        target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.job.seed))
+        target = jax.eval_shape(lambda: initial_state(shapes, optimizer, self.settings.seed))
         shardings = self._shardings(target)
         if start is None:
             state, metadata = self.checkpoints.restore(target)
@@ -240,12 +240,12 @@ class Session:
             return place(state, self.mesh, shardings), record, metadata["seconds"]
         # Hosts may differ in the last bits of what each has computed for itself.
         variables = processes.from_first(start())
-        state = create_state(variables, optimizer, self.job.seed)
+        state = create_state(variables, optimizer, self.settings.seed)
         return place(state, self.mesh, shardings), Record(), 0.0
 
     def _shardings(self, shapes: TrainState) -> TrainState | None:
         """Shardings of a state that is divided over the devices, else None."""
-        if not self.job.train.optimizer.shard_optimizer:
+        if not self.settings.train.optimizer.shard_optimizer:
             return None
         return state_shardings(shapes, self.mesh, shard_optimizer=True)
 
@@ -256,7 +256,7 @@ class Session:
         state: TrainState,
         seconds: float,
     ) -> Loop:
-        train, marks = self.job.train, tuple(jax.tree.leaves(trained))
+        train, marks = self.settings.train, tuple(jax.tree.leaves(trained))
         step = COMPILED.get(
             ("train", *self._meaning(), marks, self.train_loader.num_steps),
             lambda: make_train_step(
@@ -280,9 +280,7 @@ class Session:
             settings=train,
             tasks=self.tasks,
             mesh=self.mesh,
-            schedule=learning_rate_schedule(train, self.train_loader.num_steps),
             metadata=self._metadata(),
-            identify=self.train_loader.identify,
             merge=self._merge,
             seconds_before=seconds,
         )
@@ -320,9 +318,9 @@ class Session:
                     self._datasets, self.tasks, self._fingerprints, strict=True
                 )
             },
-            "seed": self.job.seed,
+            "seed": self.settings.seed,
             "structures": self._structures,
-            "config": dict(self.job.config),
+            "config": self.settings.to_dict(),
         }
 
     def _meaning(self) -> tuple[Hashable, ...]:
@@ -330,7 +328,7 @@ class Session:
         model = json.dumps(self.model_config, sort_keys=True)
         # A backbone that is registered anew may compute otherwise under the same name.
         network = find_backbone(self.model_config).network
-        return model, network, tuple(self.heads), self.tasks, self.job.train, self.mesh
+        return model, network, tuple(self.heads), self.tasks, self.settings.train, self.mesh
 
     def _results(self, steps: int, seconds: float, compilations: int) -> dict[str, Any]:
         variables, metadata = load_checkpoint(self.checkpoints.directory, "best")
@@ -346,11 +344,11 @@ class Session:
             test = {name: {**one, **further.get(name, {}), **one} for name, one in found}
             self.run.say(describe_metrics("test", metrics, self.tasks))
         return {
-            "seed": self.job.seed,
+            "seed": self.settings.seed,
             "steps": steps,
             "best_step": metadata["step"],
             "seconds": seconds,
-            "budget": self.job.train.epochs * self.train_loader.samples_per_epoch,
+            "budget": self.settings.train.epochs * self.train_loader.samples_per_epoch,
             "structures": self._structures,
             "parameters": count_parameters(variables["params"]),
             "compilations": compilations,
@@ -363,7 +361,7 @@ class Session:
         }
 
     def _say_size(self, parameters: int, trained: int) -> None:
-        size = f"{self.job.model.name} with {parameters:,} parameters"
+        size = f"{self.settings.model.name} with {parameters:,} parameters"
         if self._adapters is not None:
             size += f" and adapters of rank {self._adapters.settings.rank}"
         if self._adapters is not None or trained < parameters:

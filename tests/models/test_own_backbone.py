@@ -107,9 +107,13 @@ def test_a_backbone_that_is_registered_anew_is_compiled_anew(monkeypatch):
     """A file that is edited and read again, in a notebook: the same names, other formulas."""
     monkeypatch.setattr(registry, "BACKBONES", dict(registry.BACKBONES))
     session: Any = SimpleNamespace(
-        model_config={"name": "mine_small"}, heads=[], tasks=(), mesh=None, job=SimpleNamespace()
+        model_config={"name": "mine_small"},
+        heads=[],
+        tasks=(),
+        mesh=None,
+        settings=SimpleNamespace(),
     )
-    session.job.train = None
+    session.settings.train = None
     meanings = []
     for _ in range(2):
         sizes = {"mine_small": GEMNET_OC.sizes["gemnet_oc_tiny"]}

@@ -24,7 +24,6 @@ from atomjax.training.gradients import (
     mean_gradients,
 )
 from atomjax.training.loaders import first_batches
-from atomjax.training.pretrain import pretraining_job
 from atomjax.training.session import Session
 from atomjax.training.settings import RunSettings
 from atomjax.training.update.state import create_state, place, place_batch
@@ -85,14 +84,14 @@ def test_gradient_is_that_of_a_step_of_plain_descent(tmp_path):
         one, quiet_run(tmp_path / "a"), dataclasses.replace(wanted, initialisations=1)
     )
 
-    session = Session(pretraining_job(one), quiet_run(tmp_path / "b"))
+    session = Session(one, quiet_run(tmp_path / "b"))
     optimizer = optax.sgd(1.0)
     step = make_train_step(session.apply, session.tasks, optimizer, session.mesh)
     key = jax.random.fold_in(jax.random.key(5), 0)
     (_, batch), *more = session.train_loader.batches()
     assert not more
     fresh = session.model.init(key, session.train_loader.example_batch())
-    batches = first_batches(session.job, session.train_loader)
+    batches = first_batches(session.settings, session.train_loader)
     state = create_state(fit_scale_factors(session.model, fresh, batches), optimizer, one.seed)
     before = jax.device_get(state.params["backbone"])
     state, _ = step(place(state, session.mesh), place_batch(batch, session.mesh))

@@ -11,7 +11,7 @@ from atomjax.training.running.checkpoint import Checkpoints, load_checkpoint
 from atomjax.training.running.evaluate import Evaluator, make_evaluation_step
 from atomjax.training.running.loop import Loop, Record
 from atomjax.training.settings import PlateauSettings
-from atomjax.training.update.optimizer import learning_rate_schedule, make_optimizer
+from atomjax.training.update.optimizer import make_optimizer
 from atomjax.training.update.state import create_state, data_mesh, place
 from atomjax.training.update.step import make_train_step
 from atomjax.training.update.tasks import Task
@@ -38,6 +38,9 @@ class Batches:
                 structures[2].energy = np.inf
             yield step, stack([make_batch(structures, **SHAPE)])
 
+    def identify(self, dataset: int, structure: int) -> str:
+        return f"{'ab'[dataset]}.xyz:{structure}"
+
 
 def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **changes: Any):
     values: dict[str, Any] = {
@@ -48,7 +51,8 @@ def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **cha
         "ema_decay": 0.5,
     }
     settings = train_settings(**{**values, **changes})
-    model, loader = Model(TASKS), Batches(epochs, broken_step)
+    model = Model(TASKS)
+    loader: Any = Batches(epochs, broken_step)
     variables = init(model, make_batch(random_structures(2), **SHAPE))
     optimizer = make_optimizer(settings, variables["params"], loader.num_steps, ())
     mesh = data_mesh(jax.devices()[:1])
@@ -74,9 +78,7 @@ def make_loop(workdir, *, epochs: int = 2, broken_step: int | None = None, **cha
         settings=settings,
         tasks=TASKS,
         mesh=mesh,
-        schedule=learning_rate_schedule(settings, loader.num_steps),
         metadata={"model": "standin"},
-        identify=lambda dataset, structure: f"{'ab'[dataset]}.xyz:{structure}",
     )
     state = place(create_state(variables, optimizer, seed=1), mesh)
     return loop, state

@@ -24,7 +24,7 @@ from atomjax.structures.readers import read
 from atomjax.structures.store.writing import write_store
 from atomjax.studies.single import finetune
 from atomjax.training.checks import check_settings
-from atomjax.training.job import fit_target
+from atomjax.training.from_settings import fit_target
 from atomjax.training.running.checkpoint import read_metadata
 from atomjax.training.running.metrics import error_sums, physical_metrics
 from atomjax.training.settings import FinetuningSettings, RunSettings, TargetSettings

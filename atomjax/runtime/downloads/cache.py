@@ -143,7 +143,7 @@ def _download(entry: Entry, remote: Remote, place: Path, display: Display) -> No
     expected, part = _expected_hash(entry, remote), place.with_name(f"{place.name}.part")
     # pooch logs each address and, of files without a hash, an invitation to note one.
     pooch.get_logger().setLevel("WARNING")
-    with megabytes(display.track, place.name, remote.size) as told:
+    with megabytes(display.track, place.name, remote.size, part) as told:
         downloader: Any = Resuming(part=part, told=told)
         try:
             pooch.retrieve(

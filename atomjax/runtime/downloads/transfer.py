@@ -151,15 +151,18 @@ class Resuming:
 
 
 @contextlib.contextmanager
-def megabytes(track: Any, description: str, size: int | None) -> Iterator[Callable[..., None]]:
+def megabytes(
+    track: Any, description: str, size: int | None, part: Path
+) -> Iterator[Callable[..., None]]:
     """A function for :class:`Resuming` that shows progress in megabytes."""
-    with track(max(1, (size or 0) // 1_000_000), f"{description} (MB)") as tracker:
-        shown = 0
+    shown = part.stat().st_size // 1_000_000 if part.exists() else 0
+    with track(max(1, (size or 0) // 1_000_000), f"{description} (MB)", shown) as tracker:
 
         def told(held: int, total: int | None) -> None:
             nonlocal shown
             new = held // 1_000_000
-            if new > shown:
+            # Less where the server sends all again.
+            if new != shown:
                 tracker.advance(new - shown)
                 shown = new
 

@@ -6,15 +6,15 @@ dispatched before the metrics of step n are read, so the device does not wait fo
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from atomjax.graphs.batch import GraphBatch
+from atomjax.batching import BatchLoader
 from atomjax.runtime.cluster import processes
 from atomjax.runtime.cluster.preemption import Preemption, RunInterrupted
 from atomjax.runtime.run import Run
@@ -24,30 +24,12 @@ from atomjax.training.running.metrics import physical_metrics, selection_value
 from atomjax.training.running.pace import Pace
 from atomjax.training.running.record import Record
 from atomjax.training.settings import TrainSettings
-from atomjax.training.update.optimizer import decay_end, with_plateau_scale
+from atomjax.training.update.optimizer import decay_end, learning_rate_schedule, with_plateau_scale
 from atomjax.training.update.state import TrainState, place_batch
 from atomjax.training.update.step import CountedFunction
 from atomjax.training.update.tasks import Task
 
 LOSSES = ("loss", "loss_energy", "loss_forces", "loss_value", "loss_stress")
-
-
-class Loader(Protocol):
-    """Interface of ``atomjax.batching.loader.BatchLoader`` that the loop uses."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
-        ...
-
-    @property
-    def num_steps(self) -> int:
-        """Batches in the run."""
-        ...
-
-    def batches(self, start_step: int = 0) -> Iterator[tuple[int, GraphBatch]]:
-        """Step and stacked batch, from ``start_step`` on."""
-        ...
 
 
 @dataclass
@@ -93,17 +75,14 @@ class Loop:
     """Everything a run needs to go from one state to the last."""
 
     step: CountedFunction  # result of :func:`atomjax.training.update.step.make_train_step`
-    loader: Loader  # training batches
+    loader: BatchLoader  # training batches
     evaluator: Evaluator | None  # evaluator on the validation data, or None without any
     checkpoints: Checkpoints  # checkpoints to save states in
     run: Run  # run directory, which takes the metrics
     settings: TrainSettings  # intervals, patience and selection
     tasks: Sequence[Task]  # in the order of the dataset indices
     mesh: Mesh  # devices
-    schedule: Callable[[int], Any]  # learning rate by step, for the log
     metadata: Mapping[str, Any]  # saved with every checkpoint
-    # (dataset index, structure index) → how errors name the structure.
-    identify: Callable[[int, int], str]
     # Parameters of a state → parameters of the model.
     merge: Callable[[Any], Any] = lambda params: params
     seconds_before: float = 0.0  # wall time that went into the state that training starts from
@@ -113,6 +92,8 @@ class Loop:
         self._window = _Window()
         self._start = 0
         self._pending: _Dispatched | None = None
+        steps = self.loader.num_steps
+        self._schedule: Callable[[int], Any] = learning_rate_schedule(self.settings, steps)
         self._plateau_scale = 1.0
         self._plateau_start = decay_end(self.settings, self.loader.num_steps)
         devices = self.mesh.devices.flatten()
@@ -226,7 +207,7 @@ class Loop:
         named: dict[str, list[str]] = {}
         for dataset, structure in zip(datasets[real], structures[real], strict=True):
             name = self.tasks[int(dataset)].name
-            named.setdefault(name, []).append(self.identify(int(dataset), int(structure)))
+            named.setdefault(name, []).append(self.loader.identify(int(dataset), int(structure)))
         batch = "; ".join(f"dataset {name}: {', '.join(ids)}" for name, ids in named.items())
         kept = self.checkpoints.latest_step
         where = "nothing was saved before" if kept is None else f"step {kept} is saved"
@@ -239,7 +220,7 @@ class Loop:
 
     def _rate(self, step: int) -> float:
         """Learning rate of the parameters that are in no group."""
-        return float(self.schedule(step)) * self._plateau_scale
+        return float(self._schedule(step)) * self._plateau_scale
 
     def _validate_and_save(
         self, state: TrainState, record: Record, done: int

@@ -103,6 +103,11 @@ class RunSettings(WorkflowSettings):
                 "finetune on; give it another, and replay.head_from the name in the checkpoint"
             )
 
+    @property
+    def start(self) -> FinetuneSettings:
+        """Start of the training: section "finetune", or random weights without one."""
+        return self.finetune or FinetuneSettings()
+
     @classmethod
     def from_earlier(cls, previous: Mapping[str, Any]) -> Mapping[str, Any]:
         """A stored config whose section "finetune" had a head, data and train of its own."""

@@ -1,14 +1,13 @@
-"""Settings of one training, and the model, data and loss that follow from them."""
+"""Data, model and loss of one training, from its settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
 
 from atomjax.batching import GraphDataset
 from atomjax.data.graphs import BaseGraphs
 from atomjax.data.load import DataSplits, FitReferences, FitScales, load_datasets
-from atomjax.data.settings import DatasetSettings, DataSettings
+from atomjax.data.settings import DatasetSettings
 from atomjax.data.store_view import fit_references, with_target
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig, TargetConfig, find_backbone
@@ -19,50 +18,28 @@ from atomjax.structures.properties import target_scale
 from atomjax.training.basis import check_kind, checkpoint_graph
 from atomjax.training.head_source import carry_over, source_references
 from atomjax.training.labels import check_labels, check_states, check_unchanged
-from atomjax.training.running.checkpoint import Which
 from atomjax.training.settings import (
     MOMENTS,
     HeadSettings,
-    ModelSettings,
-    ReplaySettings,
+    RunSettings,
     TargetSettings,
-    TrainSettings,
 )
 from atomjax.training.update.tasks import Target, Task
 
 Variables = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Settings of one training."""
-
-    model: ModelSettings
-    data: DataSettings
-    train: TrainSettings
-    head: HeadSettings
-    seed: int  # seed of the choice of structures, initialisation, shuffling and dropout
-    config: Mapping[str, Any]  # the whole config, kept in the checkpoints
-    # Directory of the checkpoint whose backbone it starts from; None for none.
-    checkpoint: str | None = None
-    which: Which = "best"  # the checkpoint in that directory, "best" or "latest"
-    averaged: bool = True  # whether its averaged weights count
-    # Head of the checkpoint that the new one starts from; None for a fresh one.
-    head_from: str | None = None
-    replay: ReplaySettings | None = None  # upstream set that is trained on beside the task
-
-
 def load_splits(
-    job: Job,
+    settings: RunSettings,
     run: Run,
     resumed: Mapping[str, Any] | None,
     source: Mapping[str, Any] | None,
     replayed: Callable[[int], DataSplits] | None = None,
 ) -> DataSplits:
-    """The data sets of a job, with labels that are fit to be trained on.
+    """The data sets of a training, with labels that are fit to be trained on.
 
     Args:
-        job: the job.
+        settings: settings of the training.
         run: shows progress.
         resumed: metadata of the state to resume, whose references and graphs count.
         source: metadata of the checkpoint to go on from, whose graph is the default.
@@ -71,12 +48,12 @@ def load_splits(
     Raises:
         ConfigError: if settings contradict each other, the data or the model.
     """
-    head, names = job.head, [dataset.name for dataset in job.data.train]
+    head, names = settings.head, [dataset.name for dataset in settings.data.train]
     conservative = head.kind == "energy_forces" and head.forces == "conservative"
-    backbone = find_backbone(model_config(job))
+    backbone = find_backbone(model := model_config(settings))
     default = backbone.graph
-    for dataset in job.data.train:
-        check_kind(dataset.graph.kind, model_config(job), f'dataset "{dataset.name}": graph.kind')
+    for dataset in settings.data.train:
+        check_kind(dataset.graph.kind, model, f'dataset "{dataset.name}": graph.kind')
     if source is not None and (graph := checkpoint_graph(source)).kind == default.kind:
         default = graph
     graphs = [default] * len(names)
@@ -84,26 +61,26 @@ def load_splits(
         graphs = [GraphConfig.from_dict(resumed["graphs"][name]) for name in names]
     remarks: list[str] = []
     splits = load_datasets(
-        job.data,
+        settings.data,
         run,
         conservative=conservative,
         forces=head.kind == "energy_forces",
         energies=head.kind != "scalar",
         classes=[target.name for target in head.targets if target.kind == "class"],
         stress=head.stress,
-        max_structures=job.train.max_structures,
-        edge_dropout=job.train.regularization.edge_dropout,
-        fixed_atoms=job.train.loss.fixed_atoms,
-        fit=_reference_fit(job, conservative, resumed, source, remarks),
-        fit_scales=_scale_fit(job, resumed),
+        max_structures=settings.train.max_structures,
+        edge_dropout=settings.train.regularization.edge_dropout,
+        fixed_atoms=settings.train.loss.fixed_atoms,
+        fit=_reference_fit(settings, conservative, resumed, source, remarks),
+        fit_scales=_scale_fit(settings, resumed),
         graphs=[BaseGraphs(graph, backbone.published_graph) for graph in graphs],
     )
     splits.remarks.extend(remarks)
-    check_labels(head, splits, job.data.train)
+    check_labels(head, splits, settings.data.train)
     if replayed is not None:
         splits.extend(replayed(len(names)))
-    splits.remarks.extend(check_states(head, splits, ignored=job.data.ignore_charge))
-    change = None if resumed is None else check_unchanged(resumed, splits, job.config)
+    splits.remarks.extend(check_states(head, splits, ignored=settings.data.ignore_charge))
+    change = None if resumed is None else check_unchanged(resumed, splits, settings.to_dict())
     if change is not None:
         if not run.accept_changes:
             raise ConfigError(
@@ -115,14 +92,14 @@ def load_splits(
 
 
 def _reference_fit(
-    job: Job,
+    settings: RunSettings,
     conservative: bool,
     resumed: Mapping[str, Any] | None,
     source: Mapping[str, Any] | None,
     remarks: list[str],
 ) -> FitReferences | None:
     """Source of references: the resumed state, the head to start from, or (None) the data."""
-    names = [dataset.name for dataset in job.data.train]
+    names = [dataset.name for dataset in settings.data.train]
 
     def stored(index: int, _: Sequence[Structure]) -> References | None:
         assert resumed is not None
@@ -131,26 +108,26 @@ def _reference_fit(
 
     def carried(index: int, structures: Sequence[Structure]) -> References:
         assert source is not None
-        assert job.head_from is not None
-        base = source_references(source, job.head_from)
+        assert settings.start.head_from is not None
+        base = source_references(source, settings.start.head_from)
         kept, remark = carry_over(base, fit_references(structures, conservative), structures)
         remarks.append(f"{names[index]}: {remark}")
         return kept
 
     if resumed is not None:
         return stored
-    return None if source is None or job.head_from is None else carried
+    return None if source is None or settings.start.head_from is None else carried
 
 
-def _scale_fit(job: Job, resumed: Mapping[str, Any] | None) -> FitScales:
+def _scale_fit(settings: RunSettings, resumed: Mapping[str, Any] | None) -> FitScales:
     """Source of the properties' scales: the resumed state, or the data."""
-    names = [dataset.name for dataset in job.data.train]
+    names = [dataset.name for dataset in settings.data.train]
 
     def fitted(index: int, structures: Sequence[Structure]) -> list[TargetScale]:
         if resumed is not None:
             stored = resumed["datasets"][names[index]]["properties"]
             return [target_scale(fields) for fields in stored]
-        return [fit_target(target, structures) for target in job.head.targets]
+        return [fit_target(target, structures) for target in settings.head.targets]
 
     return fitted
 
@@ -174,13 +151,13 @@ def fit_target(target: TargetSettings, structures: Sequence[Structure]) -> Targe
     )
 
 
-def model_config(job: Job) -> dict[str, Any]:
+def model_config(settings: RunSettings) -> dict[str, Any]:
     """The model's config with the training's dropout rates and precision.
 
     It leaves open where the bases end; see :func:`atomjax.training.basis.with_basis`.
     """
-    train = job.train
-    config = {"name": job.model.name, **job.model.overrides}
+    train = settings.train
+    config = {"name": settings.model.name, **settings.model.overrides}
     if train.regularization.dropout is not None:
         config["dropout"] = train.regularization.dropout
     if train.regularization.edge_dropout:
@@ -215,24 +192,25 @@ def _target_config(target: TargetSettings, scale: TargetScale | None) -> TargetC
     return TargetConfig(name=name, pooling=pooling, num_classes=classes, dropout=dropout)
 
 
-def make_tasks(job: Job, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
+def make_tasks(settings: RunSettings, datasets: Sequence[GraphDataset]) -> tuple[Task, ...]:
     """One task for each training dataset, with its own coefficients and units."""
-    head = job.head
+    head = settings.head
     return tuple(
-        make_task(job, settings, head, dataset.references, _targets(head, dataset))
-        for settings, dataset in zip(job.data.train, datasets, strict=True)
+        make_task(settings, own, head, dataset.references, _targets(head, dataset))
+        for own, dataset in zip(settings.data.train, datasets, strict=True)
     )
 
 
 def make_task(
-    job: Job,
+    settings: RunSettings,
     dataset: DatasetSettings,
     head: HeadSettings | HeadConfig,
     references: References | None,
     targets: tuple[Target, ...] = (),
 ) -> Task:
-    """The part of one data set in the loss, with the job's coefficients unless it has its own."""
-    loss, energy, forces = job.train.loss, dataset.energy_coefficient, dataset.force_coefficient
+    """The part of one data set in the loss, with its own coefficients or the training's."""
+    loss = settings.train.loss
+    energy, forces = dataset.energy_coefficient, dataset.force_coefficient
     return Task(
         name=dataset.name,
         kind=head.kind,

@@ -14,9 +14,9 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Exported
 from atomjax.models import HeadConfig, backbone_config
+from atomjax.models.bases import gaussian_centres
 from atomjax.models.equiformer_v2 import EquiformerV2Config
 from atomjax.models.equiformer_v2.harmonics import grid_matrices
-from atomjax.models.equiformer_v2.linear import gaussian_centres
 from atomjax.models.equiformer_v2.published_grid import published_grid_matrices
 
 Tables = dict[str, np.ndarray]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atomjax.models.bases import gaussian_centres
 from atomjax.models.initializers import uniform_fan_in
 
 LAYER_NORM_EPSILON = 1e-5
@@ -93,14 +94,3 @@ def gaussians(distance: jax.Array, count: int, cutoff: float) -> jax.Array:
     exponent = -0.5 / (2 * (centres[1] - centres[0])) ** 2
     shifted = distance[:, None] - jnp.asarray(centres, distance.dtype)
     return jnp.exp(exponent * shifted * shifted)
-
-
-def gaussian_centres(count: int, cutoff: float) -> np.ndarray:
-    """linspace(0, cutoff, count) as the published checkpoints store it, in float32.
-
-    Counted from the nearer end with one rounding each; these 1e-7 matter to agree to 1e-9.
-    """
-    step = np.float64(np.float32(cutoff) / np.float32(count - 1))
-    i = np.arange(count)
-    centres = np.where(i < count // 2, step * i, cutoff - step * (count - 1 - i))
-    return centres.astype(np.float32)

@@ -1,6 +1,7 @@
 """Linear layers and the radial network."""
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -13,19 +14,7 @@ from atomjax.models.initializers import uniform_fan_in
 LAYER_NORM_EPSILON = 1e-5
 
 
-class Dense(nn.Module):
-    """A linear map, by default with bias."""
-
-    features: int
-    use_bias: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., inputs] → [..., features]."""
-        y = x @ self.param("kernel", uniform_fan_in(), (x.shape[-1], self.features)).astype(x.dtype)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
-        return y
+Dense = partial(nn.Dense, kernel_init=uniform_fan_in())
 
 
 class DegreeLinear(nn.Module):
@@ -33,20 +22,18 @@ class DegreeLinear(nn.Module):
 
     features: int
 
+    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, (lmax + 1)², C] → [N, (lmax + 1)², features]."""
-        lmax = math.isqrt(x.shape[1]) - 1
-        return jnp.concatenate([self.degree(x, degree, lmax) for degree in range(lmax + 1)], axis=1)
-
-    @nn.compact
-    def degree(self, x: jax.Array, degree: int, lmax: int) -> jax.Array:
-        """[N, (lmax + 1)², C] → one degree, [N, 2l + 1, features]."""
-        inputs = x.shape[-1]
-        kernel = self.param("kernel", uniform_fan_in(), (lmax + 1, inputs, self.features))
+        count = math.isqrt(x.shape[1])
+        kernel = self.param("kernel", uniform_fan_in(), (count, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        part = x[:, degree * degree : (degree + 1) ** 2]
-        y = part @ kernel[degree].astype(x.dtype)
-        return y + bias.astype(x.dtype) if degree == 0 else y
+        parts = [
+            x[:, degree * degree : (degree + 1) ** 2] @ kernel[degree].astype(x.dtype)
+            for degree in range(count)
+        ]
+        parts[0] += bias.astype(x.dtype)
+        return jnp.concatenate(parts, axis=1)
 
 
 class LayerNorm(nn.Module):

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.traverse_util
 import jax
 import numpy as np
 
@@ -13,7 +12,7 @@ from atomjax import __version__
 from atomjax.convert.averages import Averages, find_averages
 from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
 from atomjax.convert.errors import ConvertError
-from atomjax.convert.family import Choices, Family, Recognised
+from atomjax.convert.family import Choices, Family, Recognised, Variables, fill
 from atomjax.convert.gemnet_oc.convert import GemNetOCFamily
 from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.normalization import find_normalization
@@ -23,12 +22,8 @@ from atomjax.models import HeadConfig, TargetConfig, build_model, check_fitted, 
 from atomjax.runtime.downloads import licence_note
 from atomjax.structures import ClassLabels, Structure
 from atomjax.training.running.checkpoint import save_converted
-from atomjax.training.running.leaves import listed
 
 FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
-SHOWN = 8
-
-Variables = dict[str, Any]
 Say = Callable[[str], None]
 
 
@@ -172,40 +167,6 @@ def variables_template(
     shapes: Any = jax.eval_shape(network.init, jax.random.key(0), batch)
     params = {k: v for k, v in shapes["params"].items() if heads or not k.startswith("head_")}
     return {"params": params, "scale_factors": shapes.get("scale_factors", {})}
-
-
-def fill(
-    template: Variables,
-    heads: Sequence[HeadConfig],
-    family: Family,
-    entries: Mapping[str, np.ndarray],
-) -> Variables:
-    """Variables of a template filled with entries, in float32.
-
-    Raises:
-        ConvertError: naming entries that are missing, left over, of another shape or not finite.
-    """
-    flat: dict[str, dict[tuple[str, ...], np.ndarray]] = {"params": {}, "scale_factors": {}}
-    problems, used = [], set()
-    for collection, path, entry, shape in family.entries(template, tuple(heads)):
-        used.add(entry)
-        value = entries.get(entry)
-        if value is None:
-            problems.append(f"{entry} is missing")
-        elif value.shape != shape:
-            problems.append(f"{entry} has shape {list(value.shape)}, the model needs {list(shape)}")
-        else:
-            # A view of the file where it can be: Orbax makes the one copy there has to be.
-            with np.errstate(over="ignore"):
-                ours = family.change_layout(entry, value).astype(np.float32, copy=False)
-            flat[collection][path] = ours
-            if count := int(ours.size - np.count_nonzero(np.isfinite(ours))):
-                numbers = f"{count:,} of its {value.size:,} numbers"
-                problems.append(f"{entry}: {numbers} are NaN or infinite in float32")
-    problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
-    if problems:
-        raise ConvertError(f"{len(problems)} tensors do not fit:\n  {listed(problems, SHOWN)}")
-    return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}
 
 
 def _numbered(target: TargetConfig) -> ClassLabels:

@@ -1,7 +1,7 @@
 """Conversion of a PyTorch checkpoint to one of atomjax."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,6 @@ from atomjax.training.running.checkpoint import save_converted
 
 FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A checkpoint in memory."""
-
-    variables: Variables  # {"params", "scale_factors"}
-    averaged: Variables  # the averages of "params"; the same arrays where the file has none
-    metadata: dict[str, Any]  # metadata of the checkpoint, with the section "converted"
 
 
 def convert(
@@ -62,26 +53,24 @@ def convert(
     """
     file = TorchFile(source)
     say(f"reading {source} ({file.size / 2**20:,.1f} MiB)")
-    converted = read_checkpoint(file, choices or Choices(), averages, say)
+    variables, averaged, metadata = read_checkpoint(file, choices or Choices(), averages, say)
     say(f"writing {directory}")
-    save_converted(
-        directory,
-        converted.variables["params"],
-        converted.averaged,
-        converted.variables["scale_factors"],
-        converted.metadata,
-    )
-    return converted.metadata
+    params, factors = variables["params"], variables["scale_factors"]
+    save_converted(directory, params, averaged, factors, metadata)
+    return metadata
 
 
 def read_checkpoint(
-    file: TorchFile, choices: Choices, averages: Averages = "all", say: Say = print
-) -> Converted:
-    """A checkpoint of ours from an opened file; see :func:`convert`."""
+    file: TorchFile, choices: Choices, averages: Averages, say: Say
+) -> tuple[Variables, Variables, dict[str, Any]]:
+    """Variables, averages of the parameters and metadata from an opened file; see `convert`.
+
+    Where the file has no averages they are the parameters, the same arrays.
+    """
     contents = unwrap(file.load())
     family = find_family(contents)
     found = family.recognise(contents, choices)
-    say(f"{found.family} in the layout of {found.layout}, {len(contents.tensors)} tensors")
+    say(f"{family.name} in the layout of {found.layout}, {len(contents.tensors)} tensors")
     if found.unread:
         say(f"settings of the original that no part of the model reads: {', '.join(found.unread)}")
     entries = entries_of(found, contents.tensors)
@@ -100,8 +89,7 @@ def read_checkpoint(
         averaged = fill(template, found.heads, family, {**entries, **replaced})["params"]
         which = "of all parameters" if averages == "all" else "as JMP's loader takes them"
     say(f"exponential averages: {which}")
-    metadata = _metadata(file, contents, found, which)
-    return Converted(variables, averaged, metadata)
+    return variables, averaged, _metadata(file, contents, family, found, which)
 
 
 def find_family(contents: Contents) -> Family:
@@ -176,7 +164,7 @@ def _numbered(target: TargetConfig) -> ClassLabels:
 
 
 def _metadata(
-    file: TorchFile, contents: Contents, found: Recognised, averages: str
+    file: TorchFile, contents: Contents, family: Family, found: Recognised, averages: str
 ) -> dict[str, Any]:
     labels, references, notes = find_normalization(contents, found.heads, found.layout)
     graph = asdict(found.graph)
@@ -204,7 +192,7 @@ def _metadata(
             "sha256": file.sha256(),
             "bytes": file.size,
             "licence": licence_note(file.path.name),
-            "family": found.family,
+            "family": family.name,
             "layout": found.layout,
             "averages": averages,
             "normalization": labels,

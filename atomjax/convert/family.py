@@ -27,7 +27,6 @@ SHOWN = 8
 class Recognised:
     """A file of a known family."""
 
-    family: str  # family of the model, "gemnet_oc" or "equiformer_v2"
     layout: str  # naming scheme of the original code, for the report
     model: dict[str, Any]  # config of the model, as ``build_model`` takes it
     heads: tuple[HeadConfig, ...]  # heads of the model; empty if the backbone alone is converted

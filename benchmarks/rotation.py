@@ -14,7 +14,9 @@ import ase.build
 import jax
 import numpy as np
 
-from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
+from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
+from atomjax.convert.equiformer_v2.names import checkpoint_entries
+from atomjax.convert.family import fill
 from atomjax.graphs import GraphConfig, Sizes, build_many, fit_capacity, pack_structures
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import AtomicModel, HeadConfig, build_model, predict
@@ -33,10 +35,11 @@ def rule_variables(model: AtomicModel, batch: GraphBatch) -> dict:
     """Weights of the parity check's rule with salt 0."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
     entries = {
-        name: rule_weight(name, shape, 0).astype(np.float64)
+        name: rule_weight(name, shape, 0)
         for _, _, name, shape in checkpoint_entries(shapes, model.heads)
     }
-    return variables_from_entries(shapes, model.heads, entries)
+    filled = fill(shapes, model.heads, EquiformerV2Family(), entries)
+    return jax.tree.map(lambda x: x.astype(np.float64), filled)
 
 
 def rotated(structure: Structure, rotation: np.ndarray) -> Structure:

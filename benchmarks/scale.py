@@ -40,6 +40,7 @@ from pathlib import Path
 from rich.console import Console
 from atomjax.batching import BatchLoader
 from atomjax.graphs import GraphConfig
+from atomjax.graphs.config import limits_in_proportion
 from atomjax.runtime.run import Run
 from atomjax.data.store_view import StoredDataset
 from atomjax.structures.store import Store
@@ -50,7 +51,7 @@ def memory():
 
 store = Store(sys.argv[1])
 run = Run(Path(sys.argv[1] + "-run"), console=Console(file=io.StringIO()))
-graph = GraphConfig.from_base(5.0, 4)
+graph = GraphConfig(cutoff=5.0, **limits_in_proportion(4))
 data = StoredDataset("set", store, graph, run=run, workers=1, references=store.references())
 data.size_table()
 before, began = memory(), time.process_time()

@@ -128,13 +128,14 @@ from pathlib import Path
 from rich.console import Console
 from atomjax.batching import BatchLoader
 from atomjax.graphs import GraphConfig
+from atomjax.graphs.config import limits_in_proportion
 from atomjax.runtime.run import Run
 from atomjax.data.store_view import StoredDataset
 from atomjax.structures.store import Store
 
 store = Store(sys.argv[1])
 run = Run(Path(sys.argv[1]) / "run", console=Console(file=open(os.devnull, "w")))
-graph = GraphConfig.from_base(5.0, 4)
+graph = GraphConfig(cutoff=5.0, **limits_in_proportion(4))
 data = StoredDataset("set", store, graph, run=run, workers=2, references=store.references())
 for step, batch in BatchLoader([data], batch_size=500):
     pass

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from atomjax.graphs.capacity import FIELDS, Sizes
 from atomjax.graphs.interactions import GraphConfig, build_many
 from atomjax.runtime.code import code_digest
 from atomjax.runtime.files import DamagedFile, append_checksum, map_npy, replacing
+from atomjax.runtime.lock import sole_use
 from atomjax.structures.store import Store
 from atomjax.structures.store.merge import StoreError
 from atomjax.structures.store.processes import WorkerError, run_workers, tell
@@ -56,13 +58,17 @@ def stored_table(
         StoreError: a graph cannot be built.
     """
     path = sizes_path(store, config, seed)
-    if path.exists():
+    with contextlib.suppress(FileNotFoundError, DamagedFile):
+        return _map(store, path)
+    # Trainings that run side by side may want the same table at once: one measures.
+    with sole_use(path):
         try:
             return _map(store, path)
+        except FileNotFoundError:
+            pass
         except DamagedFile as error:
             warnings.warn(f"{error}: this is done now", stacklevel=2)
-            path.unlink()
-    _measure(store, path, config, seed, workers, told)
+        _measure(store, path, config, seed, workers, told)
     return _map(store, path)
 
 
@@ -88,7 +94,7 @@ def work(request: dict[str, Any]) -> None:
     store, folder = Store(request["store"]), Path(request["folder"])
     config = GraphConfig.from_dict(request["config"])
     for block in range(request["worker"], _num_blocks(len(store)), request["workers"]):
-        path = folder / f"{block:06d}.npy"
+        path = _part(folder, block)
         part = store[block * _BLOCK : (block + 1) * _BLOCK]
         if path.exists():
             with contextlib.suppress(DamagedFile):
@@ -137,20 +143,17 @@ def _measure(
         raise StoreError(
             f"{store.path}: sizes of the graphs cannot be measured: {error}"
         ) from error
-    parts = [folder / f"{block:06d}.npy" for block in range(blocks)]
-    table = np.lib.format.open_memmap(
-        folder / "whole.npy", mode="w+", dtype=np.int32, shape=(len(whole), len(FIELDS))
-    )
-    for block, part in enumerate(parts):
-        table[block * _BLOCK : (block + 1) * _BLOCK] = map_npy(part, _MEND)
-    table.flush()
-    del table
-    with (folder / "whole.npy").open("r+b") as file:
+    header = {"descr": "<i4", "fortran_order": False, "shape": (len(whole), len(FIELDS))}
+    with replacing(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in range(blocks):
+            file.write(map_npy(_part(folder, block), _MEND).data)
         append_checksum(file)
-    (folder / "whole.npy").replace(path)
-    for part in parts:
-        part.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
+
+
+def _part(folder: Path, block: int) -> Path:
+    return folder / f"{block:06d}.npy"
 
 
 def _num_blocks(count: int) -> int:

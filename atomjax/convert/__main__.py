@@ -126,6 +126,11 @@ def _misuse(options: argparse.Namespace) -> str | None:
             return f"{options.to} exists and is not empty; give a new directory"
         if options.raw or options.which != "best":
             return "--raw and --which go with --to-torch"
+        names = (options.head_names or "").split(",")
+        if len(set(names)) < len(names):
+            return f"--head-names gives a name twice: {options.head_names}"
+        if options.head_names and options.backbone_only:
+            return "--head-names names the heads that --backbone-only leaves out"
         return None
     if not options.source.is_dir():
         return f"{options.source} is not a directory; give that of a run or of a conversion"

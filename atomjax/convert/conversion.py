@@ -1,11 +1,10 @@
 """Conversion of a PyTorch checkpoint to one of atomjax."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import flax.traverse_util
 import jax
 import numpy as np
 
@@ -13,7 +12,7 @@ from atomjax import __version__
 from atomjax.convert.averages import Averages, find_averages
 from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
 from atomjax.convert.errors import ConvertError
-from atomjax.convert.family import Choices, Family, Recognised
+from atomjax.convert.family import Choices, Family, Recognised, Variables, fill
 from atomjax.convert.gemnet_oc.convert import GemNetOCFamily
 from atomjax.convert.nesting import Contents, unwrap
 from atomjax.convert.normalization import find_normalization
@@ -23,22 +22,9 @@ from atomjax.models import HeadConfig, TargetConfig, build_model, check_fitted, 
 from atomjax.runtime.downloads import licence_note
 from atomjax.structures import ClassLabels, Structure
 from atomjax.training.running.checkpoint import save_converted
-from atomjax.training.running.leaves import listed
 
 FAMILIES: tuple[Family, ...] = (GemNetOCFamily(), EquiformerV2Family())
-SHOWN = 8
-
-Variables = dict[str, Any]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A checkpoint in memory."""
-
-    variables: Variables  # {"params", "scale_factors"}
-    averaged: Variables  # the averages of "params"; the same arrays where the file has none
-    metadata: dict[str, Any]  # metadata of the checkpoint, with the section "converted"
 
 
 def convert(
@@ -67,26 +53,24 @@ def convert(
     """
     file = TorchFile(source)
     say(f"reading {source} ({file.size / 2**20:,.1f} MiB)")
-    converted = read_checkpoint(file, choices or Choices(), averages, say)
+    variables, averaged, metadata = read_checkpoint(file, choices or Choices(), averages, say)
     say(f"writing {directory}")
-    save_converted(
-        directory,
-        converted.variables["params"],
-        converted.averaged,
-        converted.variables["scale_factors"],
-        converted.metadata,
-    )
-    return converted.metadata
+    params, factors = variables["params"], variables["scale_factors"]
+    save_converted(directory, params, averaged, factors, metadata)
+    return metadata
 
 
 def read_checkpoint(
-    file: TorchFile, choices: Choices, averages: Averages = "all", say: Say = print
-) -> Converted:
-    """A checkpoint of ours from an opened file; see :func:`convert`."""
+    file: TorchFile, choices: Choices, averages: Averages, say: Say
+) -> tuple[Variables, Variables, dict[str, Any]]:
+    """Variables, averages of the parameters and metadata from an opened file; see `convert`.
+
+    Where the file has no averages they are the parameters, the same arrays.
+    """
     contents = unwrap(file.load())
     family = find_family(contents)
     found = family.recognise(contents, choices)
-    say(f"{found.family} in the layout of {found.layout}, {len(contents.tensors)} tensors")
+    say(f"{family.name} in the layout of {found.layout}, {len(contents.tensors)} tensors")
     if found.unread:
         say(f"settings of the original that no part of the model reads: {', '.join(found.unread)}")
     entries = entries_of(found, contents.tensors)
@@ -105,8 +89,7 @@ def read_checkpoint(
         averaged = fill(template, found.heads, family, {**entries, **replaced})["params"]
         which = "of all parameters" if averages == "all" else "as JMP's loader takes them"
     say(f"exponential averages: {which}")
-    metadata = _metadata(file, contents, found, which)
-    return Converted(variables, averaged, metadata)
+    return variables, averaged, _metadata(file, contents, family, found, which)
 
 
 def find_family(contents: Contents) -> Family:
@@ -174,40 +157,6 @@ def variables_template(
     return {"params": params, "scale_factors": shapes.get("scale_factors", {})}
 
 
-def fill(
-    template: Variables,
-    heads: Sequence[HeadConfig],
-    family: Family,
-    entries: Mapping[str, np.ndarray],
-) -> Variables:
-    """Variables of a template filled with entries, in float32.
-
-    Raises:
-        ConvertError: naming entries that are missing, left over, of another shape or not finite.
-    """
-    flat: dict[str, dict[tuple[str, ...], np.ndarray]] = {"params": {}, "scale_factors": {}}
-    problems, used = [], set()
-    for collection, path, entry, shape in family.entries(template, tuple(heads)):
-        used.add(entry)
-        value = entries.get(entry)
-        if value is None:
-            problems.append(f"{entry} is missing")
-        elif value.shape != shape:
-            problems.append(f"{entry} has shape {list(value.shape)}, the model needs {list(shape)}")
-        else:
-            # A view of the file where it can be: Orbax makes the one copy there has to be.
-            with np.errstate(over="ignore"):
-                ours = family.change_layout(entry, value).astype(np.float32, copy=False)
-            flat[collection][path] = ours
-            if count := int(ours.size - np.count_nonzero(np.isfinite(ours))):
-                numbers = f"{count:,} of its {value.size:,} numbers"
-                problems.append(f"{entry}: {numbers} are NaN or infinite in float32")
-    problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
-    if problems:
-        raise ConvertError(f"{len(problems)} tensors do not fit:\n  {listed(problems, SHOWN)}")
-    return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}
-
-
 def _numbered(target: TargetConfig) -> ClassLabels:
     """The classes of a target, whose names a file does not hold: their numbers."""
     count = target.num_classes
@@ -215,7 +164,7 @@ def _numbered(target: TargetConfig) -> ClassLabels:
 
 
 def _metadata(
-    file: TorchFile, contents: Contents, found: Recognised, averages: str
+    file: TorchFile, contents: Contents, family: Family, found: Recognised, averages: str
 ) -> dict[str, Any]:
     labels, references, notes = find_normalization(contents, found.heads, found.layout)
     graph = asdict(found.graph)
@@ -243,7 +192,7 @@ def _metadata(
             "sha256": file.sha256(),
             "bytes": file.size,
             "licence": licence_note(file.path.name),
-            "family": found.family,
+            "family": family.name,
             "layout": found.layout,
             "averages": averages,
             "normalization": labels,

@@ -1,30 +1,32 @@
 """Interface between the conversion and one family of models."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import flax.traverse_util
-import jax.numpy as jnp
 import numpy as np
 
+from atomjax.convert.errors import ConvertError
 from atomjax.convert.nesting import Contents
 from atomjax.graphs import GraphConfig
 from atomjax.models import HeadConfig
+from atomjax.training.running.leaves import listed
 
 Path = tuple[str, ...]
+Variables = dict[str, Any]
 
 BUFFER = "buffer, computed anew"
 ALIAS = "second name of the same tensor"
 METRIC = "record of the training"
 NO_HEAD = "heads are left out (--backbone-only)"
+SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Recognised:
     """A file of a known family."""
 
-    family: str  # family of the model, "gemnet_oc" or "equiformer_v2"
     layout: str  # naming scheme of the original code, for the report
     model: dict[str, Any]  # config of the model, as ``build_model`` takes it
     heads: tuple[HeadConfig, ...]  # heads of the model; empty if the backbone alone is converted
@@ -104,25 +106,34 @@ class Family(Protocol):
 
 
 def fill(
-    places: Iterable[tuple[str, Path, str, tuple[int, ...]]],
+    template: Mapping[str, Any],
+    heads: Sequence[HeadConfig],
+    family: Family,
     entries: Mapping[str, np.ndarray],
-    change_layout: Callable[[str, np.ndarray], np.ndarray],
-) -> dict[str, Any]:
-    """Variables at the places that `Family.entries` gives, filled from entries.
+) -> Variables:
+    """Variables of a template filled with entries, in float32.
 
     Raises:
-        ValueError: naming the entries that are missing or have another shape.
+        ConvertError: naming entries that are missing, left over, of another shape or not finite.
     """
-    flat: dict[str, dict[Path, Any]] = {"params": {}, "scale_factors": {}}
-    problems = []
-    for collection, path, name, shape in places:
-        value = entries.get(name)
+    flat: dict[str, dict[Path, np.ndarray]] = {"params": {}, "scale_factors": {}}
+    problems, used = [], set()
+    for collection, path, entry, shape in family.entries(template, tuple(heads)):
+        used.add(entry)
+        value = entries.get(entry)
         if value is None:
-            problems.append(f"{name} is missing")
-        elif tuple(value.shape) != shape:
-            problems.append(f"{name} has shape {tuple(value.shape)}, the model needs {shape}")
+            problems.append(f"{entry} is missing")
+        elif value.shape != shape:
+            problems.append(f"{entry} has shape {list(value.shape)}, the model needs {list(shape)}")
         else:
-            flat[collection][path] = jnp.asarray(change_layout(name, np.asarray(value)))
+            # A view of the file where it can be: Orbax makes the one copy there has to be.
+            with np.errstate(over="ignore"):
+                ours = family.change_layout(entry, value).astype(np.float32, copy=False)
+            flat[collection][path] = ours
+            if count := int(ours.size - np.count_nonzero(np.isfinite(ours))):
+                numbers = f"{count:,} of its {value.size:,} numbers"
+                problems.append(f"{entry}: {numbers} are NaN or infinite in float32")
+    problems += [f"{entry} has no place in the model" for entry in sorted(entries.keys() - used)]
     if problems:
-        raise ValueError("The checkpoint does not fit the model: " + "; ".join(problems))
+        raise ConvertError(f"{len(problems)} tensors do not fit:\n  {listed(problems, SHOWN)}")
     return {key: flax.traverse_util.unflatten_dict(leaves) for key, leaves in flat.items()}

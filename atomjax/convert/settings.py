@@ -18,7 +18,7 @@ def backbone_settings(contents: Contents, fields: tuple[str, ...]) -> dict[str, 
     JMP keeps them in its hyperparameters, ocp apart from the model's name, fairchem together with
     it, in its later versions one level deeper.
     """
-    settings = _model_section(contents)
+    settings = model_section(contents)
     values = {field: read_field(settings, field) for field in fields}
     return {field: value for field, value in values.items() if value is not None}
 
@@ -38,7 +38,7 @@ def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> 
         *read,
         *(field.name for field in dataclasses.fields(config)),
     }
-    settings = _model_section(contents)
+    settings = model_section(contents)
     values = {name: read_field(settings, name) for name in field_names(settings)}
     return tuple(
         f"{name}={reprlib.repr(value):.60}"
@@ -47,7 +47,8 @@ def unread_settings(contents: Contents, read: tuple[str, ...], config: type) -> 
     )
 
 
-def _model_section(contents: Contents) -> Any:
+def model_section(contents: Contents) -> Any:
+    """The model's part of the original's config."""
     config = contents.parts.get("config")
     model = read_field(config, "model_attributes") or read_field(config, "model")
     settings = read_field(contents.parts.get("hyper_parameters"), "backbone")

@@ -150,20 +150,6 @@ class GraphConfig:
         rule = {name: fields[name] for name in PUBLISHED_RULE}
         return {k: v for k, v in fields.items() if rule != PUBLISHED_RULE or k not in rule}
 
-    @classmethod
-    def from_base(
-        cls, cutoff: float, max_neighbors: int | None = None, **fields: Any
-    ) -> "GraphConfig":
-        """Limits of all graphs in GemNet-OC's proportions (30 : 20 : 8 : 1000).
-
-        Args:
-            cutoff: Å.
-            max_neighbors: limit of the main graph.
-            **fields: further fields as they are.
-        """
-        limits = {} if max_neighbors is None else limits_in_proportion(max_neighbors)
-        return cls(cutoff=cutoff, **{**limits, **fields})
-
     def cutoffs(self, periodic: bool) -> dict[str, float]:
         """Graph → Å where it ends, "main" first.
 
@@ -177,7 +163,7 @@ class GraphConfig:
 
 
 def limits_in_proportion(max_neighbors: int) -> dict[str, int]:
-    """Limits of the four graphs in GemNet-OC's proportions, by field of ``GraphConfig``."""
+    """Limits in GemNet-OC's proportions (30 : 20 : 8 : 1000), by field of ``GraphConfig``."""
     return {
         "max_neighbors": max_neighbors,
         "max_neighbors_a2ee2a": int(max_neighbors * 20 / 30),

@@ -26,14 +26,14 @@ def polynomial_envelope(x: jax.Array, exponent: int = 5) -> jax.Array:
     return jnp.where(x < 1, 1 + y**p * (a + y * (b + y * c)), 0)
 
 
-def gaussian_centres(num_radial: int) -> np.ndarray:
-    """linspace(0, 1, num_radial) as the published checkpoints store it, in float32.
+def gaussian_centres(count: int, end: float = 1.0) -> np.ndarray:
+    """linspace(0, end, count) as the published checkpoints store it, in float32.
 
     Counted from the nearer end with one rounding each; these 1e-8 matter to agree to 1e-9.
     """
-    step = np.float64(np.float32(1) / np.float32(num_radial - 1))
-    i = np.arange(num_radial)
-    centres = np.where(i < num_radial // 2, step * i, 1 - step * (num_radial - 1 - i))
+    step = np.float64(np.float32(end) / np.float32(count - 1))
+    i = np.arange(count)
+    centres = np.where(i < count // 2, step * i, end - step * (count - 1 - i))
     return centres.astype(np.float32)
 
 

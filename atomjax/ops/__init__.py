@@ -1,7 +1,6 @@
 """The only gather/scatter code, fast small products, safe derivatives, hints to the compiler."""
 
-from atomjax.ops.barrier import stored
-from atomjax.ops.compiler import compiler_options
+from atomjax.ops.compiler import compiler_options, stored
 from atomjax.ops.gather import (
     Slots,
     TieredSlots,

@@ -1,4 +1,12 @@
-"""Options under which XLA compiles the programs of a model."""
+"""Hints to XLA: options to compile the programs of a model under, and values to compute once.
+
+XLA's CPU compiler fuses cheap elementwise producers into every consumer. Along a chain of residual
+layers each consumer then recomputes the sum from its beginning, reading all terms again: work and
+memory traffic that grow with the square of the depth (half of all bytes that a training step of
+GemNet-OC-S reads and writes, see docs/performance.md). An optimisation barrier cuts the chain,
+forward and, transposed, backward. Compilers of accelerators weigh such a recomputation and need
+no hint.
+"""
 
 import os
 
@@ -22,8 +30,8 @@ _LIBRARY_PRODUCTS: Options = {"xla_gpu_enable_triton_gemm": False}
 def compiler_options() -> Options | None:
     """Options of ``jax.jit`` for the platform, as functions of a model are compiled with them.
 
-    On a CPU :func:`atomjax.ops.stored` has its effect under them; on a GPU matrix products are
-    library calls. What ``XLA_FLAGS`` in the environment says of a GPU's option counts before.
+    On a CPU :func:`stored` has its effect under them; on a GPU matrix products are library calls.
+    What ``XLA_FLAGS`` in the environment says of a GPU's option counts before.
     """
     if platform() == "gpu":
         flags = os.environ.get("XLA_FLAGS", "")
@@ -33,3 +41,8 @@ def compiler_options() -> Options | None:
     # An option given here would count before this setting, under which nothing is optimised.
     light = {} if jax.config.values["jax_disable_most_optimizations"] else _LIGHT_OPTIMIZATION
     return {**_BARRIER_REMOVAL, **light}
+
+
+def stored(x: jax.Array) -> jax.Array:
+    """``x``, computed once for all its readers; has an effect under :func:`compiler_options`."""
+    return jax.lax.optimization_barrier(x) if platform() == "cpu" else x

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from atomjax.ops.barrier import stored
+from atomjax.ops.compiler import stored
 
 # Type checkers do not know the options that are its attributes.
 _CONFIG: Any = jax.config

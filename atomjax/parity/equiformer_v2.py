@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
+from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
+from atomjax.convert.equiformer_v2.names import checkpoint_entries
+from atomjax.convert.family import fill
 from atomjax.graphs import GraphConfig, Sizes, build_many, fit_capacity, pack_structures
 from atomjax.graphs.batch import GraphBatch
 from atomjax.models import AtomicModel, HeadConfig, build_model
@@ -112,7 +114,7 @@ class Runner:
             name: rule_weight(name, shape, salt)
             for _, _, name, shape in checkpoint_entries(shapes, self.model.heads)
         }
-        self.variables = variables_from_entries(shapes, self.model.heads, entries)
+        self.variables = fill(shapes, self.model.heads, EquiformerV2Family(), entries)
 
     def pack(self, structures: list[Structure], dtype: str | None = None) -> GraphBatch:
         """A batch of the common shape."""

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
+from atomjax.convert.family import fill
+from atomjax.convert.gemnet_oc.convert import GemNetOCFamily
+from atomjax.convert.gemnet_oc.names import checkpoint_entries
 from atomjax.graphs import (
     Sizes,
     build_given,
@@ -94,7 +96,7 @@ def rule_variables(model: AtomicModel, reference: Reference, batch: GraphBatch, 
         )
         for collection, _, name, shape in checkpoint_entries(shapes, model.heads)
     }
-    return variables_from_entries(shapes, model.heads, entries)
+    return fill(shapes, model.heads, GemNetOCFamily(), entries)
 
 
 @partial(jax.jit, static_argnums=0)

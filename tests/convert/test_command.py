@@ -53,6 +53,11 @@ def test_wrong_commands(source, tmp_path, capsys, monkeypatch):
         (["nothing.pt", "--to", "converted"], "nothing.pt is not a file"),
         ([str(source), "--to", "full"], "full exists and is not empty"),
         ([str(source), "--to", "converted", "--raw"], "--raw and --which go with --to-torch"),
+        ([str(source), "--to", "converted", "--head-names", "a,b,a"], "gives a name twice: a,b,a"),
+        (
+            [str(source), "--to", "converted", "--head-names", "a", "--backbone-only"],
+            "--head-names names the heads that --backbone-only leaves out",
+        ),
         ([str(source), "--to-torch", "back.pt"], "is not a directory"),
         (["full", "--to-torch", str(source)], "exists; give a new file"),
         (["full", "--to-torch", "back.pt", "--averages", "none"], "--averages and"),

@@ -40,7 +40,7 @@ def use_converted(monkeypatch, directory: Path) -> None:
     params = {"backbone": variables["params"]["backbone"], "head_task0": variables["params"][first]}
     converted = {"params": params, "scale_factors": variables["scale_factors"]}
     monkeypatch.setattr(gemnet_oc, "rule_variables", lambda *_: converted)
-    monkeypatch.setattr(equiformer_v2, "variables_from_entries", lambda *_: converted)
+    monkeypatch.setattr(equiformer_v2, "fill", lambda *_: converted)
 
 
 @pytest.mark.parametrize(

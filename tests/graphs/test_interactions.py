@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from atomjax.graphs.config import limits_in_proportion
 from atomjax.graphs.interactions import (
     Edges,
     GraphConfig,
@@ -295,16 +296,13 @@ def test_symmetries_carry_over(molecule):
     assert renamed == {(s, t) for s, t, *_ in keys(graphs.a2ee2a)}
 
 
-def test_from_base_scales_the_limits():
-    config = GraphConfig.from_base(6.0, 50, edge_dropout=0.1)
-    assert config == GraphConfig(
-        cutoff=6.0,
-        max_neighbors=50,
-        max_neighbors_a2ee2a=33,
-        max_neighbors_qint=13,
-        max_neighbors_a2a=1666,
-        edge_dropout=0.1,
-    )
+def test_limits_keep_their_proportions():
+    assert limits_in_proportion(50) == {
+        "max_neighbors": 50,
+        "max_neighbors_a2ee2a": 33,
+        "max_neighbors_qint": 13,
+        "max_neighbors_a2a": 1666,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Sizes kept in a store: those of the graphs, measured once, for a part or the whole."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from atomjax.batching import store_sizes as module
 from atomjax.batching.store_sizes import sizes_path, stored_table, work
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.capacity import FIELDS, Sizes
+from atomjax.graphs.config import limits_in_proportion
 from atomjax.graphs.interactions import build_many
 from atomjax.structures.store import Store, write_store
 
-CONFIG = GraphConfig.from_base(4.0, 6)
+CONFIG = GraphConfig(cutoff=4.0, **limits_in_proportion(6))
 EDGES = FIELDS.index("n_edge")
 
 
@@ -58,6 +61,20 @@ def test_sizes_are_those_of_the_graphs_and_measured_once(store, structures, meas
     assert [path.name for path in (store.path / "sizes").iterdir()] == [
         sizes_path(store, CONFIG).name
     ]
+
+
+def test_trainings_side_by_side_measure_once(store, structures, measured):
+    together = threading.Barrier(2)
+
+    def train(_: int) -> np.ndarray:
+        together.wait()
+        return stored_table(store, CONFIG)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(train, range(2)))
+    expected = Sizes.measure(build_many(structures, CONFIG)).table
+    np.testing.assert_array_equal(found, [expected, expected])
+    assert sum(measured) == 11
 
 
 def test_other_graphs_have_other_sizes(store, measured):

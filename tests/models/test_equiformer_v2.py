@@ -12,7 +12,9 @@ import optax
 import pytest
 
 from atomjax.batching import BatchLoader, GraphDataset
-from atomjax.convert.equiformer_v2.names import checkpoint_entries, variables_from_entries
+from atomjax.convert.equiformer_v2.convert import EquiformerV2Family
+from atomjax.convert.equiformer_v2.names import checkpoint_entries
+from atomjax.convert.family import fill
 from atomjax.graphs import pack_structures
 from atomjax.models import (
     HeadConfig,
@@ -69,7 +71,7 @@ def test_checkpoint_entries_go_back_and_forth(batch):
         name: rng.normal(size=shape).astype(np.float32)
         for _, _, name, shape in checkpoint_entries(variables, model.heads)
     }
-    filled = variables_from_entries(variables, model.heads, entries)
+    filled = fill(variables, model.heads, EquiformerV2Family(), entries)
     assert jax.tree.map(jnp.shape, filled["params"]) == jax.tree.map(jnp.shape, variables["params"])
     block = filled["params"]["backbone"]["blocks_0"]["ga"]
     np.testing.assert_array_equal(
@@ -78,8 +80,8 @@ def test_checkpoint_entries_go_back_and_forth(batch):
     del entries["blocks.0.ga.alpha_dot"]
     entries["norm.affine_weight"] = np.zeros((3, 3), np.float32)
     with pytest.raises(ValueError, match=r"blocks.0.ga.alpha_dot is missing") as error:
-        variables_from_entries(variables, model.heads, entries)
-    assert "norm.affine_weight has shape (3, 3)" in str(error.value)
+        fill(variables, model.heads, EquiformerV2Family(), entries)
+    assert "norm.affine_weight has shape [3, 3]" in str(error.value)
     two, shapes = shapes_of(ONE, batch, (HEAD, HeadConfig(name="b")))
     with pytest.raises(ValueError, match=r"holds one head, the model has 2 \(a, b\)"):
         list(checkpoint_entries(shapes, two.heads))
@@ -115,7 +117,7 @@ def test_both_conventions_agree_with_the_second_reference(shared, convention):
     packed = pack_structures([found], graph, dtype=np.float64)
     assert int(packed.edge_mask.sum()) == arrays[f"{convention}/edge_index"].shape[1]
     model, shapes = shapes_of(config, packed)
-    variables = variables_from_entries(shapes, model.heads, entries)
+    variables = fill(shapes, model.heads, EquiformerV2Family(), entries)
     variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
     node = jax.jit(partial(features, model))(variables, packed).node[: len(found)]
     out = jax.jit(partial(predict, model))(variables, packed)["a"]

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atomjax.convert.gemnet_oc.names import checkpoint_entries, variables_from_entries
+from atomjax.convert.family import fill
+from atomjax.convert.gemnet_oc.convert import GemNetOCFamily
+from atomjax.convert.gemnet_oc.names import checkpoint_entries
 from atomjax.graphs import GraphConfig, build_many, pack_structures
 from atomjax.graphs.capacity import Sizes, fit_capacity, in_one_tier
 from atomjax.models import HeadConfig, build_model, init_variables, predict
@@ -89,15 +91,15 @@ def test_checkpoint_entries_go_back_and_forth(batch):
         name: rng.normal(size=shape).astype(np.float32)
         for _, _, name, shape in checkpoint_entries(variables, model.heads)
     }
-    filled = variables_from_entries(variables, model.heads, entries)
+    filled = fill(variables, model.heads, GemNetOCFamily(), entries)
     assert jax.tree.map(jnp.shape, filled) == jax.tree.map(jnp.shape, dict(variables))
     kernel = filled["params"]["backbone"]["int_blocks_0"]["dense_ca"]["kernel"]
     np.testing.assert_array_equal(kernel, entries["backbone.int_blocks.0.dense_ca.linear.weight"].T)
     del entries["backbone.int_blocks.0.dense_ca.linear.weight"]
     entries["embedding.atom_embedding.weight"] = np.zeros((3, 3), np.float32)
     with pytest.raises(ValueError, match=r"dense_ca.linear.weight is missing") as error:
-        variables_from_entries(variables, model.heads, entries)
-    assert "embedding.atom_embedding.weight has shape (3, 3)" in str(error.value)
+        fill(variables, model.heads, GemNetOCFamily(), entries)
+    assert "embedding.atom_embedding.weight has shape [3, 3]" in str(error.value)
 
 
 def test_every_interaction_can_be_switched_off(batch):

@@ -144,7 +144,6 @@ class EquiformerV2Family:
             # Its sums are not divided.
             config = dataclasses.replace(config, avg_num_nodes=1.0)
         return Recognised(
-            family=self.name,
             layout=layout,
             model=describe_config(config),
             heads=heads,

@@ -14,9 +14,9 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.family import Exported
 from atomjax.models import HeadConfig, backbone_config
+from atomjax.models.bases import gaussian_centres
 from atomjax.models.equiformer_v2 import EquiformerV2Config
-from atomjax.models.equiformer_v2.harmonics import grid_matrices
-from atomjax.models.equiformer_v2.linear import gaussian_centres
+from atomjax.models.equiformer_v2.harmonics import degrees, grid_matrices, orders
 from atomjax.models.equiformer_v2.published_grid import published_grid_matrices
 
 Tables = dict[str, np.ndarray]
@@ -85,7 +85,7 @@ def buffers(
         "edge_degree_embedding.": rotation,
     }
     linear = {"ga": ("proj",), "ffn": ("so3_linear_1", "so3_linear_2")}
-    degrees = np.repeat(np.arange(lmax + 1), 2 * np.arange(lmax + 1) + 1)
+    index = degrees(lmax)
     layers = []
     for block in range(config.num_blocks):
         owners |= {f"blocks.{block}.ga.": attention, f"blocks.{block}.ffn.": grids}
@@ -100,9 +100,9 @@ def buffers(
     for owner, tables in owners.items():
         for module, content in tables.items():
             yield from ((f"{owner}{module}.{name}", value) for name, value in content.items())
-    yield from ((f"{layer}.expand_index", degrees) for layer in layers)
+    yield from ((f"{layer}.expand_index", index) for layer in layers)
     # Every degree above 0 counts alike in a norm, however many coefficients it has.
-    balance = (1 / (2 * degrees[1:] + 1) / lmax).astype(np.float32)[:, None]
+    balance = (1 / (2 * index[1:] + 1) / lmax).astype(np.float32)[:, None]
     norms = [f"blocks.{b}.norm_{i}" for b in range(config.num_blocks) for i in (1, 2)]
     yield from ((f"{norm}.balance_degree_weight", balance) for norm in [*norms, "norm"])
 
@@ -110,20 +110,19 @@ def buffers(
 @cache
 def order_tables(lmax: int, mmax: int) -> Tables:
     """Degrees and orders of coefficients, and the permutation that sorts them by order."""
-    widths = np.minimum(np.arange(lmax + 1), mmax)
-    pairs = [(lval, m) for lval, width in enumerate(widths) for m in range(-width, width + 1)]
-    degree, order = np.array(pairs).T
+    kept = np.abs(orders(lmax)) <= mmax
+    degree, order = degrees(lmax)[kept], orders(lmax)[kept]
     places, sizes = [], []
     for m in range(mmax + 1):
         plus = np.flatnonzero(order == m)
         sizes.append(len(plus))
         places += [plus] if m == 0 else [plus, np.flatnonzero(order == -m)]
-    permutation = np.eye(len(pairs), dtype=np.float32)[np.concatenate(places)]
+    permutation = np.eye(len(order), dtype=np.float32)[np.concatenate(places)]
     return {
         "l_harmonic": degree,
         "m_harmonic": np.abs(order),
         "m_complex": order,
-        "res_size": np.array([len(pairs)]),
+        "res_size": np.array([len(order)]),
         "to_m": permutation,
         "m_size": np.array(sizes),
     }

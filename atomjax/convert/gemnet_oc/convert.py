@@ -53,7 +53,6 @@ class GemNetOCFamily:
             heads, notes = find_heads(contents, layout, shapes, choices.head_names)
             constants = missing_biases(shapes, heads)
         return Recognised(
-            family=self.name,
             layout=layout.name,
             model=describe_gemnet(config, heads),
             heads=heads,

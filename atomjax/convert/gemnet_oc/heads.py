@@ -10,6 +10,7 @@ import numpy as np
 from atomjax.convert.errors import ConvertError
 from atomjax.convert.gemnet_oc.layouts import Layout
 from atomjax.convert.nesting import Contents, read_field
+from atomjax.convert.settings import model_section
 from atomjax.models import HeadConfig, TargetConfig
 
 # The tasks of the published JMP models, in the order of their heads.
@@ -112,9 +113,7 @@ def _kind(
 ) -> tuple[dict[str, Any], list[str]]:
     """Kind, forces, pooling and targets of a head, with notes on assumptions."""
     if layout.name.startswith("fairchem"):
-        config = contents.parts.get("config")
-        model = read_field(config, "model_attributes") or read_field(config, "model")
-        backbone = read_field(model, "backbone") or model
+        backbone = model_section(contents)
         pooling = "sum" if read_field(backbone, "extensive", True) else "mean"
         by_gradient = read_field(backbone, "regress_forces") and not has_forces
         forces = "direct" if has_forces else "conservative" if by_gradient else None

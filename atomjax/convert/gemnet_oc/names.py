@@ -7,7 +7,7 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
-from atomjax.convert.family import Path, fill
+from atomjax.convert.family import Path
 from atomjax.models.heads import HeadConfig
 from atomjax.models.network import head_key
 
@@ -93,10 +93,3 @@ def checkpoint_entries(
             name = checkpoint_name(path, heads)
             shape = to_checkpoint_layout(name, np.empty(leaf.shape, np.bool_)).shape
             yield collection, path, name, shape
-
-
-def variables_from_entries(
-    variables: Mapping[str, Any], heads: tuple[HeadConfig, ...], entries: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
-    """Variables filled from checkpoint entries; see :func:`fill`."""
-    return fill(checkpoint_entries(variables, heads), entries, to_checkpoint_layout)

@@ -137,16 +137,23 @@ def grid_matrices(lmax: int, mmax: int, resolution: int) -> tuple[np.ndarray, np
         np.broadcast_arrays(sine * np.sin(azimuth), np.cos(polar)[:, None], sine * np.cos(azimuth)),
         axis=-1,
     )
-    odd = 2 * np.arange(n // 2) + 1
-    weights = np.sin(polar) * (np.sin(polar[:, None] * odd) / odd).sum(axis=1)
-    weights = weights / weights.sum() / n
     degree = degrees(lmax)
     norm = np.sqrt((2 * degree + 1) * (lmax + 1.0)) / degree_weights(lmax, mmax)
     harmonics = spherical_harmonics(points, lmax)
     to_grid = harmonics / norm
-    from_grid = harmonics * norm * degree_weights(lmax, mmax) ** 2 * weights[:, None, None]
+    weights = polar_weights(n)[:, None, None]
+    from_grid = harmonics * norm * degree_weights(lmax, mmax) ** 2 * weights
     kept = np.abs(orders(lmax)) <= mmax
     return to_grid.reshape(n * n, -1)[:, kept], from_grid.reshape(n * n, -1)[:, kept].T
+
+
+def polar_weights(resolution: int) -> np.ndarray:
+    """[n] quadrature weights of the polar angles of the grid, over the number of azimuths."""
+    polar = (np.arange(resolution) + 0.5) * np.pi / resolution
+    odd = 2 * np.arange(resolution // 2) + 1
+    weights = np.sin(polar) * (np.sin(polar[:, None] * odd) / odd).sum(axis=1)
+    # The sum of the weights is 1; the original divides by the number of azimuths here.
+    return weights / weights.sum() / resolution
 
 
 def degree_weights(lmax: int, mmax: int) -> np.ndarray:

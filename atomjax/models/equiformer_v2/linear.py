@@ -1,30 +1,20 @@
 """Linear layers and the radial network."""
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atomjax.models.bases import gaussian_centres
 from atomjax.models.initializers import uniform_fan_in
 
 LAYER_NORM_EPSILON = 1e-5
 
 
-class Dense(nn.Module):
-    """A linear map, by default with bias."""
-
-    features: int
-    use_bias: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., inputs] → [..., features]."""
-        y = x @ self.param("kernel", uniform_fan_in(), (x.shape[-1], self.features)).astype(x.dtype)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
-        return y
+Dense = partial(nn.Dense, kernel_init=uniform_fan_in())
 
 
 class DegreeLinear(nn.Module):
@@ -32,20 +22,18 @@ class DegreeLinear(nn.Module):
 
     features: int
 
+    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, (lmax + 1)², C] → [N, (lmax + 1)², features]."""
-        lmax = math.isqrt(x.shape[1]) - 1
-        return jnp.concatenate([self.degree(x, degree, lmax) for degree in range(lmax + 1)], axis=1)
-
-    @nn.compact
-    def degree(self, x: jax.Array, degree: int, lmax: int) -> jax.Array:
-        """[N, (lmax + 1)², C] → one degree, [N, 2l + 1, features]."""
-        inputs = x.shape[-1]
-        kernel = self.param("kernel", uniform_fan_in(), (lmax + 1, inputs, self.features))
+        count = math.isqrt(x.shape[1])
+        kernel = self.param("kernel", uniform_fan_in(), (count, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        part = x[:, degree * degree : (degree + 1) ** 2]
-        y = part @ kernel[degree].astype(x.dtype)
-        return y + bias.astype(x.dtype) if degree == 0 else y
+        parts = [
+            x[:, degree * degree : (degree + 1) ** 2] @ kernel[degree].astype(x.dtype)
+            for degree in range(count)
+        ]
+        parts[0] += bias.astype(x.dtype)
+        return jnp.concatenate(parts, axis=1)
 
 
 class LayerNorm(nn.Module):
@@ -93,14 +81,3 @@ def gaussians(distance: jax.Array, count: int, cutoff: float) -> jax.Array:
     exponent = -0.5 / (2 * (centres[1] - centres[0])) ** 2
     shifted = distance[:, None] - jnp.asarray(centres, distance.dtype)
     return jnp.exp(exponent * shifted * shifted)
-
-
-def gaussian_centres(count: int, cutoff: float) -> np.ndarray:
-    """linspace(0, cutoff, count) as the published checkpoints store it, in float32.
-
-    Counted from the nearer end with one rounding each; these 1e-7 matter to agree to 1e-9.
-    """
-    step = np.float64(np.float32(cutoff) / np.float32(count - 1))
-    i = np.arange(count)
-    centres = np.where(i < count // 2, step * i, cutoff - step * (count - 1 - i))
-    return centres.astype(np.float32)

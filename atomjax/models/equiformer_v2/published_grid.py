@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from atomjax.models.equiformer_v2.harmonics import degree_weights, degrees, orders
+from atomjax.models.equiformer_v2.harmonics import degree_weights, degrees, orders, polar_weights
 
 RESOLUTION = 18  # that of every published checkpoint
 
@@ -62,7 +62,8 @@ def published_grid_matrices(lmax: int, mmax: int) -> tuple[np.ndarray, np.ndarra
     full, root = _F(math.sqrt(4 * math.pi)), _F(math.sqrt(lmax + 1))
     norm = np.array([math.sqrt(2 * degree + 1) for degree in degrees(lmax)])
     to_polar = legendre * (full * (1 / norm).astype(_F) / root)
-    from_polar = legendre * _quadrature_weights()[:, None] * (full * norm.astype(_F) * root)
+    weights = _adjusted(polar_weights(RESOLUTION).astype(_F), dict(enumerate(_WEIGHT_ROUNDING)))
+    from_polar = legendre * weights[:, None] * (full * norm.astype(_F) * root)
     weight = degree_weights(lmax, mmax).astype(_F)
     kept = np.abs(orders(lmax)) <= mmax
     to_grid, from_grid = (
@@ -114,13 +115,3 @@ def _azimuth_functions(lmax: int) -> np.ndarray:
     sines = [column("sin", m) for m in range(lmax, 0, -1)]
     cosines = [column("cos", m) for m in range(1, lmax + 1)]
     return np.stack([*sines, np.ones_like(a), *cosines], axis=1)
-
-
-def _quadrature_weights() -> np.ndarray:
-    """[polar] weights over the number of azimuths."""
-    polar = (np.arange(RESOLUTION) + 0.5) * np.pi / RESOLUTION
-    odd = 2 * np.arange(RESOLUTION // 2) + 1
-    weights = np.sin(polar) * (np.sin(polar[:, None] * odd) / odd).sum(axis=1)
-    # The sum of the weights is 1; the original divides by the number of azimuths here.
-    weights = (weights / weights.sum() / RESOLUTION).astype(_F)
-    return _adjusted(weights, dict(enumerate(_WEIGHT_ROUNDING)))

@@ -13,13 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from atomjax.models.equiformer_v2.harmonics import (
-    degrees,
-    orders,
-    rows_by_order,
-    tilt_series,
-    wigner,
-)
+from atomjax.models.equiformer_v2.harmonics import orders, rows_by_order, tilt_series, wigner
 from atomjax.ops import safe_normalize
 
 # Renames the axes: (x, y, z) → (y, z, x), a rotation.
@@ -128,11 +122,3 @@ def _rolled(
     cosines = cosines[:, np.abs(order), None]
     sines = (sines[:, np.abs(order)] * np.sign(order).astype(matrix.dtype))[..., None]
     return matrix * cosines - matrix[:, mirror] * sines
-
-
-def by_degree(lmax: int) -> list[slice]:
-    """Coefficients of each degree."""
-    return [slice(degree * degree, (degree + 1) ** 2) for degree in range(lmax + 1)]
-
-
-__all__ = ["EdgeGeometry", "by_degree", "degrees", "edge_geometry"]

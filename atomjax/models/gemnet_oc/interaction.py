@@ -146,7 +146,7 @@ class QuadrupletInteraction(nn.Module):
         circular = Dense(self.emb_size_in, dropout=self.dropout, name="mlp_cbf")(basis.circular)
         x = ScaleFactor(name="scale_cbf")(x * circular, mask, x)
 
-        # Over d first, then over b: the dihedral basis is an outer product (see basis_embedding).
+        # Over d first, then over b: the dihedral basis is an outer product (see gemnet_oc.basis).
         inner = jnp.einsum("qbklj,qbjc->qkblc", basis.inner, x)
         products = jnp.einsum("qkibl,qkblc->qkic", basis.outer, inner)
         y = Dense(self.emb_size_out, dropout=self.dropout, name="mlp_sbf")(flat_products(products))

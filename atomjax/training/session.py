@@ -128,8 +128,9 @@ class Session:
         Returns:
             "seed", "steps" made, "best_step", "seconds" of training, "budget", "structures",
             "parameters", "trained_parameters", "state_bytes" (weights, averages and moments of the
-            optimiser), "step_bytes" (temporary arrays of a step), "compilations" of the training
-            step in this process, "padding" (shares that are real), "validation" and "test":
+            optimiser), "step_bytes" (temporary arrays of a step; None where none was left to do),
+            "compilations" of the training step in this process, "padding" (shares that are real),
+            "validation" and "test":
             dataset → metric → value of the best weights, "test_by_element": of forces the same by
             element, "checkpoint" and "predictions" (dataset → file).
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# Times, and how often this process has compiled.
+# Times, how often this process has compiled, and the memory of a step where it has.
 TRANSIENT = {
     "seconds",
     "wall_seconds",
@@ -16,6 +16,7 @@ TRANSIENT = {
     "structures_per_second",
     "compilations",
     "compile_seconds",
+    "step_bytes",
     "shapes_emitted",
     "checksum",
     "made",

@@ -1,5 +1,7 @@
 """Two runs in one directory."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atomjax.runtime.lock import NAME, WorkdirInUse, sole_run
+from atomjax.runtime.lock import NAME, WorkdirInUse, sole_run, sole_use
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
@@ -72,3 +74,18 @@ def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
     with sole_run(tmp_path):
         assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
     assert (tmp_path / NAME).read_text() == ""
+
+
+def test_without_locks_of_the_file_system_a_path_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="cannot be locked"), sole_use(tmp_path / "made"):
+        (tmp_path / "made").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    wrong = pytest.raises(OSError, match="of the body")
+    with pytest.warns(UserWarning, match="cannot be locked"), wrong, sole_use(tmp_path / "made"):
+        raise OSError("of the body")

@@ -73,12 +73,24 @@ def _locked(workdir: Path, this: dict[str, str | int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_use(path: Path) -> Iterator[None]:
-    """Exclusive use of a path, by a lock beside it, until the context or this process ends."""
+    """Exclusive use of a path, by a lock beside it, until the context or this process ends.
+
+    On a file system without locks a warning takes its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     while True:
         with lock.open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                lock.unlink(missing_ok=True)
+                warnings.warn(
+                    f"{path} cannot be locked ({error}); let no second process make it",
+                    stacklevel=2,
+                )
+                yield
+                return
             # The previous holder deletes the file with its lock; another may have made a new one.
             if not _is_at(lock, file.fileno()):
                 continue

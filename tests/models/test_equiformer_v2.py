@@ -27,6 +27,9 @@ from atomjax.models import (
     predict,
 )
 from atomjax.models.equiformer_v2 import EQUIFORMER_V2, EquiformerV2Config, published_graph
+from atomjax.models.equiformer_v2.feed_forward import FeedForward
+from atomjax.models.equiformer_v2.linear import RadialNetwork
+from atomjax.models.equiformer_v2.so2 import SO2Convolution
 from atomjax.models.gemnet_oc import GEMNET_OC
 from atomjax.structures import Structure
 from tests.models.conformance import NEAREST, moved, random_rotation, samples, structure
@@ -286,6 +289,20 @@ def test_elements_without_a_row_poison_the_result():
     variables = init_variables(model, jax.random.key(0), batch)
     energy = np.asarray(jax.jit(partial(predict, model))(variables, batch)["a"].energy)
     assert np.isfinite(energy).tolist()[:2] == [True, False]
+
+
+def test_layers_keep_the_precision_of_their_input_where_weights_are_wider():
+    config = EquiformerV2Config(lmax=1, mmax=1, grid_resolution=6)
+    layers = [
+        (RadialNetwork(4, 3), (5, 2)),
+        (FeedForward(config, 3), (5, 4, 2)),
+        (SO2Convolution(3, 1, 1, scalars=2), (5, 4, 2)),
+    ]
+    for layer, shape in layers:
+        x = jnp.ones(shape, jnp.bfloat16)
+        variables = layer.init(jax.random.key(0), x.astype(jnp.float32))
+        outputs = jax.tree.leaves(jax.eval_shape(layer.apply, variables, x))
+        assert {one.dtype for one in outputs} == {x.dtype}, type(layer).__name__
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ class GridMLP(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., C] → [..., features]."""
         for i in range(3):
-            x = Dense(self.features, use_bias=False, name=f"dense_{i}")(x)
+            layer = Dense(self.features, use_bias=False, dtype=x.dtype, name=f"dense_{i}")
+            x = layer(x)
             x = nn.silu(x) if i < 2 else x
         return x
 
@@ -40,6 +41,6 @@ class FeedForward(nn.Module):
         c = self.config
         y = DegreeLinear(c.ffn_hidden, name="so3_linear_1")(x)
         y = on_grid(GridMLP(c.ffn_hidden, name="grid_mlp"), y, feature_grid(c))
-        scalars = nn.silu(Dense(c.ffn_hidden, name="scalar_mlp")(x[:, :1]))
+        scalars = nn.silu(Dense(c.ffn_hidden, dtype=x.dtype, name="scalar_mlp")(x[:, :1]))
         y = jnp.concatenate([scalars, y[:, 1:]], axis=1)
         return DegreeLinear(self.features, name="so3_linear_2")(y)

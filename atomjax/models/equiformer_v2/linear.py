@@ -14,6 +14,7 @@ from atomjax.models.initializers import uniform_fan_in
 LAYER_NORM_EPSILON = 1e-5
 
 
+# Calls give `dtype`, that of the input: without it Flax takes the wider one of input and weights.
 Dense = partial(nn.Dense, kernel_init=uniform_fan_in())
 
 
@@ -61,9 +62,9 @@ class RadialNetwork(nn.Module):
         """[E, inputs] → [E, features]."""
         x = scalars
         for i in range(2):
-            x = Dense(self.hidden, name=f"dense_{i}")(x)
+            x = Dense(self.hidden, dtype=x.dtype, name=f"dense_{i}")(x)
             x = nn.silu(LayerNorm(name=f"norm_{i}")(x))
-        return Dense(self.features, name="dense_2")(x)
+        return Dense(self.features, dtype=x.dtype, name="dense_2")(x)
 
 
 def gaussians(distance: jax.Array, count: int, cutoff: float) -> jax.Array:

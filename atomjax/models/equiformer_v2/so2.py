@@ -80,7 +80,8 @@ class SO2Convolution(nn.Module):
                 parts.append(part if weight is None else part * weight)
                 row += count
             if m == 0:
-                y = Dense(self.scalars + count * self.features, name="m0")(*parts)
+                width_0 = self.scalars + count * self.features
+                y = Dense(width_0, dtype=parts[0].dtype, name="m0")(*parts)
                 extra, y = y[:, : self.scalars], y[:, self.scalars :]
                 mapped = (y,)
             else:

@@ -51,6 +51,16 @@ def test_compilation_is_not_in_the_forecast():
     ]
 
 
+def test_the_forecast_counts_what_is_done_again():
+    lines, clock = [], Clock()
+    tracker = LineTracker(lines.append, 10, "x.h5 (MB)", start=8, clock=clock)
+    tracker.advance(-8)
+    for _ in range(5):
+        clock.now += 2
+        tracker.advance()
+    assert lines == ["x.h5 (MB): 5/10  0:10 gone, 0:10 left"]
+
+
 def test_finished_work_gives_one_last_line():
     lines = []
     tracker = LineTracker(lines.append, 2, "label", clock=Clock())

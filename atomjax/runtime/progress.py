@@ -47,6 +47,8 @@ class Tracker:
     def advance(self, n: int = 1, **fields: Any) -> None:
         """Counts ``n`` more units as done and shows ``fields`` beside the count."""
         self._done += n
+        # Less than at the start where what was done before is done again.
+        self._start = min(self._start, self._done)
         self._tell(fields)
         self._show(n, fields)
 

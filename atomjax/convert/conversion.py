@@ -69,7 +69,7 @@ def read_checkpoint(
     """
     contents = unwrap(file.load())
     family = find_family(contents)
-    found = family.recognise(contents, choices)
+    found = _recognise(family, contents, choices)
     say(f"{family.name} in the layout of {found.layout}, {len(contents.tensors)} tensors")
     if found.unread:
         say(f"settings of the original that no part of the model reads: {', '.join(found.unread)}")
@@ -102,6 +102,17 @@ def find_family(contents: Contents) -> Family:
         f"the file's {len(names)} tensors ({', '.join(names[:4])}, ...) are of no known model; "
         f"known are {', '.join(family.name for family in FAMILIES)}"
     )
+
+
+def _recognise(family: Family, contents: Contents, choices: Choices) -> Recognised:
+    """The model of a file; settings and shapes that make none are the file's fault."""
+    try:
+        return family.recognise(contents, choices)
+    except ConvertError:
+        raise
+    except (TypeError, ValueError) as error:
+        what = f"the file states no {family.name} that can be built"
+        raise ConvertError(f"{what}: {error}") from error
 
 
 def find_model_family(model: Mapping[str, Any]) -> Family:

@@ -278,6 +278,11 @@ def test_energies_of_elements_among_the_weights(state, tmp_path):
          r"lacks blocks\.0\.ga\.alpha_dot"),
         (lambda s: {n: v for n, v in s.items() if not n.startswith("energy_block")},
          "no energy head"),
+        (lambda s: fairchem({n: v for n, v in s.items() if "to_grid_mat" not in n},
+                            config={"model": {**SETTINGS, "grid_resolution": 7}}),
+         "no equiformer_v2 that can be built: grid_resolution is 7"),
+        (lambda s: fairchem(s, config={"model": {**SETTINGS, "max_neighbors": "many"}}),
+         "can be built: .*many"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_named(state, tmp_path, content, message):

@@ -154,11 +154,9 @@ def load_checkpoint(
     """
     if is_packaged(directory):
         return packaged_weights(directory)
-    manager, step = _open(directory, which)
-    flat = _read_items(manager, step, ("variables",))
-    stored = nested(flat)
-    metadata = _read_metadata(manager, step)
-    manager.close()
+    with _opened(directory, which) as (manager, step):
+        stored = nested(_read_items(manager, step, ("variables",)))
+        metadata = _read_metadata(manager, step)
     return {
         "params": stored["ema_params" if averaged else "params"],
         "scale_factors": stored.get("scale_factors", {}),
@@ -173,10 +171,8 @@ def read_metadata(directory: str | Path, which: Which = "best") -> dict[str, Any
     """
     if is_packaged(directory):
         return packaged_metadata(directory)
-    manager, step = _open(directory, which)
-    metadata = _read_metadata(manager, step)
-    manager.close()
-    return metadata
+    with _opened(directory, which) as (manager, step):
+        return _read_metadata(manager, step)
 
 
 def save_converted(
@@ -255,16 +251,19 @@ def _manager(directory: Path, *, writable: bool = True) -> ocp.CheckpointManager
     return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
 
 
-def _open(directory: str | Path, which: Which) -> tuple[ocp.CheckpointManager, int]:
-    """The manager of an existing checkpoint, and its step."""
+@contextlib.contextmanager
+def _opened(directory: str | Path, which: Which) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+    """The manager of an existing checkpoint, closed at the end, and its step."""
     root = checkpoint_folder(directory, which)
     with _explained(root / which):
         manager = _manager(root / which, writable=False)
-    step = manager.latest_step()
-    if step is None:
-        other = "latest" if which == "best" else "best"
-        raise CheckpointError(f"{root / which} is empty; nothing was saved there, try '{other}'")
-    return manager, step
+    with contextlib.closing(manager):
+        step = manager.latest_step()
+        if step is None:
+            other = "latest" if which == "best" else "best"
+            empty = f"{root / which} is empty; nothing was saved there, try '{other}'"
+            raise CheckpointError(empty)
+        yield manager, step
 
 
 def _select(state: TrainState, names: tuple[str, ...]) -> dict[str, Any]:

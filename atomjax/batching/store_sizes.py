@@ -23,9 +23,9 @@ from atomjax.graphs.interactions import GraphConfig, build_many
 from atomjax.runtime.code import code_digest
 from atomjax.runtime.files import DamagedFile, append_checksum, map_npy, replacing
 from atomjax.runtime.lock import sole_use
+from atomjax.runtime.subprocesses import WorkerError, run_workers, tell
 from atomjax.structures.store import Store
 from atomjax.structures.store.merge import StoreError
-from atomjax.structures.store.processes import WorkerError, run_workers, tell
 
 WORKER_MODULE = "atomjax.batching.store_sizes_worker"
 # What builds the graphs.

@@ -2,7 +2,7 @@
 
 from atomjax.batching.store_sizes import work
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.structures.store.processes import serve
+from atomjax.runtime.subprocesses import serve
 
 if __name__ == "__main__":
     keep_freed_memory()

@@ -13,7 +13,7 @@ from atomjax.graphs import GraphConfig
 from atomjax.graphs.capacity import Sizes
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
-from atomjax.structures.generate.pool.workers import available_cores
+from atomjax.runtime.subprocesses import available_cores
 from atomjax.structures.readers import RecordNotes
 from atomjax.structures.references import References
 from atomjax.structures.store import Store, StoreError

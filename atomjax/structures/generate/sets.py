@@ -17,13 +17,14 @@ from atomjax.runtime.code import code_digest
 from atomjax.runtime.files import temporary_folder, user_cache
 from atomjax.runtime.lock import sole_use
 from atomjax.runtime.progress import Display
+from atomjax.runtime.subprocesses import WorkerError, available_cores, run_workers
 from atomjax.structures.archive import ArchiveError, load_archive, save_archive
 from atomjax.structures.generate.errors import GenerateError, missing_package
 from atomjax.structures.generate.kinds import find_kind
 from atomjax.structures.generate.pool.tasks import make_tasks, options_from
-from atomjax.structures.generate.pool.workers import available_cores, run_requests
 from atomjax.structures.structure import Structure
 
+WORKER_MODULE = "atomjax.structures.generate.pool.worker"
 # What makes the set of a spec: a change to it leaves the sets made before alone.
 CODE = "atomjax.structures.generate"
 
@@ -216,7 +217,14 @@ def _make(
             for task, path in zip(tasks, paths, strict=True)
         ]
         with display.track(spec.count, f"labelling {spec.kind}") as tracker:
-            run_requests(requests, workers, lambda reply: tracker.advance(reply["made"]))
+
+            def told(report: Mapping[str, Any]) -> None:
+                tracker.advance(report["made"])
+
+            try:
+                run_workers(WORKER_MODULE, requests, told, workers)
+            except WorkerError as error:
+                raise GenerateError(f"labelling {spec.kind}: {error}") from error
         parts = [load_archive(path) for path in paths]
     dropped: Counter[str] = Counter()
     for _, metadata in parts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from atomjax.runtime.subprocesses import WorkerError, run_workers, serve, tell
 from atomjax.structures.readers import RecordNotes, StructureFile, open_records
 from atomjax.structures.readers.checks.file_state import unchanged
 from atomjax.structures.readers.checks.lmdb_pages import check_pages
@@ -14,7 +15,6 @@ from atomjax.structures.readers.layouts.label_keys import describe_empty
 from atomjax.structures.readers.layouts.lmdb_shards import find_shards
 from atomjax.structures.readers.layouts.records import SkippedRecord, structures_from
 from atomjax.structures.store.merge import MANIFEST, StoreError
-from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
 from atomjax.structures.store.store import Store
 
 LMDB = (".lmdb", ".aselmdb")

@@ -16,6 +16,7 @@ from typing import Any
 
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.progress import Display
+from atomjax.runtime.subprocesses import WorkerError, run_workers, serve, tell
 from atomjax.structures.readers import Format, RecordNotes, find_format, guess_format, open_records
 from atomjax.structures.readers.layouts.records import ReadError, SkippedRecord, structures_from
 from atomjax.structures.readers.layouts.structure_file import StructureFile
@@ -31,7 +32,6 @@ from atomjax.structures.store.plan import (
     is_finished,
     merge,
 )
-from atomjax.structures.store.processes import WorkerError, run_workers, serve, tell
 from atomjax.structures.store.shards import shard_exists, write_shard
 from atomjax.structures.store.store import Store
 from atomjax.structures.structure import Structure

@@ -1,7 +1,6 @@
 """Whole sets: the same whatever makes them, made once, and failures that say what happened."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -17,8 +16,6 @@ from atomjax.structures.generate import (
     generate_with_report,
     sets,
 )
-from atomjax.structures.generate.pool import workers
-from atomjax.structures.generate.pool.worker import answer, serve
 
 SPEC = {
     "kind": "slabs",
@@ -48,7 +45,7 @@ def test_a_set_is_made_once_and_read_after(tmp_path, monkeypatch):
     def forbidden(*args):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(sets, "run_requests", forbidden)
+    monkeypatch.setattr(sets, "run_workers", forbidden)
     read, second = generate_with_report(SPEC, tmp_path, workers=1, progress=False)
     assert second.cached
     assert second.dropped == first.dropped
@@ -117,8 +114,8 @@ def test_a_failing_task_stops_everything_with_its_reason(tmp_path):
 
 
 def test_a_dying_worker_is_an_error_with_its_last_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "WORKER_MODULE", "atomjax.structures.no_such_module")
-    with pytest.raises(GenerateError, match=r"(?s)process died.*no_such_module"):
+    monkeypatch.setattr(sets, "WORKER_MODULE", "atomjax.structures.no_such_module")
+    with pytest.raises(GenerateError, match=r"labelling slabs: .*no_such_module"):
         generate(SPEC, tmp_path, workers=2, progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -145,20 +142,3 @@ def test_a_missing_package_is_named_before_any_work(tmp_path, monkeypatch):
 def test_wrong_specs_are_refused(spec, message, tmp_path):
     with pytest.raises(GenerateError, match=message):
         generate(spec, tmp_path)
-
-
-def test_worker_answers_each_line(tmp_path):
-    request = {
-        "kind": "slabs",
-        "options": {"size": [1, 1, 3]},
-        "seed": 0,
-        "task": {"index": 0, "start": 0, "count": 1, "subject": "Cu(111)+O"},
-        "path": str(tmp_path / "0.npz"),
-    }
-    impossible = {**request, "options": {"size": [1, 1, 3], "max_force": 1e-9}}
-    answers = io.StringIO()
-    serve(io.StringIO(f"{json.dumps(request)}\n{json.dumps(impossible)}\n"), answers)
-    made, failed = [json.loads(line) for line in answers.getvalue().splitlines()]
-    assert made == {"made": 1}
-    assert "gave up" in failed["error"]
-    assert answer(request) == made

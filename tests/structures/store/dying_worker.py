@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.runtime.lock import note_reading
-from atomjax.structures.store.processes import serve
+from atomjax.runtime.subprocesses import serve
 
 
 def work(request: dict[str, Any]) -> None:

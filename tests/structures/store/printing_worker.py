@@ -3,13 +3,15 @@
 import os
 from typing import Any
 
-from atomjax.structures.store.processes import serve, tell
+from atomjax.runtime.subprocesses import serve, tell
 
 
 def work(request: dict[str, Any]) -> None:
     print("a note of a reader")
     os.write(1, b"a note of a library\n")
-    tell(shards=[request["name"]])
+    if request["name"] is None:
+        raise ValueError("no shard has this name")
+    tell(shards=[request["name"]], process=os.getpid())
 
 
 if __name__ == "__main__":

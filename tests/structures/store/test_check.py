@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from atomjax.runtime.lock import deaths, noting
+from atomjax.runtime.subprocesses import WorkerError, run_workers
 from atomjax.structures.convert import main
 from atomjax.structures.readers import ReadError, open_file
 from atomjax.structures.readers.checks.lmdb_pages import check_pages
 from atomjax.structures.store import write_store
-from atomjax.structures.store.processes import WorkerError, run_workers
 from tests.structures.readers.test_lmdb import graph, write_graphs
 from tests.structures.store.test_store import make
 
@@ -99,13 +99,29 @@ def test_nothing_that_a_worker_says_is_lost():
     module, request = "tests.structures.store.printing_worker", {"name": "a"}
     told = []
     run_workers(module, [request], told.append)
-    assert told == [{"shards": ["a"]}]
+    assert [line["shards"] for line in told] == [["a"]]
 
     def full_disk(_):
         raise OSError("no space left")
 
     with pytest.raises(WorkerError, match="no space left"):
         run_workers(module, [request, request], full_disk)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 9])
+def test_processes_take_one_request_after_the_other(workers):
+    names = ["a", "b", "c", "d"]
+    told = []
+    module = "tests.structures.store.printing_worker"
+    run_workers(module, [{"name": name} for name in names], told.append, workers)
+    assert sorted(name for line in told for name in line["shards"]) == names
+    assert len({line["process"] for line in told}) <= workers
+
+
+def test_an_error_is_told_without_what_was_printed_before():
+    module = "tests.structures.store.printing_worker"
+    with pytest.raises(WorkerError, match=r"^no shard has this name$"):
+        run_workers(module, [{"name": "a"}, {"name": None}, {"name": "b"}], lambda _: None, 1)
 
 
 def test_deaths_are_told_once_and_notes_of_the_dead_go(tmp_path):

@@ -13,7 +13,8 @@ comment that says what it holds and ``<!-- end -->``:
     of a study of several tasks: a column for each data set, with its error on the test part; after
     ``NAME, METRIC`` one of that metric, too.
 ``<!-- correlations NAME: MEASURE = WORDS; MEASURE = WORDS -->``
-    of a survey: rank correlations of these measures with the errors, and the regret.
+    of a survey: rank correlations of these measures with the errors, and the regret; and of the
+    errors after a tenth of the budget, where the survey had such.
 ``<!-- benchmark NAME: TITLE; FIGURE, FIGURE -->``
     of ``benchmarks.all``: the rows whose titles begin so, a column for each figure.
 ``<!-- rows NAME: KEY = WORDS; KEY = WORDS -->``
@@ -153,14 +154,20 @@ def correlation_table(what: str, root: Path) -> list[str]:
     """Lines of "NAME: MEASURE = WORDS; MEASURE = WORDS", the last for a choice at random."""
     name, _, measures = what.partition(":")
     content = _json(name, root)
-    at_random = content["regret_at_random"]
-    rows = []
+    at_random, after_tenth = content["regret_at_random"], content.get("a_tenth_of_the_budget", {})
+    rows, heads = [], ["", *at_random, "mean", "interval", "regret"]
     for key, words in _pairs(measures):
         one = content["correlations"][key]
         rows.append([words, *correlation_cells(one), fractions(one["regret"])[-1]])
+        if after_tenth:
+            less = after_tenth["by_measure"][key]
+            rows[-1] += [f"{less['mean']:.2f}", f"{less['regret']:.1%}"]
     blank = [""] * (len(at_random) + 2)
     rows.append(["a set at random", *blank, fractions(at_random)[-1]])
-    return markdown_table(["", *at_random, "mean", "interval", "regret"], rows)
+    if after_tenth:
+        heads += ["mean after a tenth", "its regret"]
+        rows[-1] += ["", f"{after_tenth['regret_at_random']:.1%}"]
+    return markdown_table(heads, rows)
 
 
 def _pairs(listed: str) -> list[tuple[str, str]]:

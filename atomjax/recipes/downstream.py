@@ -6,22 +6,11 @@ loss terms and graphs are those of JMP's published configurations. (Those stop r
 graphs are those of efficient-atom, the code of the second study; no paper gives them.
 """
 
-from typing import Any
-
+from atomjax.recipes.networks import EQUIFORMER_V2, GEMNET_OC, network
 from atomjax.recipes.sections import Section, data_of, read, section, training
 
-# Word → backbone, and the folder of its pretraining.
-MODELS = {
-    "small": ("gemnet_oc_small", "jmp_small"),
-    "large": ("gemnet_oc_large", "jmp_large"),
-    "equiformer_v2": ("equiformer_v2_31M", "equiformer_v2_31M"),
-}
-# Å: cutoff of the published models' radial bases, whatever the cutoffs of the graphs.
-BASES: dict[str, dict[str, Any]] = {
-    "small": {"rbf_cutoff": 12.0},
-    "large": {"rbf_cutoff": 12.0},
-    "equiformer_v2": {"cutoff": 12.0, "envelope_exponent": None},
-}
+# Word → folder of its pretraining.
+PRETRAININGS = {**{word: f"jmp_{word}" for word in GEMNET_OC}, **EQUIFORMER_V2}
 FORCE_GRAPH = {"cutoff": 12.0, "cutoff_molecule": 12.0, "max_neighbors": 30}
 
 RMD17_MOLECULES = (
@@ -91,7 +80,7 @@ def finetuning(model: str, batch_size: int) -> Section:
     a plateau, until 500 epochs, 7 days, 50 epochs without improvement or a rate below 1e-8.
     EquiformerV2 has one rate for all layers, and a cosine over the whole run.
     """
-    equiformer = model == "equiformer_v2"
+    equiformer = model in EQUIFORMER_V2
     train = training(batch_size)
     train.epochs = 500
     train.checkpointing.max_hours = 168.0
@@ -122,22 +111,19 @@ def finetuning(model: str, batch_size: int) -> Section:
 
 def finetune(model: str, dataset: Section, root: str, batch_size: int) -> Section:
     """A config with one data set and its own split, and a pretrained backbone, without a head."""
-    name, pretraining = MODELS[model]
     dataset.split = section(by="official")
     dataset.graph.preset = "published"
     config = section()
     config.workflow = "finetune"
-    config.model = section()
-    config.model.name = name
-    config.model.overrides = BASES[model]
+    config.model = network(model)
     config.data = data_of(dataset)
     config.data.root = root
     config.head = section()
-    if model == "equiformer_v2":
+    if model in EQUIFORMER_V2:
         config.head.hidden_channels = 256
     config.train = finetuning(model, batch_size)
     config.finetune = section()
-    config.finetune.checkpoint = f"runs/pretrain/{pretraining}"
+    config.finetune.checkpoint = f"runs/pretrain/{PRETRAININGS[model]}"
     config.finetune.averaged = True
     return config
 
@@ -149,7 +135,7 @@ def finetune_forces(
     config = finetune(model, dataset, root, batch_size)
     config.head.kind = "energy_forces"
     config.head.forces = forces
-    if model == "equiformer_v2":
+    if model in EQUIFORMER_V2:
         config.head.forces = "direct"
         config.head.force_hidden_channels = 128
     config.train.loss.energy_coefficient = 0.0
@@ -180,7 +166,7 @@ def rmd17(molecule: str, model: str, shots: str, root: str) -> Section:
     dataset.graph.max_neighbors = 100
     config = finetune_forces(model, dataset, root, batch_size=1)
     config.train.loss.force_coefficient = 10.0
-    if model == "equiformer_v2":
+    if model in EQUIFORMER_V2:
         # A cosine needs its length, here that of efficient-atom's runs.
         config.train.epochs = 600
         return config
@@ -226,7 +212,7 @@ def qm9_target(name: str) -> Section:
 def qm9(target: str, model: str, root: str) -> Section:
     """One of the twelve properties of QM9, or all of them in one run."""
     names = list(QM9_TARGETS) if target == ALL else [target]
-    equiformer = model == "equiformer_v2"
+    equiformer = model in EQUIFORMER_V2
     dataset = read("qm9", "qm9", "qm9")
     dataset.arguments.division = "jmp"
     dataset.arguments.targets = names

@@ -2,12 +2,11 @@
 
     python -m atomjax.launch --config configs/finetune/benchmark.py:matbench --workdir runs/matbench
 
-Arguments: a suite (default csi); small (default), large or equiformer_v2. The suites: csi, the four
-tasks of the second paper's table 1; ood, the three of its table 4; qm9 (12 tasks), rmd17 and
-rmd17_few (10 molecules, 950 or 50 frames), md22 (7), spice (2), qmof, matbench (9 tasks, 5 folds
-each), and all.
-Files are looked for below $ATOMJAX_DATA_DIR; the pretrained model in runs/pretrain/jmp_small,
-jmp_large or equiformer_v2_31M, or
+Arguments: a suite (default csi); small (default), large, equiformer_v2 (31M), equiformer_v2_83M or
+equiformer_v2_153M. The suites: csi, the four tasks of the second paper's table 1; ood, the three of
+its table 4; qm9 (12 tasks), rmd17 and rmd17_few (10 molecules, 950 or 50 frames), md22 (7), spice
+(2), qmof, matbench (9 tasks, 5 folds each), and all. Files are looked for below $ATOMJAX_DATA_DIR;
+the pretrained model in runs/pretrain (jmp_small, jmp_large or the EquiformerV2's name), or
 
     --config.changes='{"finetune.checkpoint": "runs/ani1x"}' --config.seeds=0,1,2
 
@@ -20,6 +19,7 @@ from typing import Any
 import ml_collections
 
 from atomjax.recipes import downstream as tasks
+from atomjax.recipes.networks import NETWORKS
 from atomjax.recipes.sections import section
 from atomjax.recipes.words import choose, data_root
 
@@ -57,7 +57,7 @@ def belongs(task: str, suite: str) -> bool:
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
-    chosen = choose(argument, {"suite": SUITES, "model": tuple(tasks.MODELS)})
+    chosen = choose(argument, {"suite": SUITES, "model": tuple(NETWORKS)})
     config = section()
     config.workflow = "benchmark"
     config.seeds = (0,)

@@ -3,19 +3,20 @@
     python -m atomjax.launch --config configs/finetune/qm9.py:gap,large --workdir runs/qm9_gap
 
 Arguments: a target (default U0) or all, which trains twelve outputs on one backbone, chosen by the
-loss, and is no recipe of the papers; small (default), large or equiformer_v2.
-Files are looked for below $ATOMJAX_DATA_DIR, or ``--config.data.root``; the pretrained model in
-runs/pretrain/jmp_small, jmp_large or equiformer_v2_31M, or ``--config.finetune.checkpoint`` (none:
-from scratch).
-Published, meV: U0 3.3 (JMP-S), 2.9 (JMP-L); gap 23.1 and 19.1.
+loss, and is no recipe of the papers; small (default), large, equiformer_v2 (31M), equiformer_v2_83M
+or equiformer_v2_153M. Files are looked for below $ATOMJAX_DATA_DIR, or ``--config.data.root``; the
+pretrained model in runs/pretrain (jmp_small, jmp_large or the EquiformerV2's name), or
+``--config.finetune.checkpoint`` (none: from scratch). Published, meV: U0 3.3 (JMP-S), 2.9 (JMP-L);
+gap 23.1 and 19.1.
 """
 
 import ml_collections
 
-from atomjax.recipes.downstream import ALL, MODELS, QM9_TARGETS, qm9
+from atomjax.recipes.downstream import ALL, QM9_TARGETS, qm9
+from atomjax.recipes.networks import NETWORKS
 from atomjax.recipes.words import choose, data_root
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
-    chosen = choose(argument, {"target": (*QM9_TARGETS, ALL), "model": tuple(MODELS)})
+    chosen = choose(argument, {"target": (*QM9_TARGETS, ALL), "model": tuple(NETWORKS)})
     return qm9(**chosen, root=data_root())

@@ -9,10 +9,11 @@ Arguments: small (default) or large. Files are looked for below $ATOMJAX_DATA_DI
 
 import ml_collections
 
-from atomjax.recipes.upstream import SIZES, jmp
+from atomjax.recipes.networks import GEMNET_OC
+from atomjax.recipes.upstream import jmp
 from atomjax.recipes.words import choose, data_root
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
-    chosen = choose(argument, {"size": SIZES})
+    chosen = choose(argument, {"size": tuple(GEMNET_OC)})
     return jmp(chosen["size"], data_root())

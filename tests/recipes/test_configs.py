@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from atomjax.launch import main
-from atomjax.recipes import downstream, upstream
+from atomjax.recipes import downstream, networks, upstream
 from atomjax.recipes.words import choose
 from atomjax.runtime.config import ConfigError, change, load_config, override
 from atomjax.studies.benchmark import BENCHMARK, BenchmarkSettings
@@ -20,13 +20,20 @@ from atomjax.training.settings import AveragingSettings, RunSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ARGUMENTS = {
-    "pretrain/jmp": upstream.SIZES,
-    "pretrain/budget": (*upstream.UPSTREAMS, *upstream.BUDGETS, "oc22,large", "balanced,large"),
+    "pretrain/jmp": tuple(networks.GEMNET_OC),
+    "pretrain/budget": (
+        *upstream.UPSTREAMS,
+        *upstream.BUDGETS,
+        "oc22,large",
+        "balanced,large",
+        *networks.EQUIFORMER_V2,
+        "temperature,equiformer_v2",
+    ),
     "finetune/rmd17": (*downstream.RMD17_MOLECULES, "few", "large", "equiformer_v2"),
     "finetune/md22": (*downstream.MD22_MOLECULES, "large", "equiformer_v2"),
     "finetune/spice": (*downstream.SPICE_SUBSETS, "large", "equiformer_v2"),
     "finetune/qm9": (*downstream.QM9_TARGETS, "all", "large", "equiformer_v2", "mu,equiformer_v2"),
-    "finetune/qmof": tuple(downstream.MODELS),
+    "finetune/qmof": tuple(networks.NETWORKS),
     "finetune/matbench": (*downstream.MATBENCH_TASKS, "fold4", "large", "equiformer_v2"),
 }
 SUITES = {"csi": 4, "ood": 7, "rmd17": 10, "rmd17_few": 10, "md22": 7, "spice": 2, "qm9": 12,
@@ -58,9 +65,9 @@ def value_at(owner: Any, path: list[str]) -> Any:
 def root(tmp_path_factory) -> Path:
     """A folder with an empty file or folder for every data set, and a checkpoint of each model."""
     root = tmp_path_factory.mktemp("data")
-    for name, folder in downstream.MODELS.values():
+    for word, folder in downstream.PRETRAININGS.items():
         weights = {"backbone": {"embedding": np.zeros(1)}}
-        metadata = {"model": {"name": name}, "step": 1}
+        metadata = {"model": {"name": networks.NETWORKS[word]}, "step": 1}
         save_converted(root / folder, weights, weights, {}, metadata)
     return root
 
@@ -126,11 +133,13 @@ def test_the_command_validates(root, capsys):
 def test_recipes_do_what_both_codes_do_between_loss_and_update(source, root):
     settings = settings_of(source, root)
     train = settings.train
-    # The average begins with the initial weights; gradients that blocks share are divided.
-    assert train.averaging == AveragingSettings(ema_decay=0.99, ema_warmup=False)
+    pretraining = settings.workflow == "pretrain"
+    # The average begins with the initial weights; a pretrained EquiformerV2 has none.
+    none = pretraining and settings.model.name in networks.EQUIFORMER_V2.values()
+    assert train.averaging == AveragingSettings(ema_decay=0.0 if none else 0.99, ema_warmup=False)
+    # Gradients that blocks share are divided.
     assert train.optimizer.scale_shared_gradients
     # By its norm in pretraining, by value in finetuning.
-    pretraining = settings.workflow == "pretrain"
     clipping = (1.0, None) if pretraining else (None, 1.0)
     assert (train.optimizer.clip_norm, train.optimizer.clip_value) == clipping
     assert train.loss.fixed_atoms == pretraining
@@ -142,6 +151,14 @@ def test_configs_have_the_settings_of_the_papers(root, paper, row):
     for path, expected in row.items():
         if path not in ("where", "config"):
             assert value_at(settings, path.split(".")) == expected, (row["where"], path)
+
+
+def test_equiformer_pretrains_on_the_main_graph_of_that_study(root):
+    settings = settings_of("pretrain/budget.py:oc20,equiformer_v2_153M,1M", root)
+    assert settings.model.name == "equiformer_v2_153M"
+    assert settings.train.budget == 5_000_000
+    for dataset in (*settings.data.train, *settings.data.validation):
+        assert (dataset.graph.cutoff_molecule, dataset.graph.max_neighbors) == (8.0, 30)
 
 
 def test_relevant_data_and_less_relevant_data(root):

@@ -110,11 +110,11 @@ def pretrained(tmp_path_factory) -> Path:
     return pretrain_on_ani1x(tmp_path_factory.mktemp("upstream"), SIZES)
 
 
-def pretrain_on_ani1x(root: Path, sizes: Mapping[str, Any], **others: Any) -> Path:
+def pretrain_on_ani1x(root: Path, sizes: Mapping[str, Any], words: str = "") -> Path:
     """A pretraining by the config of the budget studies."""
     write_ani1x(root)
-    changes = {**PRETRAINING, **sizes, **others}
-    settings = settings_of("pretrain/budget.py:ani1x", root, **changes)
+    changes = {**PRETRAINING, **sizes}
+    settings = settings_of(f"pretrain/budget.py:ani1x{words}", root, **changes)
     run = Run(root / "ani1x_run", settings, console=Console(quiet=True))
     results = pretrain(settings, run)
     assert results["budget"] == 48
@@ -162,8 +162,7 @@ def test_every_benchmark(source, pretrained, tmp_path):
 
 @pytest.mark.slow
 def test_equiformer_v2(tmp_path):
-    model = {"model.name": "equiformer_v2_31M"}
-    pretrained = pretrain_on_ani1x(tmp_path, EQUIFORMER, **model)
+    pretrained = pretrain_on_ani1x(tmp_path, EQUIFORMER, ",equiformer_v2")
     for source in ("rmd17.py:aspirin", "qm9.py:gap", "matbench.py:phonons"):
         folder = tmp_path / source.partition(".")[0]
         check_finetuning(source, pretrained, folder, EQUIFORMER, ",equiformer_v2")

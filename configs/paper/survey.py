@@ -42,7 +42,10 @@ N, E, VALIDATION = 1000, 20, 40
 
 
 def start(
-    name: str, epochs: int = E, seeds: tuple[int, ...] | None = None, **structures: int
+    name: str,
+    structures: dict[str, int],
+    epochs: int = E,
+    seeds: tuple[int, ...] | None = None,
 ) -> Any:
     """A start of so many structures of each set, with all seeds of the study or some."""
     one = section()
@@ -134,12 +137,12 @@ def get_config(folder: str = "") -> ml_collections.ConfigDict:
     names = [one.name for one in config.candidates]
     config.tasks = generated_tasks() + (stored_tasks(Path(folder)) if folder else [])
 
-    config.starts = [start(name, **{name: N}) for name in names]
-    config.starts += [start(f"{name}, a tenth", E // 10, (0,), **{name: N}) for name in names]
+    config.starts = [start(name, {name: N}) for name in names]
+    config.starts += [start(f"{name}, a tenth", {name: N}, E // 10, (0,)) for name in names]
     epochs = -(-E // len(names))
     share = N * E // epochs // len(names)
-    config.starts.append(start("balanced", epochs, **dict.fromkeys(names, share)))
-    config.starts.append(start("slabs and a bridge", slabs=N - N // 20, conformers=N // 20))
+    config.starts.append(start("balanced", dict.fromkeys(names, share), epochs))
+    config.starts.append(start("slabs and a bridge", {"slabs": N - N // 20, "conformers": N // 20}))
     config.pairs = [(name, "scratch") for name in names]
     config.pairs += [("balanced", "conformers"), ("slabs and a bridge", "slabs")]
 

@@ -6,6 +6,7 @@ says which of them one's own structures are nearest to. Each holds ``COUNT`` str
 labels, made by ``python -m atomjax.structures.atlas``.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,19 @@ FAMILIES: Mapping[str, GenerateSpec] = {
     "covalent": _crystals(prototypes=("diamond", "zincblende", "wurtzite")),
     "ionic": _crystals(prototypes=("rocksalt", "fluorite", "perovskite")),
 }
+# Frames of one molecule are hardly independent.
+MOLECULES = ("aspirin", "paracetamol", "salicylic_acid", "toluene", "uracil")
+
+
+def parts_of(family: GenerateSpec) -> list[GenerateSpec]:
+    """The sets that a family is made up of: of dynamics one for each molecule."""
+    if family.kind != "dynamics":
+        return [family]
+    count = family.count // len(MOLECULES)
+    return [
+        dataclasses.replace(family, count=count, options={**family.options, "molecule": molecule})
+        for molecule in MOLECULES
+    ]
 
 
 def atlas() -> Mapping[str, Path]:

@@ -254,7 +254,7 @@ def test_shipped_survey_is_valid_and_keeps_the_budget(capsys):
     pytest.importorskip("tblite", reason="the sets are labelled with tblite (extra demo)")
     path = ROOT / "configs" / "paper" / "survey.py"
     assert main([f"--config={path}", "--validate"]) == 0
-    assert "30 pretrainings, 165 finetunings, 105 linear probes" in capsys.readouterr().out
+    assert "34 pretrainings, 185 finetunings, 105 linear probes" in capsys.readouterr().out
     settings = SurveySettings.from_config(load_config(path))
     sets = ["conformers", "reactions", "trajectory", "slabs", "alloys", "oxides", "pairs"]
     assert list(settings.singles) == sets

@@ -24,9 +24,9 @@ import atomjax
 from atomjax.command.__main__ import main
 from atomjax.convert.__main__ import main as convert
 from atomjax.data.given import structures_of
-from atomjax.data.load import read_dataset
 from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.data.sources import check_source
+from atomjax.data.structures import read_dataset
 from atomjax.recipes.own_data import own_config
 from atomjax.recipes.own_sets import csi_config
 from atomjax.runtime.config import ConfigError, build

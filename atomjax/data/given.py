@@ -15,9 +15,9 @@ from ase import Atoms
 
 from atomjax.data.declarations import facts_of
 from atomjax.data.fingerprint import fingerprint
-from atomjax.data.load import read_dataset
 from atomjax.data.settings import DECLARED, STATISTICS, UNITS, DatasetSettings
 from atomjax.data.store_view import open_store
+from atomjax.data.structures import read_dataset
 from atomjax.runtime.config import ConfigError, build
 from atomjax.structures import Structure, save_archive
 from atomjax.structures.readers import (

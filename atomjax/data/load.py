@@ -10,32 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from atomjax.batching import GraphDataset, mixture_shares, share_out
 from atomjax.data.fingerprint import fingerprint
 from atomjax.data.graphs import BaseGraphs, graph_config
 from atomjax.data.labels import check_energy_kind, check_energy_unit, unwanted_labels
-from atomjax.data.origin import describe_origin, describe_skipped
-from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
-from atomjax.data.sources import (
-    believe_units,
-    find_file,
-    generate_spec,
-    no_structures,
-    with_units,
-)
-from atomjax.data.store_view import fit_references, make_dataset, open_store, select
+from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings
+from atomjax.data.sources import describe_origin, with_units
+from atomjax.data.store_view import fit_references, make_dataset
+from atomjax.data.structures import divide, fixed_subset, load_structures
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run
 from atomjax.structures import References, ReferencesError, Structure, TargetScale
-from atomjax.structures.generate import generate_with_report
-from atomjax.structures.readers import RecordNotes, SkippedRecord, read
-from atomjax.structures.splits import SplitError, split_indices
+from atomjax.structures.readers import RecordNotes, SkippedRecord
 
-# Apart from every other use of a split's seed.
-SUBSET_STREAM = 0x5AB5
-NOTHING: Mapping[str, str] = {}
 # Place of a training set, and its training part → its references; None has them fitted.
 FitReferences = Callable[[int, Sequence[Structure]], References | None]
 # The same → scales of the properties to train on.
@@ -158,83 +145,6 @@ def _load_all(
     return parts, splits
 
 
-def load_structures(
-    dataset: DatasetSettings,
-    *,
-    cache_dir: Path,
-    workers: int,
-    run: Run,
-    split: str | None = None,
-    skipped: list[SkippedRecord] | None = None,
-    notes: RecordNotes | None = None,
-    unwanted: Mapping[str, Any] = NOTHING,
-) -> Sequence[Structure]:
-    """All structures of one data set, or of one of its own splits, in eV and Å.
-
-    Those of a store are left on disk.
-
-    Args:
-        dataset: data set to make or read.
-        cache_dir: directory of generated sets.
-        workers: processes that label; 0 means one for each core.
-        run: shows progress.
-        split: a split that the data set itself defines.
-        skipped: takes records left out by arguments.on_error="skip"; the run reports their number.
-        notes: takes the contents of the records beside the labels read.
-        unwanted: arguments of the reader that decline labels (`unwanted_labels`), or name classes,
-            unless the data set gives them.
-
-    Raises:
-        ConfigError: the generator or its arguments are wrong, or the file does not exist.
-        GenerateError: a package is missing, or labelling fails too often.
-        ReadError: the file cannot be read.
-    """
-    if dataset.kind == "generate":
-        # One process makes the set; the others find it made.
-        with run.primary_first(f"generate {dataset.name}"):
-            return generate_with_report(generate_spec(dataset), cache_dir, workers, run.display)[0]
-    if dataset.kind == "store":
-        return open_store(dataset.name, dataset.path, notes)
-    if dataset.kind == "statistics":
-        raise no_structures(dataset)
-    left_out = [] if skipped is None else skipped
-    before = len(left_out)
-    structures = read_dataset(dataset, split, skipped=left_out, notes=notes, unwanted=unwanted)
-    if left_out[before:]:
-        run.say(f"{dataset.name}: {describe_skipped(left_out[before:])}")
-    return structures
-
-
-def read_dataset(
-    dataset: DatasetSettings,
-    split: str | None = None,
-    *,
-    skipped: list[SkippedRecord] | None = None,
-    notes: RecordNotes | None = None,
-    unwanted: Mapping[str, Any] = NOTHING,
-) -> list[Structure]:
-    """All structures of a data set of kind "read"; see :func:`load_structures`."""
-    file, dataset = find_file(dataset), believe_units(dataset)
-    arguments = {**unwanted, **dataset.arguments}
-    if dataset.energy_kind == "none":
-        arguments["energy_key"] = ""
-    else:
-        arguments["energy_unit"] = dataset.energy_unit
-        if len(dataset.facts.energy_kinds) > 1:
-            arguments["energy_kind"] = dataset.energy_kind
-    arguments |= {} if split is None else {"split": split}
-    return read(
-        file,
-        dataset.format,
-        length_unit=dataset.length_unit,
-        force_unit=dataset.force_unit,
-        source=dataset.name,
-        skipped=skipped,
-        notes=notes,
-        **arguments,
-    )
-
-
 def _load_parts(
     dataset: DatasetSettings,
     settings: DataSettings,
@@ -270,27 +180,6 @@ def _load_parts(
                     what = f"data.{name}: dataset '{other.name}': max_structures={most}"
                     parts[name] = fixed_subset(parts[name], most, other, what)
     return parts
-
-
-def divide(
-    structures: Sequence[Structure], split: SplitSettings | None, name: str
-) -> dict[str, Sequence[Structure]]:
-    """Divides structures into training, validation and test parts.
-
-    Raises:
-        ConfigError: the parts ask for more than there is.
-    """
-    if split is None:
-        return {"train": structures, "validation": [], "test": []}
-    # The held-out parts come first, so that a larger training part keeps the same test set.
-    sizes = {"test": split.test, "validation": split.validation, "train": split.train}
-    if split.by == "official":
-        raise ConfigError(f"dataset '{name}': split by=\"official\" is read, not divided")
-    try:
-        indices = split_indices(structures, sizes, by=split.by, seed=split.seed)
-    except SplitError as error:
-        raise ConfigError(f"dataset '{name}': split: {error}") from error
-    return {part: select(structures, indices[part]) for part in SPLITS}
 
 
 def _limit(
@@ -340,18 +229,6 @@ def _limit(
         if max_structures is not None and count < len(part["train"]):
             part["train"] = fixed_subset(part["train"], count, dataset, "")
     return samples
-
-
-def fixed_subset(
-    structures: Sequence[Structure], count: int, dataset: DatasetSettings, what: str
-) -> Sequence[Structure]:
-    """A random subset that the split's seed fixes; a smaller one lies within a larger one."""
-    if count > len(structures):
-        raise ConfigError(f"{what} is more than the {len(structures)} structures there are")
-    seed = dataset.split.seed if dataset.split else 0
-    rng = np.random.default_rng([seed, SUBSET_STREAM])
-    chosen = np.sort(rng.permutation(len(structures))[:count])
-    return select(structures, chosen)
 
 
 def _fit_scales(

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from atomjax.data.load import load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import check_source
+from atomjax.data.structures import load_structures
 from atomjax.inference.predict import Predictor, load_predictor
 from atomjax.inference.tangents import select_least_known, tangent_products
 from atomjax.reporting.report import Document, write_report

@@ -20,9 +20,9 @@ import numpy as np
 
 from atomjax.data.fingerprint import fingerprint
 from atomjax.data.labels import without_labels
-from atomjax.data.load import load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import check_source
+from atomjax.data.structures import load_structures
 from atomjax.inference.embeddings import Embedder
 from atomjax.reporting.drawing import Plot
 from atomjax.reporting.report import Document, write_report

@@ -6,8 +6,8 @@ from typing import Any
 
 from atomjax.data.facts import facts_of
 from atomjax.data.given import LABEL_OPTIONS, file_entry, load_entry
-from atomjax.data.load import divide
 from atomjax.data.settings import DatasetSettings, SplitSettings
+from atomjax.data.structures import divide
 from atomjax.recipes.sections import Section, section
 from atomjax.recipes.small_data import (
     CUTOFFS,

@@ -11,8 +11,8 @@ import pytest
 from ase.io import iread, write
 from rich.console import Console
 
-from atomjax.data.load import divide
 from atomjax.data.settings import SplitSettings
+from atomjax.data.structures import divide
 from atomjax.launch import main
 from atomjax.models import fit_scale_factors
 from atomjax.runtime.config import ConfigError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import atomjax
-from atomjax.data.load import divide
 from atomjax.data.settings import SplitSettings
+from atomjax.data.structures import divide
 from atomjax.runtime.cluster.preemption import RunInterrupted
 from atomjax.runtime.config import ConfigError
 from atomjax.runtime.run import Run

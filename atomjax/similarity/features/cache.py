@@ -17,10 +17,10 @@ import numpy as np
 
 from atomjax.batching import GraphDataset, single_pass
 from atomjax.data.graphs import BaseGraphs, graph_config
-from atomjax.data.load import divide, fixed_subset, load_structures
 from atomjax.data.settings import DatasetSettings
 from atomjax.data.sources import find_file, generate_spec
 from atomjax.data.store_view import open_store, select
+from atomjax.data.structures import load_training_part
 from atomjax.graphs import GraphConfig
 from atomjax.graphs.batch import GraphBatch
 from atomjax.graphs.capacity import Sizes
@@ -208,21 +208,13 @@ class SetExtractor:
 
     def load(self, dataset: DatasetSettings) -> Sequence[Structure]:
         """The training part of a data set."""
-        settings, run, dataset = self._settings, self._run, self._settings.as_read(dataset)
-        official = dataset.split is not None and dataset.split.by == "official"
-        structures = load_structures(
-            dataset,
-            cache_dir=Path(settings.cache_dir) if settings.cache_dir else run.root / "data",
+        settings = self._settings
+        return load_training_part(
+            settings.as_read(dataset),
+            cache_dir=settings.cache_dir,
             workers=settings.workers,
-            run=run,
-            split="train" if official else None,
+            run=self._run,
         )
-        if not official:
-            structures = divide(structures, dataset.split, dataset.name)["train"]
-        if dataset.max_structures is None:
-            return structures
-        what = f"dataset '{dataset.name}': max_structures={dataset.max_structures}"
-        return fixed_subset(structures, dataset.max_structures, dataset, what)
 
     def _draw(
         self, name: str, structures: Sequence[Structure], codes: np.ndarray, view: View

@@ -10,8 +10,8 @@ from typing import Any
 
 import atomjax
 from atomjax.data.given import Source, dataset_entry
-from atomjax.data.origin import describe_origin
 from atomjax.data.settings import STATISTICS
+from atomjax.data.sources import describe_origin
 from atomjax.reporting.report import Document, write_report
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change

@@ -13,8 +13,8 @@ from ase.build import bulk
 from ase.geometry import cellpar_to_cell
 from ase.neighborlist import neighbor_list
 
-from atomjax.data.origin import describe_origin
 from atomjax.data.settings import DatasetSettings
+from atomjax.data.sources import describe_origin
 from atomjax.structures.generate import GenerateSpec, crystals, errors, generate
 from atomjax.structures.generate.crystals import chgnet, frames
 from atomjax.structures.generate.crystals.compositions import (

@@ -195,6 +195,7 @@ def test_root_is_put_before_relative_paths(tmp_path: Path) -> None:
     data = DataSettings(train=(relative, dataclasses.replace(a, name="b")), root=str(tmp_path))
     assert [dataset.path for dataset in data.train] == [str(tmp_path / "a.xyz"), a.path]
     assert data.root is None
+    assert replace(data, seen=(relative,), root=str(tmp_path)).seen == (data.train[0],)
     assert DataSettings(train=(relative,)).train[0].path == "a.xyz"
 
 

@@ -184,6 +184,12 @@ def test_errors_are_those_of_the_labels():
     assert by_class["H2"]["energy_mae_mev"] == pytest.approx(10)
     assert "energy_mae_mev" not in by_class["C"]
     assert by_class["C"]["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * 8 / 3)
+    by_formula = results.errors_by_formula({"atoms": {"C", "H"}})["atoms"]
+    assert by_formula["seen"] == {**by_class["C"], "structures": 1}
+    assert by_formula["unseen"] == by_class["H2"]
+    several = results.errors_by_formula({"atoms": {"C"}, "molecules": {"H2"}, "none": set()})
+    assert several["none"]["seen"] == several["any of them"]["unseen"] == {"structures": 0}
+    assert several["any of them"]["seen"] == {**errors, "structures": 2}
     assert results.take([1]).identifiers.tolist() == ["b"]
     fixed = [np.zeros(2, bool), np.ones(1, bool)]
     held = dataclasses.replace(results, fixed=fixed, energies=np.array([1.03, 7.0])).errors()

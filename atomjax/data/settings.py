@@ -202,6 +202,8 @@ class DataSettings(Settings):
     "Data sets used whole, with names of training sets; none given: their splits."
     test: tuple[DatasetSettings, ...] = ()
     "Test sets, likewise."
+    seen: tuple[DatasetSettings, ...] = ()
+    "Sets pretrained on, say: test errors are also given by whether these hold the formula."
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
     "Fractions of an epoch that are drawn from each training set."
     max_validation: WholeNumber | None = None
@@ -232,6 +234,9 @@ class DataSettings(Settings):
                 f'data.mixture.kind="single" is for one dataset, and there are {", ".join(names)}; '
                 'write "balanced", "temperature" or "proportional"'
             )
+        seen = [dataset.name for dataset in self.seen]
+        if len(set(seen)) < len(seen):
+            raise ConfigError(f"two data sets of data.seen share a name: {', '.join(seen)}")
         for part in ("validation", "test"):
             held_out = [dataset.name for dataset in getattr(self, part)]
             if len(set(held_out)) < len(held_out):
@@ -256,7 +261,7 @@ class DataSettings(Settings):
         """Puts the root before relative paths, so that saved configs name the files themselves."""
         if self.root is None:
             return
-        for part in SPLITS:
+        for part in (*SPLITS, "seen"):
             joined = tuple(_below(Path(self.root), d) for d in getattr(self, part))
             object.__setattr__(self, part, joined)
         object.__setattr__(self, "root", None)

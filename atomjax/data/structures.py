@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from atomjax.data.settings import SPLITS, DatasetSettings, SplitSettings
+from atomjax.data.labels import without_labels
+from atomjax.data.settings import SPLITS, DatasetSettings, DataSettings, SplitSettings
 from atomjax.data.sources import (
     believe_units,
     describe_skipped,
@@ -158,3 +159,27 @@ def load_training_part(
         return structures
     what = f"dataset '{dataset.name}': max_structures={dataset.max_structures}"
     return fixed_subset(structures, dataset.max_structures, dataset, what)
+
+
+def seen_formulas(settings: DataSettings, run: Run) -> dict[str, frozenset[str]]:
+    """Name of each data set of ``data.seen`` → formulas of its training part.
+
+    Raises:
+        ConfigError: a data set cannot be read as the config says.
+        ReadError: a file cannot be read.
+    """
+    found = {}
+    for dataset in settings.seen:
+        structures = load_training_part(
+            without_labels(dataset),
+            cache_dir=settings.cache_dir,
+            workers=settings.workers,
+            run=run,
+        )
+        with run.progress(len(structures), f"formulas of {dataset.name}") as tracker:
+            formulas = set()
+            for structure in structures:
+                formulas.add(structure.formula)
+                tracker.advance(1)
+        found[dataset.name] = frozenset(formulas)
+    return found

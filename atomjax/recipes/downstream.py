@@ -8,6 +8,7 @@ graphs are those of efficient-atom, the code of the second study; no paper gives
 
 from atomjax.recipes.networks import EQUIFORMER_V2, GEMNET_OC, network
 from atomjax.recipes.sections import Section, data_of, read, section, training
+from atomjax.recipes.upstream import upstream_dataset
 
 # Word → folder of its pretraining.
 PRETRAININGS = {**{word: f"jmp_{word}" for word in GEMNET_OC}, **EQUIFORMER_V2}
@@ -209,8 +210,12 @@ def qm9_target(name: str) -> Section:
     )
 
 
-def qm9(target: str, model: str, root: str) -> Section:
-    """One of the twelve properties of QM9, or all of them in one run."""
+def qm9(target: str, model: str, root: str, report: str = "errors") -> Section:
+    """One of the twelve properties of QM9, or all of them in one run.
+
+    "overlap" reports errors by whether the sets of molecules that JMP is pretrained on hold the
+    formula, too.
+    """
     names = list(QM9_TARGETS) if target == ALL else [target]
     equiformer = model in EQUIFORMER_V2
     dataset = read("qm9", "qm9", "qm9")
@@ -219,6 +224,8 @@ def qm9(target: str, model: str, root: str) -> Section:
     dataset.graph.cutoff_molecule = 12.0 if equiformer else 8.0
     dataset.graph.max_neighbors = 500 if equiformer else 30
     config = finetune_property(model, dataset, root, 48, *map(qm9_target, names))
+    if report == "overlap":
+        config.data.seen = [upstream_dataset(name) for name in ("ani1x", "transition1x")]
     if equiformer:
         config.train.optimizer.weight_decay = 0.0
     return config

@@ -68,7 +68,8 @@ def describe_training(run: Run) -> Document:
     results = read_json(folder / "results.json", "run the same command again, which resumes")
     config, log = stored_config(folder), run.metrics()
     head = build(HeadSettings, translated(HeadSettings, config.get("head", {})))
-    lines: list[str | Plot] = [*_errors(results, head), *_summary(results)]
+    lines: list[str | Plot] = [*_errors(results, head), *_overlap(results, head)]
+    lines += _summary(results)
     lines += [*_curves(log), *_parity(folder, results, head)]
     sets = ", ".join(one["name"] for one in config.get("data", {}).get("train", ()))
     title = f"{TITLES.get(config.get('workflow', ''), 'Training on')} {sets}"
@@ -82,6 +83,21 @@ def _errors(results: Mapping[str, Any], head: HeadSettings) -> list[str]:
         for part in ("test", "validation")
         for data_set, errors in results[part].items()
     }
+    return _table(parts, head)
+
+
+def _overlap(results: Mapping[str, Any], head: HeadSettings) -> list[str]:
+    """A row for the formulas of each test set that another set holds, one for the others."""
+    parts = {
+        f"{data_set}, {errors['structures']:,} {kind} in {other}": errors
+        for data_set, sets in results.get("test_by_formula", {}).items()
+        for other, kinds in sets.items()
+        for kind, errors in kinds.items()
+    }
+    return ["Test errors by formula:", "", *_table(parts, head)] if parts else []
+
+
+def _table(parts: Mapping[str, Mapping[str, float]], head: HeadSettings) -> list[str]:
     known = {**METRICS, **FURTHER_METRICS}
     keys = [key for key in known if any(key in errors for errors in parts.values())]
     if not keys:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from atomjax.data.labels import without_labels
+from atomjax.data.settings import DatasetSettings, DataSettings
 from atomjax.data.sources import believe_units
 from atomjax.models import build_model, find_backbone
 from atomjax.runtime.config import ConfigError
@@ -36,6 +38,13 @@ def check_settings(settings: RunSettings) -> list[str]:
     all_groups(train, backbone)
     for dataset in (*data.train, *data.validation, *data.test):
         believe_units(dataset)
+    for dataset in data.seen:
+        believe_units(without_labels(dataset))
+    if data.seen and not any(_has_part(data, one, "test") for one in data.train):
+        raise ConfigError(
+            "data.seen divides test errors, and no data set has a test part; give its split one, "
+            "or data.test, or leave data.seen out"
+        )
     _check_selection(train, head)
     check_weights(settings)
     budget = "C is known once the data are read"
@@ -102,11 +111,14 @@ def check_weights(settings: RunSettings) -> None:
 
 def check_part(settings: RunSettings, part: Literal["validation", "test"]) -> None:
     """Raise ConfigError where a training set has no such part to compare points by."""
-    given = {dataset.name for dataset in getattr(settings.data, part)}
     for dataset in settings.data.train:
-        split = dataset.split
-        if dataset.name not in given and not (split is not None and split.fills(part)):
+        if not _has_part(settings.data, dataset, part):
             raise ConfigError(
                 f'dataset "{dataset.name}" has no {part} part, by which points are compared; give '
                 f"its split one, or data.{part}"
             )
+
+
+def _has_part(data: DataSettings, dataset: DatasetSettings, part: str) -> bool:
+    given = any(one.name == dataset.name for one in getattr(data, part))
+    return given or (dataset.split is not None and dataset.split.fills(part))

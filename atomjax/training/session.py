@@ -17,6 +17,7 @@ from atomjax import __version__
 from atomjax.batching import GraphDataset
 from atomjax.data.card import data_card
 from atomjax.data.labels import trained_on
+from atomjax.data.structures import seen_formulas
 from atomjax.models import (
     backbone_config,
     build_model,
@@ -97,6 +98,7 @@ class Session:
         self.mesh = data_mesh()
         self.train_loader = training_loader(settings, splits, self.mesh, self.replay)
         self.loaders = evaluation_loaders(settings, splits, self.mesh)
+        self._seen = seen_formulas(settings.data, run)
         self.heads = [
             head_config(settings.head, one.name, one.scales) for one in splits.train[:own]
         ]
@@ -132,7 +134,8 @@ class Session:
             "compilations" of the training step in this process, "padding" (shares that are real),
             "validation" and "test":
             dataset → metric → value of the best weights, "test_by_element": of forces the same by
-            element, "checkpoint" and "predictions" (dataset → file).
+            element, "test_by_formula": of each set of ``data.seen`` the same by whether it holds
+            the formula, "checkpoint" and "predictions" (dataset → file).
 
         Raises:
             FloatingPointError: at a loss that is not finite.
@@ -357,6 +360,7 @@ class Session:
             "validation": by_dataset(metadata["validation"]),
             "test": test,
             "test_by_element": {name: one.errors_by_element() for name, one in sets.items()},
+            "test_by_formula": {n: one.errors_by_formula(self._seen) for n, one in sets.items()},
             "checkpoint": str(self.checkpoints.directory),
             "predictions": files,
         }

@@ -32,7 +32,7 @@ ARGUMENTS = {
     "finetune/rmd17": (*downstream.RMD17_MOLECULES, "few", "large", "equiformer_v2"),
     "finetune/md22": (*downstream.MD22_MOLECULES, "large", "equiformer_v2"),
     "finetune/spice": (*downstream.SPICE_SUBSETS, "large", "equiformer_v2"),
-    "finetune/qm9": (*downstream.QM9_TARGETS, "all", "large", "equiformer_v2", "mu,equiformer_v2"),
+    "finetune/qm9": (*downstream.QM9_TARGETS, "all,overlap", "equiformer_v2", "mu,equiformer_v2"),
     "finetune/qmof": tuple(networks.NETWORKS),
     "finetune/matbench": (*downstream.MATBENCH_TASKS, "fold4", "large", "equiformer_v2"),
 }

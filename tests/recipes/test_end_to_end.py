@@ -20,7 +20,7 @@ from atomjax.training.finetune import finetune
 from atomjax.training.pretrain import pretrain
 from atomjax.training.settings import RunSettings
 from tests.recipes.native_files import WRITERS, write_ani1x
-from tests.recipes.upstream_files import write_upstream
+from tests.recipes.upstream_files import write_transition1x, write_upstream
 from tests.smallest import NO_LAYERS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -124,7 +124,7 @@ def pretrain_on_ani1x(root: Path, sizes: Mapping[str, Any], words: str = "") -> 
 
 def check_finetuning(
     source: str, pretrained: Path, root: Path, sizes: Mapping[str, Any], words: str = ""
-) -> None:
+) -> dict[str, Any]:
     WRITERS[source](root)
     arguments = {
         f"data.train.0.arguments.{name}": size for name, size in SPLITS.get(source, {}).items()
@@ -142,16 +142,22 @@ def check_finetuning(
     if source in NO_TABLES:
         with pytest.raises(RunError, match="no benchmark of the papers"):
             measure(read_runs([run.workdir]))
-        return
+        return results
     # The run has its place in the papers' tables.
     (measured,) = measure(read_runs([run.workdir])).values()
     assert all(key.startswith(source.partition(".")[0]) for key in measured)
+    return results
 
 
 def test_pretraining_on_ani1x_and_finetuning_on_qm9(tmp_path):
     sizes = {**SIZES, **SIMPLER}
     pretrained = pretrain_on_ani1x(tmp_path, sizes)
-    check_finetuning("qm9.py:gap", pretrained, tmp_path, sizes)
+    write_transition1x(tmp_path)
+    results = check_finetuning("qm9.py:gap", pretrained, tmp_path, sizes, ",overlap")
+    by_formula = results["test_by_formula"]["qm9"]
+    assert list(by_formula) == ["ani1x", "transition1x", "any of them"]
+    counts = [one[kind]["structures"] for one in by_formula.values() for kind in one]
+    assert counts == [0, 6, 6, 0, 6, 0]
 
 
 @pytest.mark.slow

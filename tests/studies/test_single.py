@@ -62,6 +62,7 @@ def test_a_training_is_described_by_its_files(tmp_path):
     assert "| part | force MAE (meV/Å) | cosine of forces |" in text
     assert "| test, aspirin | 80 | 0.99 |" in text
     assert "| validation, aspirin | 50 |  |" in text
+    assert "Test errors by formula" not in text
     assert "50 structures, 1,234 parameters, 20 steps (C = 1,200 samples) in 1:01, seed 3" in text
     curves, parity = document.plots
     losses, errors = (panel(curves.draw().axes[i]) for i, panel in enumerate(curves.panels))
@@ -72,6 +73,18 @@ def test_a_training_is_described_by_its_files(tmp_path):
     assert forces[0].text == "second\ntrue 8, predicted 8.08 eV/Å"
     assert energies[0].text == "first\ntrue -10, predicted -10.5 eV/atom"
     assert {note.text for note in energies} >= {"second\ntrue -15, predicted -15 eV/atom"}
+
+
+def test_errors_by_formula_are_reported(tmp_path):
+    run = training(tmp_path / "run", 80.0)
+    kinds = {"seen": {FORCE: 20.0, "structures": 5}, "unseen": {FORCE: 90.0, "structures": 1200}}
+    results = json.loads(run.path("results.json").read_text())
+    run.write_json("results.json", {**results, "test_by_formula": {"aspirin": {"ani1x": kinds}}})
+    text = describe_training(run).markdown()
+    table = text[text.index("Test errors by formula:") :]
+    assert "| part | force MAE (meV/Å) |" in table
+    assert "| aspirin, 5 seen in ani1x | 20 |" in table
+    assert "| aspirin, 1,200 unseen in ani1x | 90 |" in table
 
 
 def test_the_first_process_alone_reports(tmp_path, monkeypatch):

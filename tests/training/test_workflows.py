@@ -112,6 +112,30 @@ def test_finished_run_is_not_trained_again(pretrained, structures):
     assert again["test"] == results["test"]
 
 
+def test_errors_on_formulas_that_other_sets_hold(structures, tmp_path):
+    config = make_config(structures, epochs=8, budget=192)
+    path = tmp_path / "water.xyz"
+    path.write_text("3\n\nO 0 0 0\nH 1 0 0\nH 0 1 0\n")
+    # Labels are not asked for.
+    water = {"name": "water", "kind": "read", "path": str(path), "length_unit": "Å"}
+    chains = {**water, "name": "chains", "path": str(structures)}
+    config["data"]["seen"] = [water, chains]
+    results, _ = start_run(pretrain, config, tmp_path / "run")
+    found = results["test_by_formula"]["chains"]
+    assert list(found) == ["water", "chains", "any of them"]
+    assert found["water"]["seen"] == found["chains"]["unseen"] == {"structures": 0}
+    assert found["chains"]["seen"] == found["any of them"]["seen"] == found["water"]["unseen"]
+    errors = found["chains"]["seen"]
+    assert errors.pop("structures") == 8
+    assert errors == pytest.approx(results["test"]["chains"], rel=1e-3)
+    config["data"]["seen"].append(chains)
+    with pytest.raises(ConfigError, match=r"seen share a name: water, chains, chains"):
+        RunSettings.from_config(config)
+    config["data"]["seen"], config["data"]["train"][0]["split"] = [chains], {"validation": 8}
+    with pytest.raises(ConfigError, match=r"data.seen divides test errors, and no data set has a"):
+        check_settings(RunSettings.from_config(config))
+
+
 def test_a_run_is_not_resumed_with_other_data(pretrained, structures):
     workdir, text = pretrained[0], structures.read_text()
     lines = text.splitlines(keepends=True)

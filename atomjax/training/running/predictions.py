@@ -1,7 +1,7 @@
 """Predictions in physical units, beside the labels there are."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ from atomjax.batching import GraphDataset
 from atomjax.runtime.files import write_npz
 from atomjax.runtime.run import Run
 from atomjax.structures import ClassLabels, Structure, TargetScale
-from atomjax.structures.elements import SYMBOLS
+from atomjax.structures.elements import SYMBOLS, hill_formula
 from atomjax.training.running.classification import class_metrics
 from atomjax.training.running.evaluate import StructurePrediction
 from atomjax.training.running.metrics import MILLI, report_name
@@ -227,6 +227,30 @@ class PredictedSet(Quantities):
         for name in dict.fromkeys(self.classes):
             own = self.take(np.flatnonzero(classes == name))
             found[name] = {**own.errors(), "structures": len(own)}
+        return found
+
+    def errors_by_formula(self, seen: Mapping[str, Set[str]]) -> dict[str, dict[str, Any]]:
+        """Errors on formulas that other data sets hold, and on those that they lack.
+
+        Args:
+            seen: name of each data set → its formulas.
+
+        Returns:
+            Name of each, and "any of them" of several → "seen" and "unseen" → :meth:`errors` of
+            such structures, with the number of "structures".
+        """
+        formulas = [hill_formula(numbers) for numbers in self.atomic_numbers]
+        sets = dict(seen)
+        if len(sets) > 1:
+            sets["any of them"] = frozenset().union(*seen.values())
+        found = {}
+        for name, held in sets.items():
+            own = np.array([formula in held for formula in formulas], dtype=bool)
+            parts = {"seen": self.take(own), "unseen": self.take(~own)}
+            found[name] = {
+                kind: {**(part.errors() if len(part) else {}), "structures": len(part)}
+                for kind, part in parts.items()
+            }
         return found
 
     def take(self, indices: Sequence[int] | np.ndarray | slice) -> Self:

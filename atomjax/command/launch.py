@@ -218,7 +218,8 @@ def launch(
     keep_compiled_programs(options.compilation_cache)
     given = {"jobs": jobs, "report_only": options.report_only} if workflow.several else {}
     changes = options.accept_changes
-    return carry_out(workflow, settings, options.workdir, accept_changes=changes, **given)
+    function = workflow.load_function()
+    return carry_out(function, settings, options.workdir, accept_changes=changes, **given)
 
 
 def connect_processes(options: argparse.Namespace) -> None:

@@ -9,8 +9,11 @@ from atomjax.inference.model import Model, load
 from atomjax.recipes.own_data import NAME, training_config
 from atomjax.runtime.allocator import keep_freed_memory
 from atomjax.runtime.config import change
-from atomjax.runtime.execution import call_workflow, work_in
+from atomjax.runtime.execution import call, work_in
 from atomjax.runtime.progress import Told
+from atomjax.runtime.workflows import WORKFLOWS
+from atomjax.training.checks import check_settings
+from atomjax.training.settings import RunSettings
 
 
 def finetune(
@@ -64,12 +67,12 @@ def finetune(
     keep_freed_memory()
     with work_in(workdir) as folder:
         parts = {"train": train, "validation": validation, "test": test}
-        entries = {
-            part: dataset_entry(NAME, source, folder / "data", **options)
-            for part, source in parts.items()
-            if source is not None
-        }
+        known = {part: source for part, source in parts.items() if source is not None}
+        data = folder / "data"
+        entries = {part: dataset_entry(NAME, one, data, **options) for part, one in known.items()}
         config = training_config(entries, None if checkpoint is None else str(checkpoint), network)
         given = {"seed": seed, "data.ignore_charge": ignore_charge, **(settings or {})}
-        call_workflow(change(config, given), folder, progress=progress)
+        chosen = RunSettings.from_config(change(config, given))
+        function = WORKFLOWS["finetune"].load_function()
+        call(function, chosen, folder, check=check_settings, progress=progress)
         return load(folder)

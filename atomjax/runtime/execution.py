@@ -1,6 +1,6 @@
-"""Execution of a workflow: alone in its directory, as the version did that began the run."""
+"""Execution of one run: alone in its directory, as the version did that began it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,13 @@ from atomjax.runtime.earlier import as_it_began
 from atomjax.runtime.files import temporary_folder
 from atomjax.runtime.lock import deaths, noting, sole_run
 from atomjax.runtime.progress import Told
-from atomjax.runtime.workflows import Workflow, find_workflow
 
 # Folder of a workdir in which processes note the mapped files that they read.
 READING = ".reading"
 
 
 def carry_out(
-    workflow: Workflow,
+    function: Callable[..., dict[str, Any]],
     settings: Any,
     workdir: Path,
     *,
@@ -28,10 +27,10 @@ def carry_out(
     told: Told | None = None,
     **given: Any,
 ) -> dict[str, Any]:
-    """Run a workflow in a directory that no other run may use meanwhile; return its results.
+    """Call a function in a directory that no other run may use meanwhile; return its results.
 
     Args:
-        workflow: the workflow.
+        function: function of (settings, run), such as that of a workflow.
         settings: the typed settings; where an earlier version began the run, its meaning of
             fields that it did not have counts.
         workdir: directory of the run; an earlier run in it is resumed.
@@ -62,34 +61,34 @@ def carry_out(
         for death in deaths(workdir / READING):
             run.say(f"before this start, {death}")
         try:
-            return workflow.load_function()(settings, run, **given)
+            return function(settings, run, **given)
         finally:
             run.close()
 
 
-def call_workflow(
-    config: Mapping[str, Any], workdir: Path, *, progress: bool | Told = True, **given: Any
+def call(
+    function: Callable[..., dict[str, Any]],
+    settings: Any,
+    workdir: Path,
+    *,
+    check: Callable[[Any], Any],
+    progress: bool | Told = True,
+    **given: Any,
 ) -> dict[str, Any]:
-    """Check a plain config and run its workflow, for calls from Python.
+    """:func:`carry_out` for calls from Python.
 
     Args:
-        config: the config.
+        function: function of (settings, run).
+        settings: the typed settings.
         workdir: directory of the run.
+        check: function that raises for settings that cannot work.
         progress: show messages and progress; or a function that is told the progress instead.
-        **given: further arguments of the workflow's function.
-
-    Returns:
-        The results of the workflow.
-
-    Raises:
-        ConfigError: naming the key and how to mend it.
+        **given: further arguments of the function.
     """
-    workflow = find_workflow(config)
-    settings = workflow.load_settings(config)
-    workflow.load_check()(settings)
+    check(settings)
     console = Console(stderr=True, quiet=progress is not True)
     told = progress if callable(progress) else None
-    return carry_out(workflow, settings, workdir, console=console, told=told, **given)
+    return carry_out(function, settings, workdir, console=console, told=told, **given)
 
 
 @contextmanager

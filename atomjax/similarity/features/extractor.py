@@ -194,19 +194,13 @@ def _elements_of(metadata: Mapping[str, Any]) -> frozenset[str] | None:
     return frozenset().union(*known) if known else None
 
 
-def sections_of(checkpoint: str | Path | None) -> dict[str, Any]:
-    """Sections of a config that compares the features of a checkpoint, or of the package's own.
-
-    Those that are scalars already are compared as they are.
+def has_scalars(checkpoint: str | Path) -> bool:
+    """Whether all features of a checkpoint's backbone are scalars.
 
     Raises:
         CheckpointError: there is no such checkpoint.
     """
-    if checkpoint is None:
-        return {"extractor": {"checkpoint": None}}
-    scalars = _lmax(read_metadata(checkpoint)["model"]) is None
-    sections: dict[str, Any] = {"extractor": {"checkpoint": str(checkpoint)}}
-    return {**sections, "invariants": ("none",)} if scalars else sections
+    return _lmax(read_metadata(checkpoint)["model"]) is None
 
 
 def check_invariants(extractor: BackboneExtractor, kinds: tuple[Invariance, ...]) -> None:

@@ -8,11 +8,13 @@ pretrain_<task>.py      the pretraining that the recommendation implies
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from atomjax.data.given import Source, dataset_entry
 from atomjax.data.sources import check_source, find_file, undeclared
 from atomjax.models import backbone_config
-from atomjax.runtime.config import ConfigError
+from atomjax.runtime.config import ConfigError, change
 from atomjax.runtime.run import Run
 from atomjax.similarity.analysis.comparison import compare
 from atomjax.similarity.analysis.recommendation import describe_recommendation, recommend
@@ -21,6 +23,7 @@ from atomjax.similarity.features.cache import SetExtractor
 from atomjax.similarity.features.extractor import (
     BackboneExtractor,
     check_invariants,
+    has_scalars,
     load_extractor,
 )
 from atomjax.similarity.measures.elements import element_shares
@@ -100,6 +103,49 @@ def open_sets(
     extractor = _load_checked(settings)
     run.say(f"extractor: {extractor.name}")
     return settings, extractor, SetExtractor(settings, extractor, run)
+
+
+def given_settings(
+    workflow: str,
+    sides: Mapping[str, Mapping[str, Source | Mapping[str, Any]]],
+    data: Path,
+    options: Mapping[str, Any],
+    checkpoint: str | Path | None,
+    size: int | None,
+    seed: int,
+    changes: Mapping[str, Any],
+) -> SimilaritySettings:
+    """Settings of a job on data sets as people have them.
+
+    Args:
+        workflow: "csi" or "statistics".
+        sides: "candidates" and "downstream" → name → source or entry of a config.
+        data: folder for structures that are in no file.
+        options: units and label keys of files and atoms, as in a config.
+        checkpoint: checkpoint whose features count; None for the package's extractor. Features
+            that are scalars already are compared as they are.
+        size: structures drawn from each set; None for the default.
+        seed: seed of samples, resampling and projection.
+        changes: dotted key → value of a setting.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+        ConfigError: settings contradict each other or the data.
+        ReadError: a file or a frame cannot be read.
+    """
+    given: dict[str, Any] = {
+        "workflow": workflow,
+        "seed": seed,
+        "extractor": {"checkpoint": None if checkpoint is None else str(checkpoint)},
+        "sampling": {"seed": seed} if size is None else {"seed": seed, "size": size},
+    }
+    if checkpoint is not None and has_scalars(checkpoint):
+        given["invariants"] = ("none",)
+    for side, sources in sides.items():
+        given[side] = [
+            dataset_entry(name, source, data, **options) for name, source in sources.items()
+        ]
+    return SimilaritySettings.from_config(change(given, changes))
 
 
 def _load_checked(settings: SimilaritySettings) -> BackboneExtractor:

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import atomjax
-from atomjax.data.given import Source, dataset_entry
+from atomjax.data.given import Source
 from atomjax.data.settings import STATISTICS
 from atomjax.data.sources import describe_origin
 from atomjax.reporting.report import Document, write_report
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.runtime.config import change
-from atomjax.runtime.execution import call_workflow, work_in
+from atomjax.runtime.execution import call, work_in
 from atomjax.runtime.run import Run
-from atomjax.similarity.features.extractor import sections_of
 from atomjax.similarity.measures.registry import BUILT_IN
 from atomjax.similarity.settings import SimilaritySettings
 from atomjax.similarity.statistics import (
@@ -29,7 +27,7 @@ from atomjax.similarity.statistics import (
     recipe_of,
     write_statistics,
 )
-from atomjax.similarity.workflow.job import open_sets
+from atomjax.similarity.workflow.job import check_similarity, given_settings, open_sets
 
 
 def keep_statistics(config: Mapping[str, Any] | SimilaritySettings, run: Run) -> dict[str, Any]:
@@ -117,16 +115,13 @@ def statistics(
         made = merge_statistics(files, name)
     else:
         with work_in(None) as folder:
-            entry = dataset_entry(name or "set", source, folder / "data", **options)
-            config: dict[str, Any] = {
-                "workflow": "statistics",
-                "seed": seed,
-                "measures": [measure.name for measure in BUILT_IN],
-                **sections_of(checkpoint),
-                "sampling": {"seed": seed} if size is None else {"seed": seed, "size": size},
-                "candidates": [entry],
-            }
-            found = call_workflow(change(config, settings or {}), folder, progress=progress)
+            sides = {"candidates": {name or "set": source}}
+            changes = {"measures": [one.name for one in BUILT_IN], **(settings or {})}
+            chosen = given_settings(
+                "statistics", sides, folder / "data", options, checkpoint, size, seed, changes
+            )
+            check = check_similarity
+            found = call(keep_statistics, chosen, folder, check=check, progress=progress)
             (written,) = found["statistics"].values()
             made = read_statistics(folder / written)
     if path is not None:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atomjax.data.given import Source, dataset_entry
+from atomjax.data.given import Source
 from atomjax.reporting.drawing import make_figure, save_figure
 from atomjax.reporting.tables import data_frame, markdown_table
 from atomjax.runtime.allocator import keep_freed_memory
-from atomjax.runtime.config import change
-from atomjax.runtime.execution import call_workflow, work_in
-from atomjax.similarity.features.extractor import sections_of
+from atomjax.runtime.execution import call, work_in
 from atomjax.similarity.workflow.figures import draw_heat
+from atomjax.similarity.workflow.job import check_similarity, given_settings, similarity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +104,7 @@ def csi(
 ) -> CsiTable:
     """Distances of data sets from a task, and which of them to pretrain on.
 
-    The same as workflow "csi", whose config this makes.
+    The same as workflow "csi" of a config.
 
     Args:
         candidates: name → path, list of `ase.Atoms` or `Structure`, store, or an entry of a config
@@ -135,21 +134,13 @@ def csi(
     """
     keep_freed_memory()
     with work_in(workdir) as folder:
-        data = folder / "data"
         sides = {"candidates": candidates, "downstream": _named_tasks(task)}
-        config: dict[str, Any] = {
-            "workflow": "csi",
-            "seed": seed,
-            **sections_of(checkpoint),
-            "sampling": {"seed": seed} if size is None else {"seed": seed, "size": size},
-        }
-        for side, sources in sides.items():
-            config[side] = [
-                dataset_entry(name, source, data, **options) for name, source in sources.items()
-            ]
-        config = change(config, settings or {})
+        chosen = given_settings(
+            "csi", sides, folder / "data", options, checkpoint, size, seed, settings or {}
+        )
         # Figures of a folder that is removed would be seen by nobody.
-        found = call_workflow(config, folder, progress=progress, figures=workdir is not None)
+        told = {"progress": progress, "figures": workdir is not None}
+        found = call(similarity, chosen, folder, check=check_similarity, **told)
     return _table(found)
 
 

@@ -139,7 +139,7 @@ def csi(
             "csi", sides, folder / "data", options, checkpoint, size, seed, settings or {}
         )
         # Figures of a folder that is removed would be seen by nobody.
-        told = {"progress": progress, "figures": workdir is not None}
+        told: dict[str, Any] = {"progress": progress, "figures": workdir is not None}
         found = call(similarity, chosen, folder, check=check_similarity, **told)
     return _table(found)
 

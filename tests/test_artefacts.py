@@ -17,7 +17,8 @@ from atomjax.inference.predict import load_predictor
 from atomjax.models import backbone_config, find_backbone
 from atomjax.runtime.earlier import read_config
 from atomjax.runtime.run import Run
-from atomjax.similarity.features.extractor import sections_of
+from atomjax.similarity.settings import SimilaritySettings
+from atomjax.similarity.workflow.job import given_settings
 from atomjax.structures import Structure
 from atomjax.structures.readers import read
 from atomjax.structures.store import Store
@@ -87,11 +88,16 @@ def test_a_store_holds_the_structures_that_were_written(
         np.testing.assert_allclose(np.asarray(stored.forces), np.asarray(given.forces), atol=1e-6)
 
 
-def test_scalar_features_are_compared_as_they_are(folder: Path) -> None:
-    of_scalars = sections_of(folder / "gemnet_oc")
-    assert of_scalars == {
-        "extractor": {"checkpoint": str(folder / "gemnet_oc")},
-        "invariants": ("none",),
-    }
-    assert "invariants" not in sections_of(folder / "equiformer_v2")
-    assert sections_of(None) == {"extractor": {"checkpoint": None}}
+def test_scalar_features_are_compared_as_they_are(folder: Path, tmp_path: Path) -> None:
+    entry = {"kind": "generate", "generator": "slabs", "arguments": {"count": 20}}
+    sides = {"candidates": {"mine": entry}, "downstream": {"task": entry}}
+
+    def settings(checkpoint: Path | None) -> SimilaritySettings:
+        return given_settings("csi", sides, tmp_path, {}, checkpoint, None, 3, {"level": 0.9})
+
+    of_scalars = settings(folder / "gemnet_oc")
+    assert of_scalars.extractor.checkpoint == str(folder / "gemnet_oc")
+    assert of_scalars.invariants == ("none",)
+    assert settings(folder / "equiformer_v2").invariants == ("none", "norms")
+    assert settings(None).extractor.checkpoint is None
+    assert (of_scalars.seed, of_scalars.sampling.seed, of_scalars.level) == (3, 3, 0.9)

@@ -187,7 +187,7 @@ def test_errors_are_those_of_the_labels():
     by_formula = results.errors_by_formula({"atoms": {"C", "H"}})["atoms"]
     assert by_formula["seen"] == {**by_class["C"], "structures": 1}
     assert by_formula["unseen"] == by_class["H2"]
-    several = results.errors_by_formula({"atoms": {"C"}, "molecules": {"H2"}, "none": set()})
+    several = results.errors_by_formula({"atoms": {"C"}, "molecules": "H2", "none": []})
     assert several["none"]["seen"] == several["any of them"]["unseen"] == {"structures": 0}
     assert several["any of them"]["seen"] == {**errors, "structures": 2}
     assert results.take([1]).identifiers.tolist() == ["b"]

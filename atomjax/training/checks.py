@@ -4,7 +4,7 @@ from typing import Literal
 
 from atomjax.data.labels import without_labels
 from atomjax.data.settings import DatasetSettings, DataSettings
-from atomjax.data.sources import believe_units
+from atomjax.data.sources import check_source
 from atomjax.models import build_model, find_backbone
 from atomjax.runtime.config import ConfigError
 from atomjax.training.basis import with_basis
@@ -36,10 +36,8 @@ def check_settings(settings: RunSettings) -> list[str]:
                 f"choose; leave it out (they have {', '.join(backbone.head_sizes)})"
             )
     all_groups(train, backbone)
-    for dataset in (*data.train, *data.validation, *data.test):
-        believe_units(dataset)
-    for dataset in data.seen:
-        believe_units(without_labels(dataset))
+    for dataset in (*data.train, *data.validation, *data.test, *map(without_labels, data.seen)):
+        check_source(dataset)
     if data.seen and not any(_has_part(data, one, "test") for one in data.train):
         raise ConfigError(
             "data.seen divides test errors, and no data set has a test part; give its split one, "

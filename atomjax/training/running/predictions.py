@@ -1,7 +1,7 @@
 """Predictions in physical units, beside the labels there are."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -229,20 +229,20 @@ class PredictedSet(Quantities):
             found[name] = {**own.errors(), "structures": len(own)}
         return found
 
-    def errors_by_formula(self, seen: Mapping[str, Set[str]]) -> dict[str, dict[str, Any]]:
+    def errors_by_formula(self, seen: Mapping[str, Iterable[str]]) -> dict[str, dict[str, Any]]:
         """Errors on formulas that other data sets hold, and on those that they lack.
 
         Args:
-            seen: name of each data set → its formulas.
+            seen: name of each data set → its Hill formulas, such as ``C2H6O``.
 
         Returns:
             Name of each, and "any of them" of several → "seen" and "unseen" → :meth:`errors` of
             such structures, with the number of "structures".
         """
         formulas = [hill_formula(numbers) for numbers in self.atomic_numbers]
-        sets = dict(seen)
+        sets = {name: {held} if isinstance(held, str) else {*held} for name, held in seen.items()}
         if len(sets) > 1:
-            sets["any of them"] = frozenset().union(*seen.values())
+            sets["any of them"] = set().union(*sets.values())
         found = {}
         for name, held in sets.items():
             own = np.array([formula in held for formula in formulas], dtype=bool)

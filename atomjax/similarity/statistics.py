@@ -263,6 +263,12 @@ def _joined(first: SetStatistics, second: SetStatistics, path: str | Path) -> Se
             "others, so the samples do not add; draw all, or the same fraction"
         )
     merges = {s.name: s.merge for measure in MEASURES.values() for s in measure.needs}
+    held = {name for one in first.made.variants.values() for name in one.summaries}
+    if unknown := sorted(held - merges.keys()):
+        raise ConfigError(
+            f"{path}: no registered measure merges {', '.join(unknown)}; register the measure "
+            "that made it with atomjax.similarity.register_measure before merging"
+        )
     variants = {
         name: features.joined(second.made.variants[name], merges)
         for name, features in first.made.variants.items()

@@ -1,6 +1,7 @@
 """Statistics of a set as one file: compared, merged, refused, damaged."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ def test_merged_shards_are_the_whole(near: Path, kept: Path, keep, tmp_path: Pat
     again = read_statistics(tmp_path / "merged.statistics.npz")
     assert again.describe() == merged.describe()
     assert "24 of 24 structures" in again.describe()
+
+
+def test_summaries_of_no_registered_measure_are_not_merged(kept: Path, tmp_path: Path) -> None:
+    known = read_statistics(kept)
+    summaries = {"mine": {"sums": np.ones(3)}}
+    variants = {n: replace(one, summaries=summaries) for n, one in known.made.variants.items()}
+    path = tmp_path / "own.statistics.npz"
+    write_statistics(path, replace(known, made=replace(known.made, variants=variants)))
+    with pytest.raises(ConfigError, match="no registered measure merges mine; register"):
+        merge_statistics([path, path])
 
 
 def test_blocks_are_put_together_in_large_sets(kept: Path) -> None:

@@ -3,8 +3,9 @@
 import re
 
 import numpy as np
+import pytest
 
-from atomjax.reporting.drawing import Note, Plot
+from atomjax.reporting.drawing import Note, Plot, make_figure
 from atomjax.reporting.plots import (
     MOST_NOTES,
     Comparison,
@@ -14,6 +15,7 @@ from atomjax.reporting.plots import (
     curve_plot,
     point_plot,
 )
+from atomjax.similarity.workflow.figures import draw_heat
 
 
 def test_curves_share_color_and_legend_entry_by_label() -> None:
@@ -110,3 +112,15 @@ def test_pictures_take_color_font_and_size_of_the_page() -> None:
     for own in ("#000000", "font-family", "<metadata", "<style"):
         assert own not in svg
     assert " width=" not in svg.split(">")[0]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_set_is_as_near_to_its_copy_as_colours_go(sign: int) -> None:
+    _, (ax,) = make_figure(1)
+    values = np.array([[0.0, -1e-9, np.nan], [228.0, 0.3, np.nan], [0.0, 0.3, np.nan]])
+    draw_heat(ax, values, ["w", "u", "v"], ["w", "u", "x"], "CSI", sign)
+    shades = np.array([box.get_alpha() for box in ax.patches]).reshape(values.shape)
+    best = values[:, :2] == (sign * values[:, :2]).min(axis=0) * sign
+    assert (shades[:, :2][best] == 0.6).all()
+    assert (shades[:, :2][~best] < 0.6).all()
+    assert (shades[:, 2] == 0).all()

@@ -60,5 +60,7 @@ def test_certainty_names_one_set():
 def test_elements_that_the_extractor_does_not_know_are_named():
     assert "not trained" not in text()
     said = text(untrained={"task": {"F": 0.004, "S": 0.12}, "c": dict.fromkeys("KVWYUIPBC", 0.1)})
+    assert "of 100% of the atoms of task (Pu)." in text(untrained={"task": {"Pu": 1.0}})
+    assert "of 0.4% of the atoms of task (F)." in text(untrained={"task": {"F": 0.004}})
     assert "WARNING: the extractor was not trained on the elements of 12% of the atoms" in said
     assert "task (S, F); 90% of the atoms of c (K, V, W, Y, U, I, P, B and 1 more)" in said

@@ -180,7 +180,9 @@ def _describe_untrained(choice: Recommendation) -> str:
         symbols = sorted(shares, key=lambda symbol: -shares[symbol])
         more = f" and {len(symbols) - MOST_NAMED} more" if len(symbols) > MOST_NAMED else ""
         named = ", ".join(symbols[:MOST_NAMED])
-        parts.append(f"{100 * sum(shares.values()):.2g}% of the atoms of {name} ({named}{more})")
+        share = sum(shares.values())
+        fraction = f"{share:.0%}" if share >= 0.01 else f"{share:.1%}"
+        parts.append(f"{fraction} of the atoms of {name} ({named}{more})")
     return (
         f"WARNING: the extractor was not trained on the elements of {'; '.join(parts)}. What it "
         "says of them is chance, and so is this order as far as it rests on them; take an "

@@ -26,6 +26,7 @@ HELD = (0.9, 0.5)
 DENSITY_ROWS = 600
 GRID = 60
 FEWEST_ROWS = 10
+TINY = np.finfo(float).tiny
 # Fractions of the colour at the nearest and at the farthest set; text can be read on all of them.
 NEAREST_SHADE, FARTHEST_SHADE = 0.6, 0.04
 
@@ -302,8 +303,9 @@ def _shades(values: np.ndarray, sign: int) -> np.ndarray:
     nearest = np.nanmin if sign > 0 else np.nanmax
     with np.errstate(invalid="ignore", divide="ignore"):
         best = np.array([nearest(v) if np.isfinite(v).any() else np.nan for v in values.T])
-        ratio = np.maximum(values, np.finfo(float).tiny) / np.maximum(best, 1e-300)
-        far = np.nan_to_num(sign * np.log(ratio), nan=np.inf, posinf=np.inf)
+        # Of equal sets the value is zero, or less by an unbiased estimate.
+        logs, least = np.log(np.maximum(values, TINY)), np.log(np.maximum(best, TINY))
+        far = np.nan_to_num(sign * (logs - least), nan=np.inf, posinf=np.inf)
     known = np.isfinite(far)
     most = far[known].max(initial=0.0) or 1.0
     shade = NEAREST_SHADE - (NEAREST_SHADE - FARTHEST_SHADE) * far / most

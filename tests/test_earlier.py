@@ -135,6 +135,7 @@ def test_a_run_goes_on_under_the_names_of_now(tmp_path: Path):
         ("train.optimizer.batch_size", "Write config.train.batching.batch_size"),
         ("train.lr", "Did you mean 'optimizer.learning_rate'"),
         ("finetune.head", "Write config.head"),
+        ("train.epoch", "Did you mean 'epochs'"),
         ("finetune.data", "Write config.data"),
         ("finetune.train", "Write config.train"),
     ],

@@ -4,6 +4,7 @@ Errors name the dotted key and the nearest valid name.
 """
 
 import dataclasses
+import difflib
 import functools
 import math
 import types
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from atomjax.runtime.config.plain import Argument, ConfigError, kind_of, nearest
+
+# Similarity of a name and one of its section from which it is that one, mistyped.
+MISTYPED = 0.85
 
 
 class UnknownKey(ConfigError):
@@ -26,6 +30,8 @@ class UnknownKey(ConfigError):
             self.advice = nearest(key, own)
         self.found = ""
         self.look_in(cls, where)
+        # "epoch" means "epochs" here, whatever has that name elsewhere.
+        self._mistyped = bool(difflib.get_close_matches(key, own, cutoff=MISTYPED))
 
     def look_in(self, cls: type, where: str) -> None:
         """Finds the key among the fields of a section and of those below it."""
@@ -35,6 +41,11 @@ class UnknownKey(ConfigError):
         nearer = place == self.key and self.found.count(".") > 1
         if place is not None and (not self.found or nearer):
             self.advice, self.found = f" Write {where}.{place}.", place
+
+    def look_around(self, cls: type, where: str) -> None:
+        """:meth:`look_in` for a section around that of the key."""
+        if self.found or not self._mistyped:
+            self.look_in(cls, where)
 
     def __str__(self) -> str:
         return f"{self.where}.{self.key}: unknown key '{self.key}'.{self.advice}"
@@ -71,7 +82,7 @@ def build(cls: type, mapping: Any, where: str = "config") -> Any:
         given = mapping.items()
         values = {key: convert(value, hints[key], f"{where}.{key}") for key, value in given}
     except UnknownKey as error:
-        error.look_in(cls, where)
+        error.look_around(cls, where)
         raise
     for field in dataclasses.fields(cls):
         name = field.name
